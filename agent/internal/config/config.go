@@ -1,0 +1,263 @@
+// Package config turns the agent's one configuration file into a checked Config.
+//
+// Every key has a default, so an empty file and a missing file are valid. A
+// fault (unknown key, wrong type, value out of range) is told with its line and
+// column, and all faults of a file are told at once: an operator at night should
+// not have to find them one restart at a time. Parsing has no side effects.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/url"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"time"
+)
+
+// DefaultPath is where the root-owned configuration stands on an instance.
+const DefaultPath = "/etc/agent/agent.yaml"
+
+// Config is the whole configuration. The zero value is not usable: start from
+// [Default].
+type Config struct {
+	App      App      `yaml:"app"`
+	Socket   string   `yaml:"socket"`    // "" = by the rule of DefaultSocket
+	StateDir string   `yaml:"state_dir"` // "" = by the rule of DefaultStateDir
+	AWS      AWS      `yaml:"aws"`
+	Metrics  Metrics  `yaml:"metrics"`
+	Cron     Cron     `yaml:"cron"`
+	Health   Health   `yaml:"health"`
+	Exec     Exec     `yaml:"exec"`
+	Notify   []Notify `yaml:"notify"`
+}
+
+// App says where the application lives and who its commands run as.
+type App struct {
+	Dir      string   `yaml:"dir"`       // "" = found: the platform's, else the current directory
+	User     string   `yaml:"user"`      // "" = found: the platform's, else the owner of Dir
+	EnvFiles []string `yaml:"env_files"` // extra dotenv files, later ones win
+}
+
+// AWS overrides what is otherwise found; empty means found.
+type AWS struct {
+	Region             string `yaml:"region"`
+	CloudWatchEndpoint string `yaml:"cloudwatch_endpoint"`
+	S3Endpoint         string `yaml:"s3_endpoint"`
+}
+
+// Metrics says what is measured, how often, and where it goes.
+type Metrics struct {
+	Namespace   string        `yaml:"namespace"`
+	Interval    time.Duration `yaml:"interval"` // one publish; 10 s to 1 h
+	Sample      time.Duration `yaml:"sample"`   // one sample; 1 s to Interval
+	Send        string        `yaml:"send"`     // on, off or auto
+	Dimensions  [][]string    `yaml:"dimensions"`
+	PerInstance bool          `yaml:"per_instance"`
+	CWAgent     bool          `yaml:"cwagent"` // the CloudWatch agent's namespace and dimensions
+	Groups      []Group       `yaml:"groups"`
+}
+
+// Group is one process group; exactly one of Unit, Port, Match says which.
+type Group struct {
+	Name  string `yaml:"name"`
+	Unit  string `yaml:"unit"`
+	Port  int    `yaml:"port"`
+	Match string `yaml:"match"`
+}
+
+// Cron says where the cron file is and who decides which instance runs a job.
+type Cron struct {
+	File     string `yaml:"file"`     // relative to App.Dir
+	Timezone string `yaml:"timezone"` // for jobs that name none
+	Claims   string `yaml:"claims"`   // auto, off or s3://BUCKET/PREFIX
+	Limit    int    `yaml:"limit"`    // runs at once on this host; 0 = as many as fit the host's processors, at least 4
+}
+
+// Health says how the application is asked and how the load balancer is answered.
+type Health struct {
+	Listen   string            `yaml:"listen"`
+	Path     string            `yaml:"path"`
+	Target   string            `yaml:"target"` // "" = found: the application's own port, at Path
+	Host     string            `yaml:"host"`   // ${NAME} is from the application's environment
+	Method   string            `yaml:"method"`
+	Headers  map[string]string `yaml:"headers"`
+	Expect   string            `yaml:"expect"` // statuses that are healthy, such as 200 or 200-299,301
+	Timeout  time.Duration     `yaml:"timeout"`
+	Grace    time.Duration     `yaml:"grace"`    // after start-up, failures are not yet told
+	Failures int               `yaml:"failures"` // in a row, until unhealthy
+}
+
+// Exec says who may run commands.
+type Exec struct {
+	Allow []string `yaml:"allow"`
+	Audit string   `yaml:"audit"` // program (its name and argument count) or full (argv, as typed)
+}
+
+// Notify is one place where people are told about jobs.
+type Notify struct {
+	Type     string        `yaml:"type"` // slack, webhook or rollbar
+	URL      string        `yaml:"url"`
+	Token    string        `yaml:"token"`
+	On       []string      `yaml:"on"` // failed, recovered, overdue; empty = all
+	Output   bool          `yaml:"output"`
+	Cooldown time.Duration `yaml:"cooldown"`
+}
+
+// Default returns the configuration of an empty file.
+func Default() Config {
+	return Config{
+		Metrics: Metrics{
+			Namespace:  "BeanstalkAgent",
+			Interval:   60 * time.Second,
+			Sample:     5 * time.Second,
+			Send:       "auto",
+			Dimensions: [][]string{{"EnvironmentName"}},
+		},
+		Cron: Cron{File: "cron.yaml", Timezone: "UTC", Claims: "auto"},
+		Health: Health{
+			Listen:   "127.0.0.1:8127",
+			Path:     "/health",
+			Host:     "${HEALTH_HOST}",
+			Method:   "GET",
+			Headers:  map[string]string{"X-Forwarded-Proto": "https"},
+			Expect:   "200-299",
+			Timeout:  4 * time.Second,
+			Failures: 1,
+		},
+		Exec: Exec{Allow: []string{"root", "ec2-user", "ssm-user"}, Audit: "program"},
+	}
+}
+
+// Load reads and checks the file at path. A missing file is the default
+// configuration, unless named says that somebody named it on purpose.
+// The error is a [Faults] when the file could be read and is wrong.
+func Load(path string, named bool) (Config, error) {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) && !named {
+		return Default(), nil
+	}
+	if err != nil {
+		return Default(), fmt.Errorf("read configuration: %w", err)
+	}
+	return Parse(path, data)
+}
+
+// Parse checks data and returns it laid over the defaults. On faults the
+// returned Config is the default one, so that nothing half-read is ever used.
+func Parse(name string, data []byte) (Config, error) {
+	c := Default()
+	d := decoder{file: name, at: map[string]position{}}
+	d.decode(data, &c)
+	if len(d.faults) == 0 {
+		c.validate(d.fault)
+	}
+	if len(d.faults) > 0 {
+		slices.SortStableFunc(d.faults, func(a, b Fault) int { return a.Line - b.Line })
+		return Default(), d.faults
+	}
+	return c, nil
+}
+
+// validate tells every value that cannot work; key is the dotted path.
+func (c *Config) validate(fault func(key, format string, a ...any)) {
+	c.Metrics.validate(fault)
+	c.Health.validate(fault)
+	if c.App.Dir != "" && !path.IsAbs(c.App.Dir) {
+		fault("app.dir", "expected an absolute path, have %q", c.App.Dir)
+	}
+	if _, err := time.LoadLocation(c.Cron.Timezone); err != nil {
+		fault("cron.timezone", "unknown time zone %q: expected a name such as UTC or Europe/Berlin", c.Cron.Timezone)
+	}
+	if v := c.Cron.Claims; v != "auto" && v != "off" && !strings.HasPrefix(v, "s3://") {
+		fault("cron.claims", "expected auto, off or s3://BUCKET/PREFIX, have %q", v)
+	}
+	if c.Cron.Limit < 0 {
+		fault("cron.limit", "expected a number from 0, have %d", c.Cron.Limit)
+	}
+	oneOf(fault, "exec.audit", c.Exec.Audit, "program", "full")
+	for i, n := range c.Notify {
+		key := fmt.Sprintf("notify[%d]", i)
+		oneOf(fault, key+".type", n.Type, "slack", "webhook", "rollbar")
+		if n.Type != "rollbar" && !isURL(n.URL) {
+			fault(key, "expected an http or https url") // the value is a secret
+		}
+		for _, on := range n.On {
+			oneOf(fault, key+".on", on, "failed", "recovered", "overdue")
+		}
+	}
+}
+
+func (m *Metrics) validate(fault func(key, format string, a ...any)) {
+	if m.Interval < 10*time.Second || m.Interval > time.Hour {
+		fault("metrics.interval", "expected 10s to 1h, have %s", m.Interval)
+	}
+	if m.Sample < time.Second || m.Sample > m.Interval {
+		fault("metrics.sample", "expected 1s to metrics.interval (%s), have %s", m.Interval, m.Sample)
+	}
+	oneOf(fault, "metrics.send", m.Send, "auto", "on", "off")
+	if m.Namespace == "" || len(m.Namespace) > 255 || strings.HasPrefix(m.Namespace, "AWS/") || strings.HasPrefix(m.Namespace, ":") {
+		fault("metrics.namespace", "expected 1 to 255 characters, not beginning with AWS/ or a colon, have %q", m.Namespace)
+	}
+	known := []string{"EnvironmentName", "InstanceId", "AutoScalingGroupName"}
+	for i, set := range m.Dimensions {
+		for _, name := range set {
+			oneOf(fault, fmt.Sprintf("metrics.dimensions[%d]", i), name, known...)
+		}
+	}
+	for i, g := range m.Groups {
+		key := fmt.Sprintf("metrics.groups[%d]", i)
+		if g.Name == "" {
+			fault(key, "a group needs a name")
+		}
+		if n := btoi(g.Unit != "") + btoi(g.Port != 0) + btoi(g.Match != ""); n != 1 {
+			fault(key, "expected exactly one of unit, port or match, have %d", n)
+		}
+		if g.Port < 0 || g.Port > 65535 {
+			fault(key+".port", "expected 1 to 65535, have %d", g.Port)
+		}
+	}
+}
+
+func (h *Health) validate(fault func(key, format string, a ...any)) {
+	if host, _, err := net.SplitHostPort(h.Listen); err != nil {
+		fault("health.listen", "expected ADDRESS:PORT, have %q", h.Listen)
+	} else if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		fault("health.listen", "expected a loopback address such as 127.0.0.1:8127, have %q: nginx stands before it", h.Listen)
+	}
+	if !strings.HasPrefix(h.Path, "/") {
+		fault("health.path", "expected a path that begins with a slash, have %q", h.Path)
+	}
+	if h.Target != "" && !isURL(h.Target) && !strings.HasPrefix(h.Target, "unix:/") {
+		fault("health.target", "expected http://HOST:PORT/PATH or unix:/SOCKET:/PATH, have %q", h.Target)
+	}
+	oneOf(fault, "health.method", h.Method, "GET", "HEAD")
+	if h.Timeout < 100*time.Millisecond || h.Timeout > time.Minute {
+		fault("health.timeout", "expected 100ms to 1m, have %s", h.Timeout)
+	}
+	if h.Failures < 1 {
+		fault("health.failures", "expected a number from 1, have %d", h.Failures)
+	}
+}
+
+func oneOf(fault func(key, format string, a ...any), key, have string, want ...string) {
+	if !slices.Contains(want, have) {
+		fault(key, "expected %s, have %q", strings.Join(want, ", "), have)
+	}
+}
+
+func isURL(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != ""
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}

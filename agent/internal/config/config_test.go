@@ -1,0 +1,135 @@
+package config
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestEmptyFileIsTheDefault(t *testing.T) {
+	for _, text := range []string{"", "\n", "# only a comment\n", "---\n", "app:\n", "metrics: {}\n"} {
+		c, err := Parse("agent.yaml", []byte(text))
+		if err != nil {
+			t.Errorf("%q: %v", text, err)
+		}
+		if want := Default(); !reflect.DeepEqual(c, want) {
+			t.Errorf("%q: got %+v, want the default", text, c)
+		}
+	}
+}
+
+func TestEveryKeyIsRead(t *testing.T) {
+	c, err := Parse("agent.yaml", []byte(`
+app: {dir: /srv/app, user: deploy, env_files: [.env, .env.local]}
+socket: /run/x.sock
+state_dir: /var/x
+aws: {region: eu-west-1, cloudwatch_endpoint: 'http://127.0.0.1:1', s3_endpoint: 'http://127.0.0.1:2'}
+metrics:
+  namespace: CWAgent
+  interval: 30s
+  sample: 2s
+  send: on
+  dimensions: [[EnvironmentName], [EnvironmentName, InstanceId], []]
+  per_instance: true
+  groups:
+    - {name: web, port: 8000}
+    - {name: celery, match: 'celery .*worker'}
+cron: {file: jobs/cron.yaml, timezone: Europe/Berlin, claims: s3://b/p, limit: 3}
+health:
+  listen: localhost:9000
+  host: www.example.com
+  headers: {X-A: b, X-Forwarded-Proto: https}
+  target: unix:/run/puma.sock:/up
+  timeout: 2s
+exec: {allow: [deploy], audit: full}
+notify: [{type: slack, url: 'https://hooks.example.com/x', on: [failed], cooldown: 5m}]
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Default()
+	want.App = App{"/srv/app", "deploy", []string{".env", ".env.local"}}
+	want.Socket, want.StateDir = "/run/x.sock", "/var/x"
+	want.AWS = AWS{"eu-west-1", "http://127.0.0.1:1", "http://127.0.0.1:2"}
+	want.Metrics = Metrics{Namespace: "CWAgent", Interval: 30 * time.Second, Sample: 2 * time.Second, Send: "on",
+		Dimensions: [][]string{{"EnvironmentName"}, {"EnvironmentName", "InstanceId"}, {}}, PerInstance: true,
+		Groups: []Group{{Name: "web", Port: 8000}, {Name: "celery", Match: "celery .*worker"}}}
+	want.Cron = Cron{"jobs/cron.yaml", "Europe/Berlin", "s3://b/p", 3}
+	want.Health.Listen, want.Health.Host, want.Health.Target = "localhost:9000", "www.example.com", "unix:/run/puma.sock:/up"
+	want.Health.Headers = map[string]string{"X-A": "b", "X-Forwarded-Proto": "https"}
+	want.Health.Timeout = 2 * time.Second
+	want.Exec = Exec{[]string{"deploy"}, "full"}
+	want.Notify = []Notify{{Type: "slack", URL: "https://hooks.example.com/x", On: []string{"failed"}, Cooldown: 5 * time.Minute}}
+	if !reflect.DeepEqual(c, want) {
+		t.Errorf("got  %+v\nwant %+v", c, want)
+	}
+}
+
+// Each fault is told where it stands, and all of a file's are told at once.
+func TestFaults(t *testing.T) {
+	for _, tc := range []struct{ name, text, want string }{
+		{"unknown key", "metrics:\n  intervall: 60s\n", `a.yaml:2:3: metrics.intervall: unknown key: did you mean interval?`},
+		{"unknown top", "zebra: 1\n", `a.yaml:1:1: zebra: unknown key: expected one of app, socket, state_dir, aws, metrics, cron, health, exec, notify`},
+		{"wrong type", "metrics:\n  interval: [60]\n", `a.yaml:2:13: metrics.interval: expected a duration, have a list`},
+		{"not a duration", "metrics: {interval: 60}\n", `a.yaml:1:21: metrics.interval: expected a duration such as 30s, have "60"`},
+		{"not a list", "exec: {allow: root}\n", `a.yaml:1:15: exec.allow: expected a list, have "root"`},
+		{"not a mapping", "app: /var/app\n", `a.yaml:1:6: app: expected keys and values, have "/var/app"`},
+		{"out of range", "metrics: {interval: 1s}\n", "a.yaml:1:21: metrics.interval: expected 10s to 1h, have 1s\n" +
+			"a.yaml:1:10: metrics.sample: expected 1s to metrics.interval (1s), have 5s"},
+		{"public listener", "health:\n  listen: 0.0.0.0:8127\n", `a.yaml:2:11: health.listen: expected a loopback address such as 127.0.0.1:8127, have "0.0.0.0:8127": nginx stands before it`},
+		{"twice", "socket: /a\nsocket: /b\n", `a.yaml:2:1: `},
+		{"syntax", "app: {dir: [}\n", `a.yaml:1:`},
+		{"two", "cron: {timezone: Mars/Base}\nexec: {audit: all}\nx: 1\n", "a.yaml:3:1: x: unknown key"},
+		{"secret kept", "notify: [{type: slack, url: hooks.example.com/T0KEN}]\n", "a.yaml:1:10: notify[0]: expected an http or https url"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			c, err := Parse("a.yaml", []byte(tc.text))
+			var faults Faults
+			if !errors.As(err, &faults) {
+				t.Fatalf("got %v, want Faults", err)
+			}
+			if !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got\n%v\nwant\n%s", err, tc.want)
+			}
+			if strings.Contains(err.Error(), "T0KEN") {
+				t.Error("the fault shows a secret")
+			}
+			if !reflect.DeepEqual(c, Default()) {
+				t.Error("a faulty file must leave the default configuration")
+			}
+		})
+	}
+}
+
+func TestAllFaultsAtOnce(t *testing.T) {
+	_, err := Parse("a.yaml", []byte("metrics:\n  interval: x\n  sample: y\nfoo: 1\nexec: {allow: 3}\n"))
+	if got := strings.Count(err.Error(), "\n") + 1; got != 4 {
+		t.Errorf("got %d faults, want 4:\n%v", got, err)
+	}
+}
+
+func TestMissingFile(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "no.yaml")
+	if _, err := Load(missing, false); err != nil {
+		t.Errorf("an unnamed missing file: %v", err)
+	}
+	if _, err := Load(missing, true); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a named missing file: got %v, want not-exist", err)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	for _, s := range []string{"", "a: b", "metrics: {interval: 60s}", "exec:\n  allow: [a, b]\n", "app: !!str x", "x: &a 1\ny: *a", "- 1", "? a\n: b", "health: {headers: {a: b}}", "<<: {a: 1}", "a: |\n  b"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := Parse("f.yaml", data)
+		if err != nil && !reflect.DeepEqual(c, Default()) {
+			t.Error("faulty input changed the configuration")
+		}
+	})
+}
