@@ -1,0 +1,198 @@
+// Package fdconn is a unix socket whose requests carry file descriptors and whose callers are known.
+//
+// Contract: every Read of a Conn is a recvmsg, so descriptors attached to any byte of a request are kept
+// with the connection until a handler calls Take; Close closes those that nobody took. The caller's uid,
+// gid and pid come from the kernel at accept time, never from the request.
+//
+// Reason: a net/http server reads ahead. Descriptors that a client sends after its request, without
+// waiting for an answer, are swallowed by a plain read in four cases of five. With the listener wrapped
+// they may ride on the request's first byte: one round trip fewer, no hijack, ordinary routes.
+//
+// A descriptor number is used only inside SyscallConn().Control: (*os.File).Fd would switch the shared
+// open description to blocking mode, and that description also belongs to the client's shell.
+package fdconn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// MaxFiles is the largest number of descriptors a connection holds at once: three for standard streams,
+// one for a connection handed on, and as many again for what a later protocol may need.
+const MaxFiles = 8
+
+// ErrTooManyFiles reports that a peer sent more descriptors than MaxFiles; the connection is of no more use.
+var ErrTooManyFiles = fmt.Errorf("more than %d file descriptors were sent", MaxFiles)
+
+// Peer is who is at the other end, as the kernel recorded it when the connection was made.
+type Peer struct {
+	UID, GID uint32
+	PID      int // 0 where the system does not tell; may be gone or reused by now, so only for words
+}
+
+// Conn is an accepted or dialled connection. Read and Take may be called by different goroutines.
+type Conn struct {
+	*net.UnixConn
+	peer Peer
+
+	mu     sync.Mutex
+	files  []int
+	closed bool
+}
+
+// NewConn wraps c and asks the kernel who is at its other end. It takes ownership of c, on error too.
+func NewConn(c *net.UnixConn) (*Conn, error) {
+	peer, err := peerOf(c)
+	if err != nil {
+		c.Close()
+		return nil, fmt.Errorf("ask the kernel who is calling: %w", err)
+	}
+	return &Conn{UnixConn: c, peer: peer}, nil
+}
+
+// Dial connects to the listener at path.
+func Dial(ctx context.Context, path string) (*Conn, error) {
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "unix", path)
+	if err != nil {
+		return nil, err
+	}
+	return NewConn(c.(*net.UnixConn))
+}
+
+// Peer returns who is at the other end.
+func (c *Conn) Peer() Peer { return c.peer }
+
+// Read reads bytes and keeps the descriptors that came with them.
+func (c *Conn) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	var oob [oobSize]byte // on the stack: a connection that only waits costs no buffer
+	n, oobn, flags, _, err := c.ReadMsgUnix(p, oob[:])
+	if oobn > 0 {
+		if kerr := c.keep(oob[:oobn]); err == nil {
+			err = kerr
+		}
+	}
+	if err == nil && flags&unix.MSG_CTRUNC != 0 {
+		err = ErrTooManyFiles
+	}
+	if n == 0 && err == nil {
+		err = io.EOF // ReadMsgUnix does not say so itself
+	}
+	return n, err
+}
+
+var oobSpace = unix.CmsgSpace(MaxFiles * 4)
+
+// oobSize holds MaxFiles descriptors: 16 bytes of header at most, padded. TestOobSize compares it with
+// the system's own arithmetic, which is not a constant expression.
+const oobSize = 16 + MaxFiles*4
+
+func (c *Conn) keep(oob []byte) error {
+	files, err := parseRights(oob)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.files = append(c.files, files...)
+	if err == nil && len(c.files) > MaxFiles {
+		err = ErrTooManyFiles
+	}
+	if err != nil || c.closed {
+		closeAll(c.files)
+		c.files = nil
+	}
+	return err
+}
+
+func parseRights(oob []byte) (files []int, err error) {
+	msgs, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return nil, fmt.Errorf("parse control message: %w", err)
+	}
+	for i := range msgs {
+		if got, err := unix.ParseUnixRights(&msgs[i]); err == nil {
+			files = append(files, got...)
+		}
+	}
+	return files, nil
+}
+
+// Take returns the descriptors received so far, in the order they were sent, and hands over their
+// ownership: the caller closes them. They are close-on-exec.
+func (c *Conn) Take() []int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	files := c.files
+	c.files = nil
+	return files
+}
+
+// Close closes the connection and every descriptor that nobody took. It does not shut the connection
+// down: where another process holds a copy of it, that copy goes on working.
+func (c *Conn) Close() error {
+	c.mu.Lock()
+	closeAll(c.files)
+	c.files, c.closed = nil, true
+	c.mu.Unlock()
+	return c.UnixConn.Close()
+}
+
+func closeAll(files []int) {
+	for _, fd := range files {
+		unix.Close(fd)
+	}
+}
+
+// Send writes all of b, which must not be empty, to c with files attached to its first byte. The files
+// stay the caller's.
+func Send(c *net.UnixConn, b []byte, files ...int) error {
+	if len(files) == 0 {
+		_, err := c.Write(b)
+		return err
+	}
+	if len(b) == 0 {
+		return errors.New("send file descriptors: they need at least one byte to ride on")
+	}
+	n, _, err := c.WriteMsgUnix(b, unix.UnixRights(files...), nil)
+	if err == nil && n < len(b) {
+		_, err = c.Write(b[n:])
+	}
+	return err
+}
+
+// Use calls f with the descriptor behind c, which stays open and in its mode until f returns.
+func Use(c syscall.Conn, f func(fd int) error) error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var ferr error
+	if err := raw.Control(func(fd uintptr) { ferr = f(int(fd)) }); err != nil {
+		return err
+	}
+	return ferr
+}
+
+type contextKey struct{}
+
+// ConnContext is for http.Server.ConnContext: it lets handlers find the connection with FromContext.
+func ConnContext(ctx context.Context, c net.Conn) context.Context {
+	if fc, ok := c.(*Conn); ok {
+		return context.WithValue(ctx, contextKey{}, fc)
+	}
+	return ctx
+}
+
+// FromContext returns the connection that a request came on, if its server uses ConnContext.
+func FromContext(ctx context.Context) (*Conn, bool) {
+	c, ok := ctx.Value(contextKey{}).(*Conn)
+	return c, ok
+}

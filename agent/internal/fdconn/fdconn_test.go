@@ -1,0 +1,349 @@
+package fdconn
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestMain lets a test start this binary again as a process that holds a socket until it is killed.
+func TestMain(m *testing.M) {
+	if path := os.Getenv("FDCONN_TEST_HOLD"); path != "" {
+		l, err := Listen(path, 0o600)
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		fmt.Println("held")
+		for {
+			if _, err := l.Accept(); err != nil {
+				os.Exit(1)
+			}
+		}
+	}
+	os.Exit(m.Run())
+}
+
+func TestOobSize(t *testing.T) {
+	if oobSize < oobSpace {
+		t.Errorf("oobSize is %d, the system needs %d for %d descriptors", oobSize, oobSpace, MaxFiles)
+	}
+}
+
+// pair returns both ends of a real connection.
+func pair(t *testing.T) (server, client *Conn) {
+	t.Helper()
+	l := listen(t)
+	client, err := Dial(t.Context(), l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close(); c.Close() })
+	return c.(*Conn), client
+}
+
+func listen(t *testing.T) *Listener {
+	t.Helper()
+	l, err := Listen(filepath.Join(t.TempDir(), "s"), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+func pipe(t *testing.T) (r, w *os.File) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close(); w.Close() })
+	return r, w
+}
+
+func fdOf(t *testing.T, f *os.File) (n int) {
+	t.Helper()
+	if err := Use(f, func(fd int) error { n = fd; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestPeerIsThisProcess(t *testing.T) {
+	server, client := pair(t)
+	want := Peer{UID: uint32(os.Getuid()), GID: uint32(os.Getgid()), PID: os.Getpid()}
+	if server.Peer() != want || client.Peer() != want {
+		t.Errorf("server sees %+v, client sees %+v, want %+v", server.Peer(), client.Peer(), want)
+	}
+}
+
+// Reason: descriptors that ride on the request itself must survive net/http's reading ahead, every time.
+func TestDescriptorsArriveWithHTTPRequests(t *testing.T) {
+	l := listen(t)
+	srv := &http.Server{ConnContext: ConnContext, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, ok := FromContext(r.Context())
+		if !ok {
+			http.Error(w, "no connection in context", 500)
+			return
+		}
+		io.Copy(io.Discard, r.Body)
+		for _, fd := range c.Take() {
+			f := os.NewFile(uintptr(fd), "taken")
+			fmt.Fprintf(f, "from %s", r.URL.Path)
+			f.Close()
+		}
+	})}
+	var wg sync.WaitGroup
+	wg.Go(func() { srv.Serve(l) })
+	defer wg.Wait()
+	defer srv.Close()
+
+	for i := range 200 {
+		r, w := pipe(t)
+		c, err := Dial(t.Context(), l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var b bytes.Buffer
+		req, _ := http.NewRequest("POST", fmt.Sprintf("http://agent/%d", i), strings.NewReader("{}"))
+		req.Write(&b)
+		if err := Send(c.UnixConn, b.Bytes(), fdOf(t, w)); err != nil {
+			t.Fatal(err)
+		}
+		w.Close()
+		resp, err := http.ReadResponse(bufio.NewReader(c), req)
+		if err != nil || resp.StatusCode != 200 {
+			t.Fatalf("request %d: %v, %v", i, resp, err)
+		}
+		got, _ := io.ReadAll(r)
+		if want := fmt.Sprintf("from /%d", i); string(got) != want {
+			t.Fatalf("request %d: descriptor carried %q, want %q", i, got, want)
+		}
+		c.Close()
+	}
+}
+
+func TestCloseClosesWhatNobodyTook(t *testing.T) {
+	server, client := pair(t)
+	r, w := pipe(t)
+	if err := Send(client.UnixConn, []byte("x"), fdOf(t, w)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(server, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	server.Close()
+	r.SetReadDeadline(time.Now().Add(5 * time.Second))
+	if _, err := r.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("pipe after Close: %v, want EOF because no copy of its writing end is open", err)
+	}
+}
+
+func TestReceivedDescriptorsAreCloseOnExec(t *testing.T) {
+	server, client := pair(t)
+	_, w := pipe(t)
+	if err := Send(client.UnixConn, []byte("x"), fdOf(t, w), fdOf(t, w)); err != nil {
+		t.Fatal(err)
+	}
+	io.ReadFull(server, make([]byte, 1))
+	files := server.Take()
+	defer closeAll(files)
+	if len(files) != 2 {
+		t.Fatalf("took %d descriptors, want 2", len(files))
+	}
+	for _, fd := range files {
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
+			t.Errorf("descriptor %d has flags %#x (%v), want close-on-exec", fd, flags, err)
+		}
+	}
+	if again := server.Take(); again != nil {
+		t.Errorf("second Take returned %v", again)
+	}
+}
+
+// Reason: anybody may connect to a socket of mode 0666; nobody may fill the agent's descriptor table.
+func TestTooManyDescriptorsAreRefusedAndClosed(t *testing.T) {
+	server, client := pair(t)
+	r, w := pipe(t)
+	many := make([]int, MaxFiles+1)
+	for i := range many {
+		many[i] = fdOf(t, w)
+	}
+	if err := Send(client.UnixConn, []byte("x"), many[:MaxFiles]...); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := server.Read(make([]byte, 1)); err != nil {
+		t.Fatalf("%d descriptors: %v", MaxFiles, err)
+	}
+	if err := Send(client.UnixConn, []byte("x"), many...); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := server.Read(make([]byte, 1)); !errors.Is(err, ErrTooManyFiles) {
+		t.Errorf("read gave %v, want ErrTooManyFiles", err)
+	}
+	w.Close()
+	r.SetReadDeadline(time.Now().Add(5 * time.Second))
+	if _, err := r.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("pipe after refusal: %v, want EOF", err)
+	}
+}
+
+func TestLiveSocketIsRefusedWithItsPID(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	holder := hold(t, path)
+	_, err := Listen(path, 0o600)
+	var inUse *InUse
+	if !errors.As(err, &inUse) || inUse.PID != holder.Process.Pid || inUse.Path != path {
+		t.Fatalf("listen gave %v, want InUse with pid %d", err, holder.Process.Pid)
+	}
+
+	holder.Process.Kill()
+	holder.Wait()
+	if _, err := os.Lstat(path); err != nil {
+		t.Fatalf("a killed process cannot have removed its socket: %v", err)
+	}
+	l, err := Listen(path, 0o640)
+	if err != nil {
+		t.Fatalf("stale socket: %v", err)
+	}
+	defer l.Close()
+	if info, _ := os.Lstat(path); info.Mode().Perm() != 0o640 {
+		t.Errorf("mode is %v, want 0640", info.Mode())
+	}
+}
+
+func hold(t *testing.T, path string) *exec.Cmd {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(exe)
+	cmd.Env = append(os.Environ(), "FDCONN_TEST_HOLD="+path)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	if line, err := bufio.NewReader(out).ReadString('\n'); line != "held\n" {
+		t.Fatalf("holder said %q (%v)", line, err)
+	}
+	return cmd
+}
+
+// Reason: litestream's server unlinks without asking; a second daemon then steals a live socket.
+func TestSocketServedWithoutLockIsNotStolen(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	plain, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer plain.Close()
+	var inUse *InUse
+	if _, err := Listen(path, 0o600); !errors.As(err, &inUse) || inUse.PID != os.Getpid() {
+		t.Errorf("listen gave %v, want InUse with our own pid", err)
+	}
+}
+
+func TestOrdinaryFileIsNotRemoved(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Listen(path, 0o600); err == nil {
+		t.Error("listened in place of an ordinary file")
+	}
+	if b, _ := os.ReadFile(path); string(b) != "precious" {
+		t.Errorf("file now holds %q", b)
+	}
+}
+
+// Of many that start at once over a stale socket exactly one may win.
+func TestOneWinnerOverStaleSocket(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	stale := hold(t, path)
+	stale.Process.Kill()
+	stale.Wait()
+	var wg sync.WaitGroup
+	results := make(chan *Listener, 16)
+	for range cap(results) {
+		wg.Go(func() {
+			l, err := Listen(path, 0o600)
+			if err != nil && !errors.As(err, new(*InUse)) {
+				t.Errorf("listen gave %v", err)
+			}
+			results <- l
+		})
+	}
+	wg.Wait()
+	won := 0
+	for range cap(results) {
+		if l := <-results; l != nil {
+			won++
+			defer l.Close()
+		}
+	}
+	if won != 1 {
+		t.Errorf("%d listeners won, want 1", won)
+	}
+}
+
+func FuzzParseRights(f *testing.F) {
+	f.Add([]byte{})
+	f.Add(bytes.Repeat([]byte{0xff}, 32))
+	f.Add([]byte{17, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 9, 9, 9, 9})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		parseRights(b) // must not panic: it never touches the descriptors it names
+	})
+}
+
+func BenchmarkRead(b *testing.B) {
+	l, err := Listen(filepath.Join(b.TempDir(), "s"), 0o600)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.Close()
+	client, err := Dial(context.Background(), l.Addr().String())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer client.Close()
+	server, err := l.Accept()
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer server.Close()
+	buf := make([]byte, 512)
+	b.ReportAllocs()
+	for b.Loop() {
+		client.Write(buf)
+		if _, err := io.ReadFull(server, buf); err != nil {
+			b.Fatal(err)
+		}
+	}
+	runtime.KeepAlive(l)
+}

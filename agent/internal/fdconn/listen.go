@@ -1,0 +1,150 @@
+package fdconn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// InUse reports that another process answers at the socket, or holds its lock.
+type InUse struct {
+	Path string
+	PID  int // 0 when it cannot be told
+}
+
+func (e *InUse) Error() string {
+	if e.PID == 0 {
+		return fmt.Sprintf("socket %q is in use by another process", e.Path)
+	}
+	return fmt.Sprintf("socket %q is in use by process %d", e.Path, e.PID)
+}
+
+// Listener accepts Conns.
+type Listener struct {
+	*net.UnixListener
+	lock *os.File // flock held for the listener's whole life
+
+	once sync.Once
+	err  error
+}
+
+// Listen makes a socket at path with the given mode. A socket that somebody still serves is refused with
+// *InUse; one that a dead process left is replaced. Two processes that start at once are kept apart by a
+// lock on path+".lock", which the kernel releases with its holder and which is left in place, since
+// removing it would let two processes hold "the" lock.
+//
+// What remains: a program that does not take the lock may bind between our look and our removal, and loses
+// its name then. Between bind and chmod the socket has the process's umask: with the usual 022 nobody but
+// the owner can connect meanwhile.
+func Listen(path string, mode fs.FileMode) (*Listener, error) {
+	lock, err := takeLock(path)
+	if err != nil {
+		return nil, err
+	}
+	l, err := bind(path, mode)
+	if err != nil {
+		lock.Close()
+		return nil, err
+	}
+	return &Listener{UnixListener: l, lock: lock}, nil
+}
+
+func takeLock(path string) (*os.File, error) {
+	f, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock socket %q: %w", path, err)
+	}
+	err = Use(f, func(fd int) error { return unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) })
+	if err != nil {
+		defer f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, &InUse{Path: path, PID: holder(path, f)}
+		}
+		return nil, fmt.Errorf("lock socket %q: %w", path, err)
+	}
+	f.Truncate(0) // the pid is only for words: a full disk must not stop a start
+	f.WriteAt([]byte(strconv.Itoa(os.Getpid())), 0)
+	return f, nil
+}
+
+// holder names the process that serves path: the one that answers, else the one that wrote the lock.
+func holder(path string, lock *os.File) int {
+	if pid, err := answers(path); err == nil && pid > 0 {
+		return pid
+	}
+	b, _ := io.ReadAll(io.LimitReader(lock, 32))
+	pid, _ := strconv.Atoi(strings.TrimSpace(string(b)))
+	return pid
+}
+
+// answers dials path and returns the pid of the process that listens there.
+func answers(path string) (pid int, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	c, err := Dial(ctx, path)
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	return c.Peer().PID, nil
+}
+
+func bind(path string, mode fs.FileMode) (*net.UnixListener, error) {
+	switch info, err := os.Lstat(path); {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, fmt.Errorf("look at socket %q: %w", path, err)
+	case info.Mode()&fs.ModeSocket == 0:
+		return nil, fmt.Errorf("listen at %q: a file that is no socket is in the way", path)
+	default:
+		if pid, err := answers(path); !errors.Is(err, unix.ECONNREFUSED) && !errors.Is(err, fs.ErrNotExist) {
+			return nil, &InUse{Path: path, PID: pid} // an unclear answer is taken for life
+		}
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("remove stale socket: %w", err)
+		}
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("listen at %q: %w", path, err)
+	}
+	if err := os.Chmod(path, mode); err != nil {
+		l.Close()
+		return nil, fmt.Errorf("set mode of socket: %w", err)
+	}
+	return l, nil
+}
+
+// Accept waits for the next connection, a *Conn. One whose peer is gone before it could be asked who it
+// is, is dropped.
+func (l *Listener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.AcceptUnix()
+		if err != nil {
+			return nil, err
+		}
+		if fc, err := NewConn(c); err == nil {
+			return fc, nil
+		}
+	}
+}
+
+// Close stops listening, removes the socket and gives up the lock, in that order. It may be called more
+// than once.
+func (l *Listener) Close() error {
+	l.once.Do(func() {
+		l.err = l.UnixListener.Close()
+		l.lock.Close()
+	})
+	return l.err
+}
