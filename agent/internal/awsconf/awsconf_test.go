@@ -1,0 +1,190 @@
+package awsconf
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"beanstalk-agent/packaging/testbed/gotool"
+)
+
+func env(m map[string]string) func(string) string { return func(k string) string { return m[k] } }
+
+func TestNewTellsAllFaultsAtOnce(t *testing.T) {
+	_, err := New(Config{
+		Region:             "eu-west-1/../x",
+		CloudWatchEndpoint: "user:secret@monitoring",
+		Getenv:             env(map[string]string{"AWS_ACCESS_KEY_ID": "AKID"}),
+	})
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, want := range []string{"AWS_SECRET_ACCESS_KEY", `region "eu-west-1/../x"`, "CloudWatch endpoint"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("error does not name %s: %v", want, err)
+		}
+	}
+	if strings.Contains(err.Error(), "secret@") {
+		t.Errorf("error repeats the endpoint's password: %v", err)
+	}
+}
+
+func TestEnvironmentIsEnough(t *testing.T) {
+	a, err := New(Config{Getenv: env(map[string]string{
+		"AWS_ACCESS_KEY_ID": "AKID", "AWS_SECRET_ACCESS_KEY": "SK", "AWS_SESSION_TOKEN": "TOK", "AWS_REGION": "eu-west-1",
+		"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:2",
+		"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:1", // would fail, must not be asked
+	})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := a.CloudWatch(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	creds, err := c.Credentials.Retrieve(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Region != "eu-west-1" || *c.BaseEndpoint != "http://127.0.0.1:1" || a.S3Endpoint() != "http://127.0.0.1:2" ||
+		creds.AccessKeyID != "AKID" || creds.SessionToken != "TOK" || c.RequestMinCompressSizeBytes != 10240 {
+		t.Errorf("got region %q, endpoint %q, s3 %q, key %q, compress from %d",
+			c.Region, *c.BaseEndpoint, a.S3Endpoint(), creds.AccessKeyID, c.RequestMinCompressSizeBytes)
+	}
+}
+
+// Off EC2 nothing answers: a start waits for this, so it must end soon, and say which of the two is missing.
+func TestNothingAnswers(t *testing.T) {
+	deaf, err := net.Listen("tcp", "127.0.0.1:0") // accepts into its backlog and never answers
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer deaf.Close()
+	for name, vars := range map[string]map[string]string{
+		"deaf":     {"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://" + deaf.Addr().String()},
+		"disabled": {"AWS_EC2_METADATA_DISABLED": "TRUE"},
+		"refused":  {"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, err := New(Config{Getenv: env(vars)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			start := time.Now()
+			if _, err := a.CloudWatch(t.Context()); !errors.Is(err, ErrNoRegion) {
+				t.Errorf("got %v, want ErrNoRegion", err)
+			}
+			vars["AWS_REGION"] = "eu-west-1"
+			a, _ = New(Config{Getenv: env(vars)})
+			if _, err := a.CloudWatch(t.Context()); !errors.Is(err, ErrNoCredentials) {
+				t.Errorf("got %v, want ErrNoCredentials", err)
+			}
+			if took := time.Since(start); took > 2*imdsQuery+2*time.Second {
+				t.Errorf("two questions took %v", took)
+			}
+		})
+	}
+}
+
+// A service that answers version 1 must not be believed: no token, no credentials.
+func TestNoFallbackToVersion1(t *testing.T) {
+	v1 := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPut {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		fmt.Fprint(w, "role")
+	}))
+	defer v1.Close()
+	a, _ := New(Config{Getenv: env(map[string]string{"AWS_EC2_METADATA_SERVICE_ENDPOINT": v1.URL})})
+	if role, err := a.Role(t.Context()); err == nil {
+		t.Errorf("got role %q without a token", role)
+	}
+}
+
+// AWS's own mock in its version 2 only mode: region, identity, role and credentials come from it.
+func TestRealMetadataMock(t *testing.T) {
+	a, err := New(Config{Getenv: env(map[string]string{"AWS_EC2_METADATA_SERVICE_ENDPOINT": startMock(t)})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := a.CloudWatch(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	creds, err := c.Credentials.Retrieve(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Region != "us-east-1" || creds.AccessKeyID != "12345678901" || !creds.CanExpire {
+		t.Errorf("got region %q, key %q, can expire %v", c.Region, creds.AccessKeyID, creds.CanExpire)
+	}
+	id, err := a.Identity(t.Context())
+	if err != nil || id.Account != "0123456789" || id.InstanceID != "i-1234567890abcdef0" {
+		t.Errorf("got identity %+v, %v", id, err)
+	}
+	if role, err := a.Role(t.Context()); err != nil || role != "baskinc-role" {
+		t.Errorf("got role %q, %v", role, err)
+	}
+}
+
+// startMock runs ec2-metadata-mock, version 2 only, with credentials that have not expired: its own did in 2020.
+func startMock(t *testing.T) string {
+	t.Helper()
+	bin, dir := gotool.Build(t, gotool.MetadataMock), t.TempDir()
+	config, _ := json.Marshal(map[string]any{"metadata": map[string]any{"values": map[string]any{
+		"iam-security-credentials": map[string]string{
+			"Code": "Success", "LastUpdated": time.Now().UTC().Format(time.RFC3339), "Type": "AWS-HMAC",
+			"AccessKeyId": "12345678901", "SecretAccessKey": "v/12345678901", "Token": "TEST92test48TEST",
+			"Expiration": time.Now().Add(6 * time.Hour).UTC().Format(time.RFC3339),
+		}}}})
+	file := filepath.Join(dir, "mock.json")
+	if err := os.WriteFile(file, config, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	port := freePort(t)
+	cmd := exec.CommandContext(t.Context(), bin, "-I", "-n", "127.0.0.1", "-p", port, "-c", file,
+		"-d", "86400", "--asg-termination-delay-sec", "86400", "--rebalance-delay-sec", "86400")
+	cmd.Env = append(os.Environ(), "HOME="+dir)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	waitFor(t, func() bool {
+		c, err := net.Dial("tcp", "127.0.0.1:"+port)
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	})
+	return "http://127.0.0.1:" + port
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	return port
+}
+
+func waitFor(t *testing.T, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !ok(); <-time.After(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("waited 10 s")
+		}
+	}
+}

@@ -1,0 +1,71 @@
+// Package gotool builds the servers that tests run against, at the versions the project pins.
+//
+// They are programs, not libraries, so they stay out of go.mod. Each is installed once into the user's cache
+// directory, outside the tree, and found there by every later test run.
+package gotool
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The programs. Each is the newest version that was tried with these tests.
+const (
+	MetadataMock = "github.com/aws/amazon-ec2-metadata-mock/cmd/ec2-metadata-mock@v1.13.0"
+	VersityGW    = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
+)
+
+// Build returns the path of the program that `go install pkg` makes, building it when the cache does not hold it.
+// A test that cannot have it is skipped, or fails when CI is set: there it must never be missing.
+func Build(t testing.TB, pkg string) string {
+	t.Helper()
+	path, err := build(pkg)
+	if err != nil {
+		Need(t, fmt.Sprintf("%s: %v", pkg, err))
+	}
+	return path
+}
+
+// Need ends a test that lacks what it needs: skipped on a developer's machine, failed in CI.
+func Need(t testing.TB, what string) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatalf("needs %s", what)
+	}
+	t.Skipf("needs %s", what)
+}
+
+func build(pkg string) (string, error) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", err
+	}
+	name, version, _ := strings.Cut(filepath.Base(pkg), "@")
+	dir := filepath.Join(cache, "beanstalk-agent-testbed", version)
+	path := filepath.Join(dir, name)
+	if _, err := os.Stat(path); err == nil {
+		return path, nil
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	// Packages are tested side by side: each builds into a directory of its own, the last rename wins, all are equal.
+	tmp, err := os.MkdirTemp(dir, ".build-")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(tmp)
+	cmd := exec.Command("go", "install", pkg)
+	cmd.Dir = tmp // outside the module: its go.mod must not decide the program's dependencies
+	cmd.Env = append(os.Environ(), "GOBIN="+tmp, "GOFLAGS=", "CGO_ENABLED=0")
+	cmd.WaitDelay = time.Second
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go install: %w: %s", err, out)
+	}
+	return path, os.Rename(filepath.Join(tmp, name), path)
+}
