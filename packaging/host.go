@@ -1,0 +1,162 @@
+package packaging
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// host makes changes below root, reports each, and can take back those that have
+// an undo. Its methods leave alone what is already as asked. With dry set they
+// only report.
+type host struct {
+	root   string
+	dry    bool
+	report Report
+	undo   []func() error // last one first
+}
+
+// at is where path, as the host sees it, is for us.
+func (h *host) at(path string) string { return filepath.Join(h.root, path) }
+
+func (h *host) did(action, path string) {
+	h.report.Steps = append(h.report.Steps, Step{action, path})
+}
+
+func (h *host) note(format string, args ...any) {
+	h.report.Notes = append(h.report.Notes, fmt.Sprintf(format, args...))
+}
+
+// dir makes a directory, and its parents with mode 0755. The mode of one that is
+// there already is its owner's business.
+func (h *host) dir(path string, mode fs.FileMode) error {
+	switch info, err := os.Stat(h.at(path)); {
+	case err == nil && info.IsDir():
+		return nil
+	case err == nil:
+		return fmt.Errorf("make directory %q: a file of that name is in the way", path)
+	}
+	h.did("make", path)
+	if h.dry {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(h.at(path)), 0o755); err != nil {
+		return fmt.Errorf("make directory %q: %w", path, err)
+	}
+	if err := os.Mkdir(h.at(path), mode); err != nil {
+		return fmt.Errorf("make directory %q: %w", path, err)
+	}
+	return nil
+}
+
+// file writes a small file. It reports whether it had to; undo brings the old
+// content back, or takes the file away when there was none.
+func (h *host) file(path string, mode fs.FileMode, content []byte) (bool, error) {
+	old, err := os.ReadFile(h.at(path))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, fmt.Errorf("read %q: %w", path, err)
+	}
+	had := err == nil
+	if had && bytes.Equal(old, content) && hasMode(h.at(path), mode) {
+		return false, nil
+	}
+	h.did("write", path)
+	if h.dry {
+		return true, nil
+	}
+	if err := h.replace(path, mode, bytes.NewReader(content)); err != nil {
+		return false, err
+	}
+	h.undo = append(h.undo, func() error {
+		if had {
+			return h.replace(path, mode, bytes.NewReader(old))
+		}
+		return os.Remove(h.at(path))
+	})
+	return true, nil
+}
+
+func hasMode(path string, mode fs.FileMode) bool {
+	info, err := os.Lstat(path)
+	return err == nil && info.Mode() == mode
+}
+
+// replace writes content beside path, makes it durable and renames it: path is
+// never missing, never partial, and a program that runs from it is not disturbed.
+func (h *host) replace(path string, mode fs.FileMode, content io.Reader) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("write %q: %w", path, err)
+		}
+	}()
+	dir := filepath.Dir(h.at(path))
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".new-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // fails once it is renamed, as it should
+	_, err = io.Copy(f, content)
+	if err := errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), h.at(path))
+}
+
+// link makes path a symbolic link to target, unless something that is not a link
+// is there: that is someone else's, and is left.
+func (h *host) link(path, target string) error {
+	switch info, err := os.Lstat(h.at(path)); {
+	case err == nil && info.Mode().Type() != fs.ModeSymlink:
+		h.note("%s is a file of someone else's, left alone; the agent is %s", path, target)
+		return nil
+	case err == nil:
+		if now, _ := os.Readlink(h.at(path)); now == target {
+			return nil
+		}
+	}
+	h.did("link", path)
+	if h.dry {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(h.at(path)), 0o755); err != nil {
+		return fmt.Errorf("link %q: %w", path, err)
+	}
+	temp := filepath.Join(filepath.Dir(h.at(path)), "."+filepath.Base(path)+".new")
+	os.Remove(temp) // of a run that was killed
+	if err := os.Symlink(target, temp); err != nil {
+		return fmt.Errorf("link %q: %w", path, err)
+	}
+	if err := os.Rename(temp, h.at(path)); err != nil {
+		return errors.Join(fmt.Errorf("link %q: %w", path, err), os.Remove(temp))
+	}
+	return nil
+}
+
+// remove takes path away, with all below it.
+func (h *host) remove(path string) error {
+	if _, err := os.Lstat(h.at(path)); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	h.did("remove", path)
+	if h.dry {
+		return nil
+	}
+	return os.RemoveAll(h.at(path))
+}
+
+// rollBack takes back what can be, the last change first.
+func (h *host) rollBack() error {
+	var errs []error
+	for i := len(h.undo) - 1; i >= 0; i-- {
+		errs = append(errs, h.undo[i]())
+	}
+	h.undo = nil
+	return errors.Join(errs...)
+}

@@ -1,0 +1,207 @@
+package packaging
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"syscall"
+)
+
+// Options says what to install and where.
+type Options struct {
+	// Required by Install: the binary, usually os.Executable().
+	Binary string
+
+	// Optional. Root goes before every path; "" is the live host, and needs to be
+	// root there. Below another Root nothing is started or stopped.
+	Root string
+	// DryRun reports what would be done and does nothing.
+	DryRun bool
+	// KeepData makes Uninstall leave /etc/agent and /var/lib/agent.
+	KeepData bool
+}
+
+func (o Options) host() (*host, error) {
+	if o.live() && !o.DryRun {
+		if runtime.GOOS != "linux" {
+			return nil, fmt.Errorf("install on this host: it runs %s, and the units are for systemd on Linux", runtime.GOOS)
+		}
+		if os.Geteuid() != 0 {
+			return nil, errors.New("install on this host: only root may")
+		}
+	}
+	return &host{root: o.Root, dry: o.DryRun}, nil
+}
+
+func (o Options) live() bool { return filepath.Clean("/"+o.Root) == "/" }
+
+// Install puts binary, link, directories and units in place and has
+// agent.service started, or restarted when its binary or its unit changed. When
+// the new agent does not become ready, binary and units are put back as they were
+// and the one before is started again; the error says so. A run in progress is
+// never touched. It may be called again at any time, by several processes at once.
+func Install(ctx context.Context, o Options) (Report, error) {
+	h, err := o.host()
+	if err != nil {
+		return Report{}, err
+	}
+	err = h.install(ctx, o)
+	return h.report, err
+}
+
+func (h *host) install(ctx context.Context, o Options) error {
+	if err := h.dir(filepath.Dir(binaryPath), 0o755); err != nil {
+		return err
+	}
+	unlock, err := h.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := h.place(o.Binary); err != nil {
+		return errors.Join(err, h.rollBack())
+	}
+	if err := h.manage(ctx, o.live()); err != nil {
+		return err
+	}
+	if !h.dry {
+		os.Remove(h.at(previousBin))
+	}
+	return nil
+}
+
+// place writes all files.
+func (h *host) place(binary string) error {
+	if err := h.binary(binary); err != nil {
+		return err
+	}
+	if err := h.dir(configDir, 0o755); err != nil {
+		return err
+	}
+	if err := h.dir(stateDir, 0o700); err != nil {
+		return err
+	}
+	for _, name := range units {
+		if err := h.unit(name); err != nil {
+			return err
+		}
+	}
+	if err := h.link(wantsLink, "../"+agentUnit); err != nil {
+		return err
+	}
+	return h.link(linkPath, binaryPath)
+}
+
+// unit writes a unit file, unless someone masked the unit: that was meant.
+func (h *host) unit(name string) error {
+	path := filepath.Join(unitDir, name)
+	if target, err := os.Readlink(h.at(path)); err == nil && target == "/dev/null" {
+		h.note("%s is masked, left so; sudo systemctl unmask %s brings it back", name, name)
+		return nil
+	}
+	_, err := h.file(path, 0o644, unitFile(name))
+	return err
+}
+
+// binary copies from to its place, keeping the one before it until the new one is
+// known to start.
+func (h *host) binary(from string) error {
+	same, err := sameContent(from, h.at(binaryPath))
+	if err != nil {
+		return fmt.Errorf("read binary %q: %w", from, err)
+	}
+	if same && hasMode(h.at(binaryPath), 0o755) {
+		return nil
+	}
+	h.did("write", binaryPath)
+	if h.dry {
+		return nil
+	}
+	os.Remove(h.at(previousBin)) // of a run that was killed
+	err = os.Link(h.at(binaryPath), h.at(previousBin))
+	had := err == nil
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("keep %q: %w", binaryPath, err)
+	}
+	src, err := os.Open(from)
+	if err != nil {
+		return fmt.Errorf("read binary: %w", err)
+	}
+	defer src.Close()
+	if err := h.replace(binaryPath, 0o755, src); err != nil {
+		os.Remove(h.at(previousBin))
+		return err
+	}
+	h.undo = append(h.undo, func() error {
+		if had {
+			return os.Rename(h.at(previousBin), h.at(binaryPath))
+		}
+		return os.Remove(h.at(binaryPath))
+	})
+	return nil
+}
+
+// sameContent reports whether two files hold the same bytes; a missing b holds
+// none.
+func sameContent(a, b string) (bool, error) {
+	fa, err := os.Open(a)
+	if err != nil {
+		return false, err
+	}
+	defer fa.Close()
+	fb, err := os.Open(b)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer fb.Close()
+	ia, err := fa.Stat()
+	if err != nil {
+		return false, err
+	}
+	ib, err := fb.Stat()
+	if err != nil || ia.Size() != ib.Size() {
+		return false, err
+	}
+	return os.SameFile(ia, ib) || sameBytes(fa, fb), nil
+}
+
+// sameBytes compares two readers of equal length.
+func sameBytes(a, b io.Reader) bool {
+	bufA, bufB := make([]byte, 64<<10), make([]byte, 64<<10)
+	for {
+		n, errA := io.ReadFull(a, bufA)
+		m, errB := io.ReadFull(b, bufB)
+		if !bytes.Equal(bufA[:n], bufB[:m]) {
+			return false
+		}
+		if errA != nil || errB != nil {
+			return errors.Is(errA, io.EOF) || errors.Is(errA, io.ErrUnexpectedEOF)
+		}
+	}
+}
+
+// lock keeps two installations apart. The lock is on the directory, so it leaves
+// no file, and the kernel drops it with the process.
+func (h *host) lock() (unlock func(), err error) {
+	if h.dry {
+		return func() {}, nil
+	}
+	dir, err := os.Open(h.at(filepath.Dir(binaryPath)))
+	if err != nil {
+		return nil, fmt.Errorf("lock %q: %w", filepath.Dir(binaryPath), err)
+	}
+	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX); err != nil {
+		dir.Close()
+		return nil, fmt.Errorf("lock %q: %w", filepath.Dir(binaryPath), err)
+	}
+	return func() { dir.Close() }, nil
+}

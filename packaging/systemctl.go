@@ -1,0 +1,131 @@
+package packaging
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"time"
+)
+
+// systemctlLimit is what one call of systemctl may take: longer than the units'
+// TimeoutStartSec and TimeoutStopSec together, so that it is systemd that decides.
+const systemctlLimit = 100 * time.Second
+
+// manage has systemd know and run what was placed. What did not start is taken
+// back.
+func (h *host) manage(ctx context.Context, live bool) error {
+	if !live {
+		return nil
+	}
+	if _, err := os.Stat(bootedPath); err != nil {
+		h.note("systemd does not run here: the units are in place and enabled, nothing was started")
+		return nil
+	}
+	reloaded, err := h.reloadUnits(ctx)
+	if err != nil {
+		return errors.Join(err, h.rollBack())
+	}
+	agent := unitState(ctx, agentUnit)
+	switch {
+	case agent["LoadState"] == "masked":
+		return nil
+	case agent["ActiveState"] == "active" && !reloaded && !h.wrote(binaryPath) && h.runsInstalled(agent["MainPID"]):
+		return nil
+	}
+	if err := h.systemctl(ctx, "restart", agentUnit); err != nil {
+		return h.putBack(ctx, err)
+	}
+	h.tellSupervisor(ctx)
+	return nil
+}
+
+// wrote reports whether path was, or in a dry run would be, written.
+func (h *host) wrote(path string) bool {
+	return slices.Contains(h.report.Steps, Step{"write", path})
+}
+
+// reloadUnits has systemd read unit files that changed, now or in a run of ours
+// that was cut short, and reports whether it did.
+func (h *host) reloadUnits(ctx context.Context) (bool, error) {
+	need := false
+	for _, name := range units {
+		state := unitState(ctx, name)
+		need = need || state["NeedDaemonReload"] == "yes" || state["LoadState"] == "not-found"
+	}
+	for _, s := range h.report.Steps {
+		need = need || strings.HasPrefix(s.Path, unitDir)
+	}
+	if !need {
+		return false, nil
+	}
+	return true, h.systemctl(ctx, "daemon-reload")
+}
+
+// putBack undoes an installation whose agent did not start.
+func (h *host) putBack(ctx context.Context, cause error) error {
+	if _, err := os.Stat(h.at(previousBin)); err != nil {
+		return fmt.Errorf("start the agent: %w (see journalctl -u %s; systemd goes on trying)", cause, agentUnit)
+	}
+	err := h.rollBack()
+	err = errors.Join(err, h.systemctl(ctx, "daemon-reload"), h.systemctl(ctx, "restart", agentUnit))
+	if err != nil {
+		return fmt.Errorf("start the agent: %w; put the one before it back: %w", cause, err)
+	}
+	return fmt.Errorf("start the new agent: %w; the one before it is back and runs", cause)
+}
+
+// tellSupervisor says so when runs are still with the program of before: it must
+// outlive an upgrade, and is replaced when it has nothing left to do.
+func (h *host) tellSupervisor(ctx context.Context) {
+	runs := unitState(ctx, runsUnit)
+	if runs["ActiveState"] == "active" && !h.runsInstalled(runs["MainPID"]) {
+		h.note("%s goes on with the version before: what it runs is not interrupted by an upgrade", runsUnit)
+	}
+}
+
+// runsInstalled reports whether the process runs from the binary that is in place
+// now: after a rename the old one is another file.
+func (h *host) runsInstalled(pid string) bool {
+	running, err := os.Stat("/proc/" + pid + "/exe")
+	if err != nil {
+		return false
+	}
+	placed, err := os.Stat(h.at(binaryPath))
+	return err == nil && os.SameFile(running, placed)
+}
+
+// systemctl changes something, and is reported.
+func (h *host) systemctl(ctx context.Context, args ...string) error {
+	h.did("run", "systemctl "+strings.Join(args, " "))
+	if h.dry {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, systemctlLimit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "systemctl", args...)
+	cmd.WaitDelay = time.Second
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("systemctl %s: %s: %w", strings.Join(args, " "), bytes.TrimSpace(out), err)
+	}
+	return nil
+}
+
+// unitState asks systemd; what it cannot say is missing from the map.
+func unitState(ctx context.Context, unit string) map[string]string {
+	ctx, cancel := context.WithTimeout(ctx, systemctlLimit)
+	defer cancel()
+	out, _ := exec.CommandContext(ctx, "systemctl", "show",
+		"--property=LoadState,ActiveState,MainPID,NeedDaemonReload", unit).Output()
+	state := map[string]string{}
+	for line := range strings.Lines(string(out)) {
+		if key, value, ok := strings.Cut(strings.TrimSpace(line), "="); ok {
+			state[key] = value
+		}
+	}
+	return state
+}

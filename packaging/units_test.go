@@ -1,0 +1,178 @@
+package packaging
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// settings reads a unit file: every value of each key, sections ignored since no
+// key of ours stands in two.
+func settings(t *testing.T, unit string) map[string][]string {
+	t.Helper()
+	all := map[string][]string{}
+	for line := range strings.Lines(string(unitFile(unit))) {
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "#") || strings.HasPrefix(line, "[") {
+			continue
+		}
+		key, value, ok := strings.Cut(line, "=")
+		if !ok {
+			t.Errorf("%s: %q is no setting", unit, line)
+		}
+		all[key] = append(all[key], value)
+	}
+	return all
+}
+
+func one(t *testing.T, unit, key string) string {
+	t.Helper()
+	values := settings(t, unit)[key]
+	if len(values) != 1 {
+		t.Fatalf("%s has %d lines %s=, want one", unit, len(values), key)
+	}
+	return values[0]
+}
+
+func duration(t *testing.T, unit, key string) time.Duration {
+	t.Helper()
+	d, err := time.ParseDuration(one(t, unit, key))
+	if err != nil {
+		t.Fatalf("%s: %v", unit, err)
+	}
+	return d
+}
+
+// Each of these breaks a promise without a word.
+func TestUnitsDoNotSetWhatBreaksAPromise(t *testing.T) {
+	for _, unit := range units {
+		s := settings(t, unit)
+		for key, why := range map[string]string{
+			"PrivateUsers":      "callers are told apart by their real user ids",
+			"ProcSubset":        "memory and pressure are in /proc",
+			"ProtectKernelLogs": "takes /dev/kmsg away, which names the victim",
+			"PartOf":            "Beanstalk disables members of its targets; neither unit may take the other down",
+			"BindsTo":           "neither unit may take the other down",
+			"Requires":          "neither unit may take the other down",
+			"EnvironmentFile":   "the application's variables would steer the agent",
+			"ProtectHome=yes":   "an application may live there",
+		} {
+			key, value, _ := strings.Cut(key, "=")
+			if got := s[key]; len(got) > 0 && (value == "" || slices.Contains(got, value)) {
+				t.Errorf("%s sets %s=%s: %s", unit, key, got, why)
+			}
+		}
+		for _, values := range s {
+			for _, v := range values {
+				if strings.Contains(v, "eb-app.target") || strings.Contains(v, "aws-eb.target") {
+					t.Errorf("%s names a target of Beanstalk's: %s", unit, v)
+				}
+			}
+		}
+	}
+}
+
+func TestAgentUnitKeepsWhatItsReadingsNeed(t *testing.T) {
+	caps := strings.Fields(one(t, agentUnit, "CapabilityBoundingSet"))
+	for _, c := range []string{"CAP_SYS_PTRACE", "CAP_SYSLOG", "CAP_DAC_READ_SEARCH"} {
+		if !slices.Contains(caps, c) {
+			t.Errorf("%s is not in CapabilityBoundingSet=%s", c, caps)
+		}
+	}
+	families := strings.Fields(one(t, agentUnit, "RestrictAddressFamilies"))
+	for _, f := range []string{"AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK"} {
+		if !slices.Contains(families, f) {
+			t.Errorf("%s is not in RestrictAddressFamilies=%s", f, families)
+		}
+	}
+}
+
+// systemd 219 knows no @groups: an allow list of them would be empty there, and
+// kill the agent at its first system call.
+func TestSystemCallFilterOnlyDenies(t *testing.T) {
+	if f := one(t, agentUnit, "SystemCallFilter"); !strings.HasPrefix(f, "~") {
+		t.Errorf("SystemCallFilter=%s allows", f)
+	}
+}
+
+func TestRunsUnitSetsNoLimitOnWhatItStarts(t *testing.T) {
+	s := settings(t, runsUnit)
+	for _, key := range []string{"NoNewPrivileges", "ProtectSystem", "PrivateTmp", "CapabilityBoundingSet", "SystemCallFilter",
+		"MemoryMax", "MemoryHigh", "CPUQuota", "UMask", "RestrictAddressFamilies", "DevicePolicy", "LimitNOFILE", "RuntimeMaxSec", "WatchdogSec"} {
+		if len(s[key]) > 0 {
+			t.Errorf("%s=%s would fall on every run", key, s[key])
+		}
+	}
+	for key, want := range map[string]string{
+		"Delegate": "yes", "KillMode": "mixed", "OOMPolicy": "continue", "TasksMax": "infinity", "RuntimeDirectoryMode": "0700",
+	} {
+		if got := one(t, runsUnit, key); got != want {
+			t.Errorf("%s=%s, want %s", key, got, want)
+		}
+	}
+}
+
+func TestUnitsShareWhatTheyMustAgreeOn(t *testing.T) {
+	if wants := strings.Fields(one(t, agentUnit, "Wants")); !slices.Contains(wants, runsUnit) {
+		t.Errorf("%s does not want %s", agentUnit, runsUnit)
+	}
+	if after := strings.Fields(one(t, agentUnit, "After")); !slices.Contains(after, runsUnit) {
+		t.Errorf("%s does not stop before %s", agentUnit, runsUnit)
+	}
+	for _, unit := range units {
+		if got := strings.Fields(one(t, unit, "ExecStart"))[0]; got != binaryPath {
+			t.Errorf("%s starts %s, Install writes %s", unit, got, binaryPath)
+		}
+		if got := "/var/lib/" + one(t, unit, "StateDirectory"); got != stateDir {
+			t.Errorf("%s has state in %s, Install makes %s", unit, got, stateDir)
+		}
+		if one(t, unit, "RuntimeDirectoryPreserve") != "yes" {
+			t.Errorf("%s loses its sockets at a restart", unit)
+		}
+	}
+	if stop, watchdog := duration(t, agentUnit, "TimeoutStopSec"), duration(t, agentUnit, "WatchdogSec"); stop >= watchdog {
+		t.Errorf("a stop may take %s, longer than the watchdog's %s", stop, watchdog)
+	}
+}
+
+func TestUnitsPassSystemdsOwnCheck(t *testing.T) {
+	verify, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		skip(t, "systemd-analyze")
+	}
+	dir := t.TempDir()
+	var paths []string
+	for _, unit := range units {
+		// verify wants the program to exist; what it is does not matter here
+		text := strings.ReplaceAll(string(unitFile(unit)), binaryPath, "/bin/true")
+		path := filepath.Join(dir, unit)
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		paths = append(paths, path)
+	}
+	// it exits 0 when a key is unknown, so silence is the test
+	out, err := exec.CommandContext(t.Context(), verify, append([]string{"verify"}, paths...)...).CombinedOutput()
+	if err != nil || len(out) > 0 {
+		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
+	}
+	// 2.8 when this was written; 9.4 for the other, which nothing is asked of
+	out, err = exec.CommandContext(t.Context(), verify, "security", "--offline=yes", "--no-pager", "--threshold=28", paths[1]).CombinedOutput()
+	if err != nil {
+		t.Errorf("exposure of %s rose: %v\n%s", agentUnit, err, out)
+	}
+}
+
+// skip ends a test that needs something this machine has not; on the gate it must
+// be there.
+func skip(t *testing.T, what string) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatalf("needs %s", what)
+	}
+	t.Skipf("needs %s", what)
+}
