@@ -1,0 +1,243 @@
+package collectors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/shirou/gopsutil/v3/disk"
+	"github.com/shirou/gopsutil/v3/load"
+	"github.com/shirou/gopsutil/v3/mem"
+)
+
+// collect asks c once and returns its samples by name.
+func collect(t testing.TB, c Collector) (map[string]Sample, error) {
+	t.Helper()
+	out, err := c.Collect(context.Background())
+	m := map[string]Sample{}
+	for _, s := range out {
+		if math.IsNaN(s.Value) || math.IsInf(s.Value, 0) {
+			t.Errorf("%s: %s is %v, which CloudWatch refuses", c.Name(), s.Name, s.Value)
+		}
+		if _, twice := m[s.Name]; twice && len(s.Labels) == 0 {
+			t.Errorf("%s: %s comes twice", c.Name(), s.Name)
+		}
+		m[s.Name] = s
+	}
+	return m, err
+}
+
+func near(t *testing.T, what string, got, want, within float64) {
+	t.Helper()
+	if math.Abs(got-want) > within {
+		t.Errorf("%s: got %v, want %v ± %v", what, got, want, within)
+	}
+}
+
+// Both formulas against gopsutil's: MemAvailable, and the one that the
+// CloudWatch agent takes from gopsutil. Memory moves between two readings, so
+// the bound is half a point.
+func TestHostAgreesWithGopsutil(t *testing.T) {
+	h, old := NewHost(HostConfig{}), NewHost(HostConfig{CloudWatchAgentFormula: true})
+	defer h.Close()
+	defer old.Close()
+	got, err := collect(t, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gotOld, err := collect(t, old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := mem.VirtualMemory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	swap, err := mem.SwapMemory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	avg, err := load.Avg()
+	if err != nil {
+		t.Fatal(err)
+	}
+	available := 100 * float64(want.Available) / float64(want.Total)
+	near(t, "mem_available_percent", got["mem_available_percent"].Value, available, 0.5)
+	near(t, "mem_used_percent", got["mem_used_percent"].Value, 100-available, 0.5)
+	near(t, "mem_used_percent, CloudWatch agent's", gotOld["mem_used_percent"].Value, want.UsedPercent, 0.5)
+	near(t, "mem_total", got["mem_total"].Value, float64(want.Total), 0)
+	near(t, "swap_used_percent", got["swap_used_percent"].Value, swap.UsedPercent, 0.5)
+	near(t, "load_1m", got["load_1m"].Value, avg.Load1, 0.2)
+}
+
+func TestDiskAgreesWithGopsutil(t *testing.T) {
+	d := NewDisk(DiskConfig{Paths: []string{"/"}})
+	got, err := collect(t, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := disk.Usage("/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	near(t, "disk_used_percent", got["disk_used_percent"].Value, want.UsedPercent, 0.5)
+	near(t, "disk_inodes_used_percent", got["disk_inodes_used_percent"].Value, want.InodesUsedPercent, 0.5)
+	if d.Fullest().Path != "/" {
+		t.Errorf("fullest: got %q, want the only one", d.Fullest().Path)
+	}
+}
+
+func TestDiskFindsTheRootByItself(t *testing.T) {
+	d := NewDisk(DiskConfig{})
+	if got, err := collect(t, d); err != nil || len(got) != 2 {
+		t.Errorf("got %v, %v", got, err)
+	}
+}
+
+// waiting returns a listener that accepts nobody, and n clients of it.
+func waiting(t *testing.T, network, addr string, n int) net.Listener {
+	t.Helper()
+	ln, err := net.Listen(network, addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	for range n {
+		c, err := net.Dial(network, ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+	}
+	return ln
+}
+
+// A backlog of n clients whom nobody accepts reads n, over TCP of either family
+// and over a UNIX socket; who is accepted moves from the backlog into flight.
+func TestBacklogOfUnacceptedClientsIsTheirNumber(t *testing.T) {
+	dir := t.TempDir()
+	for _, tt := range []struct{ name, network, addr string }{
+		{"tcp4", "tcp4", "127.0.0.1:0"},
+		{"tcp6", "tcp6", "[::1]:0"},
+		{"unix", "unix", filepath.Join(dir, "app.sock")},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			ln := waiting(t, tt.network, tt.addr, 7)
+			l := NewListen(configOf(ln))
+			defer l.Close()
+			for accepted := range 3 {
+				l.nextConns = time.Time{} // count connections each time
+				got, err := collect(t, l)
+				if err != nil {
+					t.Fatal(err)
+				}
+				near(t, "listen_backlog", got["listen_backlog"].Value, float64(7-accepted), 0)
+				near(t, "listen_connections", got["listen_connections"].Value, float64(accepted), 0)
+				if got["listen_backlog_limit"].Value < 7 {
+					t.Errorf("listen_backlog_limit: got %v, want the queue's", got["listen_backlog_limit"].Value)
+				}
+				c, err := ln.Accept()
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer c.Close()
+			}
+		})
+	}
+}
+
+func configOf(ln net.Listener) ListenConfig {
+	if a, ok := ln.Addr().(*net.TCPAddr); ok {
+		return ListenConfig{Port: uint16(a.Port)}
+	}
+	return ListenConfig{UnixPath: ln.Addr().String()}
+}
+
+// Where netlink is forbidden /proc/net says the same, once a minute.
+func TestBacklogWithoutNetlink(t *testing.T) {
+	for _, network := range []string{"tcp", "unix"} {
+		addr := map[string]string{"tcp": "127.0.0.1:0", "unix": filepath.Join(t.TempDir(), "app.sock")}[network]
+		ln := waiting(t, network, addr, 5)
+		l := NewListen(configOf(ln))
+		defer l.Close()
+		l.noDiag = fmt.Errorf("forbidden")
+		got, err := collect(t, l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		near(t, network+" listen_backlog", got["listen_backlog"].Value, 5, 0)
+		if again, err := collect(t, l); err != nil || len(again) != 0 {
+			t.Errorf("%s, second tick: got %v, %v, want nothing before a minute is over", network, again, err)
+		}
+	}
+}
+
+func TestNoListenerIsNoData(t *testing.T) {
+	ln := waiting(t, "tcp", "127.0.0.1:0", 0)
+	l := NewListen(configOf(ln))
+	defer l.Close()
+	ln.Close()
+	if _, err := collect(t, l); !errors.Is(err, ErrNoData) {
+		t.Errorf("got %v, want ErrNoData", err)
+	}
+	gone := NewListen(ListenConfig{UnixPath: filepath.Join(t.TempDir(), "gone.sock")})
+	defer gone.Close()
+	if _, err := collect(t, gone); !errors.Is(err, ErrNoData) {
+		t.Errorf("got %v, want ErrNoData", err)
+	}
+}
+
+// An application that restarts binds a new file at the same path.
+func TestUnixListenerMadeAnewIsFound(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "app.sock")
+	ln := waiting(t, "unix", path, 2)
+	l := NewListen(ListenConfig{UnixPath: path})
+	defer l.Close()
+	if _, err := collect(t, l); err != nil {
+		t.Fatal(err)
+	}
+	ln.Close()
+	waiting(t, "unix", path, 3)
+	got, err := collect(t, l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	near(t, "listen_backlog", got["listen_backlog"].Value, 3, 0)
+}
+
+func TestSelfReadsItsOwnMemory(t *testing.T) {
+	s := NewSelf()
+	defer s.Close()
+	if _, err := collect(t, s); err != nil {
+		t.Fatal(err)
+	}
+	got, err := collect(t, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rss, anon := got["agent_memory_rss"].Value, got["agent_memory_anon"].Value
+	if !(0 < anon && anon < rss) {
+		t.Errorf("got anon %v and rss %v, want 0 < anon < rss", anon, rss)
+	}
+	if _, ok := got["agent_cpu"]; !ok {
+		t.Error("no agent_cpu at the second tick")
+	}
+}
+
+func TestSteadyTickAllocatesNothing(t *testing.T) {
+	ln := waiting(t, "tcp", "127.0.0.1:0", 1)
+	for _, c := range []Collector{NewHost(HostConfig{}), NewDisk(DiskConfig{}), NewSelf(), NewListen(configOf(ln))} {
+		if _, err := collect(t, c); err != nil {
+			t.Fatal(err)
+		}
+		ctx := context.Background()
+		if n := testing.AllocsPerRun(20, func() { c.Collect(ctx) }); n > 0 {
+			t.Errorf("%s: got %v allocations a tick, want 0", c.Name(), n)
+		}
+	}
+}
