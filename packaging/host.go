@@ -20,6 +20,10 @@ type host struct {
 	undo   []func() error // last one first
 }
 
+func newHost(root string, dry bool) *host {
+	return &host{root: root, dry: dry, report: Report{Steps: []Step{}, Notes: []string{}}}
+}
+
 // at is where path, as the host sees it, is for us.
 func (h *host) at(path string) string { return filepath.Join(h.root, path) }
 

@@ -36,7 +36,7 @@ func (o Options) host() (*host, error) {
 			return nil, errors.New("install on this host: only root may")
 		}
 	}
-	return &host{root: o.Root, dry: o.DryRun}, nil
+	return newHost(o.Root, o.DryRun), nil
 }
 
 func (o Options) live() bool { return filepath.Clean("/"+o.Root) == "/" }

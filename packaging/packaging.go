@@ -18,7 +18,7 @@ import (
 	"path"
 )
 
-//go:embed systemd hooks
+//go:embed systemd hooks ebextensions
 var carried embed.FS
 
 // Where things are on a host. A Root in Options goes before them.

@@ -1,0 +1,108 @@
+package packaging
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+// configName is the file that installs the agent at a deployment, as a repository
+// has it.
+const configName = ".ebextensions/agent.config"
+
+// fromLine is the one line of it that a user edits.
+var fromLine = regexp.MustCompile(`(?m)^ +from='[^'\n]*'$`)
+
+// InstallInto writes what an application's repository needs into dir: the file
+// that installs the agent, the hooks that tell it of deployments, and the nginx
+// location of the health check. It overwrites only these, keeps the edited line of
+// agent.config, and notes what to commit.
+func InstallInto(dir string, dry bool) (Report, error) {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return Report{}, fmt.Errorf("install into a repository: %w", err)
+	}
+	if !info.IsDir() {
+		return Report{}, fmt.Errorf("install into %q: it is no directory", dir)
+	}
+	h := newHost(dir, dry)
+	if err := h.repository(); err != nil {
+		return h.report, errors.Join(err, h.rollBack())
+	}
+	h.advise()
+	return h.report, nil
+}
+
+func (h *host) repository() error {
+	config, err := h.keepFrom(carriedFile("ebextensions/agent.config"))
+	if err != nil {
+		return err
+	}
+	if _, err := h.file(configName, 0o644, config); err != nil {
+		return err
+	}
+	// a deployment runs hooks, a change of properties confighooks
+	for _, kind := range []string{"hooks", "confighooks"} {
+		for when, name := range map[string]string{"predeploy": "00_agent_hold.sh", "postdeploy": "99_agent_release.sh"} {
+			target := path.Join(".platform", kind, when, name)
+			if _, err := h.file(target, 0o755, carriedFile("hooks/"+when+".sh")); err != nil {
+				return err
+			}
+		}
+	}
+	return h.nginx()
+}
+
+// nginx writes the location files, which Beanstalk includes in its server block.
+func (h *host) nginx() error {
+	files, err := fs.Glob(carried, "nginx/*.conf")
+	if err != nil {
+		return err
+	}
+	for _, name := range files {
+		target := path.Join(".platform/nginx/conf.d/elasticbeanstalk", path.Base(name))
+		if _, err := h.file(target, 0o644, carriedFile(name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// keepFrom carries the edited line of the repository's agent.config over.
+func (h *host) keepFrom(config []byte) ([]byte, error) {
+	old, err := os.ReadFile(h.at(configName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return config, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %q: %w", configName, err)
+	}
+	line := fromLine.Find(old)
+	if line == nil {
+		return nil, fmt.Errorf("update %q: it has no line from='…' to keep; move it away to have a new one", configName)
+	}
+	return fromLine.ReplaceAllLiteral(config, line), nil
+}
+
+// advise notes what remains for a person to do.
+func (h *host) advise() {
+	h.note("commit them: git add .ebextensions .platform && git commit -m 'Install the agent'")
+	config, err := os.ReadFile(h.at(configName))
+	bundled := err != nil || bytes.Contains(fromLine.Find(config), []byte("from='.agent'"))
+	if _, err := os.Stat(h.at(".agent/SHA256SUMS")); err != nil && bundled {
+		h.note("put agent-linux-amd64, agent-linux-arm64 and SHA256SUMS into .agent/, or edit the line from= of %s", configName)
+	}
+	nginx, err := os.ReadFile(h.at(".platform/nginx/nginx.conf"))
+	if err == nil && !strings.Contains(string(nginx), "conf.d/elasticbeanstalk/") {
+		h.note(".platform/nginx/nginx.conf does not include conf.d/elasticbeanstalk/*.conf in its server: the health location is not seen there")
+	}
+	if other, _ := filepath.Glob(h.at(".ebextensions/*agent*.config")); len(other) > 1 {
+		h.note(".ebextensions has more than one file named after the agent; Beanstalk runs them all")
+	}
+}

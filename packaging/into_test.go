@@ -1,0 +1,119 @@
+package packaging
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/goccy/go-yaml"
+)
+
+func into(t *testing.T, dir string) Report {
+	t.Helper()
+	report, err := InstallInto(dir, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return report
+}
+
+func TestIntoWritesWhatARepositoryNeeds(t *testing.T) {
+	dir := t.TempDir()
+	into(t, dir)
+	got := tree(t, dir)
+	for _, want := range []string{
+		"-rw-r--r-- /.ebextensions/agent.config",
+		"-rwxr-xr-x /.platform/confighooks/postdeploy/99_agent_release.sh",
+		"-rwxr-xr-x /.platform/confighooks/predeploy/00_agent_hold.sh",
+		"-rwxr-xr-x /.platform/hooks/postdeploy/99_agent_release.sh",
+		"-rwxr-xr-x /.platform/hooks/predeploy/00_agent_hold.sh",
+	} {
+		if !slices.Contains(got, want) {
+			t.Errorf("missing: %s", want)
+		}
+	}
+	if again := into(t, dir); len(again.Steps) > 0 {
+		t.Errorf("second time writes %v", again.Steps)
+	}
+}
+
+func TestIntoKeepsTheEditedLine(t *testing.T) {
+	dir := t.TempDir()
+	into(t, dir)
+	config := filepath.Join(dir, configName)
+	text, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const mine = "      from='s3://bucket/agent#0123'"
+	edited := bytes.Replace(text, []byte("      from='.agent'"), []byte(mine), 1)
+	if err := os.WriteFile(config, append(edited, "# of an older version\n"...), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	into(t, dir)
+	got, _ := os.ReadFile(config)
+	if !bytes.Contains(got, []byte(mine)) {
+		t.Errorf("the edited line is gone:\n%s", got)
+	}
+	if bytes.Contains(got, []byte("older version")) {
+		t.Error("the file was not brought up to date")
+	}
+}
+
+func TestIntoSaysWhatIsLeftToDo(t *testing.T) {
+	dir := t.TempDir()
+	os.MkdirAll(filepath.Join(dir, ".platform/nginx"), 0o755)
+	os.WriteFile(filepath.Join(dir, ".platform/nginx/nginx.conf"), []byte("events {}\n"), 0o644)
+	notes := strings.Join(into(t, dir).Notes, "\n")
+	for _, want := range []string{"git add", ".agent/", "nginx.conf"} {
+		if !strings.Contains(notes, want) {
+			t.Errorf("notes do not mention %s:\n%s", want, notes)
+		}
+	}
+	if _, err := InstallInto(filepath.Join(dir, "missing"), false); err == nil {
+		t.Error("no error for a directory that is not there")
+	}
+}
+
+// The file to copy is the file the binary carries.
+func TestCarriedConfigIsTheOneToCopy(t *testing.T) {
+	copied, err := os.ReadFile("../.ebextensions/agent.config")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(copied, carriedFile("ebextensions/agent.config")) {
+		t.Error(".ebextensions/agent.config and packaging/ebextensions/agent.config differ")
+	}
+}
+
+// Beanstalk reads these keys and ignores a whole file for one it does not know;
+// it takes a back-tick for a CloudFormation function.
+func TestConfigHasOneGuardedCommand(t *testing.T) {
+	text := carriedFile("ebextensions/agent.config")
+	var config struct {
+		ContainerCommands map[string]struct {
+			Command      string
+			IgnoreErrors bool `yaml:"ignoreErrors"`
+		} `yaml:"container_commands"`
+	}
+	if err := yaml.UnmarshalWithOptions(text, &config, yaml.Strict()); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(config.ContainerCommands); n != 1 {
+		t.Fatalf("it has %d commands, want one", n)
+	}
+	for name, c := range config.ContainerCommands {
+		if !c.IgnoreErrors || !strings.HasSuffix(c.Command, "exit 0\n") {
+			t.Errorf("%s can fail a deployment", name)
+		}
+	}
+	if bytes.ContainsRune(text, '`') {
+		t.Error("it has a back-tick")
+	}
+	if n := len(fromLine.FindAll(text, -1)); n != 1 {
+		t.Errorf("%d lines to edit, want one", n)
+	}
+}
