@@ -1,0 +1,96 @@
+package appenv
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// ofOneProcess are variables that describe a single process and so differ by nature: what systemd sets for one start
+// of one service (systemd.exec(5), "Environment variables set or propagated by the service manager"), what a shell
+// sets on its way, and what gunicorn hands to its own successor. A run never gets them, and Diff ignores them.
+var ofOneProcess = []string{
+	"INVOCATION_ID", "JOURNAL_STREAM", "SYSTEMD_EXEC_PID", "MAINPID", "MANAGERPID", "MANAGERPIDFDID", "PIDFILE",
+	"NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "FDSTORE",
+	"LISTEN_FDS", "LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDNAMES", "REMOTE_ADDR", "REMOTE_PORT",
+	"RUNTIME_DIRECTORY", "STATE_DIRECTORY", "CACHE_DIRECTORY", "LOGS_DIRECTORY", "CONFIGURATION_DIRECTORY", "CREDENTIALS_DIRECTORY",
+	"SERVICE_RESULT", "EXIT_CODE", "EXIT_STATUS", "MONITOR_SERVICE_RESULT", "MONITOR_EXIT_CODE", "MONITOR_EXIT_STATUS",
+	"MONITOR_INVOCATION_ID", "MONITOR_UNIT", "MEMORY_PRESSURE_WATCH", "MEMORY_PRESSURE_WRITE", "LOG_NAMESPACE",
+	"TRIGGER_UNIT", "TRIGGER_PATH", "TRIGGER_TIMER_REALTIME_USEC", "TRIGGER_TIMER_MONOTONIC_USEC",
+	"_", "SHLVL", "PWD", "OLDPWD",
+	"GUNICORN_PID", "GUNICORN_FD", "SERVER_SOFTWARE",
+}
+
+// errOverwritten: libraries that set a process's title (setproctitle) write over the memory that
+// /proc/PID/environ shows.
+var errOverwritten = errors.New("its environment is overwritten by a process title")
+
+// readEnviron returns the environment that process pid was started with.
+func (r *Resolver) readEnviron(pid int) ([]Var, error) {
+	name := filepath.Join(r.path("/proc"), strconv.Itoa(pid), "environ")
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return nil, readError(name, err)
+	}
+	return parseEnviron(data)
+}
+
+// parseEnviron reads /proc/PID/environ: NUL-terminated NAME=value strings.
+func parseEnviron(data []byte) ([]Var, error) {
+	if len(data) == 0 {
+		return nil, nil
+	}
+	var vars []Var
+	for s := range bytes.SplitSeq(bytes.TrimSuffix(data, []byte{0}), []byte{0}) {
+		name, value, ok := strings.Cut(string(s), "=")
+		if !ok || name == "" {
+			return nil, errOverwritten
+		}
+		vars = append(vars, NewVar(name, value))
+	}
+	return merge(vars), nil
+}
+
+// live adds the environment of the first process of the live web service that shows one.
+func (r *Resolver) live(ctx context.Context, env *Env) error {
+	pids, err := r.webPIDs(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, pid := range pids {
+		name := fmt.Sprintf("web process %d", pid)
+		vars, err := r.readEnviron(pid)
+		if err == nil && len(vars) > 0 {
+			vars = slices.DeleteFunc(vars, func(v Var) bool { return slices.Contains(ofOneProcess, v.Name) })
+			env.add(name, File{Vars: vars})
+			return nil
+		}
+		if err == nil {
+			err = errors.New("its environment is empty")
+		}
+		errs = append(errs, fmt.Errorf("%s: %w", name, err))
+		env.skip(name, reason(err))
+	}
+	return errors.Join(errs...)
+}
+
+func (r *Resolver) webPIDs(ctx context.Context) ([]int, error) {
+	if r.cfg.WebPIDs == nil {
+		return nil, ErrNoWeb
+	}
+	pids, err := r.cfg.WebPIDs(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("find the web process: %w", err)
+	}
+	if len(pids) == 0 {
+		return nil, ErrNoWeb
+	}
+	return pids, nil
+}

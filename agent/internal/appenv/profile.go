@@ -1,0 +1,249 @@
+package appenv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Profile is all that a run started now gets from its surroundings. Dir and Umask are as the web process has them.
+type Profile struct {
+	Env      Environ // every name once, in order
+	Dir      string  // absolute, without symlinks: the real tree, whatever `current` points to later
+	User     User
+	Umask    int
+	Warnings []string // never with a value
+}
+
+// ProfileOptions is what one run asks for. All optional.
+type ProfileOptions struct {
+	User  string   // another user than the application's; the caller has checked that it may
+	Dir   string   // relative to the application's directory, or absolute
+	Extra []string // NAME=value, laid over everything in order: a job's own environment
+}
+
+// defaultPath is what systemd and Debian's login give; it is used where no source has a PATH.
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// Profile resolves what a run started now would get: the application's environment over PATH (with a virtualenv
+// found on this host first), LANG, HOME, LOGNAME, USER and SHELL, which is the order in which systemd builds a
+// service's environment, so the application's own values win. SHELL is left out for a user without login shell, as
+// systemd does. Nothing is taken from the agent's own environment.
+//
+// Without ProfileOptions.User and Config.User the user is, for a root agent, the owner of the application's directory,
+// else the agent's own.
+func (r *Resolver) Profile(ctx context.Context, o ProfileOptions) (Profile, error) {
+	env, err := r.Resolve(ctx)
+	if err != nil {
+		return Profile{}, err
+	}
+	app, err := r.appDir(ctx)
+	if err != nil {
+		return Profile{}, err
+	}
+	user, err := r.user(o.User, app)
+	if err != nil {
+		return Profile{}, err
+	}
+	dir, err := resolveDir(app, o.Dir)
+	if err != nil {
+		return Profile{}, err
+	}
+	extra, err := parseExtra(o.Extra)
+	if err != nil {
+		return Profile{}, err
+	}
+	vars := merge(r.surroundings(env, user), env.vars, extra)
+	p := Profile{Env: make(Environ, len(vars)), Dir: dir, User: user, Umask: 0o022, Warnings: env.Warnings()}
+	for i, v := range vars {
+		p.Env[i] = v.Assignment()
+	}
+	return p, nil
+}
+
+// appDir returns the application's real directory. A deployment removes and renames it within some milliseconds
+// (5 measured in an engine log), so on Beanstalk its absence is looked at for a quarter of a second.
+func (r *Resolver) appDir(ctx context.Context) (string, error) {
+	for deadline := time.Now().Add(250 * time.Millisecond); ; {
+		dir, err := resolveDir(r.cfg.AppDir, "")
+		if err == nil && r.cfg.Beanstalk && isEmpty(dir) {
+			err = fs.ErrNotExist
+		}
+		switch {
+		case err == nil:
+			return dir, nil
+		case !errors.Is(err, fs.ErrNotExist) || !r.cfg.Beanstalk:
+			return "", fmt.Errorf("the application's directory: %w", err)
+		case time.Now().After(deadline):
+			return "", ErrNotDeployed
+		}
+		select {
+		case <-ctx.Done():
+			return "", context.Cause(ctx)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// resolveDir returns dir, taken from app unless absolute, without symlinks.
+func resolveDir(app, dir string) (string, error) {
+	if !filepath.IsAbs(dir) {
+		dir = filepath.Join(app, dir)
+	}
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	real, err := filepath.EvalSymlinks(abs)
+	if err != nil {
+		return "", readError(dir, err)
+	}
+	info, err := os.Stat(real)
+	switch {
+	case err != nil:
+		return "", readError(dir, err)
+	case !info.IsDir():
+		return "", fmt.Errorf("%q is not a directory", dir)
+	}
+	return real, nil
+}
+
+func isEmpty(dir string) bool {
+	d, err := os.Open(dir)
+	if err != nil {
+		return false
+	}
+	defer d.Close()
+	_, err = d.Readdirnames(1)
+	return err == io.EOF
+}
+
+// user decides who runs.
+func (r *Resolver) user(asked, app string) (User, error) {
+	self, selfGID := uint32(os.Geteuid()), uint32(os.Getegid())
+	name := asked
+	if name == "" {
+		name = r.cfg.User
+	}
+	if name != "" {
+		u, err := r.lookupUser(name)
+		if err == nil && self != 0 && u.UID != self {
+			err = fmt.Errorf("run as %q: the agent is not root, so it can run commands only as itself", name)
+		}
+		return u, err
+	}
+	if self != 0 {
+		return r.userByID(self, selfGID)
+	}
+	info, err := os.Stat(app)
+	if err != nil {
+		return User{}, err
+	}
+	uid, ok := ownerOf(info)
+	if !ok {
+		return User{}, fmt.Errorf("the owner of %q is not known on this system", app)
+	}
+	return r.userByID(uid, selfGID)
+}
+
+// surroundings is what a service has before its own files: the manager's PATH and locale, then the user's variables.
+func (r *Resolver) surroundings(env *Env, u User) []Var {
+	path := defaultPath
+	if venv := r.venvBin(env); venv != "" {
+		path = venv + ":" + path
+	}
+	vars := append([]Var{NewVar("PATH", path)}, r.locale()...)
+	if u.Home != "" {
+		vars = append(vars, NewVar("HOME", u.Home))
+	}
+	vars = append(vars, NewVar("LOGNAME", u.Name), NewVar("USER", u.Name))
+	if u.Shell != "" && !slices.Contains(noLogin, filepath.Base(u.Shell)) {
+		vars = append(vars, NewVar("SHELL", u.Shell))
+	}
+	return vars
+}
+
+// noLogin are the shells of users who cannot log in.
+var noLogin = []string{"nologin", "false", "true"}
+
+// locale is what systemd gives every service: /etc/locale.conf, or the file Debian has instead, else its built-in.
+func (r *Resolver) locale() []Var {
+	for _, path := range []string{"/etc/locale.conf", "/etc/default/locale"} {
+		data, err := os.ReadFile(r.path(path))
+		if err != nil || len(data) > maxFile {
+			continue
+		}
+		file, err := ParseSystemd(data, r.cfg.Systemd)
+		vars := slices.DeleteFunc(file.Vars, func(v Var) bool {
+			return v.Name != "LANG" && v.Name != "LANGUAGE" && !strings.HasPrefix(v.Name, "LC_")
+		})
+		if err == nil && len(vars) > 0 {
+			return vars
+		}
+	}
+	return []Var{NewVar("LANG", "C.UTF-8")}
+}
+
+// venvBin finds the virtualenv's programs: below the folder that PYTHONPATH names (on Beanstalk it is the virtualenv's
+// bin), else the newest of /var/app/venv/*, else the application's own .venv or venv. Never a constant: the folder's
+// name differs between platforms and an old one may lie beside it.
+func (r *Resolver) venvBin(env *Env) string {
+	var found []string
+	if p, ok := env.Lookup("PYTHONPATH"); ok {
+		for dir := range strings.SplitSeq(p, ":") {
+			if filepath.IsAbs(dir) && filepath.Base(dir) == "bin" {
+				found = append(found, dir)
+			}
+		}
+	}
+	globbed, _ := filepath.Glob(r.path("/var/app/venv/*/bin"))
+	slices.SortFunc(globbed, func(a, b string) int { return modTime(b).Compare(modTime(a)) })
+	found = append(found, globbed...)
+	found = append(found, filepath.Join(r.cfg.AppDir, ".venv/bin"), filepath.Join(r.cfg.AppDir, "venv/bin"))
+	for _, dir := range found {
+		if _, err := os.Stat(filepath.Join(dir, "python")); err == nil {
+			return dir
+		}
+	}
+	return ""
+}
+
+func modTime(path string) time.Time {
+	info, err := os.Stat(path)
+	if err != nil {
+		return time.Time{}
+	}
+	return info.ModTime()
+}
+
+// parseExtra checks a job's own assignments.
+func parseExtra(extra []string) ([]Var, error) {
+	var vars []Var
+	var faults Faults
+	for _, a := range extra {
+		name, value, ok := strings.Cut(a, "=")
+		v := NewVar(name, value)
+		switch f := checkSize(v); {
+		case !ok || name == "":
+			faults = append(faults, Fault{File: "env", Problem: "expected NAME=value"})
+		case strings.IndexByte(a, 0) >= 0:
+			faults = append(faults, Fault{File: "env", Name: nameOnly(name), Problem: "has a NUL byte; no process can be started with it"})
+		case f != nil:
+			f.File = "env"
+			faults = append(faults, *f)
+		default:
+			vars = append(vars, v)
+		}
+	}
+	if len(faults) > 0 {
+		return nil, faults
+	}
+	return vars, nil
+}

@@ -1,0 +1,109 @@
+package appenv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"syscall"
+	"time"
+)
+
+const (
+	// settle is how old a file's last change must be before a reading of it counts. Two writes within one tick of
+	// the kernel's clock (at most 10 ms) leave the same times, and a writer that truncates first leaves a moment in
+	// which the file is whole and empty; both have passed after two ticks.
+	settle = 20 * time.Millisecond
+
+	// readLimit is how long a file may keep changing before reading it is given up.
+	readLimit = 2 * time.Second
+
+	// maxFile is far above what a process could be started with (the kernel's limit is 6 MiB for everything).
+	maxFile = 8 << 20
+)
+
+// stamp tells one state of one file from any other.
+type stamp struct {
+	info    fs.FileInfo
+	changed time.Time // the later of content's and inode's change
+}
+
+func stampOf(info fs.FileInfo) stamp { return stamp{info, changeTime(info)} }
+
+func (s stamp) same(o stamp) bool {
+	return s.info != nil && o.info != nil && os.SameFile(s.info, o.info) &&
+		s.info.Size() == o.info.Size() && s.changed.Equal(o.changed) && s.info.ModTime().Equal(o.info.ModTime())
+}
+
+// readStable reads the file that open opens, in one state: a file replaced meanwhile is read whole in its old or its
+// new state, a file rewritten in place is read again once it rests. No FIFO can hold it up, if open does not block.
+func readStable(ctx context.Context, open func() (*os.File, error), settle time.Duration) ([]byte, stamp, error) {
+	for deadline := time.Now().Add(readLimit); ; {
+		data, st, err := readOnce(open)
+		age := time.Since(st.changed)
+		switch {
+		case err != nil && !errors.Is(err, errChanging):
+			return nil, stamp{}, err
+		case err == nil && (age >= settle || age < -settle): // a time well in the future is no clock of ours
+			return data, st, nil
+		case time.Now().After(deadline):
+			return nil, stamp{}, errChanging
+		}
+		select {
+		case <-ctx.Done():
+			return nil, stamp{}, context.Cause(ctx)
+		case <-time.After(min(max(settle-age, time.Millisecond), settle+time.Millisecond)):
+		}
+	}
+}
+
+var errChanging = errors.New("keeps changing while it is read")
+
+func readOnce(open func() (*os.File, error)) ([]byte, stamp, error) {
+	f, err := open()
+	if err != nil {
+		return nil, stamp{}, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, stamp{}, err
+	}
+	switch {
+	case !info.Mode().IsRegular():
+		return nil, stamp{}, errors.New("is not a regular file")
+	case info.Size() > maxFile:
+		return nil, stamp{}, fmt.Errorf("has %d bytes, at most %d are read", info.Size(), maxFile)
+	}
+	before := stampOf(info)
+	data := make([]byte, info.Size()+1)
+	n, err := io.ReadFull(f, data)
+	if err != nil && err != io.ErrUnexpectedEOF && err != io.EOF {
+		return nil, stamp{}, err
+	}
+	if info, err = f.Stat(); err != nil {
+		return nil, stamp{}, err
+	}
+	if after := stampOf(info); !before.same(after) || int64(n) != info.Size() {
+		return nil, after, errChanging
+	}
+	return data[:n], before, nil
+}
+
+// openFile opens a file that only root can put there.
+func openFile(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+}
+
+// openWithin opens a file of the application's tree, which the application's user can replace: a link that leaves
+// the tree is refused, so that a root agent never reads /etc/shadow on the application's behalf.
+func openWithin(dir, name string) (*os.File, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	return root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+}

@@ -1,0 +1,257 @@
+package appenv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// instance is a Beanstalk instance below a temporary root.
+type instance struct {
+	root string
+	cfg  Config
+}
+
+func newInstance(t *testing.T) *instance {
+	t.Helper()
+	in := &instance{root: t.TempDir()}
+	in.cfg = Config{Beanstalk: true, Root: in.root, AppDir: filepath.Join(in.root, "var/app/current")}
+	in.write(t, "/var/app/current/app.py", "")
+	in.write(t, "/etc/passwd", fmt.Sprintf("root:x:0:0:root:/root:/bin/bash\nwebapp:x:%d:%d::/home/webapp:/sbin/nologin\n", os.Geteuid()+boolInt(os.Geteuid() == 0)*900, os.Getegid()))
+	in.write(t, "/etc/group", "root:x:0:\nwebapp:x:900:\ndocker:x:991:webapp,other\n")
+	in.cfg.User = "webapp"
+	return in
+}
+
+func boolInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func (in *instance) write(t *testing.T, path, text string) {
+	t.Helper()
+	path = filepath.Join(in.root, path)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (in *instance) process(t *testing.T, pid int, env ...string) {
+	in.write(t, fmt.Sprintf("/proc/%d/environ", pid), strings.Join(env, "\x00")+"\x00")
+	old := in.cfg.WebPIDs
+	in.cfg.WebPIDs = func(ctx context.Context) ([]int, error) {
+		if old == nil {
+			return []int{pid}, nil
+		}
+		pids, err := old(ctx)
+		return append(pids, pid), err
+	}
+}
+
+func properties(text string) func(context.Context) ([]byte, error) {
+	return func(context.Context) ([]byte, error) { return []byte(text), nil }
+}
+
+func TestSecretsLieOverTheDeploymentFile(t *testing.T) {
+	in := newInstance(t)
+	in.write(t, DefaultDeploymentEnv, "A=1\nDB=old\nx.y=2\n")
+	in.write(t, DefaultSecrets, "DB=new\nKEY='a b'\n")
+	env, err := New(in.cfg).Resolve(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := joined(env.Vars()); got != "A=1|DB=new|KEY=a b" {
+		t.Errorf("got %q", got)
+	}
+	if s := env.Source("DB"); !strings.HasSuffix(s, DefaultSecrets) {
+		t.Errorf("DB is said to be from %q", s)
+	}
+	w := strings.Join(env.Warnings(), "\n")
+	if !strings.Contains(w, "DB: ") || !strings.Contains(w, "env:3: ") || strings.Contains(w, "new") || strings.Contains(w, "old") {
+		t.Errorf("warnings: %s", w)
+	}
+}
+
+func TestGetConfigStandsInForTheFile(t *testing.T) {
+	for name, spoil := range map[string]func(t *testing.T, in *instance){
+		"absent":                   func(t *testing.T, in *instance) {},
+		"one systemd would refuse": func(t *testing.T, in *instance) { in.write(t, DefaultDeploymentEnv, "A=\xff\n") },
+		"a directory":              func(t *testing.T, in *instance) { in.write(t, DefaultDeploymentEnv+"/x", "") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			in := newInstance(t)
+			spoil(t, in)
+			in.cfg.GetConfig = properties(`{"B":"1","A":"a\n\"b\"","dotted.name":"z"}`)
+			env, err := New(in.cfg).Resolve(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := joined(env.Vars()); got != "B=1|A=a\n\"b\"" {
+				t.Errorf("got %q", got)
+			}
+		})
+	}
+}
+
+func TestTheLiveProcessStandsInWhenNothingElseCan(t *testing.T) {
+	in := newInstance(t)
+	in.cfg.GetConfig = func(context.Context) ([]byte, error) { return nil, errors.New("could not parse environment variables") }
+	in.process(t, 41, "garbage left by a title", "", "")
+	in.process(t, 42, "A=1", "INVOCATION_ID=x", "JOURNAL_STREAM=1:2", "SYSTEMD_EXEC_PID=42", "_=/x", "B=a=b")
+	env, err := New(in.cfg).Resolve(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := joined(env.Vars()); got != "A=1|B=a=b" {
+		t.Errorf("got %q", got)
+	}
+	if len(env.Warnings()) == 0 {
+		t.Error("nothing said")
+	}
+}
+
+func TestBeforeTheFirstDeployment(t *testing.T) {
+	in := newInstance(t)
+	os.RemoveAll(in.cfg.AppDir)
+	in.cfg.GetConfig = properties(`{"A":"1"}`)
+	r := New(in.cfg)
+	if _, err := r.Resolve(t.Context()); !errors.Is(err, ErrNotDeployed) {
+		t.Errorf("resolve: %v", err)
+	}
+	in.write(t, DefaultDeploymentEnv, "A=1\n")
+	if _, err := r.Profile(t.Context(), ProfileOptions{}); !errors.Is(err, ErrNotDeployed) {
+		t.Errorf("profile: %v", err)
+	}
+}
+
+func TestDockerIsRefusedPlainly(t *testing.T) {
+	if _, err := New(Config{Docker: true}).Resolve(t.Context()); !errors.Is(err, ErrDocker) {
+		t.Error(err)
+	}
+}
+
+func TestAChangedFileIsReadAgain(t *testing.T) {
+	in := newInstance(t)
+	r := New(in.cfg)
+	for i := range 5 {
+		want := fmt.Sprintf("A=%d", i)
+		in.write(t, DefaultDeploymentEnv, want+"\n") // the same size every time, within one clock tick
+		env, err := r.Resolve(t.Context())
+		if err != nil || joined(env.Vars()) != want {
+			t.Fatalf("got %v, %v, want %s", env, err, want)
+		}
+	}
+}
+
+func TestLocalModeReadsDotenvAndNothingOfTheAgentsOwn(t *testing.T) {
+	t.Setenv("PLANTED_OWN", "x")
+	t.Setenv("PATH", "/planted")
+	in := newInstance(t)
+	in.cfg.Beanstalk, in.cfg.User = false, ""
+	in.write(t, "/var/app/current/.env", "# c\nexport A='1'\nB=\"${A}2\"\n")
+	in.write(t, "/var/app/current/more.env", "A=3\n")
+	in.cfg.EnvFiles = []string{"more.env"}
+	p, err := New(in.cfg).Profile(t.Context(), ProfileOptions{Extra: []string{"C=4"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"A": "3", "B": "12", "C": "4", "PATH": defaultPath} {
+		if got, _ := p.Env.Lookup(name); got != want {
+			t.Errorf("%s=%q, want %q", name, got, want)
+		}
+	}
+	if _, ok := p.Env.Lookup("PLANTED_OWN"); ok {
+		t.Error("the agent's own environment is in the run's")
+	}
+	if p.User.UID != uint32(os.Geteuid()) || p.Dir != in.cfg.AppDir {
+		t.Errorf("uid %d in %q", p.User.UID, p.Dir)
+	}
+}
+
+func TestAMissingNamedEnvFileIsAnError(t *testing.T) {
+	in := newInstance(t)
+	in.cfg.Beanstalk = false
+	in.cfg.EnvFiles = []string{"gone.env"}
+	if _, err := New(in.cfg).Resolve(t.Context()); !errors.Is(err, os.ErrNotExist) {
+		t.Error(err)
+	}
+}
+
+func TestDotenvDoesNotLeaveTheApplicationsTree(t *testing.T) {
+	in := newInstance(t)
+	in.cfg.Beanstalk = false
+	in.write(t, "/etc/shadow", "A=planted\n")
+	if err := os.Symlink(filepath.Join(in.root, "etc/shadow"), filepath.Join(in.cfg.AppDir, ".env")); err != nil {
+		t.Fatal(err)
+	}
+	if env, err := New(in.cfg).Resolve(t.Context()); err == nil {
+		t.Errorf("read %v through a link out of the tree", env.Names())
+	}
+}
+
+func TestProfileIsWhatSystemdWouldGive(t *testing.T) {
+	in := newInstance(t)
+	in.write(t, DefaultDeploymentEnv, "A=1\nHOME=/elsewhere\n")
+	in.write(t, "/var/app/venv/staging-abc/bin/python", "")
+	in.write(t, "/etc/locale.conf", "LANG=en_US.UTF-8\nX=1\n")
+	if err := os.Symlink(in.cfg.AppDir, filepath.Join(in.root, "link")); err != nil {
+		t.Fatal(err)
+	}
+	in.cfg.AppDir = filepath.Join(in.root, "link")
+	p, err := New(in.cfg).Profile(t.Context(), ProfileOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"PATH=" + in.root + "/var/app/venv/staging-abc/bin:" + defaultPath, "LANG=en_US.UTF-8", "HOME=/elsewhere", "LOGNAME=webapp", "USER=webapp", "A=1"}
+	if !slices.Equal(p.Env, want) {
+		t.Errorf("got  %q\nwant %q", []string(p.Env), want)
+	}
+	if p.Dir != filepath.Join(in.root, "var/app/current") || p.Umask != 0o022 || !slices.Contains(p.User.Groups, 991) {
+		t.Errorf("dir %q umask %o groups %v", p.Dir, p.Umask, p.User.Groups)
+	}
+}
+
+func TestDiffNamesWhatDiffers(t *testing.T) {
+	in := newInstance(t)
+	in.write(t, DefaultDeploymentEnv, "PATH=/p\nSAME=1\nCHANGED=new\nGONE=1\n")
+	in.process(t, 7, "PATH=/p", "LANG=C.UTF-8", "HOME=/home/webapp", "USER=webapp", "LOGNAME=webapp", "SAME=1", "CHANGED=old", "EXTRA=1", "INVOCATION_ID=z", "PWD=/")
+	in.process(t, 8, "PATH=/p", "LANG=C.UTF-8", "HOME=/home/webapp", "USER=webapp", "LOGNAME=webapp", "SAME=1", "CHANGED=new", "GONE=1")
+	d, err := New(in.cfg).Diff(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, v := range d.Vars {
+		if v.State != Same || v.PIDs != nil {
+			got = append(got, fmt.Sprint(v.Name, " ", v.State, " ", v.PIDs))
+		}
+	}
+	want := []string{"CHANGED changed [7]", "CHANGED same [8]", "EXTRA only-web [7]", "GONE only-run [7]", "GONE same [8]"}
+	if !slices.Equal(got, want) || !d.Differs() {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+}
+
+func TestLimitsOfWhatIsRead(t *testing.T) {
+	in := newInstance(t)
+	f, err := os.Create(filepath.Join(in.root, "big"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	f.Truncate(maxFile + 1)
+	if _, _, err := readOnce(func() (*os.File, error) { return openFile(f.Name()) }); err == nil || errors.Is(err, io.EOF) {
+		t.Errorf("err = %v", err)
+	}
+}

@@ -1,0 +1,102 @@
+package appenv
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// User is one line of /etc/passwd with the groups of /etc/group: the binary has no cgo, so name services other than
+// these files are not asked, and os/user does not tell the shell.
+type User struct {
+	Name   string
+	UID    uint32
+	GID    uint32
+	Groups []uint32 // all of them, the primary one first
+	Home   string
+	Shell  string
+}
+
+// errNoUser: the user database has no such line.
+var errNoUser = errors.New("no such user in /etc/passwd")
+
+// lookupUser finds a user by name, else by number.
+func (r *Resolver) lookupUser(name string) (User, error) {
+	u, err := r.findUser(func(u User) bool { return u.Name == name })
+	if uid, perr := strconv.ParseUint(name, 10, 32); errors.Is(err, errNoUser) && perr == nil {
+		u, err = r.findUser(func(u User) bool { return u.UID == uint32(uid) })
+	}
+	if err != nil {
+		return User{}, fmt.Errorf("look up user %q: %w", name, err)
+	}
+	return u, nil
+}
+
+// userByID finds a user by number. One without a line has no name and no groups but the given.
+func (r *Resolver) userByID(uid, gid uint32) (User, error) {
+	u, err := r.findUser(func(u User) bool { return u.UID == uid })
+	if errors.Is(err, errNoUser) {
+		return User{Name: strconv.Itoa(int(uid)), UID: uid, GID: gid, Groups: []uint32{gid}, Home: "/"}, nil
+	}
+	return u, err
+}
+
+func (r *Resolver) findUser(match func(User) bool) (User, error) {
+	var found *User
+	err := r.eachRecord("/etc/passwd", 7, func(f []string) bool {
+		uid, err1 := strconv.ParseUint(f[2], 10, 32)
+		gid, err2 := strconv.ParseUint(f[3], 10, 32)
+		u := User{Name: f[0], UID: uint32(uid), GID: uint32(gid), Home: f[5], Shell: f[6]}
+		if err1 != nil || err2 != nil || !match(u) {
+			return true
+		}
+		found = &u
+		return false
+	})
+	if err != nil {
+		return User{}, err
+	}
+	if found == nil {
+		return User{}, errNoUser
+	}
+	found.Groups, err = r.groupsOf(found.Name, found.GID)
+	return *found, err
+}
+
+// groupsOf does what initgroups(3) does.
+func (r *Resolver) groupsOf(user string, gid uint32) ([]uint32, error) {
+	groups := []uint32{gid}
+	err := r.eachRecord("/etc/group", 4, func(f []string) bool {
+		id, err := strconv.ParseUint(f[2], 10, 32)
+		if err == nil && slices.Contains(strings.Split(f[3], ","), user) && !slices.Contains(groups, uint32(id)) {
+			groups = append(groups, uint32(id))
+		}
+		return true
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return groups, err
+}
+
+// eachRecord calls f with the fields of each record of a colon-separated file until f returns false.
+func (r *Resolver) eachRecord(path string, fields int, f func([]string) bool) error {
+	file, err := os.Open(r.path(path))
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	lines := bufio.NewScanner(file)
+	lines.Buffer(nil, 1<<20) // a group may list thousands of members
+	for lines.Scan() {
+		if rec := strings.Split(lines.Text(), ":"); len(rec) == fields && rec[0] != "" && rec[0][0] != '#' && !f(rec) {
+			return nil
+		}
+	}
+	return lines.Err()
+}

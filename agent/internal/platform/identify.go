@@ -1,0 +1,155 @@
+package platform
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Limits of what Identify asks.
+const (
+	getConfigLimit = 2 * time.Second
+	imdsLimit      = 2 * time.Second
+)
+
+// Identify returns the facts with what get-config and the metadata service add, in at most about two seconds. It does
+// not fail; what did is in Missing.
+func (f Facts) Identify(ctx context.Context, o Options) Facts {
+	h := host{Options: o}
+	var container, platform map[string]any
+	var cErr, pErr error
+	var doc identity
+	var wg sync.WaitGroup
+	if f.Beanstalk && !f.Docker {
+		wg.Go(func() { platform, pErr = h.getConfigMap(ctx, "platformconfig") })
+	}
+	if f.Beanstalk && f.EnvironmentName == "" {
+		wg.Go(func() { container, cErr = h.getConfigMap(ctx, "container") })
+	}
+	askIMDS := !o.NoIMDS && (f.EC2 || o.IMDSEndpoint != "")
+	if askIMDS {
+		wg.Go(func() { doc = h.identity(ctx, f.Beanstalk && f.EnvironmentName == "") })
+	}
+	wg.Wait()
+	f.Found, f.Missing = append([]string(nil), f.Found...), append([]string(nil), f.Missing...)
+	f.fromGetConfig(o, container, platform)
+	if err := errors.Join(cErr, pErr); err != nil {
+		f.missing(err.Error())
+	}
+	if askIMDS {
+		f.fromIMDS(doc)
+	} else if !f.EC2 {
+		f.missing("not an EC2 instance: no instance metadata")
+	}
+	f.settle()
+	if f.EnvironmentName == "" {
+		f.missing("environment name")
+	}
+	return f
+}
+
+func (f *Facts) fromGetConfig(o Options, container, platform map[string]any) {
+	text := func(m map[string]any, key string) string {
+		switch v := m[key].(type) {
+		case string:
+			return v
+		case float64:
+			return strconv.FormatFloat(v, 'f', -1, 64)
+		}
+		return ""
+	}
+	if name := text(container, "environment_name"); name != "" {
+		f.EnvironmentName = name
+		f.found("environment name from get-config")
+	}
+	if platform == nil {
+		return
+	}
+	f.found("paths and user from get-config")
+	if dir := text(platform, "AppDeployDir"); dir != "" && o.AppDir == "" {
+		f.AppDir = filepath.Clean(dir)
+	}
+	if dir := text(platform, "AppStagingDir"); dir != "" {
+		f.StagingDir = filepath.Clean(dir)
+	}
+	// The unit's own User= is what the web process runs as; get-config says what it was meant to be.
+	if user := text(platform, "AppUser"); user != "" && o.AppUser == "" && f.WebUnit == "" {
+		f.AppUser = user
+	}
+	if port, err := strconv.Atoi(text(platform, "ApplicationPort")); err == nil && f.AppPort == 0 {
+		f.AppPort = port
+	}
+	f.Proxy = cmp.Or(text(platform, "ProxyServer"), f.Proxy)
+}
+
+func (h host) getConfigMap(ctx context.Context, verb string) (map[string]any, error) {
+	out, err := GetConfig(ctx, h.Options, verb)
+	if err != nil {
+		return nil, err
+	}
+	var m map[string]any
+	if json.Unmarshal(out, &m) != nil {
+		return nil, fmt.Errorf("get-config %s: expected a JSON object", verb)
+	}
+	return m, nil
+}
+
+// ErrNoGetConfig: the platform has no get-config, or this is no Beanstalk instance.
+var ErrNoGetConfig = errors.New("get-config is not on this host")
+
+// maxOutput is far above what get-config prints: all properties together are 4 KiB.
+const maxOutput = 4 << 20
+
+// GetConfig runs Beanstalk's get-config with the given arguments and returns what it prints, JSON. It is the only
+// command that the agent itself starts: by absolute path, with an empty environment, in / and for two seconds at
+// most. Its stderr is dropped: it may quote a property. The error never carries its output.
+func GetConfig(ctx context.Context, o Options, args ...string) ([]byte, error) {
+	h := host{Options: o}
+	path := h.path(eb + "/bin/get-config")
+	if !h.exists(eb + "/bin/get-config") {
+		return nil, ErrNoGetConfig
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, getConfigLimit, fmt.Errorf("no answer within %v: %w", getConfigLimit, context.DeadlineExceeded))
+	defer cancel()
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.Env = []string{}
+	cmd.Dir = "/"
+	var out limitedBuffer
+	cmd.Stdout = &out
+	cmd.WaitDelay = 100 * time.Millisecond // a grandchild that holds the pipe
+	killTree(cmd)
+	err := cmd.Run()
+	name := strings.Join(append([]string{"get-config"}, args...), " ")
+	switch {
+	case ctx.Err() != nil:
+		return nil, fmt.Errorf("%s: %w", name, context.Cause(ctx))
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w", name, err)
+	case out.full:
+		return nil, fmt.Errorf("%s: printed more than %d bytes", name, maxOutput)
+	}
+	return out.Bytes(), nil
+}
+
+// limitedBuffer keeps the first maxOutput bytes.
+type limitedBuffer struct {
+	bytes.Buffer
+	full bool
+}
+
+func (b *limitedBuffer) Write(p []byte) (int, error) {
+	if b.Len()+len(p) > maxOutput {
+		b.full = true
+		return len(p), nil
+	}
+	return b.Buffer.Write(p)
+}

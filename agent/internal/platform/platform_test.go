@@ -1,0 +1,122 @@
+package platform
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// tree writes files below a new root; a path ending in "!" is executable.
+func tree(t *testing.T, files map[string]string) string {
+	t.Helper()
+	root := t.TempDir()
+	for name, text := range files {
+		name, executable := strings.CutSuffix(name, "!")
+		path := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		mode := os.FileMode(0o644)
+		if executable {
+			mode = 0o755
+		}
+		if err := os.WriteFile(path, []byte(text), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
+}
+
+const metadataCache = `{"EbResource":{"AWS::ElasticBeanstalk::Metadata":{"EnvironmentId":"e-umspvf2fdm","EnvironmentName":"shop-prod"},
+ "Other":{"Properties":{"SECRET":"planted-secret-6f1"}}},"X":[1,2]}`
+
+// al2023 is what a Python instance has on disk after its first deployment, as far as public evidence goes.
+var al2023 = map[string]string{
+	"/opt/elasticbeanstalk/deployment/env":                       "PATH=/x\n",
+	"/opt/elasticbeanstalk/deployment/cfn-metadata-cache.json":   metadataCache,
+	"/opt/elasticbeanstalk/deployment/app_version_manifest.json": `{"VersionLabel":"v42"}`,
+	"/opt/elasticbeanstalk/config/ebenvinfo/region":              "eu-central-1\n",
+	"/opt/elasticbeanstalk/config/ebenvinfo/stackid":             "arn:aws:cloudformation:eu-central-1:123456789012:stack/awseb-e-zzz-immutable-stack/1",
+	"/etc/systemd/system/web.service":                            "[Unit]\nUser=nope\n[Service]\nUser=webapp\nExecStart=/bin/x\n",
+	"/etc/nginx/conf.d/elasticbeanstalk/00_application.conf":     "location / {\n    proxy_pass          http://127.0.0.1:8000;\n}\n",
+	"/etc/os-release":                             "NAME=\"Amazon Linux\"\nID=\"amzn\"\nVERSION_ID=\"2023\"\n",
+	"/sys/devices/virtual/dmi/id/sys_vendor":      "Amazon EC2\n",
+	"/sys/devices/virtual/dmi/id/board_asset_tag": "i-0abc\n",
+	"/opt/elasticbeanstalk/bin/get-config!":       "#!/bin/sh\n[ -z \"$HOME$AWS_REGION\" ] || exit 9\ncase $1 in platformconfig) echo '{\"AppUser\":\"other\",\"AppDeployDir\":\"/var/app/current/\",\"AppStagingDir\":\"/var/app/staging/\",\"ProxyServer\":\"nginx\",\"ApplicationPort\":5000}';; environment) echo '{\"A\":\"b\"}';; *) exit 3;; esac\n",
+}
+
+func TestDetectReadsABeanstalkInstanceFromItsFiles(t *testing.T) {
+	f := Detect(t.Context(), Options{Root: tree(t, al2023)})
+	want := Facts{
+		Beanstalk: true, EC2: true, EnvironmentName: "shop-prod", EnvironmentID: "e-umspvf2fdm", VersionLabel: "v42",
+		Region: "eu-central-1", Partition: "aws", InstanceID: "i-0abc",
+		AppDir: "/var/app/current", StagingDir: "/var/app/staging", AppUser: "webapp", AppPort: 8000, Proxy: "nginx",
+		WebUnit: "web.service", Systemd: 252,
+	}
+	got := f
+	got.Found, got.Missing = nil, nil
+	if !equal(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+	if len(f.Missing) > 0 || len(f.Found) == 0 {
+		t.Errorf("found %q, missing %q", f.Found, f.Missing)
+	}
+}
+
+func equal(a, b Facts) bool {
+	return slices.Equal(a.Found, b.Found) && slices.Equal(a.Missing, b.Missing) && strip(a) == strip(b)
+}
+
+// strip is what can be compared with ==.
+func strip(f Facts) any {
+	return [...]any{f.Beanstalk, f.Docker, f.Worker, f.EC2, f.EnvironmentName, f.EnvironmentID, f.VersionLabel, f.Region, f.AccountID,
+		f.Partition, f.InstanceID, f.AvailabilityZone, f.AppDir, f.StagingDir, f.AppUser, f.AppPort, f.Proxy, f.WebUnit, f.Systemd}
+}
+
+func TestIdentifyAddsWhatGetConfigKnows(t *testing.T) {
+	t.Setenv("AWS_REGION", "planted") // the script fails if any of our environment reaches it
+	o := Options{Root: tree(t, al2023), NoIMDS: true}
+	f := Detect(t.Context(), o).Identify(t.Context(), o)
+	if f.AppDir != "/var/app/current" || f.AppUser != "webapp" || f.AppPort != 8000 {
+		t.Errorf("dir %q user %q port %d", f.AppDir, f.AppUser, f.AppPort)
+	}
+	if !slices.Contains(f.Found, "paths and user from get-config") {
+		t.Errorf("found %q, missing %q", f.Found, f.Missing)
+	}
+}
+
+func TestGetConfigIsEndedAfterTwoSecondsWithItsChildren(t *testing.T) {
+	root := tree(t, map[string]string{"/opt/elasticbeanstalk/bin/get-config!": "#!/bin/sh\nsleep 60 & sleep 60\n"})
+	start := time.Now()
+	_, err := GetConfig(t.Context(), Options{Root: root}, "environment")
+	if took := time.Since(start); took > 4*time.Second {
+		t.Errorf("took %v", took)
+	}
+	if err == nil || !strings.Contains(err.Error(), "no answer within 2s") {
+		t.Errorf("err = %v", err)
+	}
+}
+
+func TestGetConfigErrorsCarryNoOutput(t *testing.T) {
+	root := tree(t, map[string]string{"/opt/elasticbeanstalk/bin/get-config!": "#!/bin/sh\necho planted-secret; echo planted-secret >&2; exit 4\n"})
+	_, err := GetConfig(t.Context(), Options{Root: root}, "environment")
+	if err == nil || strings.Contains(err.Error(), "planted") || !strings.Contains(err.Error(), "exit status 4") {
+		t.Errorf("err = %v", err)
+	}
+}
+
+func TestOffBeanstalkIsLocalAndAsksNobody(t *testing.T) {
+	o := Options{Root: t.TempDir()}
+	start := time.Now()
+	f := Detect(t.Context(), o).Identify(context.Background(), o)
+	if f.EnvironmentName != "local" || f.Beanstalk || f.EC2 {
+		t.Errorf("%+v", f)
+	}
+	if took := time.Since(start); took > 300*time.Millisecond {
+		t.Errorf("took %v", took)
+	}
+}
