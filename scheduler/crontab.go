@@ -1,0 +1,192 @@
+package scheduler
+
+import (
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// The grammar is that of crontab(5) as cronie has it, without the user column.
+var (
+	assignment = regexp.MustCompile(`^[ \t]*([A-Za-z_][A-Za-z0-9_]*)[ \t]*=[ \t]*(.*?)[ \t]*$`)
+	cronField  = regexp.MustCompile(`^(\*|[0-9]+|(?i:sun|mon|tue|wed|thu|fri|sat)(-[a-z]+)?)([-/,][0-9*]+)*$`)
+	program    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.+-]{0,39}$`)
+	plainWord  = regexp.MustCompile(`^[A-Za-z][A-Za-z_.:-]{0,39}$`)
+)
+
+// accounts are users that a line copied from /etc/crontab names between time and command.
+var accounts = []string{"root", "webapp", "ec2-user", "www-data", "nginx", "apache", "ubuntu", "nobody", "daemon", "deploy", "app"}
+
+// crontab is the part of the state that a line NAME=value changes for those below it.
+type crontab struct {
+	*parser
+	env   []string
+	shell string
+	job   Job // what the next entry starts from
+
+	copies map[string]int // how many names were numbered, by what they have in common
+}
+
+func (p *parser) crontab() {
+	c := &crontab{parser: p, job: newJob(0, p.opt.Location), copies: map[string]int{}}
+	for i, line := range p.lines {
+		trimmed := strings.TrimLeft(line, " \t")
+		switch m := assignment.FindStringSubmatch(line); {
+		case trimmed == "" || trimmed[0] == '#':
+		case m != nil:
+			c.assign(m[1], unquote(m[2]), i+1, column(line, strings.LastIndex(line, m[2])))
+		default:
+			c.entry(line, i+1)
+		}
+	}
+}
+
+// assign keeps NAME=value for the entries below.
+func (c *crontab) assign(name, value string, line, col int) {
+	switch name {
+	case "CRON_TZ":
+		loc, err := c.zone(value)
+		if err != nil {
+			c.fault(line, col, zoneHint, "%v", err)
+			return
+		}
+		c.job.Location = loc
+		return
+	case "MAILTO", "MAILFROM":
+		c.warn(line, 1, "see the key notify of cron.yaml", "%s has no effect: no mail is sent", name)
+		return
+	case "RANDOM_DELAY", "START_HOURS_RANGE":
+		c.warn(line, 1, "see the key splay of cron.yaml", "%s has no effect", name)
+		return
+	case "SHELL":
+		c.shell = value
+	}
+	// A new slice: the jobs above share the old one.
+	c.env = slices.DeleteFunc(slices.Clone(c.env), func(kv string) bool { return strings.HasPrefix(kv, name+"=") })
+	c.env = append(c.env, name+"="+value)
+}
+
+// entry reads one line of five fields, or a macro, and a command.
+func (c *crontab) entry(line string, number int) {
+	words, at := split(line)
+	n := 5
+	if strings.HasPrefix(words[0], "@") {
+		n = 1
+		if words[0] == "@every" {
+			n = 2
+		}
+	}
+	fail := func(byteAt int, hint, format string, args ...any) {
+		c.fault(number, column(line, byteAt), hint, format, args...)
+	}
+	if len(words) <= n {
+		if words[0] == "@reboot" || n == 5 {
+			c.schedule(when{strings.Join(words, " "), false, c.job.Location}, number, column(line, at[0]))
+		}
+		fail(at[0], "a line is five fields or a macro, then the command", "there is no command after the schedule")
+		return
+	}
+	j := c.job
+	j.Line, j.Env = number, c.env
+	j.Expr = strings.Join(words[:n], " ")
+	var ok bool
+	j.Schedule, ok = c.spaced(when{j.Expr, false, j.Location}, number, line, at)
+	switch {
+	case n == 5 && cronField.MatchString(words[5]):
+		fail(at[0], "drop the first, or use cron.yaml with seconds: true", "six time fields where five are expected")
+		return
+	case slices.Contains(accounts, words[n]) && len(words) > n+1:
+		fail(at[n], "drop it: commands run as the application's user", "%q looks like the user column of /etc/crontab", words[n])
+		return
+	}
+	command, percent := unpercent(strings.TrimRight(line[at[n]:], " \t"))
+	if percent >= 0 {
+		fail(at[n]+percent, `write \% for a percent sign, or use cron.yaml`, "cron would make %% a line break and the rest standard input, which is not supported")
+		return
+	}
+	c.checkShell(command, number, column(line, at[n]))
+	if c.shell != "" && c.shell != "/bin/sh" {
+		j.Args = []string{c.shell, "-c", command}
+		c.checkCommand(c.shell, number, column(line, at[n]))
+	} else {
+		j.Command = command
+	}
+	if ok {
+		j.Name = c.nameFor(command)
+		c.claimName(j.Name, number, 1)
+		c.add(j)
+	}
+}
+
+// spaced reads the schedule of a line whose words stand at the given bytes, so that its
+// faults point into the line and not into the words joined by single blanks.
+func (c *crontab) spaced(w when, number int, line string, at []int) (Schedule, bool) {
+	before := len(c.faults)
+	s, ok := c.schedule(w, number, 1)
+	for i := range c.faults[before:] {
+		f := &c.faults[before+i]
+		offset := f.Column - 1 // in w.expr
+		word := strings.Count(w.expr[:min(offset, len(w.expr))], " ")
+		inWord := offset - strings.LastIndex(w.expr[:min(offset, len(w.expr))], " ") - 1
+		*f = c.at(number, column(line, at[word]+inWord), f.Hint, f.Message)
+	}
+	return s, ok
+}
+
+// unpercent gives the command as cron hands it to the shell, or the place of the first
+// percent sign that would make the rest its standard input.
+func unpercent(s string) (command string, at int) {
+	for i := 0; i < len(s); i++ {
+		if s[i] == '%' && (i == 0 || s[i-1] != '\\') {
+			return "", i
+		}
+	}
+	return strings.ReplaceAll(s, `\%`, "%"), -1
+}
+
+// unquote takes the quotes off a value that begins and ends with the same one.
+func unquote(s string) string {
+	if n := len(s); n >= 2 && (s[0] == '"' || s[0] == '\'') && s[n-1] == s[0] {
+		return s[1 : n-1]
+	}
+	return s
+}
+
+// nameFor makes a name of a command, since a crontab has none: of its first words, as
+// long as they are plain ones, for what follows may be a secret. A second of the same
+// name gets -2. So a name changes with the command, not with the line's place.
+func (c *crontab) nameFor(command string) string {
+	if i := strings.LastIndex(command, "&&"); i >= 0 {
+		command = command[i+2:]
+	}
+	var kept []string
+	for _, word := range strings.Fields(command) {
+		if len(kept) == 0 {
+			if strings.Contains(word, "=") {
+				continue // NAME=value before the command
+			}
+			word = path.Base(word)
+		}
+		if good := plainWord.MatchString(word) || len(kept) == 0 && program.MatchString(word); !good || len(kept) == 3 {
+			break
+		}
+		kept = append(kept, word)
+	}
+	name := strings.Join(kept, "-")
+	if checkName(name) != nil {
+		name = "job"
+	}
+	for base := name; c.names[name] != 0; {
+		c.copies[base]++
+		name = base + "-" + strconv.Itoa(c.copies[base]+1)
+	}
+	return name
+}
+
+// column turns a byte of a line into the character a person counts.
+func column(line string, at int) int {
+	return utf8.RuneCountInString(line[:max(min(at, len(line)), 0)]) + 1
+}

@@ -1,0 +1,313 @@
+package scheduler
+
+import (
+	"errors"
+	"fmt"
+	"math/bits"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/robfig/cron/v3"
+)
+
+// A wrong is one thing wrong with a schedule: at is the byte of the expression where
+// it is; the message goes on after the quoted expression. The file it stands in turns
+// it into a [Fault].
+type wrong struct {
+	at            int
+	message, hint string
+}
+
+func (w wrong) String() string {
+	if w.hint == "" {
+		return w.message
+	}
+	return w.message + "; " + w.hint
+}
+
+// ParseSchedule reads a cron expression of five fields (six with seconds first, when
+// seconds is true), a macro such as @daily, or @every DURATION, in the zone loc. It
+// refuses what can never be due.
+func ParseSchedule(expr string, seconds bool, loc *time.Location) (Schedule, error) {
+	s, wrongs, _ := parseExpr(expr, seconds, loc)
+	if len(wrongs) == 0 {
+		return s, nil
+	}
+	errs := make([]error, len(wrongs))
+	for i, w := range wrongs {
+		errs[i] = fmt.Errorf("schedule %q%s", expr, w)
+	}
+	return nil, errors.Join(errs...)
+}
+
+// A field is one of an expression. Each is given to robfig's parser alone, so that all
+// that is wrong can be told, and where.
+type field struct {
+	name     string
+	min, max int
+	parser   cron.Parser
+}
+
+var fields = [...]field{
+	{"second", 0, 59, cron.NewParser(cron.Second)},
+	{"minute", 0, 59, cron.NewParser(cron.Minute)},
+	{"hour", 0, 23, cron.NewParser(cron.Hour)},
+	{"day of month", 1, 31, cron.NewParser(cron.Dom)},
+	{"month", 1, 12, cron.NewParser(cron.Month)},
+	{"day of week", 0, 7, cron.NewParser(cron.Dow)},
+}
+
+const (
+	weekdays = 5 // the place of the day of week in fields
+	allHours = 1<<24 - 1
+)
+
+// macros are robfig's descriptors as the fields they stand for.
+var macros = map[string]string{
+	"@yearly": "0 0 1 1 *", "@annually": "0 0 1 1 *", "@monthly": "0 0 1 * *",
+	"@weekly": "0 0 * * 0", "@daily": "0 0 * * *", "@midnight": "0 0 * * *", "@hourly": "0 * * * *",
+}
+
+// parseExpr reads an expression. Without wrongs the schedule is due some day; what is
+// allowed but hardly meant is in warns.
+func parseExpr(expr string, seconds bool, loc *time.Location) (s Schedule, wrongs, warns []wrong) {
+	if strings.HasPrefix(expr, "@") {
+		s, wrongs = parseMacro(expr, loc)
+		return s, wrongs, nil
+	}
+	words, at := split(expr)
+	if w, ok := checkCount(expr, words, seconds); !ok {
+		return nil, []wrong{w}, nil
+	}
+	z := &zoned{loc: loc}
+	z.spec = cron.SpecSchedule{Second: 1, Location: time.UTC}
+	masks := []*uint64{&z.spec.Second, &z.spec.Minute, &z.spec.Hour, &z.spec.Dom, &z.spec.Month, &z.spec.Dow}
+	first := len(fields) - len(words)
+	for i, word := range words {
+		mask, bad, warn := parseField(first+i, word)
+		*masks[first+i] = mask
+		wrongs = append(wrongs, moved(bad, at[i])...)
+		warns = append(warns, moved(warn, at[i])...)
+	}
+	if len(wrongs) > 0 {
+		return nil, wrongs, warns
+	}
+	z.elapsed = z.spec.Hour&allHours == allHours
+	if z.nextNaive(time.Date(1999, 12, 31, 23, 59, 59, 0, time.UTC)).IsZero() {
+		return nil, []wrong{{at[3-first], " is never due: no such month has such a day", ""}}, warns
+	}
+	if seconds && bits.OnesCount64(z.spec.Second<<1) == 60 && words[1] != "*" {
+		warns = append(warns, wrong{at[0], " runs every second of each minute that matches", "write 0 for the seconds to run once a minute"})
+	}
+	return z, nil, warns
+}
+
+// parseMacro reads what begins with @.
+func parseMacro(expr string, loc *time.Location) (Schedule, []wrong) {
+	if e, ok := macros[expr]; ok {
+		s, wrongs, _ := parseExpr(e, false, loc)
+		return s, wrongs
+	}
+	word, rest, _ := strings.Cut(expr, " ")
+	switch {
+	case word == "@every":
+		d, err := time.ParseDuration(strings.TrimSpace(rest))
+		switch {
+		case err != nil:
+			return nil, []wrong{{len(word) + 1, fmt.Sprintf(": @every wants a duration, not %q", strings.TrimSpace(rest)), "such as @every 90m"}}
+		case d < time.Second || d%time.Second != 0:
+			return nil, []wrong{{len(word) + 1, fmt.Sprintf(": @every wants whole seconds, at least one, not %q", strings.TrimSpace(rest)), ""}}
+		}
+		return every{d, loc}, nil
+	case word == "@reboot":
+		return nil, []wrong{{0, ": @reboot is not a time", "start it from a .platform/hooks/postdeploy script, or as a process in the Procfile"}}
+	case macros[strings.ToLower(word)] != "":
+		return nil, []wrong{{0, fmt.Sprintf(": unknown macro %q", word), "write it in lower case"}}
+	}
+	return nil, []wrong{{0, fmt.Sprintf(": unknown macro %q", word), "known are @yearly @monthly @weekly @daily @hourly and @every DURATION"}}
+}
+
+// checkCount reports whether there are as many words as there must be, or what is wrong.
+func checkCount(expr string, words []string, seconds bool) (wrong, bool) {
+	want := 5
+	if seconds {
+		want = 6
+	}
+	switch n := len(words); {
+	case strings.HasPrefix(expr, "TZ=") || strings.HasPrefix(expr, "CRON_TZ="):
+		return wrong{0, ": the time zone does not belong into the schedule", "use the key timezone, or in a crontab a line CRON_TZ=ZONE of its own"}, false
+	case n == want:
+		return wrong{}, true
+	case n == 0:
+		return wrong{0, " is empty", `such as "0 3 * * *"`}, false
+	case n == 6 && !seconds:
+		return wrong{0, " has six fields where five are expected", "if the first is for seconds, say seconds: true; else drop one"}, false
+	case n == 5 && seconds:
+		return wrong{0, " has five fields where six are expected", "seconds: true asks for a field for seconds before the minute"}, false
+	default:
+		return wrong{0, fmt.Sprintf(" has %d fields where %d are expected", n, want), "minute, hour, day of month, month, day of week"}, false
+	}
+}
+
+// parseField gives the bits of one field as robfig's parser sees them.
+func parseField(i int, word string) (mask uint64, wrongs, warns []wrong) {
+	f := &fields[i]
+	for at, part := range parts(word) {
+		m, msg := parsePart(i, part)
+		if msg != "" {
+			wrongs = append(wrongs, wrong{at, fmt.Sprintf(": %s %q: %s", f.name, part, msg), ""})
+			continue
+		}
+		mask |= m
+		if _, step, ok := strings.Cut(part, "/"); ok {
+			if n, _ := strconv.Atoi(step); n > f.max-f.min {
+				warns = append(warns, wrong{at, fmt.Sprintf(": %s %q: the step is longer than the field, so it is due once in it", f.name, part), "for a longer period use @every"})
+			}
+		}
+	}
+	return mask, wrongs, warns
+}
+
+// parsePart reads one element of a field's list, and says what is wrong with it. What
+// robfig's parser lets through and nobody means is refused before it is asked.
+func parsePart(i int, part string) (mask uint64, wrong string) {
+	f := &fields[i]
+	body, step, stepped := strings.Cut(part, "/")
+	low, high, ranged := strings.Cut(body, "-")
+	switch {
+	case part == "":
+		return 0, "an element of the list is missing"
+	case strings.ContainsFunc(part, notCron):
+		return 0, f.expected()
+	case ranged && (isStar(low) || isStar(high)):
+		return 0, "a star cannot be part of a range"
+	case stepped && !isNumber(step):
+		return 0, "the step must be a number"
+	case i == weekdays && !isStar(low):
+		return parseWeekday(low, high, step, ranged, stepped)
+	}
+	s, err := f.parser.Parse(part)
+	if err != nil {
+		return 0, f.complain(err)
+	}
+	spec := s.(*cron.SpecSchedule)
+	return [...]uint64{spec.Second, spec.Minute, spec.Hour, spec.Dom, spec.Month, spec.Dow}[i], ""
+}
+
+// parseWeekday makes up for what robfig's parser does not know: that Sunday is also 7,
+// so that fri-sun and 5-7 are ranges.
+func parseWeekday(low, high, step string, ranged, stepped bool) (mask uint64, wrong string) {
+	from, ok := weekday(low)
+	to := from
+	if ranged {
+		var good bool
+		to, good = weekday(high)
+		ok = ok && good
+		if to == 0 && from > 0 {
+			to = 7
+		}
+	} else if stepped {
+		to = max(from, 6)
+	}
+	by := 1
+	if stepped {
+		by, _ = strconv.Atoi(step) // 0 when it is too long to be one
+	}
+	switch {
+	case !ok:
+		return 0, fields[weekdays].expected()
+	case from > to:
+		return 0, "the range ends before it begins"
+	case by < 1:
+		return 0, "the step must be at least 1"
+	}
+	for d := from; d <= to; d += min(by, 7) {
+		mask |= 1 << (d % 7)
+	}
+	return mask, ""
+}
+
+// weekday reads 0 to 7 or a name; Sunday is 0 unless written as 7.
+func weekday(s string) (day int, ok bool) {
+	if i := strings.Index("sun mon tue wed thu fri sat", strings.ToLower(s)); len(s) == 3 && i >= 0 && i%4 == 0 {
+		return i / 4, true
+	}
+	if len(s) != 1 || s[0] < '0' || s[0] > '7' {
+		return 0, false
+	}
+	return int(s[0] - '0'), true
+}
+
+// complain puts an error of robfig's parser into our words.
+func (f *field) complain(err error) string {
+	msg := err.Error()
+	switch {
+	case strings.HasPrefix(msg, "beginning of range") && strings.Contains(msg, "beyond"):
+		return "the range ends before it begins"
+	case strings.HasPrefix(msg, "step of range"):
+		return "the step must be at least 1"
+	}
+	return f.expected()
+}
+
+func (f *field) expected() string {
+	switch f.name {
+	case "month":
+		return "expected 1 to 12 or jan to dec"
+	case "day of week":
+		return "expected 0 to 7 (0 and 7 are Sunday) or sun to sat"
+	}
+	return fmt.Sprintf("expected numbers from %d to %d", f.min, f.max)
+}
+
+// split cuts an expression into words, and tells the byte at which each begins.
+func split(expr string) (words []string, at []int) {
+	for i := 0; i < len(expr); {
+		n := strings.IndexAny(expr[i:], " \t\n")
+		if n < 0 {
+			n = len(expr) - i
+		}
+		if n > 0 {
+			words, at = append(words, expr[i:i+n]), append(at, i)
+		}
+		i += n + 1
+	}
+	return words, at
+}
+
+// parts gives the elements of a list with the byte at which each begins.
+func parts(list string) func(func(int, string) bool) {
+	return func(yield func(int, string) bool) {
+		at := 0
+		for part := range strings.SplitSeq(list, ",") {
+			if !yield(at, part) {
+				return
+			}
+			at += len(part) + 1
+		}
+	}
+}
+
+// moved shifts what was found in a word to where the word stands.
+func moved(ws []wrong, by int) []wrong {
+	for i := range ws {
+		ws[i].at += by
+	}
+	return ws
+}
+
+func isStar(s string) bool { return s == "*" || s == "?" }
+
+func isNumber(s string) bool {
+	return s != "" && strings.Trim(s, "0123456789") == ""
+}
+
+// notCron reports whether no part of a field may contain r.
+func notCron(r rune) bool {
+	switch {
+	case '0' <= r && r <= '9', 'a' <= r && r <= 'z', 'A' <= r && r <= 'Z':
+		return false
+	}
+	return !strings.ContainsRune("*?-/", r)
+}

@@ -1,0 +1,94 @@
+package scheduler
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// A Fault is one thing wrong, or worth saying, at one place of a cron file.
+type Fault struct {
+	File         string // as given to [Parse]
+	Line, Column int    // from 1; the column counts characters
+	Message      string // what is wrong; never a command or a value of the environment
+	Hint         string // what to do about it; may be empty
+	Excerpt      string // the line and a mark below it; may show what must not be logged
+}
+
+// String gives the fault on one line, without the excerpt: FILE:LINE:COLUMN: …
+func (f Fault) String() string {
+	s := fmt.Sprintf("%s:%d:%d: %s", f.File, f.Line, f.Column, f.Message)
+	if f.Hint != "" {
+		s += "; " + f.Hint
+	}
+	return s
+}
+
+// Faults are all that is wrong with a cron file, in the order of its lines. As an
+// error it prints one line each.
+type Faults []Fault
+
+func (fs Faults) Error() string {
+	lines := make([]string, len(fs))
+	for i, f := range fs {
+		lines[i] = f.String()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// source is the text being parsed, and what was found wrong with it so far.
+type source struct {
+	file     string
+	lines    []string
+	faults   Faults
+	warnings Faults
+}
+
+// fault notes that something at line and column is wrong, and what to do about it.
+func (s *source) fault(line, column int, hint, format string, args ...any) {
+	s.faults = append(s.faults, s.at(line, column, hint, fmt.Sprintf(format, args...)))
+}
+
+// warn notes something that is allowed but probably not meant.
+func (s *source) warn(line, column int, hint, format string, args ...any) {
+	s.warnings = append(s.warnings, s.at(line, column, hint, fmt.Sprintf(format, args...)))
+}
+
+func (s *source) at(line, column int, hint, message string) Fault {
+	line, column = max(line, 1), max(column, 1)
+	f := Fault{File: s.file, Line: line, Column: column, Message: message, Hint: hint}
+	if line <= len(s.lines) {
+		f.Excerpt = excerpt(s.lines[line-1], column)
+	}
+	return f
+}
+
+// excerpt shows a line with a mark under the column. Tabs are kept in the second line
+// so that the mark stands where a terminal puts it.
+func excerpt(line string, column int) string {
+	const longest = 160
+	r := []rune(line)
+	var mark strings.Builder
+	for i := 0; i < column-1 && i < len(r); i++ {
+		if r[i] == '\t' {
+			mark.WriteByte('\t')
+		} else {
+			mark.WriteByte(' ')
+		}
+	}
+	if column > longest || len(r) > longest {
+		from := min(max(column-longest/2, 0), len(r))
+		to := min(from+longest, len(r))
+		return string(r[from:to]) + "\n" + strings.Repeat(" ", max(column-1-from, 0)) + "^"
+	}
+	return line + "\n" + mark.String() + "^"
+}
+
+// byPlace sorts faults as a reader of the file meets them.
+func byPlace(fs Faults) Faults {
+	slices.SortStableFunc(fs, func(a, b Fault) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
+	return fs
+}

@@ -1,0 +1,101 @@
+package scheduler
+
+import (
+	"math"
+	"time"
+)
+
+// A Job is one entry of a cron file. It is not changed once parsed, and may be shared.
+type Job struct {
+	Name     string
+	Line     int            // of the file it came from
+	Expr     string         // the schedule as written
+	Seconds  bool           // Expr begins with a field for seconds
+	Location *time.Location // the zone Expr is read in; never nil once parsed
+	Schedule Schedule
+
+	// What to run: exactly one of the three is set.
+	Command string   // for /bin/sh -c
+	Args    []string // an argv, its first looked up in the run's PATH
+	URL     string   // a path of the application, to be POSTed to
+
+	// How to run it.
+	Env       []string      // K=V, in the order of the file, over the application's own
+	Dir       string        // relative to the application's directory; "" is that itself
+	Timeout   time.Duration // 0: none. The Runner's to keep: it knows how to end a tree
+	MaxOutput int64         // bytes of output kept; 0: the Runner's own limit
+	Notify    []string      // who is told, as the file says it
+
+	// When a run is due, and where.
+	Overlap      Overlap
+	Retries      int           // further attempts after one that failed
+	Backoff      time.Duration // before the first retry; doubles with each, up to an hour
+	Splay        time.Duration // the start is late by a hash of host and job, below this
+	CatchUp      time.Duration // how old a missed slot may be and still run; 0: not at all
+	Lock         string        // jobs of one lock never run at the same time on this host
+	On           On
+	OnClaimError ClaimError // for the Runner: what to do when no claim can be made
+	RetryOnLoss  bool       // run again when a run's end could not be known
+	Enabled      string     // as written, ${NAME:-true} included; "" is true
+	Environments []string   // patterns of environment names; empty: everywhere
+}
+
+// Overlap says what becomes of a slot that comes due while the job still runs.
+type Overlap uint8
+
+const (
+	Skip    Overlap = iota // the slot is skipped and counted: the default
+	Queue                  // one more run starts when this one ends, however many slots came due
+	Replace                // the running one is ended, then the new one starts
+	Allow                  // both run
+)
+
+func (o Overlap) String() string { return [...]string{"skip", "queue", "replace", "allow"}[o&3] }
+
+// On says how many instances of a fleet run a slot.
+type On uint8
+
+const (
+	OnDefault On = iota // one where a claim store is known, else all
+	OnOne
+	OnAll
+)
+
+func (o On) String() string { return [...]string{"", "one", "all", ""}[o&3] }
+
+// ClaimError says what the Runner does when a claim can be neither won nor lost.
+type ClaimError uint8
+
+const (
+	ClaimErrorSkip ClaimError = iota // do not run, tell: the default
+	ClaimErrorRun                    // run, perhaps more than once in the fleet
+)
+
+func (c ClaimError) String() string { return [...]string{"skip", "run"}[c&1] }
+
+// What a job that does not say gets.
+const (
+	DefaultBackoff = 30 * time.Second
+	// DefaultCatchUp is long enough for a deployment, a restart or a reboot, and short
+	// enough that a nightly job does not start in the middle of the day.
+	DefaultCatchUp = time.Hour
+	// CatchUpAlways is catch_up: true, a missed slot runs however old it is.
+	CatchUpAlways = time.Duration(math.MaxInt64)
+)
+
+// A Table is what one cron file says, in the order of the file. It is not changed once
+// parsed. The zero Table is that of an empty or deleted file.
+type Table struct {
+	Jobs     []Job
+	Warnings Faults // allowed, but probably not meant
+}
+
+// Job finds a job by its name.
+func (t Table) Job(name string) (Job, bool) {
+	for i := range t.Jobs {
+		if t.Jobs[i].Name == name {
+			return t.Jobs[i], true
+		}
+	}
+	return Job{}, false
+}

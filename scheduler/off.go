@@ -1,0 +1,54 @@
+package scheduler
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+)
+
+// Here is what a job's environments:, enabled: and url: are held against.
+type Here struct {
+	Environment string                           // the Beanstalk environment's name
+	Getenv      func(name string) (string, bool) // the application's environment; optional
+	Worker      bool                             // a worker tier, whose own daemon posts url: jobs
+}
+
+// OffHere says why a job does not run on this host, or "" when it does.
+func (j Job) OffHere(h Here) string {
+	if len(j.Environments) > 0 && !slices.ContainsFunc(j.Environments, func(p string) bool {
+		ok, _ := path.Match(p, h.Environment)
+		return ok
+	}) {
+		return fmt.Sprintf("environment is %s", h.Environment)
+	}
+	if j.URL != "" && h.Worker {
+		return "on a worker tier Beanstalk's own daemon posts " + j.URL
+	}
+	return h.enabled(j.Enabled)
+}
+
+// enabled resolves the value of enabled: "" when it says yes.
+func (h Here) enabled(raw string) string {
+	if raw == "" {
+		return ""
+	}
+	text := reference.ReplaceAllStringFunc(raw, func(ref string) string {
+		m := reference.FindStringSubmatch(ref)
+		if h.Getenv != nil {
+			if v, ok := h.Getenv(m[1]); ok && v != "" {
+				return v
+			}
+		}
+		return m[3]
+	})
+	switch on, err := truth(text); {
+	case err != nil:
+		return fmt.Sprintf("enabled: %s is neither true nor false", raw) // the value may be a secret
+	case on:
+		return ""
+	case strings.Contains(raw, "${"):
+		return fmt.Sprintf("enabled: %s is not true", raw)
+	}
+	return "enabled: " + raw
+}

@@ -1,0 +1,201 @@
+package scheduler
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// What a cron file may cost the host: the application's user can write it.
+const (
+	maxFile = 8 << 20
+	maxJobs = 20_000
+	maxName = 100
+)
+
+// ParseOptions say what a cron file cannot know. The zero value serves where nothing of
+// the host it will run on is at hand, as in cron check before a deployment.
+type ParseOptions struct {
+	// Location is the zone of jobs that name none. Optional: UTC.
+	Location *time.Location
+
+	// CheckCommand reports why a command cannot be found: it is asked for the first word
+	// of a list, and of a shell line that begins with an absolute path. Optional.
+	CheckCommand func(name string) error
+
+	// CheckDir reports why a job cannot start in dir. Optional.
+	CheckDir func(dir string) error
+}
+
+// Parse reads a cron file: YAML when file ends in .yaml or .yml, else a crontab. It opens
+// nothing, file is for its extension and for messages. The error is [Faults], with all
+// that is wrong and where; the table is then empty.
+func Parse(file string, data []byte, opt ParseOptions) (Table, error) {
+	if opt.Location == nil {
+		opt.Location = time.UTC
+	}
+	p := &parser{
+		source:    source{file: file},
+		opt:       opt,
+		zones:     map[string]*time.Location{},
+		schedules: map[when]Schedule{},
+		names:     map[string]int{},
+	}
+	p.parse(data)
+	if len(p.faults) > 0 {
+		return Table{}, byPlace(p.faults)
+	}
+	return Table{Jobs: p.jobs, Warnings: byPlace(p.warnings)}, nil
+}
+
+// parser is what both formats share: it checks a job's parts, and collects jobs and
+// faults. Zones and schedules are made once and shared between jobs.
+type parser struct {
+	source
+	opt       ParseOptions
+	zones     map[string]*time.Location
+	schedules map[when]Schedule
+	names     map[string]int // line of each name
+	jobs      []Job
+}
+
+// when is what tells one schedule from another.
+type when struct {
+	expr    string
+	seconds bool
+	loc     *time.Location
+}
+
+func (p *parser) parse(data []byte) {
+	if len(data) > maxFile {
+		p.fault(1, 1, "", "the file is %d bytes long, more than %d", len(data), maxFile)
+		return
+	}
+	text := strings.TrimPrefix(string(data), "\ufeff")
+	text = strings.ReplaceAll(text, "\r\n", "\n")
+	p.lines = strings.Split(text, "\n")
+	for i, line := range p.lines {
+		if at := strings.IndexFunc(line, unprintable); at >= 0 {
+			p.fault(i+1, utf8.RuneCountInString(line[:at])+1, "save the file as UTF-8 text", "a character that is not text")
+			return
+		}
+	}
+	switch strings.ToLower(path.Ext(strings.ReplaceAll(p.file, `\`, "/"))) {
+	case ".yaml", ".yml":
+		p.yaml(text)
+	default:
+		p.crontab()
+	}
+}
+
+// unprintable reports whether r cannot stand in a cron file: not UTF-8, or a control
+// character, which no command needs and a terminal would obey.
+func unprintable(r rune) bool {
+	return r == utf8.RuneError || r != '\t' && unicode.IsControl(r)
+}
+
+// zone looks up a time zone once a file.
+func (p *parser) zone(name string) (*time.Location, error) {
+	if loc, ok := p.zones[name]; ok {
+		return loc, nil
+	}
+	if name == "" || name == "Local" {
+		return nil, fmt.Errorf("unknown time zone %q", name)
+	}
+	loc, err := time.LoadLocation(name)
+	if err != nil {
+		return nil, fmt.Errorf("unknown time zone %q", name)
+	}
+	p.zones[name] = loc
+	return loc, nil
+}
+
+const zoneHint = "name it as the tz database does, such as Europe/Berlin or UTC"
+
+// schedule reads an expression that begins at line and column, and reports whether it
+// is one.
+func (p *parser) schedule(w when, line, column int) (Schedule, bool) {
+	if s, ok := p.schedules[w]; ok {
+		return s, true
+	}
+	s, wrongs, warns := parseExpr(w.expr, w.seconds, w.loc)
+	for _, x := range wrongs {
+		p.fault(line, column+x.at, x.hint, "schedule %q%s", w.expr, x.message)
+	}
+	for _, x := range warns {
+		p.warn(line, column+x.at, x.hint, "schedule %q%s", w.expr, x.message)
+	}
+	if len(wrongs) > 0 {
+		return nil, false
+	}
+	if len(warns) == 0 {
+		p.schedules[w] = s
+	}
+	return s, true
+}
+
+// checkCommand asks whether a command can be found where the file will run.
+func (p *parser) checkCommand(name string, line, column int) {
+	if p.opt.CheckCommand == nil || name == "" {
+		return
+	}
+	if err := p.opt.CheckCommand(name); err != nil {
+		p.fault(line, column, "", "command %q: %v", name, err)
+	}
+}
+
+// checkShell does so for a shell line that begins with an absolute path.
+func (p *parser) checkShell(command string, line, column int) {
+	if !strings.HasPrefix(command, "/") {
+		return
+	}
+	word, _, _ := strings.Cut(command, " ")
+	if !strings.ContainsAny(word, "\t\n'\"\\$`;&|<>(){}*?[]~#=%") {
+		p.checkCommand(word, line, column)
+	}
+}
+
+// claimName reports whether a name is still free.
+func (p *parser) claimName(name string, line, column int) bool {
+	if first, taken := p.names[name]; taken {
+		p.fault(line, column, "give each job a name of its own", "name %q is already taken in line %d", name, first)
+		return false
+	}
+	p.names[name] = line
+	return true
+}
+
+// add keeps a finished job.
+func (p *parser) add(j Job) {
+	if len(p.jobs) == maxJobs {
+		p.fault(j.Line, 1, "", "more than %d jobs", maxJobs)
+	}
+	p.jobs = append(p.jobs, j)
+}
+
+// checkName says why a name will not do: it becomes a metric's dimension, an argument
+// of cron run, and part of the names of files and S3 objects.
+func checkName(name string) error {
+	switch {
+	case name == "":
+		return errors.New("is empty")
+	case len(name) > maxName:
+		return fmt.Errorf("is longer than %d bytes", maxName)
+	case strings.TrimSpace(name) != name:
+		return errors.New("begins or ends with a blank")
+	case strings.HasPrefix(name, "-"), strings.HasPrefix(name, "."):
+		return fmt.Errorf("begins with %q", name[:1])
+	case strings.Contains(name, "/"), strings.ContainsFunc(name, unicode.IsControl):
+		return errors.New("contains a slash or a control character")
+	}
+	return nil
+}
+
+// newJob gives a job that says nothing of its own.
+func newJob(line int, loc *time.Location) Job {
+	return Job{Line: line, Location: loc, Backoff: DefaultBackoff, CatchUp: DefaultCatchUp}
+}

@@ -1,0 +1,283 @@
+package scheduler
+
+import (
+	"errors"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml/ast"
+	yamlparser "github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
+)
+
+// cronYAML walks the syntax tree of a cron.yaml by hand: goccy's strict decoding stops
+// at the first unknown key, and all faults are to be told.
+type cronYAML struct {
+	*parser
+	shift   int  // lines of the file before the part being read
+	broken  bool // some part was no YAML
+	anchors map[string]ast.Node
+	merges  int // merge keys still allowed, against files that nest them without end
+	job     Job // what each job starts from
+}
+
+// yaml reads a cron.yaml. Its jobs are parsed one by one: a tree takes forty times the
+// space of its text, and a syntax error in one job then hides no other's faults.
+func (p *parser) yaml(text string) {
+	head, jobs := cutJobs(p.lines)
+	if y := p.newYAML(); !y.read(head, jobs) && len(jobs) > 0 && isYAML(text) {
+		// The cut was wrong: a text over several lines looked like a list. Once more, whole.
+		p.faults, p.warnings, p.jobs = nil, nil, nil
+		clear(p.names)
+		p.newYAML().read(text, nil)
+	}
+}
+
+func (p *parser) newYAML() *cronYAML {
+	return &cronYAML{parser: p, anchors: map[string]ast.Node{}, job: newJob(0, p.opt.Location)}
+}
+
+// read reports whether all of it was YAML.
+func (y *cronYAML) read(head string, jobs []part) bool {
+	y.head(y.tree(head), len(jobs) > 0)
+	for _, c := range jobs {
+		y.shift = c.shift
+		y.jobs(y.tree(c.text))
+	}
+	return !y.broken
+}
+
+// A part is some lines of a file, and how many come before them.
+type part struct {
+	text  string
+	shift int
+}
+
+var cronKey = regexp.MustCompile(`^cron[ \t]*:[ \t]*(#.*)?$`)
+
+// cutJobs takes the items of the list below cron: out of a file. Blank lines stand in for
+// them in the rest. It goes by indentation alone, and gives no items where it is not
+// sure of them.
+func cutJobs(lines []string) (rest string, jobs []part) {
+	begin := slices.IndexFunc(lines, cronKey.MatchString) + 1
+	if begin == 0 {
+		return strings.Join(lines, "\n"), nil
+	}
+	depth, start, i := -1, 0, begin
+	end := func() {
+		if start > 0 {
+			jobs = append(jobs, part{strings.Join(lines[start-1:i], "\n"), start - 1})
+		}
+	}
+	for ; i < len(lines); i++ {
+		body := strings.TrimLeft(lines[i], " ")
+		if body == "" || body[0] == '#' {
+			continue
+		}
+		item := body == "-" || strings.HasPrefix(body, "- ")
+		at := len(lines[i]) - len(body)
+		if depth < 0 && item {
+			depth = at
+		}
+		if at > depth && depth >= 0 {
+			continue
+		}
+		if !item || at < depth {
+			break
+		}
+		end()
+		start = i + 1
+	}
+	end()
+	if len(jobs) == 0 {
+		return strings.Join(lines, "\n"), nil
+	}
+	blank := slices.Clone(lines)
+	clear(blank[begin:i])
+	return strings.Join(blank, "\n"), jobs
+}
+
+func isYAML(text string) bool {
+	_, err := yamlparser.ParseBytes([]byte(text), 0, yamlparser.AllowDuplicateMapKey())
+	return err == nil
+}
+
+// tree parses one part, and notes its anchors. It is nil for an empty or faulty one.
+func (y *cronYAML) tree(text string) ast.Node {
+	file, err := yamlparser.ParseBytes([]byte(text), 0, yamlparser.AllowDuplicateMapKey())
+	if err != nil {
+		y.broken = true
+		y.syntaxFault(err)
+		return nil
+	}
+	var bodies []ast.Node
+	for _, doc := range file.Docs {
+		if doc.Body != nil {
+			bodies = append(bodies, doc.Body)
+		}
+	}
+	if len(bodies) == 0 {
+		return nil
+	}
+	if len(bodies) > 1 {
+		y.faultAt(bodies[1], "", "a second YAML document begins here; one is expected")
+	}
+	if strings.Contains(text, "&") {
+		ast.Walk(anchorFinder(y.anchors), bodies[0])
+	}
+	return bodies[0]
+}
+
+type anchorFinder map[string]ast.Node
+
+func (f anchorFinder) Visit(n ast.Node) ast.Visitor {
+	if a, ok := n.(*ast.AnchorNode); ok && a.Value != nil {
+		f[a.Name.GetToken().Value] = a.Value
+	}
+	return f
+}
+
+// syntaxFault tells of text that is not YAML. The usual reason is a schedule that begins
+// with a star and has no quotes: YAML reads that as a reference.
+func (y *cronYAML) syntaxFault(err error) {
+	line, col, msg := 1, 1, err.Error()
+	if e, ok := errors.AsType[interface {
+		error
+		GetToken() *token.Token
+		GetMessage() string
+	}](err); ok {
+		msg = e.GetMessage()
+		if t := e.GetToken(); t != nil && t.Position != nil {
+			line, col = t.Position.Line, t.Position.Column
+		}
+	}
+	line += y.shift
+	for n := max(line-2, 1); n <= min(line+1, len(y.lines)); n++ {
+		if at := strings.Index(y.lines[n-1], "schedule: *"); at >= 0 {
+			y.fault(n, column(y.lines[n-1], at+len("schedule: ")), `quote it: schedule: "*/5 * * * *"`, "a star that begins a value is a reference in YAML")
+			return
+		}
+	}
+	y.fault(line, col, "", "not valid YAML: %s", msg)
+}
+
+// head reads the keys beside the jobs. The jobs are below it only where they could not
+// be cut out before.
+func (y *cronYAML) head(n ast.Node, cut bool) {
+	if n == nil {
+		return
+	}
+	var list ast.Node
+	for _, e := range y.entries(n) {
+		switch {
+		case e.key == "version":
+			if t, ok := y.scalar(e); ok && t != "1" {
+				y.faultAt(e.value, "", "version %q is not known; expected 1", t)
+			}
+		case e.key == "cron":
+			list = e.value
+		case e.key == "timezone":
+			y.timezone(&y.job, e)
+		case e.key == "environments":
+			y.environments(&y.job, e)
+		case e.key == "enabled":
+			y.enabled(&y.job, e)
+		case strings.HasPrefix(e.key, "x-"): // a place for anchors
+		default:
+			y.unknown(e, []string{"version", "cron", "timezone", "environments", "enabled"})
+		}
+	}
+	if !cut && list != nil {
+		y.jobs(list)
+	}
+}
+
+func (y *cronYAML) jobs(n ast.Node) {
+	if n == nil {
+		return
+	}
+	switch list := y.resolve(n).(type) {
+	case nil, *ast.NullNode:
+	case *ast.SequenceNode:
+		for _, n := range list.Values {
+			y.item(n)
+		}
+	default:
+		y.faultAt(list, `each job begins with "- name: …"`, "cron must be a list of jobs")
+	}
+}
+
+// item reads one job.
+func (y *cronYAML) item(n ast.Node) {
+	y.merges = 100
+	before := len(y.faults)
+	b := jobNodes{}
+	j := y.job
+	j.Line, _ = y.place(n)
+	entries := y.entries(n)
+	if len(entries) > 0 {
+		j.Line, _ = y.place(entries[0].keyNode)
+	}
+	for _, e := range entries {
+		read, ok := jobKeys[e.key]
+		if !ok {
+			y.unknown(e, slices.Collect(maps.Keys(jobKeys)))
+			continue
+		}
+		read(y, &j, &b, e)
+	}
+	if len(entries) > 0 {
+		y.finish(&j, &b)
+	}
+	if len(y.faults) == before {
+		y.add(j)
+	}
+}
+
+// jobNodes are the values that can be judged only beside others.
+type jobNodes struct {
+	schedule, command, url ast.Node
+	named                  bool
+}
+
+// finish checks what concerns more than one key.
+func (y *cronYAML) finish(j *Job, b *jobNodes) {
+	fault := func(hint, format string, args ...any) { y.fault(j.Line, y.indent(j.Line), hint, format, args...) }
+	what := "the job"
+	if j.Name != "" {
+		what = "job " + j.Name
+	}
+	if !b.named {
+		fault("", "%s has no name", what)
+	}
+	switch {
+	case b.command == nil && b.url == nil:
+		fault("", "%s has neither command nor url", what)
+	case b.command != nil && b.url != nil:
+		y.faultAt(b.url, "keep one", "%s has both command and url", what)
+	}
+	if b.schedule == nil {
+		fault("", "%s has no schedule", what)
+		return
+	}
+	if t, ok := y.text(entry{key: "schedule", value: b.schedule}); ok {
+		t = strings.TrimSpace(t)
+		line, col := y.place(b.schedule)
+		if k := y.resolve(b.schedule).GetToken().Type; k == token.DoubleQuoteType || k == token.SingleQuoteType {
+			col++
+		}
+		j.Expr = t
+		j.Schedule, _ = y.schedule(when{t, j.Seconds, j.Location}, line, col)
+	}
+}
+
+// indent gives the column at which a line's text begins.
+func (y *cronYAML) indent(line int) int {
+	if line > len(y.lines) || line < 1 {
+		return 1
+	}
+	l := y.lines[line-1]
+	return len(l) - len(strings.TrimLeft(l, " -")) + 1
+}

@@ -1,0 +1,307 @@
+package scheduler
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"path"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml/ast"
+)
+
+// jobKeys reads each key of a job. What depends on other keys waits in jobNodes.
+var jobKeys = map[string]func(*cronYAML, *Job, *jobNodes, entry){
+	"name":          (*cronYAML).name,
+	"schedule":      func(_ *cronYAML, _ *Job, b *jobNodes, e entry) { b.schedule = e.value },
+	"command":       (*cronYAML).command,
+	"url":           (*cronYAML).url,
+	"timezone":      func(y *cronYAML, j *Job, _ *jobNodes, e entry) { y.timezone(j, e) },
+	"environments":  func(y *cronYAML, j *Job, _ *jobNodes, e entry) { y.environments(j, e) },
+	"enabled":       func(y *cronYAML, j *Job, _ *jobNodes, e entry) { y.enabled(j, e) },
+	"dir":           (*cronYAML).dir,
+	"env":           func(y *cronYAML, j *Job, _ *jobNodes, e entry) { j.Env = y.env(e) },
+	"notify":        func(y *cronYAML, j *Job, _ *jobNodes, e entry) { j.Notify, _ = y.texts(e) },
+	"lock":          func(y *cronYAML, j *Job, _ *jobNodes, e entry) { j.Lock, _ = y.text(e) },
+	"timeout":       func(y *cronYAML, j *Job, _ *jobNodes, e entry) { j.Timeout = y.duration(e, 0) },
+	"backoff":       func(y *cronYAML, j *Job, _ *jobNodes, e entry) { j.Backoff = y.duration(e, DefaultBackoff) },
+	"splay":         func(y *cronYAML, j *Job, _ *jobNodes, e entry) { j.Splay = y.duration(e, 0) },
+	"catch_up":      (*cronYAML).catchUp,
+	"retries":       func(y *cronYAML, j *Job, _ *jobNodes, e entry) { j.Retries = y.number(e, 100) },
+	"max_output":    func(y *cronYAML, j *Job, _ *jobNodes, e entry) { j.MaxOutput = y.size(e) },
+	"seconds":       func(y *cronYAML, j *Job, _ *jobNodes, e entry) { j.Seconds, _ = y.boolean(e) },
+	"retry_on_loss": func(y *cronYAML, j *Job, _ *jobNodes, e entry) { j.RetryOnLoss, _ = y.boolean(e) },
+	"on":            func(y *cronYAML, j *Job, _ *jobNodes, e entry) { j.On = On(y.choice(e, 0, "", "one", "all")) },
+	"overlap": func(y *cronYAML, j *Job, _ *jobNodes, e entry) {
+		j.Overlap = Overlap(y.choice(e, 0, "skip", "queue", "replace", "allow"))
+	},
+	"on_claim_error": func(y *cronYAML, j *Job, _ *jobNodes, e entry) {
+		j.OnClaimError = ClaimError(y.choice(e, 0, "skip", "run"))
+	},
+}
+
+func (y *cronYAML) name(j *Job, b *jobNodes, e entry) {
+	b.named = true
+	t, ok := y.text(e)
+	if !ok {
+		return
+	}
+	if err := checkName(t); err != nil {
+		y.faultAt(e.value, "", "name %q %v", t, err)
+		return
+	}
+	line, col := y.place(e.value)
+	if y.claimName(t, line, col) {
+		j.Name = t
+	}
+}
+
+func (y *cronYAML) command(j *Job, b *jobNodes, e entry) {
+	b.command = e.value
+	v := y.resolve(e.value)
+	line, col := y.place(v)
+	if list, ok := v.(*ast.SequenceNode); ok {
+		args, ok := y.texts(e)
+		switch {
+		case !ok:
+		case len(args) == 0 || args[0] == "":
+			y.faultAt(list, "", "command is an empty list")
+		default:
+			j.Args = args
+			line, col = y.place(y.resolve(list.Values[0]))
+			y.checkCommand(args[0], line, col)
+		}
+		return
+	}
+	t, ok := y.text(e)
+	if ok && strings.TrimSpace(t) == "" {
+		y.faultAt(e.value, "", "command is empty")
+		return
+	}
+	j.Command = t
+	y.checkShell(t, line, col)
+}
+
+func (y *cronYAML) url(j *Job, b *jobNodes, e entry) {
+	b.url = e.value
+	t, ok := y.text(e)
+	if ok && (!strings.HasPrefix(t, "/") || strings.ContainsAny(t, " \t\n")) {
+		y.faultAt(e.value, "such as /tasks/nightly; another server is reached with command: curl …", "url must be a path of the application that begins with a slash")
+		return
+	}
+	j.URL = t
+}
+
+func (y *cronYAML) timezone(j *Job, e entry) {
+	t, ok := y.text(e)
+	if !ok {
+		return
+	}
+	loc, err := y.zone(t)
+	if err != nil {
+		y.faultAt(e.value, zoneHint, "%v", err)
+		return
+	}
+	j.Location = loc
+}
+
+func (y *cronYAML) environments(j *Job, e entry) {
+	patterns, ok := y.texts(e)
+	for _, p := range patterns {
+		if _, err := path.Match(p, ""); err != nil || p == "" && ok {
+			y.faultAt(e.value, "such as [prod-*]", "environments: %q is no pattern", p)
+		}
+	}
+	j.Environments = patterns
+}
+
+func (y *cronYAML) enabled(j *Job, e entry) {
+	t, ok := y.scalar(e)
+	if !ok {
+		return
+	}
+	if err := checkEnabled(t); err != nil {
+		y.faultAt(e.value, "true, false, or ${NAME:-true}", "enabled %v", err)
+		return
+	}
+	j.Enabled = t
+}
+
+func (y *cronYAML) dir(j *Job, _ *jobNodes, e entry) {
+	t, ok := y.text(e)
+	if !ok || t == "" {
+		return
+	}
+	j.Dir = t
+	if y.opt.CheckDir == nil {
+		return
+	}
+	if err := y.opt.CheckDir(t); err != nil {
+		y.faultAt(e.value, "", "dir %q: %v", t, err)
+	}
+}
+
+var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// env reads NAME: value pairs, or a list of NAME=value. Values never stand in a message.
+func (y *cronYAML) env(e entry) (env []string) {
+	v := y.resolve(e.value)
+	if list, ok := v.(*ast.SequenceNode); ok {
+		for _, n := range list.Values {
+			kv, ok := y.text(entry{key: "each of env", value: n})
+			if name, _, found := strings.Cut(kv, "="); ok && (!found || !variable.MatchString(name)) {
+				y.faultAt(n, "", "each of env must be NAME=value")
+			}
+			env = append(env, kv)
+		}
+		return env
+	}
+	if v == nil {
+		return nil
+	}
+	for _, pair := range y.entries(v) {
+		if !variable.MatchString(pair.key) {
+			y.faultAt(pair.keyNode, "letters, digits and _ only", "env: %q cannot be the name of a variable", pair.key)
+		}
+		if value, ok := y.scalar(pair); ok {
+			env = append(env, pair.key+"="+value)
+		}
+	}
+	return env
+}
+
+func (y *cronYAML) catchUp(j *Job, _ *jobNodes, e entry) {
+	if v, ok := y.resolve(e.value).(*ast.BoolNode); ok {
+		j.CatchUp = 0
+		if v.Value {
+			j.CatchUp = CatchUpAlways
+		}
+		return
+	}
+	j.CatchUp = y.duration(e, DefaultCatchUp)
+}
+
+// duration reads a length of time; def stands in for a faulty one.
+func (y *cronYAML) duration(e entry, def time.Duration) time.Duration {
+	t, ok := y.scalar(e)
+	if !ok {
+		return def
+	}
+	d, err := parseDuration(t)
+	if err != nil {
+		y.faultAt(e.value, "such as 90s, 5m, 2h or 1d", "%s %v", e.key, err)
+		return def
+	}
+	return d
+}
+
+var days = regexp.MustCompile(`^([0-9]{1,5})d(.*)$`)
+
+// parseDuration reads Go's notation with d for days before it. A bare number other than
+// 0 is refused: nobody can tell seconds from minutes.
+func parseDuration(s string) (time.Duration, error) {
+	var whole time.Duration
+	rest := s
+	if m := days.FindStringSubmatch(s); m != nil {
+		n, _ := strconv.Atoi(m[1])
+		if whole, rest = time.Duration(n)*24*time.Hour, m[2]; rest == "" {
+			return whole, nil
+		}
+	}
+	d, err := time.ParseDuration(rest)
+	switch {
+	case err != nil && isNumber(s):
+		return 0, fmt.Errorf("%q has no unit", s)
+	case err != nil:
+		return 0, fmt.Errorf("%q is not a length of time", s)
+	case d < 0, whole+d < whole:
+		return 0, fmt.Errorf("%q is negative or too long", s)
+	}
+	return whole + d, nil
+}
+
+func (y *cronYAML) number(e entry, most int) int {
+	t, ok := y.scalar(e)
+	n, err := strconv.Atoi(t)
+	if ok && (err != nil || n < 0 || n > most) {
+		y.faultAt(e.value, "", "%s %q must be a number from 0 to %d", e.key, t, most)
+		return 0
+	}
+	return n
+}
+
+var sizeUnits = map[string]int64{
+	"": 1, "b": 1, "k": 1 << 10, "kib": 1 << 10, "kb": 1000, "m": 1 << 20, "mib": 1 << 20, "mb": 1000 * 1000,
+	"g": 1 << 30, "gib": 1 << 30, "gb": 1000 * 1000 * 1000,
+}
+
+func (y *cronYAML) size(e entry) int64 {
+	t, ok := y.scalar(e)
+	if !ok {
+		return 0
+	}
+	n, err := parseSize(t)
+	if err != nil {
+		y.faultAt(e.value, "such as 512kB, 10MB or 1GiB", "%s %v", e.key, err)
+	}
+	return n
+}
+
+func parseSize(s string) (int64, error) {
+	end := len(s) - len(strings.TrimLeft(s, "0123456789"))
+	unit, known := sizeUnits[strings.ToLower(strings.TrimSpace(s[end:]))]
+	n, err := strconv.ParseInt(s[:end], 10, 64)
+	if err != nil || !known || n > math.MaxInt64/unit {
+		return 0, fmt.Errorf("%q is not a number of bytes", s)
+	}
+	return n * unit, nil
+}
+
+// choice gives the place of a word in a list; def stands in for a faulty one.
+func (y *cronYAML) choice(e entry, def int, words ...string) int {
+	t, ok := y.text(e)
+	if !ok {
+		return def
+	}
+	var known []string
+	for i, w := range words {
+		if w == t && w != "" {
+			return i
+		}
+		if w != "" {
+			known = append(known, w)
+		}
+	}
+	y.faultAt(e.value, "one of "+strings.Join(known, ", "), "%s %q is not known", e.key, t)
+	return def
+}
+
+var reference = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)(:-([^}]*))?\}`)
+
+// checkEnabled says what is wrong with the value of enabled, as far as can be told
+// without the environment.
+func checkEnabled(s string) error {
+	bare := reference.ReplaceAllString(s, "")
+	switch {
+	case strings.ContainsAny(bare, "${}"):
+		return fmt.Errorf("%q is not a reference to a variable", s)
+	case bare != s:
+		return nil
+	}
+	_, err := truth(s)
+	return err
+}
+
+// truth reads what people write for yes and no.
+func truth(s string) (bool, error) {
+	switch strings.ToLower(strings.TrimSpace(s)) {
+	case "", "true", "yes", "on", "1":
+		return s != "", nil
+	case "false", "no", "off", "0":
+		return false, nil
+	}
+	return false, errors.New("is neither true nor false")
+}

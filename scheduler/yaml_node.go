@@ -1,0 +1,220 @@
+package scheduler
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/token"
+)
+
+// An entry is one key of a mapping with its value, whose aliases are not yet resolved.
+type entry struct {
+	key     string
+	keyNode ast.Node
+	value   ast.Node
+}
+
+// entries gives the keys of a mapping, those it merges in after its own.
+func (y *cronYAML) entries(n ast.Node) []entry {
+	n = y.resolve(n)
+	m, ok := n.(ast.MapNode)
+	if !ok {
+		if n != nil {
+			y.faultAt(n, "", "expected keys and values")
+		}
+		return nil
+	}
+	var own []entry
+	var merged []ast.Node
+	lines := map[string]int{}
+	for it := m.MapRange(); it.Next(); {
+		k := it.Key()
+		if k.IsMergeKey() {
+			merged = append(merged, it.Value())
+			continue
+		}
+		key := k.GetToken().Value
+		if first, twice := lines[key]; twice {
+			y.faultAt(k, "", "key %q stands here twice; first in line %d", key, first)
+			continue
+		}
+		lines[key], _ = y.place(k)
+		own = append(own, entry{key, k, it.Value()})
+	}
+	for _, n := range merged {
+		own = y.merge(own, n)
+	}
+	return own
+}
+
+// merge adds the entries of a merge key's value that are not there yet.
+func (y *cronYAML) merge(own []entry, n ast.Node) []entry {
+	if y.merges--; y.merges < 0 {
+		if y.merges == -1 {
+			y.faultAt(n, "", "too many merge keys")
+		}
+		return own
+	}
+	sources := []ast.Node{n}
+	if list, ok := y.resolve(n).(*ast.SequenceNode); ok {
+		sources = list.Values
+	}
+	for _, s := range sources {
+		for _, e := range y.entries(s) {
+			if !slices.ContainsFunc(own, func(o entry) bool { return o.key == e.key }) {
+				own = append(own, e)
+			}
+		}
+		if y.merges < 0 {
+			break
+		}
+	}
+	return own
+}
+
+// resolve follows anchors and aliases to the value they stand for: nil after a fault.
+func (y *cronYAML) resolve(n ast.Node) ast.Node {
+	for range 10 {
+		switch v := n.(type) {
+		case *ast.AnchorNode:
+			n = v.Value
+		case *ast.AliasNode:
+			to, ok := y.anchors[aliasName(v)]
+			if !ok {
+				y.faultAt(v, "quote a value that begins with a star", "reference *%s has no anchor &%[1]s", aliasName(v))
+				return nil
+			}
+			n = to
+		case *ast.TagNode:
+			n = v.Value
+		default:
+			return n
+		}
+	}
+	y.faultAt(n, "", "a reference that refers to itself")
+	return nil
+}
+
+func aliasName(a *ast.AliasNode) string {
+	if a.Value == nil {
+		return ""
+	}
+	return a.Value.GetToken().Value
+}
+
+// text gives a value that must be text.
+func (y *cronYAML) text(e entry) (string, bool) {
+	switch v := y.resolve(e.value).(type) {
+	case nil:
+		return "", false
+	case *ast.StringNode:
+		return v.Value, true
+	case *ast.LiteralNode:
+		return v.Value.Value, true
+	case *ast.NullNode:
+		y.faultAt(e.value, "", "%s has no value", e.key)
+	case ast.ScalarNode:
+		y.faultAt(v, "put it in quotes", "%s must be text", e.key)
+	default:
+		y.faultAt(v, "", "%s must be text", e.key)
+	}
+	return "", false
+}
+
+// scalar gives any single value as it is written.
+func (y *cronYAML) scalar(e entry) (string, bool) {
+	switch v := y.resolve(e.value).(type) {
+	case nil:
+		return "", false
+	case *ast.StringNode, *ast.LiteralNode, *ast.NullNode:
+		return y.text(e)
+	case ast.ScalarNode:
+		return v.GetToken().Value, true
+	default:
+		y.faultAt(v, "", "%s must be a single value", e.key)
+		return "", false
+	}
+}
+
+// boolean gives true or false.
+func (y *cronYAML) boolean(e entry) (value, ok bool) {
+	switch v := y.resolve(e.value).(type) {
+	case nil:
+		return false, false
+	case *ast.BoolNode:
+		return v.Value, true
+	default:
+		y.faultAt(v, "", "%s must be true or false", e.key)
+		return false, false
+	}
+}
+
+// texts gives a list of texts, or a single one as a list.
+func (y *cronYAML) texts(e entry) ([]string, bool) {
+	v := y.resolve(e.value)
+	if v == nil {
+		return nil, false
+	}
+	list, ok := v.(*ast.SequenceNode)
+	if !ok {
+		t, ok := y.text(e)
+		return []string{t}, ok
+	}
+	out := make([]string, 0, len(list.Values))
+	good := true
+	for _, n := range list.Values {
+		t, ok := y.text(entry{key: "each of " + e.key, value: n})
+		out, good = append(out, t), good && ok
+	}
+	return out, good
+}
+
+// place gives the line of the file and the column of a node.
+func (y *cronYAML) place(n ast.Node) (line, column int) {
+	if n == nil {
+		return y.shift + 1, 1
+	}
+	t := n.GetToken()
+	if m, ok := n.(*ast.MappingNode); ok && len(m.Values) > 0 && m.Start != nil && m.Start.Type != token.MappingStartType {
+		t = m.Values[0].Key.GetToken()
+	}
+	if t == nil || t.Position == nil {
+		return y.shift + 1, 1
+	}
+	return t.Position.Line + y.shift, t.Position.Column
+}
+
+func (y *cronYAML) faultAt(n ast.Node, hint, format string, args ...any) {
+	line, column := y.place(n)
+	y.fault(line, column, hint, format, args...)
+}
+
+// unknown tells of a key that is none, with the one that may have been meant.
+func (y *cronYAML) unknown(e entry, known []string) {
+	hint := ""
+	slices.Sort(known)
+	for _, k := range known {
+		if near(k, strings.ToLower(e.key)) {
+			hint = "did you mean " + k + "?"
+		}
+	}
+	y.faultAt(e.keyNode, hint, "unknown key %q", e.key)
+}
+
+// near reports whether two words differ by one letter, or by one exchange of neighbours,
+// or by nothing but the marks between their parts.
+func near(a, b string) bool {
+	if plain := strings.NewReplacer("_", "", "-", ""); plain.Replace(a) == plain.Replace(b) {
+		return true
+	}
+	i := 0
+	for i < len(a) && i < len(b) && a[i] == b[i] {
+		i++
+	}
+	a, b = a[i:], b[i:]
+	for len(a) > 0 && len(b) > 0 && a[len(a)-1] == b[len(b)-1] {
+		a, b = a[:len(a)-1], b[:len(b)-1]
+	}
+	return len(a) <= 1 && len(b) <= 1 || len(a) == 2 && len(b) == 2 && a[0] == b[1] && a[1] == b[0]
+}
