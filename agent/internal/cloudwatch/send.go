@@ -1,0 +1,159 @@
+package cloudwatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptrace"
+	"regexp"
+	"strings"
+	"sync/atomic"
+
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	sdk "github.com/aws/aws-sdk-go-v2/service/cloudwatch"
+	"github.com/aws/smithy-go"
+)
+
+// verdict is what one attempt came to.
+type verdict int
+
+const (
+	delivered verdict = iota
+	unreached         // nothing was sent: no name, no connection, no credentials
+	unsure            // bytes were sent, and no answer says what became of them
+	throttled         // refused for now; nothing was applied
+	denied            // refused until somebody changes a policy
+	invalid           // refused for what one of the datums holds
+	refused           // refused for another reason
+)
+
+// attempt sends in once and says what came of it. Whether bytes left is observed, not guessed from the kind of error:
+// what an error looks like is no contract, and a datum sent twice must be known.
+func attempt(ctx context.Context, api API, in *sdk.PutMetricDataInput) (verdict, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestLimit)
+	defer cancel()
+	var wrote atomic.Bool
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { wrote.Store(true) }})
+	_, err := api.PutMetricData(ctx, in)
+	return judge(err, wrote.Load()), err
+}
+
+// judge classifies the end of an attempt. Every 4xx is an answer that nothing was applied, but for 408, which the far
+// side gives when it did not see the request whole.
+func judge(err error, wrote bool) verdict {
+	if err == nil {
+		return delivered
+	}
+	status := 0
+	if answer, ok := errors.AsType[*awshttp.ResponseError](err); ok {
+		status = answer.HTTPStatusCode()
+	}
+	code := errorCode(err)
+	_, throttle := retry.DefaultThrottleErrorCodes[code]
+	switch {
+	case status != 0 && throttle || status == http.StatusTooManyRequests:
+		return throttled
+	case status >= 400 && status < 500 && status != http.StatusRequestTimeout:
+		return judgeRefusal(status, code)
+	case wrote:
+		return unsure
+	}
+	return unreached
+}
+
+func judgeRefusal(status int, code string) verdict {
+	switch code {
+	case "AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError", "NotAuthorized", "OptInRequired":
+		return denied
+	case "InvalidParameterValue", "InvalidParameterValueException", "InvalidParameterCombination", "InvalidParameterCombinationException",
+		"MissingParameter", "MissingRequiredParameterException", "InvalidFormat", "ValidationError", "ValidationException",
+		"SerializationException", "MalformedInput":
+		return invalid
+	}
+	if status == http.StatusRequestEntityTooLarge {
+		return invalid
+	}
+	return refused
+}
+
+func errorCode(err error) string {
+	if api, ok := errors.AsType[smithy.APIError](err); ok {
+		return api.ErrorCode()
+	}
+	return ""
+}
+
+// sentence says to an operator what keeps the metrics here and what to do about it.
+func sentence(v verdict, namespace string, err error) string {
+	switch v {
+	case denied:
+		return denial(namespace, err)
+	case throttled:
+		return "kept locally, not sent yet: CloudWatch is throttling this account (PutMetricData); the agent tries again by itself"
+	case unreached:
+		return fmt.Sprintf("kept locally, not sent yet: cannot reach CloudWatch: %v", cause(err))
+	case unsure:
+		return fmt.Sprintf("kept locally, not known to be sent: no good answer from CloudWatch: %v", cause(err))
+	case invalid:
+		return fmt.Sprintf("a metric was refused: %v", cause(err))
+	}
+	switch errorCode(err) {
+	case "InvalidClientTokenId", "UnrecognizedClientException", "ExpiredToken", "ExpiredTokenException", "SignatureDoesNotMatch", "InvalidSignatureException",
+		"MissingAuthenticationToken", "IncompleteSignature":
+		return fmt.Sprintf("kept locally, not sent: CloudWatch does not accept the agent's credentials: %v; check the instance's role, or AWS_ACCESS_KEY_ID of the agent's own service", cause(err))
+	case "RequestExpired", "RequestTimeTooSkewed", "RequestInTheFuture":
+		return fmt.Sprintf("kept locally, not sent yet: this instance's clock is wrong: %v; check chronyd", cause(err))
+	}
+	return fmt.Sprintf("kept locally, not sent: CloudWatch refuses: %v", cause(err))
+}
+
+// AWS names who was refused: arn:aws:sts::ACCOUNT:assumed-role/ROLE/SESSION or arn:aws:iam::ACCOUNT:user/PATH/USER.
+var whoDenied = regexp.MustCompile(`:(assumed-role|user)/([\w+=,.@/-]+)`)
+
+// denial names the role and the command that gives it the one permission needed, limited to the namespace.
+func denial(namespace string, err error) string {
+	kind, name := "role", "the instance's role"
+	if api, ok := errors.AsType[smithy.APIError](err); ok {
+		if m := whoDenied.FindStringSubmatch(api.ErrorMessage()); m != nil {
+			parts := strings.Split(strings.TrimRight(m[2], "/."), "/")
+			kind, name = "user", parts[len(parts)-1]
+			if m[1] == "assumed-role" {
+				kind, name = "role", parts[0]
+			}
+		}
+	}
+	shown := name
+	if strings.Contains(name, " ") {
+		name = "ROLE"
+	} else {
+		shown = kind + " " + name
+	}
+	return fmt.Sprintf(`kept locally, not sent: %s may not PutMetricData; run: aws iam put-%s-policy --%s-name %s --policy-name beanstalk-agent-metrics --policy-document '%s'`,
+		shown, kind, kind, name, Policy(namespace))
+}
+
+// Policy is the one IAM statement that publishing needs. PutMetricData knows no resources; its condition does.
+func Policy(namespace string) string {
+	return fmt.Sprintf(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"cloudwatch:PutMetricData","Resource":"*","Condition":{"StringEquals":{"cloudwatch:namespace":%q}}}]}`, namespace)
+}
+
+// cause is the innermost part of an SDK error that still says something: what the service answered, or what the
+// network did, without the names of the operation and the layers around it.
+func cause(err error) error {
+	if api, ok := errors.AsType[smithy.APIError](err); ok {
+		return fmt.Errorf("%s: %s", api.ErrorCode(), api.ErrorMessage())
+	}
+	if answer, ok := errors.AsType[*awshttp.ResponseError](err); ok {
+		return fmt.Errorf("status %d", answer.HTTPStatusCode())
+	}
+	if send, ok := errors.AsType[interface {
+		error
+		ConnectionError() bool
+		Unwrap() error
+	}](err); ok {
+		return send.Unwrap()
+	}
+	return err
+}
