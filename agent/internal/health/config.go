@@ -1,0 +1,75 @@
+package health
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+)
+
+// Config says what to ask and how to judge the answer.
+type Config struct {
+	// Required.
+
+	Target string // see [ParseTarget]
+	Log    *slog.Logger
+
+	// Optional.
+
+	// Host gives the Host header to send. It is asked before each probe, so that a changed
+	// environment counts at once. Nil, or an answer of "": none is configured, and each asker's
+	// own Host is passed on and answered with what the application answers, as nginx alone would:
+	// an unset value must never turn an instance red.
+	Host func(context.Context) string
+
+	Headers   map[string]string // sent with each probe; see [CheckHeaders]
+	Method    string            // GET (default) or HEAD
+	Expect    []StatusRange     // what counts as healthy; default 200-299
+	Path      string            // the path answered to the load balancer; default /health
+	Timeout   time.Duration     // for one probe as a whole; default 4s, below a load balancer's 5
+	Lifetime  time.Duration     // how old an answer may be; default 1s, negative: ask each time
+	Grace     time.Duration     // how long after New an application that never answered is called starting; default 0
+	Failures  int               // failures in a row that make it unhealthy; default 1
+	Successes int               // successes in a row that make it healthy again; default 1
+}
+
+func (c Config) withDefaults() Config {
+	if c.Method == "" {
+		c.Method = http.MethodGet
+	}
+	if c.Expect == nil {
+		c.Expect = defaultExpect
+	}
+	if c.Path == "" {
+		c.Path = "/health"
+	}
+	if c.Timeout == 0 {
+		c.Timeout = 4 * time.Second
+	}
+	if c.Lifetime == 0 {
+		c.Lifetime = time.Second
+	}
+	c.Failures = max(c.Failures, 1)
+	c.Successes = max(c.Successes, 1)
+	return c
+}
+
+// check returns every fault of a Config that has its defaults.
+func (c Config) check() error {
+	faults := []error{CheckHeaders(c.Headers)}
+	if c.Log == nil {
+		faults = append(faults, errors.New("health: Config.Log is required"))
+	}
+	if c.Method != http.MethodGet && c.Method != http.MethodHead {
+		faults = append(faults, fmt.Errorf("health method %q: want GET or HEAD", c.Method))
+	}
+	if c.Path[0] != '/' {
+		faults = append(faults, fmt.Errorf("health path %q: does not begin with /", c.Path))
+	}
+	if c.Timeout < 0 {
+		faults = append(faults, fmt.Errorf("health timeout %s: must be positive", c.Timeout))
+	}
+	return errors.Join(faults...)
+}

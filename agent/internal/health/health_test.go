@@ -1,0 +1,279 @@
+package health
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// newChecker returns a Checker of c with a quiet log, a short time limit and no caching, where c
+// leaves them open.
+func newChecker(t *testing.T, c Config) *Checker {
+	t.Helper()
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Timeout == 0 {
+		c.Timeout = 5 * time.Second
+	}
+	if c.Lifetime == 0 {
+		c.Lifetime = -1
+	}
+	checker, err := New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(checker.probes.Wait)
+	return checker
+}
+
+func app(t *testing.T, h http.HandlerFunc) string {
+	t.Helper()
+	s := httptest.NewServer(h)
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+func host(name string) func(context.Context) string {
+	return func(context.Context) string { return name }
+}
+
+// strict behaves as a framework that validates Host and wants https.
+func strict(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case r.Host != "www.example.com":
+		http.Error(w, "Bad Request", 400)
+	case r.Header.Get("X-Forwarded-Proto") != "https":
+		http.Redirect(w, r, "https://www.example.com"+r.URL.Path, 301)
+	case r.URL.Path == "/health":
+		http.Redirect(w, r, "/health/", 301)
+	case r.URL.Path != "/health/":
+		http.NotFound(w, r)
+	}
+}
+
+func TestReasonsSayWhatToDo(t *testing.T) {
+	https := map[string]string{"X-Forwarded-Proto": "https"}
+	base := app(t, strict)
+	for _, tt := range []struct {
+		name, path, host string
+		headers          map[string]string
+		status           int
+		healthy          bool
+		reason           string
+	}{
+		{"all right", "/health/", "www.example.com", https, 200, true, "200 OK"},
+		{"wrong host", "/health/", "10.0.0.5", https, 400, false, `refuses Host "10.0.0.5" (ALLOWED_HOSTS?): set health.host`},
+		{"no https header", "/health/", "www.example.com", nil, 301, false, "wants X-Forwarded-Proto: https"},
+		{"no final slash", "/health", "www.example.com", https, 301, false, "needs its final slash"},
+		{"no such page", "/healthz", "www.example.com", https, 404, false, "no page at /healthz"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := newChecker(t, Config{Target: base + tt.path, Host: host(tt.host), Headers: tt.headers})
+			v := c.Check(t.Context())
+			if v.Status != tt.status || v.Healthy != tt.healthy || !strings.Contains(v.Reason, tt.reason) {
+				t.Errorf("got %+v, want status %d, healthy %v, reason with %q", v, tt.status, tt.healthy, tt.reason)
+			}
+		})
+	}
+}
+
+func TestNoAnswerIs503WithTheReason(t *testing.T) {
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed.Close()
+	hung := app(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	halfway := app(t, func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(200)
+		w.(http.Flusher).Flush()
+		<-r.Context().Done()
+	})
+	for name, tt := range map[string]struct{ target, reason string }{
+		"refused":        {"http://" + closed.Addr().String() + "/", "connection refused on " + closed.Addr().String()},
+		"no socket":      {"unix:/nonexistent/app.sock:/", "no socket at /nonexistent/app.sock"},
+		"hung":           {hung, "no answer within 300ms"},
+		"body not whole": {halfway, "OK, but no answer within 300ms"},
+		"not http":       {rawServer(t, "SSH-2.0-OpenSSH\r\n\r\n"), "not HTTP"},
+		"closes at once": {rawServer(t, ""), "closed the connection"},
+		"informational":  {rawServer(t, "HTTP/1.1 099 Odd\r\n\r\n"), "not a final HTTP status"},
+		"endless header": {rawServer(t, "HTTP/1.1 200 OK\r\nX-A: "+strings.Repeat("a", 1<<20)), "not HTTP"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newChecker(t, Config{Target: tt.target, Host: host("www.example.com"), Timeout: 300 * time.Millisecond})
+			v := c.Check(t.Context())
+			if v.Status != 503 || v.Healthy || !strings.Contains(v.Reason, tt.reason) {
+				t.Errorf("got %+v, want 503 with %q", v, tt.reason)
+			}
+		})
+	}
+}
+
+// rawServer answers each connection with answer, whatever was asked.
+func rawServer(t *testing.T, answer string) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	go func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			conn.Read(make([]byte, 4096))
+			fmt.Fprint(conn, answer)
+			conn.Close()
+		}
+	}()
+	return "http://" + ln.Addr().String() + "/"
+}
+
+// TestManyAskersOneRequest: a hundred who ask at once cost the application one request, and so do
+// all who ask within the verdict's lifetime.
+func TestManyAskersOneRequest(t *testing.T) {
+	var asked atomic.Int32
+	release := make(chan struct{})
+	target := app(t, func(http.ResponseWriter, *http.Request) { asked.Add(1); <-release })
+	c := newChecker(t, Config{Target: target, Host: host("a.example"), Lifetime: time.Hour})
+	var askers sync.WaitGroup
+	var healthy atomic.Int32
+	for range 100 {
+		askers.Go(func() {
+			if c.Check(t.Context()).Healthy {
+				healthy.Add(1)
+			}
+		})
+	}
+	close(release)
+	askers.Wait()
+	c.Check(t.Context())
+	if asked.Load() != 1 || healthy.Load() != 100 {
+		t.Errorf("application asked %d times, %d of 100 told healthy; want 1 and 100", asked.Load(), healthy.Load())
+	}
+}
+
+// TestWithoutHostTheApplicationAnswers: an unset value changes nothing for a load balancer: its
+// own Host is sent on and the application's status comes back, each Host by itself.
+func TestWithoutHostTheApplicationAnswers(t *testing.T) {
+	target := app(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Host != "10.0.0.5" {
+			w.WriteHeader(400)
+		}
+	})
+	c := newChecker(t, Config{Target: target, Host: host(""), Lifetime: time.Hour, Failures: 3})
+	for hostname, want := range map[string]int{"10.0.0.5": 200, "10.0.0.6": 400, "evil\x01": 400} {
+		r := httptest.NewRequest("GET", "/health", nil)
+		r.Host = hostname
+		w := httptest.NewRecorder()
+		c.Handler().ServeHTTP(w, r)
+		if w.Code != want {
+			t.Errorf("Host %q: got %d, want %d", hostname, w.Code, want)
+		}
+	}
+}
+
+func TestHostIsReadAgainForEachProbe(t *testing.T) {
+	target := app(t, strict)
+	name := "wrong.example"
+	c := newChecker(t, Config{Target: target + "/health/", Headers: map[string]string{"x-forwarded-proto": "https"},
+		Host: func(context.Context) string { return name }})
+	if v := c.Check(t.Context()); v.Status != 400 {
+		t.Errorf("got %+v, want 400", v)
+	}
+	name = "www.example.com"
+	if v := c.Check(t.Context()); !v.Healthy {
+		t.Errorf("got %+v, want healthy", v)
+	}
+}
+
+func TestHandlerAnswersOnePathOnly(t *testing.T) {
+	c := newChecker(t, Config{Target: app(t, func(http.ResponseWriter, *http.Request) {}), Host: host("a.example")})
+	for request, want := range map[string]int{
+		"GET /health": 200, "HEAD /health": 200, "GET /health?x=1": 200, "POST /health": 405,
+		"GET /": 404, "GET /health/": 404, "GET //health": 404, "GET /healthz": 404,
+	} {
+		method, path, _ := strings.Cut(request, " ")
+		w := httptest.NewRecorder()
+		c.Handler().ServeHTTP(w, httptest.NewRequest(method, path, nil))
+		if w.Code != want {
+			t.Errorf("%s: got %d, want %d", request, w.Code, want)
+		}
+	}
+}
+
+func TestDrainAnswers503UntilEachIsTakenBack(t *testing.T) {
+	c := newChecker(t, Config{Target: app(t, func(http.ResponseWriter, *http.Request) {}), Host: host("a.example")})
+	get := func() int {
+		w := httptest.NewRecorder()
+		c.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/health", nil))
+		return w.Code
+	}
+	c.Drain("operator", "maintenance")
+	c.Drain("spot", "terminates at 12:00")
+	if got := get(); got != 503 {
+		t.Errorf("draining: got %d, want 503", got)
+	}
+	if !c.Undrain("operator") || c.Undrain("operator") {
+		t.Error("Undrain does not say whether there was something to undrain")
+	}
+	if got := get(); got != 503 {
+		t.Errorf("still draining for one: got %d, want 503", got)
+	}
+	if d := c.Draining(); len(d) != 1 || d[0].By != "spot" || d[0].Told != 2 {
+		t.Errorf("got %+v, want spot, told twice", d)
+	}
+	c.Undrain("spot")
+	if got := get(); got != 200 {
+		t.Errorf("no longer draining: got %d, want 200", got)
+	}
+}
+
+func TestServeAnswersAndEnds(t *testing.T) {
+	c := newChecker(t, Config{Target: app(t, func(http.ResponseWriter, *http.Request) {}), Host: host("a.example")})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- c.Serve(ctx, "127.0.0.1:0") }()
+	resp, err := http.Get("http://" + listening(t, c) + "/health")
+	if err != nil || resp.StatusCode != 200 {
+		t.Fatalf("got %v, %v", resp, err)
+	}
+	resp.Body.Close()
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("Serve: %v", err)
+	}
+	if err := c.Serve(t.Context(), "0.0.0.0:0"); err == nil {
+		t.Error("Serve answers the world")
+	}
+}
+
+func listening(t *testing.T, c *Checker) (addr string) {
+	t.Helper()
+	eventually(t, "the listener to be up", func() bool { addr, _ = c.Listening(); return addr != "" })
+	return addr
+}
+
+// eventually waits until cond holds and fails the test after ten seconds.
+func eventually(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	deadline := time.After(10 * time.Second)
+	for !cond() {
+		select {
+		case <-deadline:
+			t.Fatalf("waited 10 s for %s", what)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}

@@ -1,0 +1,45 @@
+package health
+
+import "time"
+
+// ring keeps the last results in a fixed space.
+type ring struct {
+	results [50]Result
+	next    int
+	full    bool
+}
+
+func (r *ring) add(x Result) {
+	r.results[r.next] = x
+	r.next = (r.next + 1) % len(r.results)
+	r.full = r.full || r.next == 0
+}
+
+// list returns a copy, oldest first.
+func (r *ring) list() []Result {
+	if !r.full {
+		return append([]Result{}, r.results[:r.next]...)
+	}
+	return append(append([]Result{}, r.results[r.next:]...), r.results[:r.next]...)
+}
+
+// Figures are counts since New, for metrics.
+type Figures struct {
+	State     State
+	Draining  bool
+	Asked     uint64        // requests on the health path
+	Probes    uint64        // requests to the application
+	Failures  uint64        // of Probes
+	Shed      uint64        // connections cut off because too many were open or too slow
+	Latency   time.Duration // of the last probe
+	LastProbe time.Time     // zero: none yet
+}
+
+func (f *Figures) count(r Result) {
+	f.Probes++
+	if !r.Healthy {
+		f.Failures++
+	}
+	f.Latency = time.Duration(r.LatencyMS * float64(time.Millisecond))
+	f.LastProbe = r.At
+}

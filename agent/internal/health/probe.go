@@ -1,0 +1,90 @@
+package health
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"time"
+)
+
+const (
+	agentName = "beanstalk-agent-health" // the probe's User-Agent, for the application's log
+
+	maxHeader = 16 << 10 // of an answer; more than any framework sends
+	maxBody   = 512      // of an answer; only read for hints, never shown or kept
+)
+
+// prober sends one request at a time, each over a connection of its own: a kept-alive one would
+// hide an application that no longer accepts.
+type prober struct {
+	target    Target
+	method    string
+	headers   http.Header
+	expect    []StatusRange
+	timeout   time.Duration
+	transport *http.Transport
+}
+
+func newProber(t Target, c Config) *prober {
+	p := &prober{target: t, method: c.Method, headers: http.Header{}, expect: c.Expect, timeout: c.Timeout}
+	p.headers.Set("User-Agent", agentName)
+	for name, value := range c.Headers {
+		p.headers.Set(name, value)
+	}
+	dialer := &net.Dialer{}
+	p.transport = &http.Transport{
+		// No Proxy: the agent's own environment must not send a loopback probe elsewhere.
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return dialer.DialContext(ctx, t.Network, t.Address)
+		},
+		DisableKeepAlives:      true,
+		DisableCompression:     true,
+		MaxResponseHeaderBytes: maxHeader,
+		ReadBufferSize:         2 << 10,
+		WriteBufferSize:        1 << 10,
+	}
+	return p
+}
+
+// ask sends one probe with host, as agent unless that is empty, and waits for the answer until
+// the time limit or ctx ends.
+func (p *prober) ask(ctx context.Context, host, agent string) Result {
+	ctx, cancel := context.WithTimeout(ctx, p.timeout)
+	defer cancel()
+	start := time.Now()
+	r := p.roundTrip(ctx, host, agent)
+	r.At = time.Now()
+	r.LatencyMS = float64(r.At.Sub(start).Microseconds()) / 1000
+	r.Host = host
+	return r
+}
+
+func (p *prober) roundTrip(ctx context.Context, host, agent string) Result {
+	req, err := http.NewRequestWithContext(ctx, p.method, "http://application"+p.target.Path, nil)
+	if err != nil {
+		return Result{Reason: "the health target's path cannot be sent"}
+	}
+	req.Host = host
+	req.Header = p.headers.Clone()
+	if agent != "" {
+		req.Header.Set("User-Agent", agent)
+	}
+	resp, err := p.transport.RoundTrip(req) // RoundTrip: no redirect is followed
+	if err != nil {
+		return Result{Reason: p.explainError(err)}
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
+	r := Result{Status: resp.StatusCode, Healthy: expected(p.expect, resp.StatusCode)}
+	switch {
+	case r.Healthy && err != nil:
+		r.Healthy = false
+		r.Reason = http.StatusText(resp.StatusCode) + ", but " + p.explainError(err)
+	case r.Healthy:
+		r.Reason = statusLine(resp.StatusCode)
+	default:
+		r.Reason = p.explainAnswer(resp, host, body)
+	}
+	return r
+}

@@ -1,0 +1,124 @@
+package health
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"syscall"
+)
+
+// statusLine is "404 Not Found", or the bare number for a status without a name.
+func statusLine(status int) string {
+	return strings.TrimSpace(fmt.Sprintf("%d %s", status, http.StatusText(status)))
+}
+
+// explainError says why there was no answer. It never quotes what the application sent, as the
+// errors of net/http do: that may hold anything.
+func (p *prober) explainError(err error) string {
+	place := p.target.place()
+	op, _ := errors.AsType[*net.OpError](err)
+	dialing := op != nil && op.Op == "dial"
+	switch {
+	case isTimeout(err) && dialing:
+		return fmt.Sprintf("no connection to %s within %s: the application accepts none (is its backlog full?)", place, p.timeout)
+	case isTimeout(err):
+		return fmt.Sprintf("no answer within %s: %s accepts connections but does not answer", p.timeout, place)
+	case errors.Is(err, context.Canceled):
+		return "the probe was interrupted"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Sprintf("connection refused on %s: the application does not listen there", place)
+	case dialing && errors.Is(err, fs.ErrNotExist):
+		return fmt.Sprintf("no socket at %s: the application does not listen there", place)
+	case dialing && errors.Is(err, fs.ErrPermission):
+		return fmt.Sprintf("permission denied on %s: the agent may not connect to it", place)
+	case dialing:
+		return fmt.Sprintf("no connection to %s: %v", place, op.Err)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return fmt.Sprintf("%s closed the connection before its answer was whole", place)
+	}
+	return fmt.Sprintf("the answer of %s is not HTTP/1.1 as expected (does the port speak something else?)", place)
+}
+
+func isTimeout(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)
+}
+
+// explainAnswer says what an unexpected answer means. The body only serves to recognise a
+// framework's refusal of the Host; no byte of it is repeated.
+func (p *prober) explainAnswer(resp *http.Response, host string, body []byte) string {
+	status := resp.StatusCode
+	blocked := bytes.Contains(body, []byte("Blocked host")) // Rails: 403 with this text
+	switch {
+	case status < 200 || status > 599:
+		return fmt.Sprintf("%d is not a final HTTP status", status)
+	case 300 <= status && status < 400 && resp.Header.Get("Location") != "":
+		return p.explainRedirect(status, host, resp.Header.Get("Location"))
+	case status == 400 || blocked:
+		return fmt.Sprintf("%d: the application refuses Host %q (ALLOWED_HOSTS?): set health.host to a name it accepts", status, host)
+	case status == 401 || status == 403:
+		return fmt.Sprintf("%s: %s wants a login: give the health check a page without one", statusLine(status), p.target.Path)
+	case status == 404:
+		return fmt.Sprintf("404: the application has no page at %s: set the path of health.target", p.target.Path)
+	case status == 405:
+		return fmt.Sprintf("405: %s does not allow %s", p.target.Path, p.method)
+	case status == 421:
+		return fmt.Sprintf("421: the application does not answer for Host %q: set health.host", host)
+	case status == 429:
+		return "429: the application limits the rate of requests: exempt the health path"
+	case status >= 500:
+		return statusLine(status) + ": the application failed"
+	}
+	return statusLine(status) + " is not an expected status"
+}
+
+// explainRedirect tells the redirects that a health check commonly meets apart.
+func (p *prober) explainRedirect(status int, host, location string) string {
+	u, err := url.Parse(location)
+	if err != nil {
+		return fmt.Sprintf("%d to an address that cannot be read", status)
+	}
+	to := shown(u)
+	sentHTTPS := strings.EqualFold(p.headers.Get("X-Forwarded-Proto"), "https")
+	sameHost := u.Host == "" || sameHostname(u.Host, host)
+	asked, _, _ := strings.Cut(p.target.Path, "?")
+	switch {
+	case u.Scheme == "https" && sameHost && u.Path == asked && !sentHTTPS:
+		return fmt.Sprintf("%d to %s: the application wants X-Forwarded-Proto: https: set it in health.headers", status, to)
+	case u.Scheme == "https" && sameHost && u.Path == asked:
+		return fmt.Sprintf("%d to %s although X-Forwarded-Proto: https was sent: the application does not trust it (Django: SECURE_PROXY_SSL_HEADER; or exempt the path from the redirect)", status, to)
+	case sameHost && u.Path == asked+"/":
+		return fmt.Sprintf("%d to %s: the path needs its final slash: set health.target to %s/", status, to, p.target)
+	case !sameHost && u.Path == asked:
+		return fmt.Sprintf("%d to %s: the application wants another Host: set health.host to %s", status, to, u.Hostname())
+	case strings.Contains(strings.ToLower(u.Path), "login") || strings.Contains(strings.ToLower(u.Path), "sign"):
+		return fmt.Sprintf("%d to %s: %s wants a login: give the health check a page without one", status, to, p.target.Path)
+	}
+	return fmt.Sprintf("%d to %s: redirects are not followed: set health.target to a page that answers itself", status, to)
+}
+
+// shown is a redirect's address without what may be secret in it, and not longer than a line.
+func shown(u *url.URL) string {
+	s := (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
+	if len(s) > 120 {
+		s = s[:120] + "…"
+	}
+	return s
+}
+
+func sameHostname(a, b string) bool {
+	bare := func(h string) string {
+		if host, _, err := net.SplitHostPort(h); err == nil {
+			h = host
+		}
+		return strings.Trim(h, "[]")
+	}
+	return strings.EqualFold(bare(a), bare(b))
+}

@@ -1,0 +1,113 @@
+package health
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestParseTarget(t *testing.T) {
+	for in, want := range map[string]Target{
+		"http://127.0.0.1:8000/health":        {"tcp", "127.0.0.1:8000", "/health"},
+		"http://127.0.0.1:8000":               {"tcp", "127.0.0.1:8000", "/"},
+		"http://localhost/health/?deep=1":     {"tcp", "localhost:80", "/health/?deep=1"},
+		"http://[::1]:5000/up":                {"tcp", "[::1]:5000", "/up"},
+		"unix:/var/run/puma/my_app.sock:/up":  {"unix", "/var/run/puma/my_app.sock", "/up"},
+		"unix:/var/run/puma/my_app.sock":      {"unix", "/var/run/puma/my_app.sock", "/"},
+		"unix:/var/run/puma/my_app.sock:/a:b": {"unix", "/var/run/puma/my_app.sock", "/a:b"},
+	} {
+		got, err := ParseTarget(in)
+		if err != nil || got != want {
+			t.Errorf("ParseTarget(%q) = %+v, %v; want %+v", in, got, err, want)
+		}
+	}
+}
+
+func TestParseTargetSaysWhatIsWrong(t *testing.T) {
+	for in, want := range map[string]string{
+		"":                                  "want http://",
+		"https://127.0.0.1/health":          "own port",
+		"127.0.0.1:8000/health":             "127.0.0.1:8000/health",
+		"http:///health":                    "no host",
+		"http://h:0/":                       "between 1 and 65535",
+		"http://h:99999/":                   "between 1 and 65535",
+		"http://user:s3cret@h/":             "health.headers",
+		"http://h/#top":                     "fragment",
+		"unix:relative.sock:/":              "absolute path",
+		"unix:/a.sock:health":               "begin with /",
+		"unix:/a.sock:/he alth":             "percent-encoded",
+		"unix:/a.sock:/%zz":                 "not valid",
+		"unix:/" + strings.Repeat("a", 120): "107 bytes",
+	} {
+		_, err := ParseTarget(in)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("ParseTarget(%q): got %v, want an error with %q", in, err, want)
+		}
+		if err != nil && strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("ParseTarget(%q) repeats the password: %v", in, err)
+		}
+	}
+}
+
+// FuzzParseTarget: what is accepted prints back to itself and can be sent as a request line.
+func FuzzParseTarget(f *testing.F) {
+	for _, seed := range []string{"http://127.0.0.1:8000/health", "unix:/a.sock:/x", "http://[::1]:80/?a=b", "unix:/%zz", "http://h/%41 b"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		target, err := ParseTarget(s)
+		if err != nil {
+			return
+		}
+		again, err := ParseTarget(target.String())
+		if err != nil || again != target {
+			t.Fatalf("%q parses to %+v, which prints as %q and parses to %+v, %v", s, target, target, again, err)
+		}
+		if strings.ContainsAny(target.Path, " \r\n\t\x00") {
+			t.Fatalf("%q: path %q would break the request line", s, target.Path)
+		}
+	})
+}
+
+// FuzzHeaders: what is accepted cannot end a header line or take over the message's framing.
+func FuzzHeaders(f *testing.F) {
+	f.Add("X-Forwarded-Proto", "https", "www.example.com")
+	f.Add("host", "x", "a b")
+	f.Add("X-A", "b\r\nX-C: d", "a:80")
+	f.Fuzz(func(t *testing.T, name, value, host string) {
+		if CheckHeaders(map[string]string{name: value}) == nil {
+			if name == "" || strings.ContainsAny(name, ": \r\n") || strings.ContainsAny(value, "\r\n\x00") || strings.EqualFold(name, "host") {
+				t.Fatalf("accepted %q: %q", name, value)
+			}
+		}
+		if CheckHost(host) == nil && strings.ContainsAny(host, " \r\n\t/@\"") {
+			t.Fatalf("accepted host %q", host)
+		}
+	})
+}
+
+func TestParseExpect(t *testing.T) {
+	got, err := ParseExpect("200-299, 401")
+	if err != nil || !expected(got, 204) || !expected(got, 401) || expected(got, 302) {
+		t.Errorf("ParseExpect: got %v, %v", got, err)
+	}
+	for _, bad := range []string{"", "2xx", "100", "300-200", "200,,", "600", "-"} {
+		if got, err := ParseExpect(bad); err == nil {
+			t.Errorf("ParseExpect(%q) = %v, want an error", bad, got)
+		}
+	}
+}
+
+func TestCheckHeadersTellsAllFaults(t *testing.T) {
+	err := CheckHeaders(map[string]string{"Host": "a", "X Y": "b", "Content-Length": "3", "X-Token": "s3cret\n", "X-Ok": "fine"})
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, want := range []string{"health.host", `"X Y"`, `"Content-Length"`, `"X-Token"`} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("no %s in %v", want, err)
+		}
+	}
+	if strings.Contains(err.Error(), "s3cret") || strings.Contains(err.Error(), "X-Ok") {
+		t.Errorf("says too much: %v", err)
+	}
+}
