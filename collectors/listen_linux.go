@@ -114,7 +114,7 @@ func (l *Listen) ours(s *diagSocket) bool {
 	if l.cfg.Port != 0 {
 		return s.port == l.cfg.Port
 	}
-	return l.file != socketFile{} && s.vfsIno == l.file.ino && s.vfsDev == l.file.dev
+	return l.file.is(s)
 }
 
 // connections counts what is in flight. A TCP connection that still waits in the
@@ -227,6 +227,10 @@ func (f *socketFile) stat(path string) bool {
 		}
 	}
 	return *f != old && *f != socketFile{}
+}
+
+func (f *socketFile) is(s *diagSocket) bool {
+	return f.ino != 0 && s.vfsIno == f.ino && s.vfsDev == f.dev
 }
 
 // diagUnusable reports whether asking again is useless: the kernel was built

@@ -1,0 +1,255 @@
+package collectors
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// finder looks for a group's processes. To walk all of /proc costs 25 ms with a
+// hundred processes, so it is never done by the clock alone: by port only when
+// the kernel shows a listener that was not searched for in vain before, by
+// pattern ever more rarely.
+type finder struct {
+	cfg       *GroupConfig
+	hierarchy hierarchy
+	diag      diagConn
+	buf       []byte
+
+	inodes   []uint32 // listeners, as the kernel shows them now
+	vain     []uint32 // those whose owner was not found
+	next     time.Time
+	wait     time.Duration
+	nextUnit time.Time
+}
+
+// where says in words what the group is looked for by.
+func (f *finder) where() string {
+	var ways []string
+	if f.cfg.Cgroup != "" {
+		ways = append(ways, fmt.Sprintf("cgroup %q", f.cfg.Cgroup))
+	}
+	if f.cfg.Unit != "" {
+		ways = append(ways, fmt.Sprintf("unit %q", f.cfg.Unit))
+	}
+	if f.cfg.Port != 0 {
+		ways = append(ways, fmt.Sprintf("port %d", f.cfg.Port))
+	}
+	if f.cfg.UnixPath != "" {
+		ways = append(ways, fmt.Sprintf("socket %q", f.cfg.UnixPath))
+	}
+	if f.cfg.Match != nil {
+		ways = append(ways, fmt.Sprintf("pattern %q", f.cfg.Match))
+	}
+	return strings.Join(ways, ", ")
+}
+
+// find returns nil when there is no such group now.
+func (f *finder) find(now time.Time) (*source, error) {
+	if s := f.byCgroup(now); s != nil {
+		return s, nil
+	}
+	s, err := f.byListener()
+	if s != nil || err != nil || f.cfg.Match == nil {
+		return s, err
+	}
+	return f.byPattern(now)
+}
+
+func (f *finder) byCgroup(now time.Time) *source {
+	if f.cfg.Cgroup != "" {
+		if s := f.hierarchy.cgroup(f.cfg.Cgroup); s != nil {
+			return s
+		}
+	}
+	if f.cfg.Unit == "" {
+		return nil
+	}
+	if s := f.hierarchy.cgroup("system.slice/" + f.cfg.Unit); s != nil || now.Before(f.nextUnit) {
+		return s
+	}
+	f.nextUnit = now.Add(time.Minute)
+	if name := f.unit(); name != "" {
+		return f.hierarchy.cgroup(name)
+	}
+	return nil
+}
+
+// unit searches the slices for the unit's cgroup: Slice= may have put it
+// anywhere, and a template's instances have a slice of their own.
+func (f *finder) unit() (found string) {
+	for _, tree := range f.hierarchy.trees() {
+		fs.WalkDir(f.hierarchy.sys, tree, func(p string, d fs.DirEntry, err error) error {
+			if err != nil || !d.IsDir() || p == tree {
+				return nil
+			}
+			name := d.Name()
+			if name == f.cfg.Unit {
+				found = strings.TrimPrefix(strings.TrimPrefix(p, tree), "/")
+				return fs.SkipAll
+			}
+			if strings.HasSuffix(name, ".slice") || strings.HasPrefix(name, "user@") {
+				return nil
+			}
+			return fs.SkipDir
+		})
+		if found != "" {
+			return found
+		}
+	}
+	return ""
+}
+
+// byListener finds the processes that hold the listening socket: the master,
+// and the workers that inherited it from there.
+func (f *finder) byListener() (*source, error) {
+	if f.cfg.Port == 0 && f.cfg.UnixPath == "" {
+		return nil, nil
+	}
+	if err := f.listeners(); err != nil {
+		return nil, err
+	}
+	if len(f.inodes) == 0 || slices.Equal(f.inodes, f.vain) {
+		return nil, nil
+	}
+	holders, err := f.holders()
+	if err != nil {
+		return nil, err
+	}
+	roots := f.topmost(holders)
+	if len(roots) == 0 {
+		f.vain = slices.Clone(f.inodes)
+		return nil, nil
+	}
+	f.vain = nil
+	return f.from(roots), nil
+}
+
+func (f *finder) listeners() error {
+	f.inodes = f.inodes[:0]
+	if f.cfg.Port != 0 {
+		return f.diag.tcp(f.cfg.Port, 1<<stateListen, func(s *diagSocket) {
+			if s.state == stateListen && s.port == f.cfg.Port {
+				f.inodes = append(f.inodes, s.inode)
+			}
+		})
+	}
+	var file socketFile
+	file.stat(f.cfg.UnixPath)
+	return f.diag.unixSockets(1<<stateListen, func(s *diagSocket) {
+		if file.is(s) {
+			f.inodes = append(f.inodes, s.inode)
+		}
+	})
+}
+
+// holders returns the processes with a descriptor of one of the listeners. PID
+// 1 holds those it activates, and we may have been handed one: neither counts.
+func (f *finder) holders() (pids []int, err error) {
+	var want []string
+	for _, inode := range f.inodes {
+		want = append(want, fmt.Sprintf("socket:[%d]", inode))
+	}
+	err = f.eachPID(func(pid int, dir string) {
+		if pid == 1 || pid == os.Getpid() {
+			return
+		}
+		fds, err := fs.ReadDir(f.cfg.Proc, dir+"/fd")
+		if err != nil {
+			return // gone, or not ours to see
+		}
+		for _, fd := range fds {
+			target, err := fs.ReadLink(f.cfg.Proc, dir+"/fd/"+fd.Name())
+			if err == nil && slices.Contains(want, target) {
+				pids = append(pids, pid)
+				return
+			}
+		}
+	})
+	return pids, err
+}
+
+// byPattern matches command lines, their arguments separated by blanks.
+func (f *finder) byPattern(now time.Time) (*source, error) {
+	if now.Before(f.next) {
+		return nil, nil
+	}
+	var pids []int
+	err := f.eachPID(func(pid int, dir string) {
+		b, err := readOnce(f.cfg.Proc, dir+"/cmdline", &f.buf)
+		if err != nil || len(b) == 0 || pid == os.Getpid() {
+			return // gone, or a kernel thread
+		}
+		line := bytes.ReplaceAll(bytes.TrimRight(b, "\x00"), []byte{0}, []byte{' '})
+		if f.cfg.Match.Match(line) {
+			pids = append(pids, pid)
+		}
+	})
+	roots := f.topmost(pids)
+	if len(roots) == 0 {
+		f.wait = min(max(2*f.wait, time.Minute), 10*time.Minute)
+		f.next = now.Add(f.wait)
+		return nil, err
+	}
+	f.wait = 0
+	return f.from(roots), err
+}
+
+func (f *finder) eachPID(visit func(pid int, dir string)) error {
+	entries, err := fs.ReadDir(f.cfg.Proc, ".")
+	if err != nil {
+		return fmt.Errorf("list processes: %w", err)
+	}
+	for _, e := range entries {
+		if pid, err := strconv.Atoi(e.Name()); err == nil {
+			visit(pid, e.Name())
+		}
+	}
+	return nil
+}
+
+// topmost leaves out the processes whose parent is among them.
+func (f *finder) topmost(pids []int) (roots []int) {
+	for _, pid := range pids {
+		b, err := readOnce(f.cfg.Proc, strconv.Itoa(pid)+"/stat", &f.buf)
+		if err != nil {
+			continue
+		}
+		if st, err := parseStat(b); err == nil && !slices.Contains(pids, st.parent) {
+			roots = append(roots, pid)
+		}
+	}
+	return roots
+}
+
+// from makes a source of the processes found: the service they all belong to,
+// unless it is our own, or else themselves and their children.
+func (f *finder) from(roots []int) *source {
+	own := f.cgroupOf("self")
+	cgroup := f.cgroupOf(strconv.Itoa(roots[0]))
+	for _, pid := range roots[1:] {
+		if f.cgroupOf(strconv.Itoa(pid)) != cgroup {
+			cgroup = ""
+		}
+	}
+	if isUnit(cgroup) && cgroup != own && !strings.HasPrefix(own, cgroup+"/") {
+		if s := f.hierarchy.cgroup(cgroup); s != nil {
+			return s
+		}
+	}
+	return &source{roots: roots, found: fmt.Sprintf("process %d and its children", roots[0])}
+}
+
+func (f *finder) cgroupOf(pid string) string {
+	b, err := readOnce(f.cfg.Proc, path.Join(pid, "cgroup"), &f.buf)
+	if err != nil {
+		return ""
+	}
+	return parseProcCgroup(b)
+}

@@ -1,0 +1,315 @@
+package collectors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Group reads one group of processes. Its cost depends on the group's size, not
+// on how many processes the host has: it looks for the group once, and again
+// only when that is gone.
+type Group struct {
+	cfg    GroupConfig
+	label  []Label
+	finder finder
+
+	mu      sync.Mutex // held while collecting; for Snapshot
+	source  *source    // where the group is; nil: not found
+	members members
+	cpu     cpuClock
+	budget  pssBudget
+	denied  error     // why PSS cannot be read
+	retry   time.Time // when to try nevertheless
+	seen    bool      // the group was found at least once
+	at      time.Time
+	last    groupFigures
+
+	pids []int
+	due  []*member
+	buf  []byte
+	out  []Sample
+}
+
+// NewGroup returns a Group; it opens nothing before its first Collect.
+func NewGroup(cfg GroupConfig) *Group {
+	cfg.complete()
+	if cfg.Proc == nil {
+		cfg.Proc = os.DirFS("/proc")
+	}
+	if cfg.Sys == nil {
+		cfg.Sys = os.DirFS("/sys/fs/cgroup")
+	}
+	return &Group{
+		cfg: cfg, label: groupLabel(cfg.Name), members: newMembers(cfg.Proc), buf: make([]byte, 8192),
+		finder: finder{cfg: &cfg, hierarchy: hierarchy{sys: cfg.Sys}},
+	}
+}
+
+// Name is "group", and the group's name.
+func (g *Group) Name() string { return "group " + g.cfg.Name }
+
+// Close gives back the open files.
+func (g *Group) Close() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.lose()
+	g.finder.diag.close()
+	return nil
+}
+
+// Collect reads the group, looking for it first if need be. A group that was
+// never found is ErrNoData beside a count of 0.
+func (g *Group) Collect(ctx context.Context) ([]Sample, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.at, g.out = time.Now(), g.out[:0]
+	err := g.refresh()
+	g.last = groupFigures{processes: len(g.members.byPID), exits: g.members.exits}
+	if err != nil || len(g.members.byPID) == 0 {
+		g.out = g.last.samples(g.out, g.label)
+		return g.out, g.missing(err)
+	}
+	g.seen = true
+	pssErr := g.readShares(ctx)
+	memErr := g.memory()
+	cpuErr := g.cpuTime()
+	g.out = g.last.samples(g.out, g.label)
+	g.addCPU()
+	return g.out, errors.Join(pssErr, memErr, cpuErr)
+}
+
+func (g *Group) missing(err error) error {
+	if err == nil && !g.seen {
+		return fmt.Errorf("%w: no process of group %q by %s", ErrNoData, g.cfg.Name, g.finder.where())
+	}
+	return err
+}
+
+// refresh brings the list of processes up to date. A group that has vanished is
+// looked for at once: a restarted service is back already.
+func (g *Group) refresh() error {
+	if g.source != nil {
+		err := g.list()
+		if err != nil || len(g.members.byPID) > 0 {
+			return err
+		}
+		g.lose()
+	}
+	found, err := g.finder.find(g.at)
+	if err != nil || found == nil {
+		g.members.exits = 0
+		return err
+	}
+	g.source = found
+	return g.list()
+}
+
+func (g *Group) lose() {
+	if g.source != nil {
+		g.source.close()
+	}
+	g.source, g.cpu, g.budget, g.denied = nil, cpuClock{}, pssBudget{}, nil
+	g.members.clear()
+}
+
+func (g *Group) list() (err error) {
+	g.members.tick++
+	if len(g.source.procs) > 0 {
+		err = g.fromCgroup()
+	} else {
+		err = g.fromRoots()
+	}
+	g.members.sweep()
+	return err
+}
+
+func (g *Group) fromCgroup() error {
+	g.pids = g.pids[:0]
+	for i := range g.source.procs {
+		b, err := g.source.procs[i].read(&g.buf)
+		if err != nil { // removed, and perhaps made anew: once more, by its name
+			b, err = g.source.procs[i].read(&g.buf)
+		}
+		if err != nil {
+			if err := unlessGone(err); err != nil {
+				return err
+			}
+			continue
+		}
+		if g.pids, err = parsePIDs(b, g.pids); err != nil {
+			return err
+		}
+	}
+	for _, pid := range g.pids {
+		if _, _, err := g.members.see(pid); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fromRoots walks from the processes that were found down to their children.
+func (g *Group) fromRoots() error {
+	g.pids = append(g.pids[:0], g.source.roots...)
+	for i := 0; i < len(g.pids); i++ {
+		m, alive, err := g.members.see(g.pids[i])
+		if err != nil {
+			return err
+		}
+		if !alive {
+			continue
+		}
+		if err := unlessGone(g.children(m)); err != nil {
+			return fmt.Errorf("list children: %w", err)
+		}
+	}
+	return nil
+}
+
+// children appends m's children to g.pids. The kernel keeps them by the thread
+// that forked them; most masters have one.
+func (g *Group) children(m *member) error {
+	if m.threads <= 1 {
+		b, err := m.children.read(&g.buf)
+		if err == nil {
+			g.pids, err = parsePIDs(b, g.pids)
+		}
+		return err
+	}
+	dir := strconv.Itoa(m.pid) + "/task"
+	threads, err := fs.ReadDir(g.cfg.Proc, dir)
+	for _, t := range threads {
+		b, err := readOnce(g.cfg.Proc, dir+"/"+t.Name()+"/children", &g.buf)
+		if err != nil {
+			continue // the thread ended
+		}
+		if g.pids, err = parsePIDs(b, g.pids); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+// readShares reads the PSS of the processes whose turn it is.
+func (g *Group) readShares(ctx context.Context) error {
+	if g.denied != nil && g.at.Before(g.retry) {
+		return g.denied
+	}
+	g.denied, g.due = nil, g.due[:0]
+	for _, m := range g.members.byPID {
+		if m.reading.due(m.rss, g.at, g.cfg.PSSEvery) {
+			g.due = append(g.due, m)
+		}
+	}
+	sortByUrgency(g.due, g.at)
+	g.budget.fill(g.at)
+	for _, m := range g.due {
+		if !g.budget.open() || ctx.Err() != nil {
+			break
+		}
+		began := time.Now()
+		err := g.readShare(m)
+		g.budget.spend(time.Since(began))
+		if err != nil {
+			g.denied, g.retry = err, g.at.Add(10*time.Minute)
+			return err
+		}
+	}
+	return nil
+}
+
+// readShare reads one process's PSS. The file is not kept: it would show the
+// memory of before an exec for ever.
+func (g *Group) readShare(m *member) error {
+	b, err := readOnce(g.cfg.Proc, strconv.Itoa(m.pid)+"/smaps_rollup", &g.buf)
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("read memory of process %d, which needs CAP_SYS_PTRACE: %w", m.pid, err)
+	}
+	if err != nil {
+		return unlessGone(err)
+	}
+	if len(b) == 0 {
+		return nil // a process on its way out has no memory left
+	}
+	s, err := parseSmapsRollup(b)
+	if err != nil {
+		return err
+	}
+	first := m.reading.first
+	if m.reading.at.IsZero() {
+		first = s.pss
+	}
+	m.reading = pssReading{smaps: s, at: g.at, first: first}
+	return nil
+}
+
+// memory adds the members up, and the cgroup's own figure where there is one.
+func (g *Group) memory() error {
+	f := &g.last
+	t := shareTotals{}
+	for _, m := range g.members.byPID {
+		t.add(m, g.at)
+	}
+	f.rss, f.largest, f.growth, f.age = t.rss, t.largest, t.growth, t.age
+	f.pss, f.hasPSS = t.pss()
+	anon, ok, err := g.source.anon(&g.buf)
+	if !ok || err != nil {
+		return err
+	}
+	f.anon, f.hasAnon = float64(anon), true
+	if f.hasPSS && t.hasAnon() {
+		f.pss = f.anon + t.notAnon() // every tick exact but for the last term
+	}
+	return nil
+}
+
+// cpuTime and addCPU give the share of a CPU since the last tick: the cgroup's
+// own count, which has the processes that came and went, or the members' sum.
+func (g *Group) cpuTime() error {
+	used, ok, err := g.source.cpuUsed(&g.buf)
+	if ok {
+		g.members.cpu = used
+	}
+	return err
+}
+
+func (g *Group) addCPU() {
+	if percent, ok := g.cpu.percent(g.members.cpu, g.at); ok {
+		g.out = append(g.out, Sample{"group_cpu", Percent, percent, g.label})
+	}
+}
+
+// Snapshot returns the processes one by one, as of the last Collect. It may be
+// called at any time, and waits for a Collect that is under way.
+func (g *Group) Snapshot() GroupSnapshot {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s := GroupSnapshot{Name: g.cfg.Name, At: g.at, Anon: uint64(g.last.anon)}
+	if g.source != nil {
+		s.Found = g.source.found
+	}
+	boot := g.at.Add(-sinceBoot())
+	for _, m := range g.members.byPID {
+		s.Processes = append(s.Processes, Process{
+			PID: m.pid, Parent: m.parent, Started: boot.Add(m.started), Threads: m.threads, CPU: m.procStat.cpu,
+			RSS: m.rss, PSS: uint64(m.reading.estimate(m.rss)), Private: m.reading.private, ReadAt: m.reading.at,
+		})
+	}
+	return s
+}
+
+func sinceBoot() time.Duration {
+	var ts unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts) != nil {
+		return 0
+	}
+	return time.Duration(ts.Nano())
+}

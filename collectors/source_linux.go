@@ -1,0 +1,139 @@
+package collectors
+
+import (
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+	"time"
+)
+
+// hierarchy is the tree of cgroups, of either version.
+type hierarchy struct {
+	sys     fs.FS // what /sys/fs/cgroup is
+	looked  bool
+	unified bool // version 2 alone
+}
+
+func (h *hierarchy) isUnified() bool {
+	if !h.looked {
+		_, err := fs.Stat(h.sys, "cgroup.controllers")
+		h.looked, h.unified = true, err == nil
+	}
+	return h.unified
+}
+
+// trees are the directories that hold the processes of a cgroup: on version 1
+// systemd's own first, then any that may be there without it.
+func (h *hierarchy) trees() []string {
+	if h.isUnified() {
+		return []string{"."}
+	}
+	return []string{"systemd", "unified", "pids", "memory", "cpu,cpuacct", "cpuacct"}
+}
+
+// source is where a group's processes are listed: a cgroup's files, or the
+// processes to walk down from.
+type source struct {
+	found string // in words
+	roots []int
+
+	procs  []kernelFile // cgroup.procs, of the cgroup and those below it
+	memory kernelFile   // memory.stat; no name: not accounted
+	anonIs string       // which line of it is the anonymous memory
+	cpu    kernelFile   // cpu.stat or cpuacct.usage; no name: not accounted
+	cpuIs  string       // which line of it; "": the file is one number of ns
+}
+
+// cgroup returns the source for a cgroup, or nil when there is none of that name.
+func (h *hierarchy) cgroup(name string) *source {
+	name = path.Clean(strings.Trim(name, "/"))
+	if name == "." || !fs.ValidPath(name) {
+		return nil // the root cgroup is everybody's
+	}
+	for _, tree := range h.trees() {
+		procs := h.procs(path.Join(tree, name))
+		if len(procs) == 0 {
+			continue
+		}
+		s := &source{found: fmt.Sprintf("cgroup %q", name), procs: procs}
+		h.accounting(s, name)
+		return s
+	}
+	return nil
+}
+
+// procs lists the cgroup.procs files at and below dir.
+func (h *hierarchy) procs(dir string) (files []kernelFile) {
+	fs.WalkDir(h.sys, dir, func(p string, d fs.DirEntry, err error) error {
+		if err == nil && d.Name() == "cgroup.procs" {
+			files = append(files, kernelFile{fsys: h.sys, name: p})
+		}
+		return nil
+	})
+	return files
+}
+
+// accounting finds the files that tell the cgroup's memory and CPU time. On
+// version 1 they are there only if the unit's accounting is on.
+func (h *hierarchy) accounting(s *source, name string) {
+	file := func(p string) kernelFile {
+		if _, err := fs.Stat(h.sys, p); err != nil {
+			return kernelFile{}
+		}
+		return kernelFile{fsys: h.sys, name: p}
+	}
+	if h.isUnified() {
+		s.memory, s.anonIs = file(name+"/memory.stat"), "anon"
+		s.cpu, s.cpuIs = file(name+"/cpu.stat"), "usage_usec"
+		return
+	}
+	s.memory, s.anonIs = file("memory/"+name+"/memory.stat"), "total_rss"
+	for _, tree := range []string{"cpuacct", "cpu,cpuacct"} {
+		if s.cpu = file(tree + "/" + name + "/cpuacct.usage"); s.cpu.name != "" {
+			return
+		}
+	}
+}
+
+// anon is the anonymous memory of the cgroup and those below it, in bytes.
+func (s *source) anon(buf *[]byte) (n uint64, ok bool, err error) {
+	if s.memory.name == "" {
+		return 0, false, nil
+	}
+	b, err := s.memory.read(buf)
+	if err != nil {
+		return 0, false, unlessGone(err)
+	}
+	return parseKeyed(b, s.anonIs)
+}
+
+// cpuUsed is the CPU time the cgroup and those below it have used, processes
+// that are gone included.
+func (s *source) cpuUsed(buf *[]byte) (used time.Duration, ok bool, err error) {
+	if s.cpu.name == "" {
+		return 0, false, nil
+	}
+	b, err := s.cpu.read(buf)
+	if err != nil {
+		return 0, false, unlessGone(err)
+	}
+	if s.cpuIs == "" {
+		line, _ := cutLine(b)
+		n, ok := number(line)
+		if !ok || n > 1<<62 {
+			return 0, false, lineError("cpuacct.usage", 1, line, "a number of ns")
+		}
+		return time.Duration(n), true, nil
+	}
+	n, ok, err := parseKeyed(b, s.cpuIs)
+	return time.Duration(min(n, 1<<52)) * time.Microsecond, ok, err
+}
+
+func (s *source) close() {
+	for i := range s.procs {
+		s.procs[i].close()
+	}
+	s.memory.close()
+	s.cpu.close()
+}
