@@ -14,36 +14,36 @@ import (
 )
 
 // jobKeys reads each key of a job. What depends on other keys waits in jobNodes.
-var jobKeys = map[string]func(*cronYAML, *Job, *jobNodes, entry){
+var jobKeys = map[string]func(*cronYAML, *Job, *jobNodes, pair){
 	"name":          (*cronYAML).name,
-	"schedule":      func(_ *cronYAML, _ *Job, b *jobNodes, e entry) { b.schedule = e.value },
+	"schedule":      func(_ *cronYAML, _ *Job, b *jobNodes, e pair) { b.schedule = e.value },
 	"command":       (*cronYAML).command,
 	"url":           (*cronYAML).url,
-	"timezone":      func(y *cronYAML, j *Job, _ *jobNodes, e entry) { y.timezone(j, e) },
-	"environments":  func(y *cronYAML, j *Job, _ *jobNodes, e entry) { y.environments(j, e) },
-	"enabled":       func(y *cronYAML, j *Job, _ *jobNodes, e entry) { y.enabled(j, e) },
+	"timezone":      func(y *cronYAML, j *Job, _ *jobNodes, e pair) { y.timezone(j, e) },
+	"environments":  func(y *cronYAML, j *Job, _ *jobNodes, e pair) { y.environments(j, e) },
+	"enabled":       func(y *cronYAML, j *Job, _ *jobNodes, e pair) { y.enabled(j, e) },
 	"dir":           (*cronYAML).dir,
-	"env":           func(y *cronYAML, j *Job, _ *jobNodes, e entry) { j.Env = y.env(e) },
-	"notify":        func(y *cronYAML, j *Job, _ *jobNodes, e entry) { j.Notify, _ = y.texts(e) },
-	"lock":          func(y *cronYAML, j *Job, _ *jobNodes, e entry) { j.Lock, _ = y.text(e) },
-	"timeout":       func(y *cronYAML, j *Job, _ *jobNodes, e entry) { j.Timeout = y.duration(e, 0) },
-	"backoff":       func(y *cronYAML, j *Job, _ *jobNodes, e entry) { j.Backoff = y.duration(e, DefaultBackoff) },
-	"splay":         func(y *cronYAML, j *Job, _ *jobNodes, e entry) { j.Splay = y.duration(e, 0) },
+	"env":           func(y *cronYAML, j *Job, _ *jobNodes, e pair) { j.Env = y.env(e) },
+	"notify":        func(y *cronYAML, j *Job, _ *jobNodes, e pair) { j.Notify, _ = y.texts(e) },
+	"lock":          func(y *cronYAML, j *Job, _ *jobNodes, e pair) { j.Lock, _ = y.text(e) },
+	"timeout":       func(y *cronYAML, j *Job, _ *jobNodes, e pair) { j.Timeout = y.duration(e, 0) },
+	"backoff":       func(y *cronYAML, j *Job, _ *jobNodes, e pair) { j.Backoff = y.duration(e, DefaultBackoff) },
+	"splay":         func(y *cronYAML, j *Job, _ *jobNodes, e pair) { j.Splay = y.duration(e, 0) },
 	"catch_up":      (*cronYAML).catchUp,
-	"retries":       func(y *cronYAML, j *Job, _ *jobNodes, e entry) { j.Retries = y.number(e, 100) },
-	"max_output":    func(y *cronYAML, j *Job, _ *jobNodes, e entry) { j.MaxOutput = y.size(e) },
-	"seconds":       func(y *cronYAML, j *Job, _ *jobNodes, e entry) { j.Seconds, _ = y.boolean(e) },
-	"retry_on_loss": func(y *cronYAML, j *Job, _ *jobNodes, e entry) { j.RetryOnLoss, _ = y.boolean(e) },
-	"on":            func(y *cronYAML, j *Job, _ *jobNodes, e entry) { j.On = On(y.choice(e, 0, "", "one", "all")) },
-	"overlap": func(y *cronYAML, j *Job, _ *jobNodes, e entry) {
+	"retries":       func(y *cronYAML, j *Job, _ *jobNodes, e pair) { j.Retries = y.number(e, 100) },
+	"max_output":    func(y *cronYAML, j *Job, _ *jobNodes, e pair) { j.MaxOutput = y.size(e) },
+	"seconds":       func(y *cronYAML, j *Job, _ *jobNodes, e pair) { j.Seconds, _ = y.boolean(e) },
+	"retry_on_loss": func(y *cronYAML, j *Job, _ *jobNodes, e pair) { j.RetryOnLoss, _ = y.boolean(e) },
+	"on":            func(y *cronYAML, j *Job, _ *jobNodes, e pair) { j.On = On(y.choice(e, 0, "", "one", "all")) },
+	"overlap": func(y *cronYAML, j *Job, _ *jobNodes, e pair) {
 		j.Overlap = Overlap(y.choice(e, 0, "skip", "queue", "replace", "allow"))
 	},
-	"on_claim_error": func(y *cronYAML, j *Job, _ *jobNodes, e entry) {
+	"on_claim_error": func(y *cronYAML, j *Job, _ *jobNodes, e pair) {
 		j.OnClaimError = ClaimError(y.choice(e, 0, "skip", "run"))
 	},
 }
 
-func (y *cronYAML) name(j *Job, b *jobNodes, e entry) {
+func (y *cronYAML) name(j *Job, b *jobNodes, e pair) {
 	b.named = true
 	t, ok := y.text(e)
 	if !ok {
@@ -59,7 +59,7 @@ func (y *cronYAML) name(j *Job, b *jobNodes, e entry) {
 	}
 }
 
-func (y *cronYAML) command(j *Job, b *jobNodes, e entry) {
+func (y *cronYAML) command(j *Job, b *jobNodes, e pair) {
 	b.command = e.value
 	v := y.resolve(e.value)
 	line, col := y.place(v)
@@ -85,7 +85,7 @@ func (y *cronYAML) command(j *Job, b *jobNodes, e entry) {
 	y.checkShell(t, line, col)
 }
 
-func (y *cronYAML) url(j *Job, b *jobNodes, e entry) {
+func (y *cronYAML) url(j *Job, b *jobNodes, e pair) {
 	b.url = e.value
 	t, ok := y.text(e)
 	if ok && (!strings.HasPrefix(t, "/") || strings.ContainsAny(t, " \t\n")) {
@@ -95,7 +95,7 @@ func (y *cronYAML) url(j *Job, b *jobNodes, e entry) {
 	j.URL = t
 }
 
-func (y *cronYAML) timezone(j *Job, e entry) {
+func (y *cronYAML) timezone(j *Job, e pair) {
 	t, ok := y.text(e)
 	if !ok {
 		return
@@ -108,7 +108,7 @@ func (y *cronYAML) timezone(j *Job, e entry) {
 	j.Location = loc
 }
 
-func (y *cronYAML) environments(j *Job, e entry) {
+func (y *cronYAML) environments(j *Job, e pair) {
 	patterns, ok := y.texts(e)
 	for _, p := range patterns {
 		if _, err := path.Match(p, ""); err != nil || p == "" && ok {
@@ -118,7 +118,7 @@ func (y *cronYAML) environments(j *Job, e entry) {
 	j.Environments = patterns
 }
 
-func (y *cronYAML) enabled(j *Job, e entry) {
+func (y *cronYAML) enabled(j *Job, e pair) {
 	t, ok := y.scalar(e)
 	if !ok {
 		return
@@ -130,7 +130,7 @@ func (y *cronYAML) enabled(j *Job, e entry) {
 	j.Enabled = t
 }
 
-func (y *cronYAML) dir(j *Job, _ *jobNodes, e entry) {
+func (y *cronYAML) dir(j *Job, _ *jobNodes, e pair) {
 	t, ok := y.text(e)
 	if !ok || t == "" {
 		return
@@ -147,11 +147,11 @@ func (y *cronYAML) dir(j *Job, _ *jobNodes, e entry) {
 var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 // env reads NAME: value pairs, or a list of NAME=value. Values never stand in a message.
-func (y *cronYAML) env(e entry) (env []string) {
+func (y *cronYAML) env(e pair) (env []string) {
 	v := y.resolve(e.value)
 	if list, ok := v.(*ast.SequenceNode); ok {
 		for _, n := range list.Values {
-			kv, ok := y.text(entry{key: "each of env", value: n})
+			kv, ok := y.text(pair{key: "each of env", value: n})
 			if name, _, found := strings.Cut(kv, "="); ok && (!found || !variable.MatchString(name)) {
 				y.faultAt(n, "", "each of env must be NAME=value")
 			}
@@ -162,18 +162,18 @@ func (y *cronYAML) env(e entry) (env []string) {
 	if v == nil {
 		return nil
 	}
-	for _, pair := range y.entries(v) {
-		if !variable.MatchString(pair.key) {
-			y.faultAt(pair.keyNode, "letters, digits and _ only", "env: %q cannot be the name of a variable", pair.key)
+	for _, kv := range y.entries(v) {
+		if !variable.MatchString(kv.key) {
+			y.faultAt(kv.keyNode, "letters, digits and _ only", "env: %q cannot be the name of a variable", kv.key)
 		}
-		if value, ok := y.scalar(pair); ok {
-			env = append(env, pair.key+"="+value)
+		if value, ok := y.scalar(kv); ok {
+			env = append(env, kv.key+"="+value)
 		}
 	}
 	return env
 }
 
-func (y *cronYAML) catchUp(j *Job, _ *jobNodes, e entry) {
+func (y *cronYAML) catchUp(j *Job, _ *jobNodes, e pair) {
 	if v, ok := y.resolve(e.value).(*ast.BoolNode); ok {
 		j.CatchUp = 0
 		if v.Value {
@@ -185,7 +185,7 @@ func (y *cronYAML) catchUp(j *Job, _ *jobNodes, e entry) {
 }
 
 // duration reads a length of time; def stands in for a faulty one.
-func (y *cronYAML) duration(e entry, def time.Duration) time.Duration {
+func (y *cronYAML) duration(e pair, def time.Duration) time.Duration {
 	t, ok := y.scalar(e)
 	if !ok {
 		return def
@@ -223,7 +223,7 @@ func parseDuration(s string) (time.Duration, error) {
 	return whole + d, nil
 }
 
-func (y *cronYAML) number(e entry, most int) int {
+func (y *cronYAML) number(e pair, most int) int {
 	t, ok := y.scalar(e)
 	n, err := strconv.Atoi(t)
 	if ok && (err != nil || n < 0 || n > most) {
@@ -238,7 +238,7 @@ var sizeUnits = map[string]int64{
 	"g": 1 << 30, "gib": 1 << 30, "gb": 1000 * 1000 * 1000,
 }
 
-func (y *cronYAML) size(e entry) int64 {
+func (y *cronYAML) size(e pair) int64 {
 	t, ok := y.scalar(e)
 	if !ok {
 		return 0
@@ -261,7 +261,7 @@ func parseSize(s string) (int64, error) {
 }
 
 // choice gives the place of a word in a list; def stands in for a faulty one.
-func (y *cronYAML) choice(e entry, def int, words ...string) int {
+func (y *cronYAML) choice(e pair, def int, words ...string) int {
 	t, ok := y.text(e)
 	if !ok {
 		return def

@@ -8,15 +8,15 @@ import (
 	"github.com/goccy/go-yaml/token"
 )
 
-// An entry is one key of a mapping with its value, whose aliases are not yet resolved.
-type entry struct {
+// A pair is one key of a mapping with its value, whose aliases are not yet resolved.
+type pair struct {
 	key     string
 	keyNode ast.Node
 	value   ast.Node
 }
 
 // entries gives the keys of a mapping, those it merges in after its own.
-func (y *cronYAML) entries(n ast.Node) []entry {
+func (y *cronYAML) entries(n ast.Node) []pair {
 	n = y.resolve(n)
 	m, ok := n.(ast.MapNode)
 	if !ok {
@@ -25,7 +25,7 @@ func (y *cronYAML) entries(n ast.Node) []entry {
 		}
 		return nil
 	}
-	var own []entry
+	var own []pair
 	var merged []ast.Node
 	lines := map[string]int{}
 	for it := m.MapRange(); it.Next(); {
@@ -40,7 +40,7 @@ func (y *cronYAML) entries(n ast.Node) []entry {
 			continue
 		}
 		lines[key], _ = y.place(k)
-		own = append(own, entry{key, k, it.Value()})
+		own = append(own, pair{key, k, it.Value()})
 	}
 	for _, n := range merged {
 		own = y.merge(own, n)
@@ -49,7 +49,7 @@ func (y *cronYAML) entries(n ast.Node) []entry {
 }
 
 // merge adds the entries of a merge key's value that are not there yet.
-func (y *cronYAML) merge(own []entry, n ast.Node) []entry {
+func (y *cronYAML) merge(own []pair, n ast.Node) []pair {
 	if y.merges--; y.merges < 0 {
 		if y.merges == -1 {
 			y.faultAt(n, "", "too many merge keys")
@@ -62,7 +62,7 @@ func (y *cronYAML) merge(own []entry, n ast.Node) []entry {
 	}
 	for _, s := range sources {
 		for _, e := range y.entries(s) {
-			if !slices.ContainsFunc(own, func(o entry) bool { return o.key == e.key }) {
+			if !slices.ContainsFunc(own, func(o pair) bool { return o.key == e.key }) {
 				own = append(own, e)
 			}
 		}
@@ -104,7 +104,7 @@ func aliasName(a *ast.AliasNode) string {
 }
 
 // text gives a value that must be text.
-func (y *cronYAML) text(e entry) (string, bool) {
+func (y *cronYAML) text(e pair) (string, bool) {
 	switch v := y.resolve(e.value).(type) {
 	case nil:
 		return "", false
@@ -123,7 +123,7 @@ func (y *cronYAML) text(e entry) (string, bool) {
 }
 
 // scalar gives any single value as it is written.
-func (y *cronYAML) scalar(e entry) (string, bool) {
+func (y *cronYAML) scalar(e pair) (string, bool) {
 	switch v := y.resolve(e.value).(type) {
 	case nil:
 		return "", false
@@ -138,7 +138,7 @@ func (y *cronYAML) scalar(e entry) (string, bool) {
 }
 
 // boolean gives true or false.
-func (y *cronYAML) boolean(e entry) (value, ok bool) {
+func (y *cronYAML) boolean(e pair) (value, ok bool) {
 	switch v := y.resolve(e.value).(type) {
 	case nil:
 		return false, false
@@ -151,7 +151,7 @@ func (y *cronYAML) boolean(e entry) (value, ok bool) {
 }
 
 // texts gives a list of texts, or a single one as a list.
-func (y *cronYAML) texts(e entry) ([]string, bool) {
+func (y *cronYAML) texts(e pair) ([]string, bool) {
 	v := y.resolve(e.value)
 	if v == nil {
 		return nil, false
@@ -164,7 +164,7 @@ func (y *cronYAML) texts(e entry) ([]string, bool) {
 	out := make([]string, 0, len(list.Values))
 	good := true
 	for _, n := range list.Values {
-		t, ok := y.text(entry{key: "each of " + e.key, value: n})
+		t, ok := y.text(pair{key: "each of " + e.key, value: n})
 		out, good = append(out, t), good && ok
 	}
 	return out, good
@@ -191,7 +191,7 @@ func (y *cronYAML) faultAt(n ast.Node, hint, format string, args ...any) {
 }
 
 // unknown tells of a key that is none, with the one that may have been meant.
-func (y *cronYAML) unknown(e entry, known []string) {
+func (y *cronYAML) unknown(e pair, known []string) {
 	hint := ""
 	slices.Sort(known)
 	for _, k := range known {

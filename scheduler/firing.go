@@ -1,0 +1,99 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// A Firing is one run that is to start now.
+type Firing struct {
+	Job     Job
+	Due     time.Time // the slot: the scheduled time, without splay; what a fleet agrees on
+	Seq     uint64    // counts the starts of one Scheduler, from 1
+	Reason  Reason
+	Why     string // more about the reason, for people; may be empty
+	Attempt int    // from 1; above 1 the reason is Retry
+
+	// Coalesced is how many earlier slots this run stands for beside its own. Counting
+	// ends at 1000.
+	Coalesced int
+}
+
+// Final reports whether no retry follows if this attempt fails.
+func (f Firing) Final() bool { return f.Reason == Manual || f.Attempt > f.Job.Retries }
+
+// Reason says why a run starts.
+type Reason string
+
+const (
+	Scheduled Reason = "scheduled"
+	CatchUp   Reason = "catch-up" // a slot passed before it could start
+	Retry     Reason = "retry"
+	Manual    Reason = "manual"
+	Adopted   Reason = "adopted" // it ran already when this Scheduler began
+)
+
+// A Runner runs jobs. Run returns when the run has ended, or its end is known to be
+// unknowable; a nil error means that it succeeded. It is called from many goroutines.
+//
+// The Runner keeps the job's Timeout: ending a tree of processes, with its grace, is the
+// business of who started it, and the time limit must hold while the agent restarts. The
+// context ends for two causes only, which context.Cause names: [ErrReplaced], the run is
+// to be ended; and [ErrStopping], the Scheduler stops and Run must return soon, whether
+// it ends the run or leaves it to others.
+type Runner interface {
+	Run(ctx context.Context, f Firing) error
+}
+
+// What a Runner may return beside failures, and the causes with which its context ends.
+var (
+	// ErrElsewhere says that another instance runs this slot: no failure, no retry.
+	ErrElsewhere = errors.New("another instance runs it")
+	// ErrLost says that the run began but its end cannot be known. It is tried again only
+	// where the job says retry_on_loss.
+	ErrLost = errors.New("the end of the run is not known")
+
+	ErrReplaced = errors.New("replaced by the next run")
+	ErrStopping = errors.New("the agent stops")
+)
+
+// What Trigger, Pause and Resume refuse with.
+var (
+	ErrUnknownJob = errors.New("no such job")
+	ErrBusy       = errors.New("the job runs already")
+	ErrNotRunning = errors.New("the scheduler is not running")
+)
+
+// Kept is what must outlive the process about one job.
+type Kept struct {
+	Spec   string    `json:"spec"`            // the schedule and zone that Last belongs to
+	Last   time.Time `json:"last"`            // every slot up to here has been settled
+	Paused time.Time `json:"paused,omitzero"` // since when; zero when it is not
+}
+
+// An Event is something about a job, or about all of them, that the log, the metrics and
+// people should know, and that no [Runner] sees.
+type Event struct {
+	Kind  EventKind
+	Job   string    // "" when it concerns all
+	Due   time.Time // the slot; zero when there is none
+	Count int       // slots concerned
+	Text  string    // for people
+	Err   error     // of SaveFailed
+}
+
+// EventKind tells events apart.
+type EventKind string
+
+const (
+	Missed     EventKind = "missed"     // slots passed and will not run
+	Overlapped EventKind = "overlapped" // slots skipped since the job still ran
+	Replaced   EventKind = "replaced"   // a run was ended for the next one
+	Waiting    EventKind = "waiting"    // a start waits: for room, a lock, or the run before
+	Dropped    EventKind = "dropped"    // a waiting start or a retry will not happen
+	Overdue    EventKind = "overdue"    // a run should have started or ended by now
+	HoldEnded  EventKind = "hold-ended" // the hold reached its limit without a release
+	ClockStep  EventKind = "clock-step" // the wall clock was set
+	SaveFailed EventKind = "save-failed"
+)

@@ -1,0 +1,56 @@
+package scheduler
+
+import (
+	"context"
+	"maps"
+	"time"
+)
+
+// keep marks what is to be saved about a job.
+func (s *Scheduler) keep(e *entry) {
+	k := Kept{Spec: e.job.spec(), Last: time.Unix(e.settled, 0).UTC()}
+	if e.paused != 0 {
+		k.Paused = time.Unix(e.paused, 0).UTC()
+	}
+	s.dirty[e.job.Name] = k
+}
+
+// saveLoop hands what changed to Save, and again within a minute what it refused, until
+// ctx is done, then a last time.
+func (s *Scheduler) saveLoop(ctx context.Context) {
+	retry := time.NewTicker(time.Minute)
+	defer retry.Stop()
+	failing := false
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-s.save:
+		case <-retry.C:
+		}
+		failing = s.saveNow(failing)
+	}
+	s.saveNow(failing)
+}
+
+// saveNow reports whether Save refused. That is told once until it is well again.
+func (s *Scheduler) saveNow(failing bool) bool {
+	s.mu.Lock()
+	dirty := s.dirty
+	s.dirty = map[string]Kept{}
+	s.mu.Unlock()
+	if s.cfg.Save == nil || len(dirty) == 0 {
+		return failing
+	}
+	err := s.cfg.Save(dirty)
+	if err == nil {
+		return false
+	}
+	s.mu.Lock()
+	maps.Copy(dirty, s.dirty)
+	s.dirty = dirty
+	if !failing {
+		s.tell(Event{Kind: SaveFailed, Err: err, Text: "what has run cannot be saved, a restart may run it again"})
+	}
+	s.unlock()
+	return true
+}

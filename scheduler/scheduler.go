@@ -1,0 +1,254 @@
+package scheduler
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// Limits of the loop.
+const (
+	// longestSleep is how soon a change of the wall clock is seen.
+	longestSleep = time.Minute
+	// onTime is how late a start may be and still count as on time.
+	onTime = time.Minute
+	// overdueAfter is how late a start or an end must be to be told.
+	overdueAfter = 5 * time.Minute
+	// longestBackoff ends the doubling between retries.
+	longestBackoff = time.Hour
+)
+
+const notRunning = "the agent was not running"
+
+// Config is what a [Scheduler] is made of.
+type Config struct {
+	Runner Runner // required
+
+	// Tell is told of events, one at a time. It must not block for long, nor call a method
+	// that tells of events itself. Optional.
+	Tell func(Event)
+
+	// Kept is what Save was given in an earlier life, by name of the job. A run that was
+	// recorded by the Runner but not saved in time should be in it too, else it may run
+	// twice. Optional.
+	Kept map[string]Kept
+
+	// Save keeps what changed since the last call; a zero Kept means that the job can be
+	// forgotten. It is called from a goroutine of its own, so it may be slow; what it
+	// refuses is offered again within a minute. Optional.
+	Save func(map[string]Kept) error
+
+	Host  string        // with the job's name it decides the splay: stable for this host
+	Here  Here          // decides which jobs are off here
+	Limit int           // runs at the same time; 0: no limit
+	Grace time.Duration // how long Run waits for running jobs before it cancels them
+
+	// Now is the wall clock. Optional: time.Now. Tests set it to step the clock.
+	Now func() time.Time
+}
+
+// A Scheduler starts each job of its table when it is due. Its methods may be called at
+// any time, from any goroutine.
+type Scheduler struct {
+	cfg  Config
+	wake chan struct{} // the loop has something new to look at
+	save chan struct{} // the saver has
+	runs sync.WaitGroup
+
+	tellMu sync.Mutex // held while Tell is called
+
+	mu      sync.Mutex
+	entries map[string]*entry
+	order   []*entry // as in the table
+	due     queue    // the entries that are due some day
+	waiting []*entry // starts that wait, the first come first
+	running int
+	locks   map[string]int // runs that hold each lock
+	seq     uint64
+	kept    map[string]Kept // of jobs not seen yet
+	dirty   map[string]Kept // to be saved
+	events  []Event         // to be told when mu is released
+
+	// The state of the loop.
+	base      context.Context // of all runs; nil before Run and once it stops
+	adopted   []func()        // to be called when Run begins
+	holdUntil time.Time       // on the monotonic clock; zero when not held
+	late      string          // why slots found now are late
+	wall      time.Time       // both clocks when last looked at
+	mono      time.Time
+	checked   time.Time // when what is overdue was last looked for
+}
+
+// New makes a Scheduler with an empty table.
+func New(cfg Config) *Scheduler {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Tell == nil {
+		cfg.Tell = func(Event) {}
+	}
+	s := &Scheduler{
+		cfg:     cfg,
+		wake:    make(chan struct{}, 1),
+		save:    make(chan struct{}, 1),
+		entries: map[string]*entry{},
+		locks:   map[string]int{},
+		kept:    map[string]Kept{},
+		dirty:   map[string]Kept{},
+	}
+	for name, k := range cfg.Kept {
+		s.kept[name] = k
+	}
+	return s
+}
+
+// Run starts what is due until ctx is done. It then starts nothing more, waits for the
+// running jobs up to Grace, cancels the rest with [ErrStopping], waits for them, and
+// returns nil. It may be called once.
+func (s *Scheduler) Run(ctx context.Context) error {
+	base, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(nil)
+	s.begin(base)
+
+	saving, stopSaving := context.WithCancel(context.WithoutCancel(ctx))
+	var saver sync.WaitGroup
+	saver.Go(func() { s.saveLoop(saving) })
+
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		timer.Reset(s.tick())
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		case <-s.wake:
+		}
+	}
+	s.stop(func() { cancel(ErrStopping) })
+	stopSaving()
+	saver.Wait()
+	return nil
+}
+
+// begin lets runs start.
+func (s *Scheduler) begin(base context.Context) {
+	s.mu.Lock()
+	defer s.unlock()
+	s.base = base
+	s.late = notRunning
+	for _, adopt := range s.adopted {
+		adopt()
+	}
+	s.adopted = nil
+}
+
+// stop lets no more runs start and waits for those there are.
+func (s *Scheduler) stop(cancel func()) {
+	s.mu.Lock()
+	s.base = nil
+	s.waiting = nil
+	for _, e := range s.order {
+		if e.act != nil && e.act.retry != nil {
+			s.tell(Event{Kind: Dropped, Job: e.job.Name, Due: e.act.retry.Due, Count: 1, Text: "the retry is dropped: the agent stops"})
+		}
+	}
+	s.unlock()
+	grace := time.AfterFunc(s.cfg.Grace, cancel)
+	defer grace.Stop()
+	s.runs.Wait()
+}
+
+// tick starts all that is due and gives the time until the next look: a minute at most,
+// since the wall clock may be set or the machine suspended meanwhile.
+func (s *Scheduler) tick() time.Duration {
+	s.mu.Lock()
+	defer s.unlock()
+	now := s.look()
+	s.tellOverdue(now)
+	if s.held() {
+		return min(longestSleep, time.Until(s.holdUntil))
+	}
+	for len(s.due) > 0 && s.due[0].wake <= now.UnixNano() {
+		s.come(s.due[0], now)
+	}
+	s.late = ""
+	s.startWaiting()
+	if len(s.due) == 0 {
+		return longestSleep
+	}
+	return min(longestSleep, time.Duration(s.due[0].wake-s.cfg.Now().UnixNano()))
+}
+
+// held reports whether starts are held, and ends a hold that reached its limit.
+func (s *Scheduler) held() bool {
+	if s.holdUntil.IsZero() {
+		return false
+	}
+	if time.Until(s.holdUntil) > 0 {
+		return true
+	}
+	s.holdUntil = time.Time{}
+	s.late = "starts were held until the limit"
+	s.tell(Event{Kind: HoldEnded, Text: "starts were held until the limit; nobody released them"})
+	return false
+}
+
+// Hold keeps everything but manual runs from starting, until Release or until limit has
+// passed. A second Hold sets the limit anew.
+func (s *Scheduler) Hold(limit time.Duration) {
+	s.mu.Lock()
+	defer s.unlock()
+	s.holdUntil = time.Now().Add(limit)
+	s.poke()
+}
+
+// Release ends a hold. What came due meanwhile starts, each job once.
+func (s *Scheduler) Release() {
+	s.mu.Lock()
+	defer s.unlock()
+	if !s.holdUntil.IsZero() {
+		s.holdUntil = time.Time{}
+		s.late = "starts were held"
+	}
+	s.poke()
+}
+
+// HeldUntil gives the limit of the present hold; the zero time when there is none.
+func (s *Scheduler) HeldUntil() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.holdUntil
+}
+
+// poke makes the loop look again.
+func (s *Scheduler) poke() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// tell notes an event; unlock delivers it.
+func (s *Scheduler) tell(e Event) { s.events = append(s.events, e) }
+
+// unlock releases mu and tells what was noted under it.
+func (s *Scheduler) unlock() {
+	if len(s.dirty) > 0 {
+		select {
+		case s.save <- struct{}{}:
+		default:
+		}
+	}
+	if len(s.events) == 0 {
+		s.mu.Unlock()
+		return
+	}
+	events := s.events
+	s.events = nil
+	s.mu.Unlock()
+	s.tellMu.Lock()
+	defer s.tellMu.Unlock()
+	for _, e := range events {
+		s.cfg.Tell(e)
+	}
+}

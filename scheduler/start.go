@@ -1,0 +1,311 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// come deals with an entry whose time has come: a slot, or a retry.
+func (s *Scheduler) come(e *entry, now time.Time) {
+	if e.next < never && e.next*int64(time.Second)+e.splay <= now.UnixNano() && e.off == "" && e.paused == 0 && !e.gone {
+		s.slot(e, now)
+	} else if a := e.act; a != nil && a.retry != nil {
+		f := *a.retry
+		a.retry = nil
+		s.offer(e, f, now)
+	}
+	s.arm(e)
+}
+
+// slot makes one start of the slots that have come, or tells that they were missed.
+func (s *Scheduler) slot(e *entry, now time.Time) {
+	due, n := latest(e.job.Schedule, time.Unix(e.next, 0), now.Add(-time.Duration(e.splay)))
+	e.after(due)
+	due = due.In(e.job.Location)
+	s.dropRetry(e, "the next slot has come")
+	late := now.Sub(due) - time.Duration(e.splay)
+	f := Firing{Due: due, Reason: Scheduled, Attempt: 1, Coalesced: n - 1}
+	switch {
+	case n == 1 && late < onTime:
+	case late <= e.job.CatchUp && e.job.CatchUp > 0:
+		f.Reason, f.Why = CatchUp, s.whyLate(due, n)
+	case late < onTime:
+		s.miss(e, due, n-1)
+		f.Coalesced = 0
+	default:
+		s.miss(e, due, n)
+		s.settle(e, due)
+		return
+	}
+	s.offer(e, f, now)
+}
+
+// latest gives the last slot that is not after limit, first being one, and how many
+// there are from first on; counting ends at a thousand.
+func latest(sched Schedule, first, limit time.Time) (at time.Time, n int) {
+	const most = 1000
+	at, n = first, 1
+	for n <= most {
+		next := sched.Next(at)
+		if next.IsZero() || next.After(limit) {
+			return at, n
+		}
+		at = next
+		n++
+	}
+	for w := time.Minute; ; w *= 2 {
+		if c := sched.Next(limit.Add(-w)); !c.IsZero() && !c.After(limit) {
+			at = c
+			break
+		}
+	}
+	for {
+		next := sched.Next(at)
+		if next.IsZero() || next.After(limit) {
+			return at, n
+		}
+		at = next
+	}
+}
+
+// whyLate says why slots could not start in time.
+func (s *Scheduler) whyLate(due time.Time, n int) string {
+	why := s.late
+	if why == "" {
+		why = "the agent did not get to run"
+	}
+	if n > 1 {
+		return fmt.Sprintf("%d slots, the last of %s: %s", n, due.Format(time.RFC3339), why)
+	}
+	return fmt.Sprintf("due %s: %s", due.Format(time.RFC3339), why)
+}
+
+// miss counts and tells slots that will not run; due is the last of them, or of those
+// that were found with them.
+func (s *Scheduler) miss(e *entry, due time.Time, n int) {
+	if n == 0 {
+		return
+	}
+	a := e.active()
+	a.counts.Missed += uint64(n)
+	a.counts.LastMissed = due
+	s.tell(Event{Kind: Missed, Job: e.job.Name, Due: due, Count: n, Text: "missed, and too old to catch up: " + s.whyLate(due, n)})
+}
+
+// settle notes that nothing up to due is owed any more.
+func (s *Scheduler) settle(e *entry, due time.Time) {
+	if due.Unix() > e.settled {
+		e.settled = due.Unix()
+		s.keep(e)
+	}
+}
+
+// offer starts a run, or does what the job's overlap policy says, or lets it wait.
+func (s *Scheduler) offer(e *entry, f Firing, now time.Time) {
+	a := e.active()
+	if a.waiting != nil {
+		// It has not begun, so it can stand for this slot too.
+		a.waiting.Coalesced += 1 + f.Coalesced
+		a.waiting.Due = f.Due
+		return
+	}
+	if len(a.running) > 0 {
+		since := a.running[0].started
+		switch e.job.Overlap {
+		case Skip:
+			s.overlap(e, f, since, now)
+			return
+		case Queue:
+			s.wait(e, f, now, "the run before it")
+			return
+		case Replace:
+			for _, r := range a.running {
+				r.cancel(ErrReplaced)
+			}
+			s.tell(Event{Kind: Replaced, Job: e.job.Name, Due: f.Due, Count: len(a.running), Text: "the run since " + since.Format(time.RFC3339) + " is ended for the next one"})
+			s.wait(e, f, now, "the run that it replaces")
+			return
+		}
+	}
+	if why := s.full(e); why != "" {
+		s.wait(e, f, now, why)
+		return
+	}
+	s.start(e, f, s.cfg.Runner.Run)
+}
+
+// overlap counts and tells slots that are skipped since the job still runs.
+func (s *Scheduler) overlap(e *entry, f Firing, since, now time.Time) {
+	a := e.act
+	a.counts.Overlapped += uint64(1 + f.Coalesced)
+	if a.overlapSince.IsZero() {
+		a.overlapSince = f.Due
+	}
+	s.settle(e, f.Due)
+	s.tell(Event{Kind: Overlapped, Job: e.job.Name, Due: f.Due, Count: 1 + f.Coalesced,
+		Text: fmt.Sprintf("skipped: still running since %s (%s)", since.Format(time.RFC3339), now.Sub(since).Round(time.Second))})
+}
+
+// full says what a start must wait for, or "".
+func (s *Scheduler) full(e *entry) string {
+	switch {
+	case s.cfg.Limit > 0 && s.running >= s.cfg.Limit:
+		return fmt.Sprintf("room: %d jobs run, the limit of this host", s.running)
+	case e.job.Lock != "" && s.locks[e.job.Lock] > 0:
+		return "the lock " + e.job.Lock
+	}
+	return ""
+}
+
+// wait keeps a start for later. At most one waits for each job.
+func (s *Scheduler) wait(e *entry, f Firing, now time.Time, what string) {
+	a := e.active()
+	a.waiting, a.waitingSince, a.waitingFor = &f, now, what
+	s.waiting = append(s.waiting, e)
+	s.tell(Event{Kind: Waiting, Job: e.job.Name, Due: f.Due, Count: 1 + f.Coalesced, Text: "waits for " + what})
+}
+
+// startWaiting starts what waited and can start now, the first come first.
+func (s *Scheduler) startWaiting() {
+	if len(s.waiting) == 0 || s.base == nil || s.held() {
+		return
+	}
+	for i := 0; i < len(s.waiting) && (s.cfg.Limit == 0 || s.running < s.cfg.Limit); {
+		e := s.waiting[i]
+		switch a := e.act; {
+		case a.waiting == nil: // dropped
+		case len(a.running) > 0 && e.job.Overlap != Allow, s.full(e) != "":
+			i++
+			continue
+		default:
+			s.startWaited(e)
+		}
+		s.waiting = slices.Delete(s.waiting, i, i+1)
+	}
+}
+
+// startWaited starts what waited, and lets it say so.
+func (s *Scheduler) startWaited(e *entry) {
+	a := e.act
+	f := *a.waiting
+	a.waiting, a.overdueTold = nil, false
+	waited := s.cfg.Now().Sub(a.waitingSince).Round(time.Second)
+	f.Why = join(f.Why, fmt.Sprintf("waited %s for %s", waited, a.waitingFor))
+	s.start(e, f, s.cfg.Runner.Run)
+}
+
+// dropWaiting forgets a start that waits and a retry that is to come.
+func (s *Scheduler) dropWaiting(e *entry, why string) {
+	if e.act == nil {
+		return
+	}
+	if f := e.act.waiting; f != nil {
+		e.act.waiting = nil // startWaiting takes it off the list
+		s.tell(Event{Kind: Dropped, Job: e.job.Name, Due: f.Due, Count: 1 + f.Coalesced, Text: "the waiting start is dropped: " + why})
+	}
+	s.dropRetry(e, why)
+}
+
+func (s *Scheduler) dropRetry(e *entry, why string) {
+	if e.act == nil || e.act.retry == nil {
+		return
+	}
+	s.tell(Event{Kind: Dropped, Job: e.job.Name, Due: e.act.retry.Due, Count: 1, Text: "the retry is dropped: " + why})
+	e.act.retry = nil
+}
+
+// start starts a run now.
+func (s *Scheduler) start(e *entry, f Firing, do func(context.Context, Firing) error) *run {
+	s.seq++
+	f.Seq, f.Job = s.seq, *e.job
+	if f.Reason != Manual {
+		s.settle(e, f.Due)
+	}
+	a := e.active()
+	if f.Reason == Scheduled {
+		a.overlapSince = time.Time{}
+	}
+	ctx, cancel := context.WithCancelCause(s.base)
+	r := &run{firing: f, started: s.cfg.Now(), cancel: cancel, done: make(chan error, 1)}
+	a.running = append(a.running, r)
+	s.running++
+	if f.Job.Lock != "" {
+		s.locks[f.Job.Lock]++
+	}
+	s.runs.Go(func() {
+		err := guard(ctx, f, do)
+		s.finish(e, r, err, context.Cause(ctx))
+		cancel(nil)
+		r.done <- err
+	})
+	return r
+}
+
+// guard makes an error of a Runner's panic: one job's bug must not end the others.
+func guard(ctx context.Context, f Firing, do func(context.Context, Firing) error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the runner panicked: %v", p)
+		}
+	}()
+	return do(ctx, f)
+}
+
+// finish notes the end of a run, and starts or plans what follows from it.
+func (s *Scheduler) finish(e *entry, r *run, err, cause error) {
+	s.mu.Lock()
+	defer s.unlock()
+	now := s.cfg.Now()
+	a := e.act
+	a.running = slices.DeleteFunc(a.running, func(o *run) bool { return o == r })
+	s.running--
+	if lock := r.firing.Job.Lock; lock != "" {
+		if s.locks[lock]--; s.locks[lock] == 0 {
+			delete(s.locks, lock)
+		}
+	}
+	a.note(r, err, cause, now)
+	if err != nil && cause == nil && s.mayRetry(e, r.firing, err) {
+		next := r.firing
+		next.Reason, next.Attempt, next.Why = Retry, next.Attempt+1, fmt.Sprintf("attempt %d of %d", next.Attempt+1, next.Job.Retries+1)
+		a.retry, a.retryAt = &next, now.Add(backoff(e.job.Backoff, r.firing.Attempt))
+		s.arm(e)
+		s.poke()
+	}
+	if e.gone && e.idle() {
+		s.forget(e)
+	}
+	s.startWaiting()
+}
+
+// mayRetry reports whether a failed attempt is to be followed by another.
+func (s *Scheduler) mayRetry(e *entry, f Firing, err error) bool {
+	switch {
+	case s.base == nil, e.gone, e.off != "", e.paused != 0, e.act.waiting != nil, e.act.retry != nil:
+		return false
+	case f.Reason == Manual, errors.Is(err, ErrElsewhere):
+		return false
+	case errors.Is(err, ErrLost):
+		return e.job.RetryOnLoss && f.Attempt <= max(e.job.Retries, 1)
+	}
+	return f.Attempt <= e.job.Retries
+}
+
+// backoff doubles with each attempt that failed.
+func backoff(first time.Duration, attempt int) time.Duration {
+	d := first
+	for ; attempt > 1 && d < longestBackoff; attempt-- {
+		d *= 2
+	}
+	return min(d, max(first, longestBackoff))
+}
+
+func join(a, b string) string {
+	if a == "" {
+		return b
+	}
+	return a + "; " + b
+}
