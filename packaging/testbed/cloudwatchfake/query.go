@@ -1,0 +1,191 @@
+package cloudwatchfake
+
+import (
+	"encoding/xml"
+	"fmt"
+	"math"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// query answers the reading half in the awsQuery protocol: ListMetrics and GetMetricStatistics.
+func (s *Server) query(w http.ResponseWriter, r *http.Request) {
+	if err := r.ParseForm(); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	w.Header().Set("Content-Type", "text/xml")
+	var out any
+	var err error
+	switch action := r.Form.Get("Action"); action {
+	case "ListMetrics":
+		out = s.listMetrics(r.Form)
+	case "GetMetricStatistics":
+		out, err = s.statistics(r.Form)
+	default:
+		err = fmt.Errorf("action %q is not answered here", action)
+	}
+	if err != nil {
+		w.WriteHeader(http.StatusBadRequest)
+		out = xmlError{Code: "InvalidParameterValue", Message: err.Error()}
+	}
+	xml.NewEncoder(w).Encode(out)
+}
+
+type xmlError struct {
+	XMLName xml.Name `xml:"ErrorResponse"`
+	Type    string   `xml:"Error>Type"`
+	Code    string   `xml:"Error>Code"`
+	Message string   `xml:"Error>Message"`
+}
+
+type xmlDimension struct {
+	Name  string
+	Value string
+}
+
+type xmlMetric struct {
+	Namespace  string
+	MetricName string
+	Dimensions []xmlDimension `xml:"Dimensions>member"`
+}
+
+type listMetricsResponse struct {
+	XMLName xml.Name    `xml:"http://monitoring.amazonaws.com/doc/2010-08-01/ ListMetricsResponse"`
+	Metrics []xmlMetric `xml:"ListMetricsResult>Metrics>member"`
+}
+
+func (s *Server) listMetrics(form url.Values) listMetricsResponse {
+	var out listMetricsResponse
+	seen := map[string]bool{}
+	for _, p := range s.Points() {
+		if n := form.Get("Namespace"); n != "" && n != p.Namespace {
+			continue
+		}
+		if n := form.Get("MetricName"); n != "" && n != p.Name {
+			continue
+		}
+		m := xmlMetric{Namespace: p.Namespace, MetricName: p.Name, Dimensions: xmlDimensions(p.Dimensions)}
+		if key := fmt.Sprint(m); !seen[key] {
+			seen[key] = true
+			out.Metrics = append(out.Metrics, m)
+		}
+	}
+	return out
+}
+
+func xmlDimensions(dims map[string]string) []xmlDimension {
+	var out []xmlDimension
+	for k, v := range dims {
+		out = append(out, xmlDimension{k, v})
+	}
+	slices.SortFunc(out, func(a, b xmlDimension) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
+type xmlEntry struct {
+	Key   string  `xml:"key"`
+	Value float64 `xml:"value"`
+}
+
+type xmlDatapoint struct {
+	Timestamp   string
+	SampleCount *float64   `xml:",omitempty"`
+	Average     *float64   `xml:",omitempty"`
+	Sum         *float64   `xml:",omitempty"`
+	Minimum     *float64   `xml:",omitempty"`
+	Maximum     *float64   `xml:",omitempty"`
+	Extended    []xmlEntry `xml:"ExtendedStatistics>entry,omitempty"`
+	Unit        string
+}
+
+type statisticsResponse struct {
+	XMLName    xml.Name       `xml:"http://monitoring.amazonaws.com/doc/2010-08-01/ GetMetricStatisticsResponse"`
+	Datapoints []xmlDatapoint `xml:"GetMetricStatisticsResult>Datapoints>member"`
+	Label      string         `xml:"GetMetricStatisticsResult>Label"`
+}
+
+// statistics aggregates what has exactly the asked dimensions, as CloudWatch does: nothing is added across them.
+func (s *Server) statistics(form url.Values) (statisticsResponse, error) {
+	out := statisticsResponse{Label: form.Get("MetricName")}
+	from, err1 := time.Parse(time.RFC3339, form.Get("StartTime"))
+	to, err2 := time.Parse(time.RFC3339, form.Get("EndTime"))
+	period, err3 := strconv.Atoi(form.Get("Period"))
+	if err1 != nil || err2 != nil || err3 != nil || period < 1 {
+		return out, fmt.Errorf("StartTime, EndTime and Period are required")
+	}
+	dims := formDimensions(form)
+	type bucket struct {
+		at   int64
+		unit string
+	}
+	buckets := map[bucket][]Point{}
+	for _, p := range s.Points() {
+		if p.Namespace != form.Get("Namespace") || p.Name != out.Label || p.Time.Before(from) || !p.Time.Before(to) ||
+			fmt.Sprint(p.Dimensions) != fmt.Sprint(dims) || form.Get("Unit") != "" && form.Get("Unit") != p.Unit {
+			continue
+		}
+		b := bucket{p.Time.Unix() / int64(period) * int64(period), p.Unit}
+		buckets[b] = append(buckets[b], p)
+	}
+	for b, points := range buckets {
+		d := datapoint(points, formList(form, "Statistics"), formList(form, "ExtendedStatistics"))
+		d.Timestamp, d.Unit = time.Unix(b.at, 0).UTC().Format(time.RFC3339), b.unit
+		out.Datapoints = append(out.Datapoints, d)
+	}
+	return out, nil
+}
+
+func formList(form url.Values, name string) (out []string) {
+	for i := 1; form.Has(fmt.Sprintf("%s.member.%d", name, i)); i++ {
+		out = append(out, form.Get(fmt.Sprintf("%s.member.%d", name, i)))
+	}
+	return out
+}
+
+func formDimensions(form url.Values) map[string]string {
+	out := map[string]string{}
+	for i := 1; form.Has(fmt.Sprintf("Dimensions.member.%d.Name", i)); i++ {
+		out[form.Get(fmt.Sprintf("Dimensions.member.%d.Name", i))] = form.Get(fmt.Sprintf("Dimensions.member.%d.Value", i))
+	}
+	return out
+}
+
+func datapoint(points []Point, statistics, extended []string) xmlDatapoint {
+	var all []float64
+	var sum float64
+	for _, p := range points {
+		for i, v := range p.Values {
+			all = append(all, slices.Repeat([]float64{v}, int(p.Counts[i]))...)
+			sum += v * p.Counts[i]
+		}
+	}
+	slices.Sort(all)
+	n := float64(len(all))
+	average, low, high := sum/n, all[0], all[len(all)-1]
+	var d xmlDatapoint
+	for _, s := range statistics {
+		switch s {
+		case "SampleCount":
+			d.SampleCount = &n
+		case "Average":
+			d.Average = &average
+		case "Sum":
+			d.Sum = &sum
+		case "Minimum":
+			d.Minimum = &low
+		case "Maximum":
+			d.Maximum = &high
+		}
+	}
+	for _, s := range extended {
+		if p, err := strconv.ParseFloat(strings.TrimPrefix(s, "p"), 64); err == nil && p > 0 && p <= 100 {
+			d.Extended = append(d.Extended, xmlEntry{s, all[int(math.Ceil(p/100*n))-1]})
+		}
+	}
+	return d
+}
