@@ -1,0 +1,210 @@
+// Package capacity says how many workers of a web application fit on an
+// instance, from what its workers were measured to cost.
+//
+// It is the sum that a team does by hand when it sets NumProcesses: start the
+// application, let it warm up, look at a process, divide 60 % of the memory by
+// it. Done from live figures it can be exact where the hand cannot: memory that
+// forked workers share is counted once, what else lives on the instance is left
+// out, and the worst worker counts, since every worker gets there in the end.
+//
+// It only advises. Resizing a running server by its memory was tried
+// (schneems/puma_auto_tune) and given up as unstable.
+//
+// The package is pure: figures in, advice out.
+package capacity
+
+import (
+	"math"
+	"slices"
+	"time"
+)
+
+// Measured is what is known of the instance and the workers. Memory is in bytes.
+type Measured struct {
+	Total     uint64 // the instance's memory
+	Available uint64 // of it, as the kernel's MemAvailable says
+	CPUs      int
+
+	Workers []Worker // the processes that answer requests
+	Master  Worker   // the process they were forked from; zero if there is none
+
+	// CPU is the highest recent use by all workers, in percent of one CPU.
+	// Backlog is the highest recent number of clients that waited to be
+	// accepted; BacklogKnown is false where nobody could tell.
+	CPU          float64
+	Backlog      int
+	BacklogKnown bool
+
+	// Target is the share of the memory that may be in use. Optional, 0.6.
+	Target float64
+
+	// WarmAfter is the age from which a worker counts as warm. Optional, 10 minutes.
+	WarmAfter time.Duration
+
+	SetBy SetBy // where the number of workers is set
+}
+
+// Worker is one process of the application.
+type Worker struct {
+	Private uint64        // pages nobody else maps: what one more worker costs
+	PSS     uint64        // Private and its part of what is shared; 0: not measured
+	Age     time.Duration // since it was started
+	CPU     time.Duration // used since then; a worker without any has answered nobody
+}
+
+// SetBy tells where a Beanstalk environment sets the number of workers.
+type SetBy int
+
+// Without a Procfile the Python platform starts gunicorn by its own options;
+// with one its command line decides, and gunicorn's and puma's default is the
+// environment property WEB_CONCURRENCY.
+const (
+	PythonOptions SetBy = iota // aws:elasticbeanstalk:container:python
+	Procfile
+)
+
+// Bound is what keeps the number of workers down.
+type Bound string
+
+// The bounds.
+const (
+	Memory Bound = "memory"
+	CPU    Bound = "cpu"
+)
+
+// Verdict is the advice in a word.
+type Verdict string
+
+// The verdicts.
+const (
+	NotWarm Verdict = "not warm yet"
+	Keep    Verdict = "keep"
+	Raise   Verdict = "raise"
+	Lower   Verdict = "lower"
+	TooBig  Verdict = "instance too small" // not even one worker fits
+)
+
+// Advice is what follows from a Measured. Memory is in bytes. With verdict
+// NotWarm only Verdict, Why, Workers and Target are set.
+type Advice struct {
+	Verdict Verdict  `json:"verdict"`
+	Why     []string `json:"why"` // sentences
+	Workers int      `json:"workers"`
+	Target  float64  `json:"target"`
+
+	Shared        uint64 `json:"shared_bytes"`         // by the application's processes, counted once, and the master's own
+	PrivateMedian uint64 `json:"private_median_bytes"` // of a warm worker
+	PrivateWorst  uint64 `json:"private_worst_bytes"`
+	Others        uint64 `json:"others_bytes"` // in use by everything else
+
+	Fit      int     `json:"fit"`         // workers within the target, each as large as the worst
+	FitBest  int     `json:"fit_typical"` // the same, each as large as the median
+	CPUFit   int     `json:"cpu_fit"`     // workers that keep the CPUs busy to 80 %; 0: too idle to tell
+	Bites    Bound   `json:"bites_first"` // which of Fit and CPUFit is lower
+	Headroom int     `json:"headroom"`    // Fit less the present workers: the metric worker_headroom
+	Advised  int     `json:"advised"`     // how many to set
+	Used     float64 `json:"used"`        // share of the memory in use with that many, the worst of cases
+
+	Settings []Setting `json:"settings,omitempty"` // empty: nothing to change
+}
+
+// Setting is one thing to set in the environment.
+type Setting struct {
+	Where string `json:"where"` // a namespace, or "Procfile"
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+const (
+	defaultTarget = 0.6
+	defaultWarm   = 10 * time.Minute
+	cpuTarget     = 0.8 // above it requests queue for the CPU, whatever the number of workers
+	cpuTellsFrom  = 0.1 // of all CPUs: below it a load says nothing of the next worker's
+	served        = time.Second
+)
+
+// Advise does the sum.
+func Advise(m Measured) Advice {
+	m = m.withDefaults()
+	a := Advice{Workers: len(m.Workers), Target: m.Target, Why: []string{}}
+	warm := m.warm()
+	if a.Why = m.notWarm(warm); len(a.Why) > 0 {
+		a.Verdict = NotWarm
+		return a
+	}
+	a.memory(&m, warm)
+	a.cpu(&m)
+	a.decide(&m)
+	a.Used = float64(a.Others+a.Shared+uint64(a.Advised)*a.PrivateWorst) / float64(m.Total)
+	if a.Advised != a.Workers {
+		a.Settings = settings(m.SetBy, a.Advised)
+	}
+	return a
+}
+
+func (m Measured) withDefaults() Measured {
+	if !(m.Target > 0 && m.Target <= 1) { // NaN too
+		m.Target = defaultTarget
+	}
+	if m.WarmAfter <= 0 {
+		m.WarmAfter = defaultWarm
+	}
+	m.CPUs = max(m.CPUs, 1)
+	m.Available = min(m.Available, m.Total)
+	return m
+}
+
+// warm are the workers whose memory can be believed: old enough, and they have
+// worked. Recycled ones (gunicorn's max_requests) are young now and then.
+func (m *Measured) warm() (warm []Worker) {
+	for _, w := range m.Workers {
+		if w.PSS > 0 && w.Age >= m.WarmAfter && w.CPU >= served {
+			warm = append(warm, w)
+		}
+	}
+	return warm
+}
+
+// memory computes what is shared, what a worker costs and how many fit.
+func (a *Advice) memory(m *Measured, warm []Worker) {
+	var private []uint64
+	for _, w := range warm {
+		private = append(private, w.Private)
+	}
+	slices.Sort(private)
+	a.PrivateWorst = max(private[len(private)-1], 1)
+	a.PrivateMedian = max(private[(len(private)-1)/2], 1)
+
+	group := m.Master.PSS
+	a.Shared = m.Master.PSS
+	for _, w := range m.Workers {
+		group += w.PSS
+		a.Shared += w.PSS - min(w.PSS, w.Private)
+	}
+	used := m.Total - m.Available
+	a.Others = used - min(used, group)
+	a.Fit = fit(m, a.Others+a.Shared, a.PrivateWorst)
+	a.FitBest = fit(m, a.Others+a.Shared, a.PrivateMedian)
+	a.Headroom = a.Fit - a.Workers
+}
+
+func fit(m *Measured, fixed, each uint64) int {
+	room := m.Target*float64(m.Total) - float64(fixed)
+	return number(room / float64(each))
+}
+
+// cpu computes how many workers like these the CPUs can keep up with.
+func (a *Advice) cpu(m *Measured) {
+	a.Bites = Memory
+	all := 100 * float64(m.CPUs)
+	if !(m.CPU >= cpuTellsFrom*all) { // NaN too
+		return
+	}
+	a.CPUFit = max(number(float64(a.Workers)*cpuTarget*all/m.CPU), 1)
+	if a.CPUFit < a.Fit {
+		a.Bites = CPU
+	}
+}
+
+// number rounds down to a number of workers that somebody could mean.
+func number(f float64) int { return int(math.Floor(min(max(f, 0), 10_000))) }
