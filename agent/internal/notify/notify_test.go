@@ -1,0 +1,321 @@
+package notify
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// recorder is a transport that answers each request with the next status, the last one for ever.
+type recorder struct {
+	mu       sync.Mutex
+	statuses []int
+	header   http.Header
+	at       []time.Time
+	urls     []string
+}
+
+func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.at = append(r.at, time.Now())
+	r.urls = append(r.urls, req.URL.String())
+	status := r.statuses[0]
+	if len(r.statuses) > 1 {
+		r.statuses = r.statuses[1:]
+	}
+	if status == 0 {
+		return nil, errors.New("connection reset by peer")
+	}
+	return &http.Response{StatusCode: status, Header: r.header, Body: io.NopCloser(strings.NewReader("")), Request: req}, nil
+}
+
+func (r *recorder) times() []time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]time.Time{}, r.at...)
+}
+
+// running starts n.Run in the bubble and returns a func that ends and waits for it.
+func running(t *testing.T, n *Notifier) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- n.Run(ctx) }()
+	return func() {
+		t.Helper()
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	}
+}
+
+func mustNew(t *testing.T, c Config) *Notifier {
+	t.Helper()
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	n, err := New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func failed(job string) Event { return Event{Job: job, Kind: Failed, At: time.Now(), Exit: 1} }
+
+// TestRetriesWithGrowingPauses, and honours the server's own wish.
+func TestRetriesWithGrowingPauses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		web := &recorder{statuses: []int{500, 0, 429, 200}, header: http.Header{"Retry-After": {"60"}}}
+		n := mustNew(t, Config{Targets: []Target{{Type: Slack, URL: "https://h.example/secret"}}, Transport: web})
+		stop := running(t, n)
+		n.Notify(failed("a"))
+		time.Sleep(10 * time.Minute)
+		stop()
+		var pauses []time.Duration
+		for i, at := range web.times()[1:] {
+			pauses = append(pauses, at.Sub(web.at[i]))
+		}
+		want := []time.Duration{60 * time.Second, 2 * time.Second, 60 * time.Second}
+		if fmt.Sprint(pauses) != fmt.Sprint(want) {
+			t.Errorf("pauses %v, want %v", pauses, want)
+		}
+		if st := n.Status().Targets[0]; st.Sent != 1 || st.Queued != 0 || st.LastError != "" {
+			t.Errorf("got %+v, want one sent", st)
+		}
+	})
+}
+
+func TestRefusedForGoodIsNotRepeated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		web := &recorder{statuses: []int{404}}
+		n := mustNew(t, Config{Targets: []Target{{Type: Slack, URL: "https://h.example/secret"}}, Transport: web})
+		stop := running(t, n)
+		n.Notify(failed("a"))
+		time.Sleep(time.Hour)
+		stop()
+		if st := n.Status().Targets[0]; len(web.at) != 1 || st.Dropped != 1 || !strings.Contains(st.LastError, "404") {
+			t.Errorf("%d attempts, %+v; want one, dropped, with its reason", len(web.at), st)
+		}
+	})
+}
+
+func TestGivesUpAfterAnHour(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		web := &recorder{statuses: []int{503}}
+		n := mustNew(t, Config{Targets: []Target{{Type: Webhook, URL: "https://h.example/"}}, Transport: web})
+		stop := running(t, n)
+		n.Notify(failed("a"))
+		time.Sleep(2 * time.Hour)
+		stop()
+		last := web.at[len(web.at)-1].Sub(web.at[0])
+		if st := n.Status().Targets[0]; st.Dropped != 1 || last > giveUp+maxPause {
+			t.Errorf("last attempt after %s, %+v", last, st)
+		}
+	})
+}
+
+// TestSlowTargetDelaysNoOther: each target has its own queue.
+func TestSlowTargetDelaysNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		web := &recorder{statuses: []int{200}}
+		transport := roundTripper(func(r *http.Request) (*http.Response, error) {
+			if r.URL.Host == "slow.example" {
+				<-r.Context().Done()
+				return nil, r.Context().Err()
+			}
+			return web.RoundTrip(r)
+		})
+		n := mustNew(t, Config{Transport: transport, Targets: []Target{
+			{Type: Slack, URL: "https://slow.example/x"}, {Type: Slack, URL: "https://fast.example/x"}}})
+		stop := running(t, n)
+		for i := range 100 {
+			n.Notify(failed(fmt.Sprint("job", i)))
+		}
+		time.Sleep(time.Second)
+		if got := n.Status().Targets[1].Sent; got != 100 {
+			t.Errorf("the fast target got %d of 100", got)
+		}
+		stop()
+	})
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// TestNotifyNeverBlocks: with nobody to take them, events are counted, not waited for.
+func TestNotifyNeverBlocks(t *testing.T) {
+	n := mustNew(t, Config{})
+	for range maxQueue + 10 {
+		n.Notify(failed("a"))
+	}
+	if got := n.Status().Dropped; got != 10 {
+		t.Errorf("dropped %d, want 10", got)
+	}
+}
+
+// TestRunSendsWhatWaitsBeforeItEnds: an event just before the end is still told.
+func TestRunSendsWhatWaitsBeforeItEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		web := &recorder{statuses: []int{200}}
+		n := mustNew(t, Config{Targets: []Target{{Type: Slack, URL: "https://h.example/x"}}, Transport: web})
+		n.Notify(failed("a"))
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := n.Run(ctx); err != nil || len(web.at) != 1 {
+			t.Errorf("Run: %v, %d sent", err, len(web.at))
+		}
+	})
+}
+
+func TestSuccessAfterFailureIsARecovery(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		web := &recorder{statuses: []int{200}}
+		n := mustNew(t, Config{Transport: web, Targets: []Target{
+			{Type: Slack, URL: "https://slack.example/x"}, {Type: CheckIn, URL: "https://hc.example/u", Jobs: []string{"a*"}}}})
+		stop := running(t, n)
+		for _, kind := range []Kind{Started, Succeeded, Started, Failed, Started, Succeeded, Succeeded} {
+			n.Notify(Event{Job: "abc", Kind: kind, At: time.Now()})
+			synctest.Wait()
+		}
+		n.Notify(failed("other"))
+		synctest.Wait()
+		stop()
+		got := strings.NewReplacer("https://", "", ".example", "").Replace(strings.Join(web.urls, " "))
+		if want := "hc/u/start hc/u hc/u/start slack/x hc/u/fail hc/u/start slack/x hc/u hc/u slack/x"; sorted(got) != sorted(want) {
+			t.Errorf("told\n%s\nwant\n%s", got, want)
+		}
+	})
+}
+
+// sorted makes the order between targets, which is nobody's promise, not matter.
+func sorted(s string) string {
+	counts := map[string]int{}
+	for _, f := range strings.Fields(s) {
+		counts[f]++
+	}
+	return fmt.Sprint(counts)
+}
+
+// TestRealServer: over a real connection, the body arrives whole, with the type said.
+func TestRealServer(t *testing.T) {
+	got := make(chan string, 2)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		got <- r.Method + " " + r.URL.Path + " " + r.Header.Get("Content-Type") + " " + r.Header.Get("X-Rollbar-Access-Token") + " " + string(body)
+	}))
+	defer s.Close()
+	n := mustNew(t, Config{Targets: []Target{{Type: Webhook, URL: s.URL + "/in"}, {Type: Rollbar, URL: s.URL + "/item/", Token: "tok"}}})
+	stop := running(t, n)
+	defer stop()
+	n.Notify(nightly)
+	for range 2 {
+		select {
+		case msg := <-got:
+			if !strings.HasPrefix(msg, "POST /in application/json  {") && !strings.HasPrefix(msg, "POST /item/ application/json tok {") {
+				t.Errorf("got %s", msg)
+			}
+			if strings.Contains(msg, "no space") {
+				t.Error("output was sent although nobody asked for it")
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("nothing arrived in 10 s")
+		}
+	}
+}
+
+// TestSecretsStaySecret: no address or token in a log line, a status or a printed target, whatever
+// goes wrong.
+func TestSecretsStaySecret(t *testing.T) {
+	redirects := httptest.NewServer(http.RedirectHandler("/elsewhere/s3cret", http.StatusFound))
+	defer redirects.Close()
+	echoes := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Error(w, r.URL.Path+r.Header.Get("X-Rollbar-Access-Token"), 400)
+	}))
+	defer echoes.Close()
+	var out bytes.Buffer
+	targets := []Target{
+		{Type: Slack, URL: "http://127.0.0.1:1/s3cret"}, {Type: Webhook, URL: redirects.URL + "/s3cret"},
+		{Type: Slack, URL: echoes.URL + "/s3cret"}, {Type: Rollbar, URL: echoes.URL, Token: "s3cret"},
+		{Type: Rollbar, URL: echoes.URL, Token: "s3cret\n"},
+	}
+	log := slog.New(slog.NewJSONHandler(&out, nil))
+	n := mustNew(t, Config{Targets: targets, Log: log})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	n.Notify(nightly)
+	n.Run(ctx)
+	status, err := json.Marshal([]any{n.Status(), targets})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log.Info("targets", "target", targets[0], "all", targets)
+	all := out.String() + string(status) + fmt.Sprintf("%v %+v %#v %s", targets, targets, targets, targets[3])
+	if strings.Contains(all, "s3cret") {
+		t.Errorf("a secret is shown in:\n%s", all)
+	}
+	for _, st := range n.Status().Targets {
+		if st.LastError == "" {
+			t.Errorf("%s: no error is shown", st.Name)
+		}
+	}
+}
+
+func TestCheckTargetTellsAllFaults(t *testing.T) {
+	_, err := New(Config{Log: slog.New(slog.DiscardHandler), Targets: []Target{
+		{Type: "mail", Name: "a"}, {Type: Slack}, {Type: Rollbar}, {Type: Slack, URL: "hooks.example/s3cret"},
+		{Type: Webhook, URL: "https://x.example/", Jobs: []string{"["}, On: []Kind{"broken"}},
+		{Type: Slack, URL: "${SLACK_URL}"},
+	}})
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, want := range []string{`"mail"`, `"slack-2": its url is missing`, "post_server_item", "not an http", "syntax error", `"broken"`} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("no %q in\n%v", want, err)
+		}
+	}
+	if strings.Contains(err.Error(), "s3cret") || strings.Contains(err.Error(), "SLACK_URL") {
+		t.Errorf("says too much:\n%v", err)
+	}
+}
+
+// TestAddressesAreResolvedWhenUsed: a value that appears later is found by the next attempt.
+func TestAddressesAreResolvedWhenUsed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		web := &recorder{statuses: []int{200}}
+		var mu sync.Mutex
+		value := ""
+		n := mustNew(t, Config{Targets: []Target{{Type: Slack, URL: "${SLACK_URL}"}}, Transport: web,
+			Expand: func(s string) (string, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				return strings.ReplaceAll(s, "${SLACK_URL}", value), nil
+			}})
+		stop := running(t, n)
+		n.Notify(failed("a"))
+		synctest.Wait()
+		mu.Lock()
+		value = "https://now.example/x"
+		mu.Unlock()
+		time.Sleep(time.Minute)
+		stop()
+		if len(web.urls) != 1 || web.urls[0] != "https://now.example/x" {
+			t.Errorf("asked %v", web.urls)
+		}
+	})
+}

@@ -1,0 +1,62 @@
+package notify
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestPolicy plays events of one job, one a minute with a cooldown of ten, and writes down what a
+// reader is told: f failed, o overdue, r recovered, . nothing; a digit says how many were held
+// back; a space lets a minute pass without an event.
+func TestPolicy(t *testing.T) {
+	for name, tt := range map[string]struct{ events, told string }{
+		"first failure":                     {"f", "f"},
+		"repeated failures are held back":   {"fff", "f.."},
+		"and told after the cooldown":       {"fff        f", "f..        f2"},
+		"recovery once":                     {"frr", "fr."},
+		"recovery says what was held back":  {"fffr", "f..r2"},
+		"overdue and failed are both bad":   {"fo", "f."},
+		"unasked recovery is believed":      {"r", "r"},
+		"flapping ends in the truth, bad":   {"frf          ", "fr.       f  "},
+		"flapping ends in the truth, good":  {"frfr         ", "fr..         "},
+		"two jobs' worth of quiet forgets":  {"fr          f", "fr          f"},
+		"waiting news replaced by the last": {"frfo         ", "fr..      o1  "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := policy{cooldown: 10 * time.Minute, jobs: map[string]*jobNotices{}}
+			now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+			var told strings.Builder
+			for _, c := range tt.events {
+				told.WriteString(tell(p.due(now)))
+				kind, isEvent := map[rune]Kind{'f': Failed, 'o': Overdue, 'r': Recovered}[c]
+				if n, ok := (notice{}), false; isEvent {
+					if n, ok = p.see(Event{Job: "j", Kind: kind}, now); ok {
+						told.WriteString(tell([]notice{n}))
+					} else {
+						told.WriteByte('.')
+					}
+				} else {
+					told.WriteByte(' ')
+				}
+				now = now.Add(time.Minute)
+			}
+			if got, want := squeeze(told.String()), squeeze(tt.told); got != want {
+				t.Errorf("events %q: told %q, want %q", tt.events, got, want)
+			}
+		})
+	}
+}
+
+func tell(ns []notice) (out string) {
+	for _, n := range ns {
+		out += string(n.Kind[0])
+		if n.held > 0 {
+			out += fmt.Sprint(n.held)
+		}
+	}
+	return out
+}
+
+func squeeze(s string) string { return strings.ReplaceAll(s, " ", "") }

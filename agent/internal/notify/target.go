@@ -1,0 +1,114 @@
+package notify
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"path"
+	"slices"
+	"strings"
+)
+
+// Type is how a target wants to be told.
+type Type string
+
+const (
+	Slack   Type = "slack"   // an incoming webhook of Slack, or of what understands its messages
+	Webhook Type = "webhook" // any address that takes our JSON
+	Rollbar Type = "rollbar" // an item of a Rollbar project
+	CheckIn Type = "checkin" // a dead man's switch: told of starts, successes and failures
+)
+
+// Target is one address to tell. Its addresses and token are secrets.
+type Target struct {
+	// Required.
+
+	Type Type
+	URL  string // for Rollbar optional
+
+	// Optional.
+
+	Name  string   // in logs and status; default the type and its place in the list
+	Token string   // Rollbar's post_server_item access token: required there
+	Jobs  []string // patterns of job names (as path.Match); default all
+	On    []Kind   // default: bad news and recoveries; a check-in always gets starts, ends and failures
+	Tail  bool     // send the last lines of output too
+
+	// For a check-in whose server does not use healthchecks.io's forms, URL/start and URL/fail.
+
+	StartURL string
+	FailURL  string
+}
+
+const rollbarURL = "https://api.rollbar.com/api/1/item/"
+
+// CheckTarget reports every fault of t at once. An address with ${…} in it is looked at when it is
+// used.
+func CheckTarget(t Target) error {
+	var faults []error
+	fault := func(format string, args ...any) {
+		faults = append(faults, fmt.Errorf("notify target %q: "+format, append([]any{t.Name}, args...)...))
+	}
+	switch t.Type {
+	case Slack, Webhook, CheckIn:
+		if t.URL == "" {
+			fault("its url is missing")
+		}
+	case Rollbar:
+		if t.Token == "" {
+			fault("its token (post_server_item) is missing")
+		}
+	default:
+		fault("type %q: want slack, webhook, rollbar or checkin", t.Type)
+	}
+	for key, address := range map[string]string{"url": t.URL, "start_url": t.StartURL, "fail_url": t.FailURL} {
+		if err := checkURL(address); address != "" && !strings.Contains(address, "${") && err != nil {
+			fault("its %s %v", key, err)
+		}
+	}
+	for _, pattern := range t.Jobs {
+		if _, err := path.Match(pattern, ""); err != nil {
+			fault("pattern of jobs %q: %v", pattern, err)
+		}
+	}
+	for _, k := range t.On {
+		if !slices.Contains([]Kind{Started, Succeeded, Failed, Overdue, Recovered, Missed}, k) {
+			fault("on %q: want started, succeeded, failed, overdue, missed or recovered", k)
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// checkURL never repeats address: it is a secret.
+func checkURL(address string) error {
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return errors.New("is not an http:// or https:// address")
+	}
+	return nil
+}
+
+// wants reports whether t is told of e.
+func (t Target) wants(e Event) bool {
+	named := len(t.Jobs) == 0 || slices.ContainsFunc(t.Jobs, func(p string) bool { ok, _ := path.Match(p, e.Job); return ok })
+	switch {
+	case !named:
+		return false
+	case t.Type == CheckIn: // an overdue or missed job is what its server notices by itself
+		return e.Kind != Overdue && e.Kind != Missed
+	case len(t.On) > 0:
+		return slices.Contains(t.On, e.Kind)
+	}
+	return e.Kind.bad() || e.Kind == Recovered
+}
+
+func defaultName(t Type, i int) string { return fmt.Sprintf("%s-%d", t, i+1) }
+
+// String names the target without its secrets.
+func (t Target) String() string { return t.Name }
+
+// GoString, LogValue and MarshalText keep secrets out of %#v, logs and JSON.
+func (t Target) GoString() string             { return fmt.Sprintf("notify.Target(%q)", t.Name) }
+func (t Target) LogValue() slog.Value         { return slog.StringValue(t.Name) }
+func (t Target) MarshalText() ([]byte, error) { return []byte(t.Name), nil }
