@@ -1,0 +1,164 @@
+// Package command starts one command as the application would, then ends its whole tree.
+//
+// Contract: a command gets exactly the argv, environment, directory, user, groups and umask of its Spec,
+// the three descriptors it names, and nothing else of the parent's. It is born in its own session and,
+// where there are control groups, in its own group: no moment passes in which it is elsewhere.
+//
+// Reason: syscall.ForkExec is used rather than os/exec, because os/exec takes *os.File and calls Fd on
+// it, which switches a descriptor that the client's shell shares to blocking mode; and because one
+// Reaper that collects every child costs no thread for each, where os.Process.Wait does.
+package command
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Exit codes that no command chose itself; from coreutils' timeout, see DESIGN §6.
+const (
+	CodeTimeout  = 124 // its time limit ended it
+	CodeRefused  = 125 // we failed or refused
+	CodeNotExec  = 126 // found, cannot be executed
+	CodeNotFound = 127 // not found
+)
+
+// Spec says what to start. It is not kept after Start.
+type Spec struct {
+	Args  []string // required: argv; Args[0] is looked up in Env's PATH
+	Env   []string // the whole environment, NAME=value
+	Files [3]int   // required: descriptors that become 0, 1 and 2; they stay the caller's
+
+	Dir         string      // absolute; empty: the parent's
+	Cred        *Credential // nil: as this process
+	Umask       int         // 0: 022
+	Terminal    bool        // Files[0] is a terminal and becomes the controlling one
+	Group       *Group      // where it is born; nil: a session of its own only
+	NoNewPrivs  bool        // setuid programs give it nothing
+	OOMScoreAdj int         // -1000 … 1000; lower than the parent's needs CAP_SYS_RESOURCE
+}
+
+// Credential is who a command runs as.
+type Credential struct {
+	UID, GID uint32
+	Groups   []uint32 // all supplementary groups
+}
+
+// Shell returns the argv that has the shell run line.
+func Shell(line string) []string { return []string{"/bin/sh", "-c", line} }
+
+// Status is how a command ended. A code other than 0 is a Status, not an error.
+type Status struct {
+	Code       int            // 0 … 255 as the command chose it; 128+Signal when a signal ended it
+	Signal     syscall.Signal // 0: it ended by itself
+	OOM        bool           // the kernel killed one of its processes for memory
+	PeakMemory uint64         // bytes; of the group where it is known, else of the largest process
+	CPU        time.Duration  // user and system, of the command and the children it waited for
+}
+
+// StartError reports that a command could not be started; Code is what a shell would exit with.
+type StartError struct {
+	Name string
+	Code int // CodeRefused, CodeNotExec or CodeNotFound
+	Err  error
+}
+
+func (e *StartError) Error() string { return fmt.Sprintf("run %q: %v", e.Name, e.Err) }
+func (e *StartError) Unwrap() error { return e.Err }
+
+var (
+	errNotFound    = errors.New("command not found")
+	errNotExec     = errors.New("permission denied")
+	errIsDir       = errors.New("is a directory")
+	errInterpreter = errors.New("its interpreter does not exist")
+)
+
+// Process is a command that was started.
+type Process struct {
+	PID int
+
+	done   chan struct{}
+	status Status // written before done is closed
+}
+
+// Done is closed when the command itself has ended; processes that it left behind may still run.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Status returns how the command ended. It is valid once Done is closed.
+func (p *Process) Status() Status { return p.status }
+
+// Start starts a command whose end r will collect. An error is a *StartError.
+func Start(spec Spec, r *Reaper) (*Process, error) {
+	if err := check(spec); err != nil {
+		return nil, err
+	}
+	candidates, denied := lookup(spec)
+	for _, path := range candidates {
+		p, err := r.adopt(func() (int, error) { return forkExec(path, spec.Args, spec) })
+		if errors.Is(err, syscall.ENOEXEC) { // a script without #!: execvp(3) hands it to the shell
+			argv := append([]string{"/bin/sh", path}, spec.Args[1:]...)
+			p, err = r.adopt(func() (int, error) { return forkExec("/bin/sh", argv, spec) })
+		}
+		switch {
+		case err == nil:
+			setOOMScore(p.PID, spec.OOMScoreAdj)
+			return p, nil
+		case errors.Is(err, syscall.EACCES): // execvp goes on looking, and remembers
+			denied = err
+		default:
+			return nil, explain(spec, path, err)
+		}
+	}
+	if denied != nil {
+		return nil, explain(spec, spec.Args[0], denied)
+	}
+	return nil, &StartError{spec.Args[0], CodeNotFound, errNotFound}
+}
+
+func check(spec Spec) error {
+	if len(spec.Args) == 0 || spec.Args[0] == "" {
+		return &StartError{"", CodeRefused, errors.New("no command given")}
+	}
+	for _, s := range [][]string{spec.Args, spec.Env, {spec.Dir}} {
+		for i := range s {
+			if strings.IndexByte(s[i], 0) >= 0 {
+				return &StartError{spec.Args[0], CodeRefused, errors.New("a zero byte cannot be passed to a command")}
+			}
+		}
+	}
+	if spec.Dir == "" {
+		return nil
+	}
+	if info, err := os.Stat(spec.Dir); err != nil {
+		return &StartError{spec.Args[0], CodeRefused, fmt.Errorf("enter directory: %w", err)}
+	} else if !info.IsDir() {
+		return &StartError{spec.Args[0], CodeRefused, fmt.Errorf("enter directory: %q is not a directory", spec.Dir)}
+	}
+	return nil
+}
+
+// explain turns what the kernel said into what a person can act on. The kernel gives one error for the
+// whole of chdir and exec, so the file is looked at again; a change in between only worsens the words.
+func explain(spec Spec, path string, err error) *StartError {
+	e := &StartError{spec.Args[0], CodeRefused, err}
+	info, serr := os.Stat(absolute(spec.Dir, path))
+	switch {
+	case errors.Is(err, syscall.ENOENT) && errors.Is(serr, fs.ErrNotExist):
+		e.Code, e.Err = CodeNotFound, errNotFound
+	case errors.Is(err, syscall.ENOTDIR) && serr != nil:
+		e.Code, e.Err = CodeNotFound, errNotFound
+	case errors.Is(err, syscall.ENOENT):
+		e.Code, e.Err = CodeNotExec, errInterpreter
+	case serr == nil && info.IsDir():
+		e.Code, e.Err = CodeNotExec, errIsDir
+	case errors.Is(err, syscall.EACCES), errors.Is(err, errNotExec):
+		e.Code, e.Err = CodeNotExec, errNotExec
+	case errors.Is(err, syscall.E2BIG), errors.Is(err, syscall.ETXTBSY), errors.Is(err, syscall.ELOOP), errors.Is(err, syscall.EINVAL):
+		e.Code = CodeNotExec
+	}
+	return e
+}

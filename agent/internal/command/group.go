@@ -1,0 +1,116 @@
+package command
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"syscall"
+	"time"
+)
+
+// Limits bound one run. Zero means none.
+type Limits struct {
+	Memory int64 // bytes, swap included
+}
+
+// ErrNoMemoryLimit reports that this place cannot limit memory.
+var ErrNoMemoryLimit = errors.New("no memory controller here: a memory limit cannot be kept")
+
+// Place is where runs live: a part of the control group tree that was delegated to this process, or
+// nothing but sessions. Its methods may be called by several goroutines.
+type Place struct {
+	kind   string // "v2", "v1" or "" for none
+	dirs   []string
+	memory string // the directory among dirs that knows of memory, or empty
+}
+
+// String says in words how well runs are contained, for status.
+func (p *Place) String() string {
+	memory := " with memory limits"
+	if p.memory == "" {
+		memory = ", no memory limits"
+	}
+	switch p.kind {
+	case "v2":
+		return "control groups v2" + memory
+	case "v1":
+		return "control groups v1" + memory
+	}
+	return "sessions only: no control group was delegated, a daemon that leaves its session may be missed"
+}
+
+// Grouped reports whether runs get control groups.
+func (p *Place) Grouped() bool { return p.kind != "" }
+
+// Group is what contains one run.
+type Group struct {
+	place *Place
+	dirs  []string // one for each of the place's
+	seen  *session // set in a place without control groups
+}
+
+// Step is one stage of ending a group: a signal for all, then at most Wait until nobody is left.
+type Step struct {
+	Signal syscall.Signal
+	Wait   time.Duration
+}
+
+// killWait bounds the wait after SIGKILL: what is stuck in the kernel longer will not end for us.
+const killWait = 5 * time.Second
+
+// End ends every process of the group: the steps in order, then KILL. It returns once nobody is left, or
+// an error when the kernel would not let go.
+func (g *Group) End(steps ...Step) error {
+	for _, s := range steps {
+		if g.Empty() {
+			return nil
+		}
+		g.Signal(s.Signal)
+		if g.waitEmpty(s.Wait) {
+			return nil
+		}
+	}
+	for end := time.Now().Add(killWait); time.Now().Before(end); {
+		g.kill()
+		if g.waitEmpty(100 * time.Millisecond) {
+			return nil
+		}
+	}
+	return fmt.Errorf("end run: processes %v do not end after KILL", g.Processes())
+}
+
+// waitEmpty looks every millisecond at first, then less often: most commands obey at once.
+func (g *Group) waitEmpty(limit time.Duration) bool {
+	end := time.Now().Add(limit)
+	for pause := time.Millisecond; !g.Empty(); pause = min(2*pause, 25*time.Millisecond) {
+		left := time.Until(end)
+		if left <= 0 {
+			return false
+		}
+		time.Sleep(min(pause, left))
+	}
+	return true
+}
+
+// Signal sends sig to every process of the group, none forking past it where the group can be frozen,
+// and wakes those that a terminal stopped, for they would not see it.
+func (g *Group) Signal(sig syscall.Signal) {
+	thaw := g.freeze()
+	for _, pid := range g.Processes() {
+		syscall.Kill(pid, sig)
+		if sig != syscall.SIGKILL && sig != syscall.SIGSTOP && sig != syscall.SIGTSTP {
+			syscall.Kill(pid, syscall.SIGCONT)
+		}
+	}
+	thaw()
+}
+
+// Empty reports whether no process is left.
+func (g *Group) Empty() bool { return g.empty() }
+
+// Processes lists the group's processes, never this one.
+func (g *Group) Processes() []int {
+	self := os.Getpid()
+	return slices.DeleteFunc(g.processes(), func(pid int) bool { return pid == self || pid <= 1 })
+}

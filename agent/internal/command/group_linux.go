@@ -1,0 +1,201 @@
+package command
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// cloneInto returns the directory that a clone is to be born in, on v2.
+func (g *Group) cloneInto() (dir string, ok bool) {
+	if g == nil || g.place.kind != "v2" {
+		return "", false
+	}
+	return g.dirs[0], true
+}
+
+func (g *Group) needsThread() bool { return g != nil && g.place.kind == "v1" }
+
+// enterThread moves the calling thread into the group, on v1, so that what it forks is born there.
+func (g *Group) enterThread() error {
+	if !g.needsThread() {
+		return nil
+	}
+	for _, dir := range g.dirs {
+		if err := write(dir, "tasks", strconv.Itoa(unix.Gettid())); err != nil {
+			return fmt.Errorf("enter control group: %w", err)
+		}
+	}
+	return nil
+}
+
+// leaveThread moves it back, so that a group whose command has ended is empty at once.
+func (g *Group) leaveThread() {
+	if g.needsThread() {
+		for _, dir := range g.dirs {
+			_ = write(filepath.Dir(dir), "tasks", strconv.Itoa(unix.Gettid()))
+		}
+	}
+}
+
+// Leader tells the group which process began it; needed where there are no control groups.
+func (g *Group) Leader(pid int) {
+	if g.seen != nil {
+		g.seen.begin(pid)
+	}
+}
+
+// freezeWait bounds the wait for a freeze: a process in an uninterruptible call delays it.
+const freezeWait = 50 * time.Millisecond
+
+// freeze stops every process of the group and returns what lets them go on. It is best effort: without
+// it, a process that forks all the time may have a child that misses a signal, and KILL comes later.
+func (g *Group) freeze() (thaw func()) {
+	dir, file, stop, run := g.freezer()
+	if dir == "" || write(dir, file, stop) != nil {
+		return func() {}
+	}
+	for end := time.Now().Add(freezeWait); !g.frozen(dir) && time.Now().Before(end); {
+		time.Sleep(200 * time.Microsecond)
+	}
+	return func() { _ = write(dir, file, run) }
+}
+
+func (g *Group) freezer() (dir, file, stop, run string) {
+	switch {
+	case g.place.kind == "v2":
+		return g.dirs[0], "cgroup.freeze", "1", "0"
+	case g.place.kind == "v1":
+		for _, dir := range g.dirs {
+			if exists(filepath.Join(dir, "freezer.state")) {
+				return dir, "freezer.state", "FROZEN", "THAWED"
+			}
+		}
+	}
+	return "", "", "", ""
+}
+
+func (g *Group) frozen(dir string) bool {
+	if g.place.kind == "v2" {
+		return counter(dir, "cgroup.events", "frozen") == 1
+	}
+	state, _ := readFile(filepath.Join(dir, "freezer.state"))
+	return strings.TrimSpace(state) == "FROZEN"
+}
+
+// kill ends all at once: one write where the kernel can (5.14), else frozen so that none forks past it.
+func (g *Group) kill() {
+	if g.place.kind == "v2" && write(g.dirs[0], "cgroup.kill", "1") == nil {
+		return
+	}
+	g.Signal(unix.SIGKILL)
+}
+
+func (g *Group) processes() []int {
+	if g.seen != nil {
+		return g.seen.members()
+	}
+	var pids []int
+	filepath.WalkDir(g.dirs[0], func(p string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() { // a run may divide its own group where it is allowed to
+			pids = append(pids, readPIDs(filepath.Join(p, "cgroup.procs"))...)
+		}
+		return nil
+	})
+	return pids
+}
+
+func readPIDs(name string) (pids []int) {
+	text, _ := readFile(name)
+	for field := range strings.FieldsSeq(text) {
+		if pid, err := strconv.Atoi(field); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+func (g *Group) empty() bool {
+	if g.place.kind == "v2" {
+		return counter(g.dirs[0], "cgroup.events", "populated") != 1
+	}
+	return len(g.processes()) == 0
+}
+
+// Usage adds to s what the kernel counted for the whole group.
+func (g *Group) Usage(s *Status) {
+	dir := g.memoryDir()
+	if dir == "" {
+		return
+	}
+	peak, events := "memory.peak", "memory.events" // peak: kernel 5.19
+	if g.place.kind == "v1" {
+		peak, events = "memory.max_usage_in_bytes", "memory.oom_control" // oom_kill in it: kernel 4.13
+	}
+	s.OOM = counter(dir, events, "oom_kill") > 0
+	text, err := readFile(filepath.Join(dir, peak))
+	if n, perr := strconv.ParseUint(strings.TrimSpace(text), 10, 64); err == nil && perr == nil {
+		s.PeakMemory = n
+	}
+}
+
+// Remove gives the room back. The kernel lets go of a group a moment after its last process.
+func (g *Group) Remove() error {
+	var errs []error
+	for _, dir := range g.dirs {
+		err := removeTree(dir)
+		for range 20 {
+			if !errors.Is(err, unix.EBUSY) {
+				break
+			}
+			time.Sleep(time.Millisecond)
+			err = removeTree(dir)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, fmt.Errorf("remove control group: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func removeTree(dir string) error {
+	err := unix.Rmdir(dir)
+	if !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.ENOTEMPTY) {
+		return err
+	}
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if e.IsDir() {
+			removeTree(filepath.Join(dir, e.Name()))
+		}
+	}
+	return unix.Rmdir(dir)
+}
+
+// counter reads one "name value" line of a control group's file; -1 when it is not there.
+func counter(dir, file, name string) int64 {
+	text, err := readFile(filepath.Join(dir, file))
+	if err != nil {
+		return -1
+	}
+	for line := range strings.SplitSeq(text, "\n") {
+		if v, ok := strings.CutPrefix(line, name+" "); ok {
+			if n, err := strconv.ParseInt(v, 10, 64); err == nil {
+				return n
+			}
+		}
+	}
+	return -1
+}
+
+func exists(name string) bool {
+	_, err := os.Stat(name)
+	return err == nil
+}

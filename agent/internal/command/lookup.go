@@ -1,0 +1,64 @@
+package command
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// defaultPath is what execvp(3) uses when the environment has no PATH.
+const defaultPath = "/bin:/usr/bin"
+
+// lookup returns the paths to try, in order, for the command's name in the run's own PATH, and an error
+// if one was seen that this user may not execute. A name with a slash is not looked up.
+func lookup(spec Spec) (paths []string, denied error) {
+	name := spec.Args[0]
+	if strings.Contains(name, "/") {
+		return []string{name}, nil
+	}
+	for dir := range strings.SplitSeq(pathOf(spec.Env), ":") {
+		path := filepath.Join(absolute(spec.Dir, dir), name)
+		switch info, err := os.Stat(path); {
+		case err != nil:
+		case info.Mode().IsRegular() && mayExecute(info, spec.Cred):
+			paths = append(paths, path)
+		default:
+			denied = errNotExec
+		}
+	}
+	return paths, denied
+}
+
+func pathOf(env []string) string {
+	for _, kv := range env {
+		if p, ok := strings.CutPrefix(kv, "PATH="); ok {
+			return p
+		}
+	}
+	return defaultPath
+}
+
+// absolute resolves a path as the command will see it, from dir. An empty element of PATH is dir itself.
+func absolute(dir, path string) string {
+	if filepath.IsAbs(path) || dir == "" {
+		return path
+	}
+	return filepath.Join(dir, path)
+}
+
+// mayExecute judges by the mode bits. Access lists are not read: where they deny, the kernel will.
+func mayExecute(info os.FileInfo, cred *Credential) bool {
+	mode := info.Mode().Perm()
+	uid, gid, ok := ownerOf(info)
+	if cred == nil || !ok || cred.UID == 0 {
+		return mode&0o111 != 0
+	}
+	switch {
+	case uid == cred.UID:
+		return mode&0o100 != 0
+	case gid == cred.GID || slices.Contains(cred.Groups, gid):
+		return mode&0o010 != 0
+	}
+	return mode&0o001 != 0
+}

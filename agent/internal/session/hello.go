@@ -1,0 +1,124 @@
+package session
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+
+	"beanstalk-agent/agent/internal/fdconn"
+)
+
+// Hello is what the run's side tells when it takes the connection over.
+type Hello struct {
+	Run      string `json:"run"`
+	Terminal bool   `json:"terminal,omitzero"` // output comes in frames; otherwise on the client's own descriptors
+	Attached bool   `json:"attached,omitzero"` // the run existed before: what follows first is its scroll-back
+}
+
+const helloHeader = "Agent-Session"
+
+// WriteHello takes over a connection on which an HTTP request was read.
+func WriteHello(w io.Writer, h Hello) error {
+	p, err := json.Marshal(h)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(w, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n%s: %s\r\n\r\n", Protocol, helloHeader, p)
+	return err
+}
+
+// Refusal says why there is no session. As JSON it is the body of every answer but 101.
+type Refusal struct {
+	Status  int    `json:"-"`             // HTTP
+	Code    int    `json:"code"`          // what the client exits with: 125, 126 or 127
+	Message string `json:"error"`         // one line
+	Hint    string `json:"hint,omitzero"` // what to do about it
+}
+
+func (e *Refusal) Error() string { return e.Message }
+
+// WriteRefusal answers a request on a connection that was hijacked from its http.Server.
+func WriteRefusal(w io.Writer, e *Refusal) error {
+	p, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	status := e.Status
+	if status < 400 {
+		status = http.StatusInternalServerError
+	}
+	_, err = fmt.Fprintf(w, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
+		status, http.StatusText(status), len(p), p)
+	return err
+}
+
+// Conn is a session from the client's end.
+type Conn struct {
+	Hello Hello
+
+	conn   *net.UnixConn
+	reader *bufio.Reader
+}
+
+// Open sends req over c, files riding on its first byte, and waits for the answer. The body must be one
+// that can be held in memory. A refusal is a *Refusal. The files stay the caller's, and may be closed
+// when Open returns; c belongs to the session, and is closed on error.
+func Open(c *net.UnixConn, req *http.Request, files ...int) (*Conn, error) {
+	s, err := open(c, req, files)
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func open(c *net.UnixConn, req *http.Request, files []int) (*Conn, error) {
+	req.Header.Set("Connection", "Upgrade")
+	req.Header.Set("Upgrade", Protocol)
+	var b bytes.Buffer
+	if err := req.Write(&b); err != nil {
+		return nil, fmt.Errorf("write request: %w", err)
+	}
+	if err := fdconn.Send(c, b.Bytes(), files...); err != nil {
+		return nil, fmt.Errorf("send request: %w", err)
+	}
+	r := bufio.NewReader(c)
+	resp, err := http.ReadResponse(r, req)
+	if err != nil {
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			err = errors.New("the connection was closed before an answer came")
+		}
+		return nil, fmt.Errorf("read answer: %w", err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusSwitchingProtocols {
+		return nil, readRefusal(resp)
+	}
+	if got := resp.Header.Get("Upgrade"); got != Protocol {
+		return nil, fmt.Errorf("open session: the other side speaks %q, this client %q", got, Protocol)
+	}
+	s := &Conn{conn: c, reader: r}
+	if err := json.Unmarshal([]byte(resp.Header.Get(helloHeader)), &s.Hello); err != nil {
+		return nil, fmt.Errorf("parse session header: %w", err)
+	}
+	return s, nil
+}
+
+func readRefusal(resp *http.Response) error {
+	e := &Refusal{Code: 125}
+	b, _ := io.ReadAll(io.LimitReader(resp.Body, MaxPayload))
+	if err := json.Unmarshal(b, e); err != nil || e.Message == "" {
+		e.Message = fmt.Sprintf("the agent answered %q", resp.Status)
+	}
+	e.Status = resp.StatusCode
+	return e
+}
+
+// Close gives the session up. With a terminal the run goes on; without, it is ended as if the client had
+// vanished.
+func (c *Conn) Close() error { return c.conn.Close() }

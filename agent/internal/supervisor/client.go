@@ -1,0 +1,296 @@
+package supervisor
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"syscall"
+	"time"
+
+	"beanstalk-agent/agent/internal/fdconn"
+)
+
+// Errors that a caller may want to tell apart. They arrive wrapped in *Refused.
+var (
+	ErrExists   = errors.New("a run with this id exists")
+	ErrLocked   = errors.New("the lock is held")
+	ErrUnknown  = errors.New("no such run")
+	ErrEnded    = errors.New("the run has ended")
+	ErrNoAttach = errors.New("the run has no terminal")
+	ErrDenied   = errors.New("not allowed")
+)
+
+var errorKinds = map[string]error{
+	"exists": ErrExists, "locked": ErrLocked, "unknown": ErrUnknown, "ended": ErrEnded, "no terminal": ErrNoAttach, "denied": ErrDenied,
+}
+
+// Refused is the supervisor's answer when it did not do what it was asked.
+type Refused struct {
+	Message string
+	Hint    string
+	Code    int  // what a client exits with: 125, 126 or 127
+	Run     *Run // the run in the way, for ErrLocked and ErrExists
+
+	kind error
+}
+
+func (e *Refused) Error() string { return e.Message }
+func (e *Refused) Unwrap() error { return e.kind }
+
+// Client talks to the supervisor. The zero value with Socket set is ready; it holds no connection between
+// calls and may be used by several goroutines.
+type Client struct {
+	Socket string // required
+
+	// Patience is how long a call waits for a socket where nobody answers: a supervisor that is being
+	// replaced is back in some hundred milliseconds. 0: not at all.
+	Patience time.Duration
+}
+
+// Handover is what goes to the supervisor with a start or an attach. On success the supervisor owns its
+// own copies; on error it has closed them without a word, and the client's connection is still the
+// caller's to answer. The caller closes its own in both cases, without shutting anything down.
+type Handover struct {
+	Conn  syscall.Conn // the client's connection, hijacked, or nil
+	Files []int        // stdin, stdout and stderr, for IOPipes
+}
+
+// Start starts a run. When it returns without error the command runs and, with a handed over connection,
+// the client has been told so on it. An error may be a *Refused.
+func (c *Client) Start(ctx context.Context, req Request, h Handover) (run Run, err error) {
+	err = c.send(ctx, "/runs", startBody{Request: req, HasConn: h.Conn != nil}, h, &run)
+	return run, err
+}
+
+// Attach gives a terminal session a client, in place of one it may have.
+func (c *Client) Attach(ctx context.Context, id string, size Size, h Handover) (run Run, err error) {
+	err = c.send(ctx, "/runs/"+url.PathEscape(id)+"/attach", attachBody{Size: size}, h, &run)
+	return run, err
+}
+
+// send posts body with the descriptors of h.
+func (c *Client) send(ctx context.Context, path string, body any, h Handover, out any) error {
+	if h.Conn == nil {
+		return c.call(ctx, "POST", path, body, out, h.Files...)
+	}
+	return fdconn.Use(h.Conn, func(fd int) error {
+		return c.call(ctx, "POST", path, body, out, append([]int{fd}, h.Files...)...)
+	})
+}
+
+// List returns runs, newest first.
+func (c *Client) List(ctx context.Context, f Filter) (runs []Run, err error) {
+	q := url.Values{}
+	if f.Live {
+		q.Set("live", "1")
+	}
+	for k, v := range map[string]string{"kind": f.Kind, "name": f.Name} {
+		if v != "" {
+			q.Set(k, v)
+		}
+	}
+	if f.Limit > 0 {
+		q.Set("limit", strconv.Itoa(f.Limit))
+	}
+	err = c.call(ctx, "GET", "/runs?"+q.Encode(), nil, &runs)
+	return runs, err
+}
+
+// Get returns one run. The id may be shortened to a beginning that is unique.
+func (c *Client) Get(ctx context.Context, id string) (run Run, err error) {
+	err = c.call(ctx, "GET", "/runs/"+url.PathEscape(id), nil, &run)
+	return run, err
+}
+
+// Wait returns the run once it has ended. It goes on waiting through a replacement of the supervisor for
+// as long as Patience allows.
+func (c *Client) Wait(ctx context.Context, id string) (run Run, err error) {
+	err = c.call(ctx, "GET", "/runs/"+url.PathEscape(id)+"/wait", nil, &run)
+	return run, err
+}
+
+// Stop ends a run: TERM to every process, grace (0: the run's own), KILL. It returns once all are gone.
+func (c *Client) Stop(ctx context.Context, id string, grace time.Duration) (run Run, err error) {
+	err = c.call(ctx, "POST", "/runs/"+url.PathEscape(id)+"/stop", stopBody{Grace: grace}, &run)
+	return run, err
+}
+
+// Signal sends a signal to the command, or to its process group where a terminal would.
+func (c *Client) Signal(ctx context.Context, id string, sig syscall.Signal) error {
+	return c.call(ctx, "POST", "/runs/"+url.PathEscape(id)+"/signal", signalBody{Signal: int(sig)}, nil)
+}
+
+// Info asks the supervisor about itself.
+func (c *Client) Info(ctx context.Context) (info Info, err error) {
+	err = c.call(ctx, "GET", "/info", nil, &info)
+	return info, err
+}
+
+// Retire has the supervisor end as soon as no run is left, at once if there is none, so that a newer one
+// takes its place.
+func (c *Client) Retire(ctx context.Context) (info Info, err error) {
+	err = c.call(ctx, "POST", "/retire", struct{}{}, &info)
+	return info, err
+}
+
+// Shutdown ends all runs (TERM, grace, KILL) and then the supervisor. It returns when the runs are ended.
+func (c *Client) Shutdown(ctx context.Context, grace time.Duration) error {
+	return c.call(ctx, "POST", "/shutdown", stopBody{Grace: grace}, nil)
+}
+
+// Events yields what happened after the event numbered after, oldest first, then what happens, until ctx
+// is done or the consumer stops. While it runs the supervisor knows that it has an agent. It ends with
+// one error: the context's, or that the connection was lost, and the caller begins anew.
+func (c *Client) Events(ctx context.Context, after uint64) iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		resp, err := c.do(ctx, "GET", "/events?after="+strconv.FormatUint(after, 10), nil)
+		if err != nil {
+			yield(Event{}, err)
+			return
+		}
+		defer resp.Body.Close()
+		for d := json.NewDecoder(resp.Body); ; {
+			var e Event
+			if err := d.Decode(&e); err != nil {
+				if ctx.Err() != nil {
+					err = context.Cause(ctx)
+				}
+				yield(Event{}, fmt.Errorf("read events: %w", err))
+				return
+			}
+			if !yield(e, nil) {
+				return
+			}
+		}
+	}
+}
+
+// call makes one request and decodes its answer into out.
+func (c *Client) call(ctx context.Context, method, path string, body, out any, files ...int) error {
+	resp, err := c.do(ctx, method, path, body, files...)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if out == nil {
+		return nil
+	}
+	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
+		return fmt.Errorf("read the supervisor's answer: %w", err)
+	}
+	return nil
+}
+
+// do sends one request on a connection of its own, which ends with the response's body or ctx.
+func (c *Client) do(ctx context.Context, method, path string, body any, files ...int) (*http.Response, error) {
+	req, err := newRequest(method, path, body)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := c.dial(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("reach the supervisor at %q: %w", c.Socket, err)
+	}
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	resp, err := roundTrip(conn, req, files)
+	if err == nil && resp.StatusCode >= 300 {
+		err = refused(resp)
+	}
+	if err != nil {
+		stop()
+		conn.Close()
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return nil, err
+	}
+	resp.Body = &body1{ReadCloser: resp.Body, conn: conn, stop: stop}
+	return resp, nil
+}
+
+func newRequest(method, path string, body any) (*http.Request, error) {
+	var r io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return nil, err
+		}
+		r = bytes.NewReader(b)
+	}
+	req, err := http.NewRequest(method, fmt.Sprintf("http://supervisor/v%d%s", API, path), r)
+	if err == nil {
+		req.Header.Set("Connection", "close")
+	}
+	return req, err
+}
+
+func roundTrip(conn *fdconn.Conn, req *http.Request, files []int) (*http.Response, error) {
+	var b bytes.Buffer
+	if err := req.Write(&b); err != nil {
+		return nil, err
+	}
+	if err := fdconn.Send(conn.UnixConn, b.Bytes(), files...); err != nil {
+		return nil, fmt.Errorf("ask the supervisor: %w", err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), req)
+	if err != nil {
+		return nil, fmt.Errorf("wait for the supervisor's answer: %w", err)
+	}
+	return resp, nil
+}
+
+// body1 closes its connection with itself.
+type body1 struct {
+	io.ReadCloser
+	conn *fdconn.Conn
+	stop func() bool
+}
+
+func (b *body1) Close() error {
+	b.stop()
+	return b.conn.Close() // the body's own Close would read the rest first
+}
+
+// dial connects, trying again for Patience while nobody listens.
+func (c *Client) dial(ctx context.Context) (*fdconn.Conn, error) {
+	end := time.Now().Add(c.Patience)
+	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 200*time.Millisecond) {
+		conn, err := fdconn.Dial(ctx, c.Socket)
+		if err == nil || time.Now().Add(pause).After(end) || !nobodyListens(err) {
+			return conn, err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+func nobodyListens(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && (errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ECONNREFUSED))
+}
+
+func refused(resp *http.Response) error {
+	var b errorBody
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err := json.Unmarshal(text, &b); err != nil || b.Message == "" {
+		b.Message = fmt.Sprintf("the supervisor answered %q", resp.Status)
+	}
+	if b.Code == 0 {
+		b.Code = 125
+	}
+	return &Refused{Message: b.Message, Hint: b.Hint, Code: b.Code, Run: b.Run, kind: errorKinds[b.Kind]}
+}

@@ -1,0 +1,176 @@
+package supervisor
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// find returns a run by its id or a beginning of it that is unique among all. l is nil once it has ended.
+func (s *server) find(id string) (run Run, l *live, e *errorBody) {
+	s.mu.Lock()
+	l = s.live[id]
+	var ids []string
+	for other := range s.live {
+		if strings.HasPrefix(other, id) {
+			ids = append(ids, other)
+		}
+	}
+	s.mu.Unlock()
+	if l == nil && !s.store.has(id) {
+		ids = append(ids, s.store.list(func(other string, _ entry) bool { return strings.HasPrefix(other, id) && !slices.Contains(ids, other) })...)
+		switch {
+		case len(ids) == 0 || id == "":
+			return run, nil, &errorBody{Status: 404, Kind: "unknown", Message: "no run " + strconv.Quote(id), Hint: "agent ps --all lists the runs that are known"}
+		case len(ids) > 1:
+			return run, nil, misuse("%q is the beginning of %d runs", id, len(ids))
+		}
+		id = ids[0]
+		s.mu.Lock()
+		l = s.live[id]
+		s.mu.Unlock()
+	}
+	if l != nil {
+		run = l.snapshot()
+		if run.Live() {
+			return run, l, nil
+		}
+		return run, nil, nil
+	}
+	rec, err := s.store.read(id)
+	if err != nil {
+		return run, nil, &errorBody{Status: 500, Message: "read record of run " + id + ": " + err.Error()}
+	}
+	return rec.Run, nil, nil
+}
+
+// runs lists what f chooses, newest first.
+func (s *server) runs(f Filter) []Run {
+	runs := slices.DeleteFunc(s.liveRuns(), func(r Run) bool {
+		return f.Live && !r.Live() || f.Kind != "" && r.Kind != f.Kind || f.Name != "" && r.Name != f.Name
+	})
+	slices.SortFunc(runs, func(a, b Run) int { return cmp.Compare(b.StartSeq, a.StartSeq) })
+	if !f.Live {
+		for _, id := range s.store.list(func(id string, e entry) bool {
+			return (f.Kind == "" || e.kind == f.Kind) && (f.Name == "" || e.name == f.Name)
+		}) {
+			if f.Limit > 0 && len(runs) >= f.Limit {
+				break
+			}
+			if slices.ContainsFunc(runs, func(r Run) bool { return r.ID == id }) {
+				continue // ended, but not gone whole
+			}
+			if rec, err := s.store.read(id); err == nil {
+				runs = append(runs, rec.Run)
+			}
+		}
+	}
+	if f.Limit > 0 && len(runs) > f.Limit {
+		runs = runs[:f.Limit]
+	}
+	return runs
+}
+
+func (s *server) liveRuns() []Run {
+	s.mu.Lock()
+	all := make([]*live, 0, len(s.live))
+	for _, l := range s.live {
+		all = append(all, l)
+	}
+	s.mu.Unlock()
+	runs := make([]Run, 0, len(all))
+	for _, l := range all {
+		if run := l.snapshot(); run.State != StateStarting {
+			runs = append(runs, run)
+		}
+	}
+	return runs
+}
+
+// announce wakes those who wait for events.
+func (s *server) announce() {
+	s.mu.Lock()
+	s.changedLocked()
+	s.mu.Unlock()
+}
+
+// getEvents streams events, one JSON value a line, for as long as the client stays.
+func (s *server) getEvents(w http.ResponseWriter, r *http.Request) *errorBody {
+	after, err := strconv.ParseUint(r.URL.Query().Get("after"), 10, 64)
+	if err != nil {
+		return misuse("after %q: expected a number", r.URL.Query().Get("after"))
+	}
+	s.agentCame(1)
+	defer s.agentCame(-1)
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	s.streamEvents(r.Context(), w, after)
+	return nil
+}
+
+func (s *server) agentCame(n int) {
+	s.mu.Lock()
+	s.agents += n
+	s.changedLocked()
+	s.mu.Unlock()
+}
+
+func (s *server) streamEvents(ctx context.Context, w http.ResponseWriter, after uint64) {
+	enc, flush := json.NewEncoder(w), http.NewResponseController(w)
+	for {
+		s.mu.Lock()
+		changed := s.changed
+		s.mu.Unlock()
+		for _, e := range s.events(after) {
+			if enc.Encode(e) != nil {
+				return
+			}
+			after = e.Seq
+		}
+		if flush.Flush() != nil {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// events returns what is numbered above after, oldest first. They are made of the records, so they are
+// as durable as those; a run that retention has removed has no events any more.
+func (s *server) events(after uint64) []Event {
+	last := s.store.settled()
+	if last <= after {
+		return nil
+	}
+	var all []Event
+	add := func(run Run) {
+		if run.StartSeq > after && run.StartSeq <= last {
+			began := run
+			began.State, began.EndSeq = StateRunning, 0
+			all = append(all, Event{Seq: run.StartSeq, Type: EventStarted, Run: began})
+		}
+		if run.EndSeq > after && run.EndSeq <= last {
+			all = append(all, Event{Seq: run.EndSeq, Type: EventEnded, Run: run})
+		}
+	}
+	runs := s.liveRuns()
+	for _, run := range runs {
+		add(run)
+	}
+	for _, id := range s.store.list(func(_ string, e entry) bool { return e.seq > after || e.start > after }) {
+		if slices.ContainsFunc(runs, func(r Run) bool { return r.ID == id }) {
+			continue
+		}
+		if rec, err := s.store.read(id); err == nil {
+			add(rec.Run)
+		}
+	}
+	slices.SortFunc(all, func(a, b Event) int { return cmp.Compare(a.Seq, b.Seq) })
+	return all
+}

@@ -1,0 +1,330 @@
+package supervisor
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/base32"
+	"errors"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"beanstalk-agent/agent/internal/command"
+	"beanstalk-agent/agent/internal/session"
+)
+
+// live is a run that has not ended, or whose left-behind processes have not.
+type live struct {
+	s     *server
+	id    string
+	lock  string
+	grace time.Duration
+	group *command.Group
+	proc  *command.Process
+	io    streams
+	ended chan struct{} // closed once the status is on disk
+	gone  chan struct{} // closed once no process is left and the lock is free
+
+	mu    sync.Mutex
+	run   Run
+	ender sync.WaitGroup // End at work
+}
+
+// streams is a run's standard streams: piped, terminal or spooled.
+type streams interface {
+	files() [3]int         // for the command
+	begun(l *live)         // the command runs
+	failed()               // it does not: close everything, in silence
+	finish(e session.Exit) // it has ended: deliver what is left, then the exit, and close everything
+	account(run *Run)      // fill in what is known of the output
+}
+
+// start does what a request asks for. The descriptors are its own to close.
+func (s *server) start(ctx context.Context, body startBody, files []int) (Run, *errorBody) {
+	cred, refusal := s.cfg.check(&body.Request)
+	if refusal != nil {
+		closeFiles(files)
+		return Run{}, refusal
+	}
+	l, refusal := s.reserve(ctx, &body.Request)
+	if refusal != nil {
+		closeFiles(files)
+		return Run{}, refusal
+	}
+	if refusal = l.launch(body, cred, files); refusal != nil {
+		s.store.remove(l.id)
+		s.store.settle(l.run.StartSeq)
+		s.forget(l)
+		s.work.Done()
+		return Run{}, refusal
+	}
+	run := l.snapshot()
+	s.log.Info("run started", "run", run.ID, "job", run.Name, "kind", run.Kind, "pid", run.PID)
+	return run, nil
+}
+
+// reserve gives the request an id and its lock, and records it: from here on it is live.
+func (s *server) reserve(ctx context.Context, req *Request) (*live, *errorBody) {
+	run := newRun(req)
+	run.Supervisor = s.cfg.Version
+	l := &live{
+		s: s, id: run.ID, lock: run.Lock, grace: cmp.Or(req.Grace, stopGrace), run: run,
+		ended: make(chan struct{}), gone: make(chan struct{}),
+	}
+	if refusal := s.enlist(ctx, l, req.LockWait); refusal != nil {
+		return nil, refusal
+	}
+	if err := s.store.create(&l.run); err != nil {
+		s.store.settle(l.run.StartSeq)
+		s.forget(l)
+		s.work.Done()
+		return nil, &errorBody{Status: 500, Message: err.Error()}
+	}
+	return l, nil
+}
+
+// enlist waits for the lock for at most wait.
+func (s *server) enlist(ctx context.Context, l *live, wait time.Duration) *errorBody {
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	for {
+		s.mu.Lock()
+		refusal, changed := s.enlistLocked(l), s.changed
+		s.mu.Unlock()
+		if refusal == nil || refusal.Kind != "locked" || wait <= 0 {
+			return refusal
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return refusal
+		}
+	}
+}
+
+func (s *server) enlistLocked(l *live) *errorBody {
+	if s.closing {
+		return &errorBody{Status: 503, Message: "the supervisor is shutting down", Hint: "try again in a moment"}
+	}
+	if other, ok := s.live[l.id]; ok {
+		run := other.snapshot()
+		return &errorBody{Status: 409, Kind: "exists", Message: "run " + l.id + " exists", Run: &run}
+	}
+	if s.store.has(l.id) {
+		return &errorBody{Status: 409, Kind: "exists", Message: "run " + l.id + " exists"}
+	}
+	if holder, ok := s.locks.take(l.lock, l.id); !ok {
+		return lockedBy(l.lock, s.live[holder].snapshot())
+	}
+	s.live[l.id] = l
+	s.work.Add(1)
+	return nil
+}
+
+func lockedBy(name string, run Run) *errorBody {
+	who := cmp.Or(run.Caller.Login, run.Kind)
+	return &errorBody{
+		Status: 409, Kind: "locked", Code: command.CodeRefused, Run: &run,
+		Message: "lock " + name + " is held by run " + run.ID + " (" + run.Name + ", " + who + ", since " + run.Started.UTC().Format("15:04:05") + " UTC)",
+		Hint:    "agent wait " + run.ID + ", or agent stop " + run.ID,
+	}
+}
+
+// forget takes a run off the books: it never began, or it is gone whole.
+func (s *server) forget(l *live) {
+	s.mu.Lock()
+	delete(s.live, l.id)
+	s.locks.release(l.lock, l.id)
+	s.changedLocked()
+	s.mu.Unlock()
+	close(l.gone)
+}
+
+func newRun(req *Request) Run {
+	return Run{
+		ID: cmp.Or(req.ID, newID()), Kind: cmp.Or(req.Kind, "exec"), Name: cmp.Or(req.Name, filepath.Base(req.Args[0])),
+		Args: req.Args, IO: req.IO, Dir: req.Dir, User: req.User, UID: req.UID, Caller: req.Caller, Lock: req.Lock,
+		Version: req.Version, Slot: req.Slot, Attempt: req.Attempt, Reason: req.Reason, Meta: req.Meta, Detached: req.Detached,
+		State: StateStarting, Started: time.Now(),
+	}
+}
+
+// newID is short enough to type and drawn from 2^40.
+func newID() string {
+	var b [5]byte
+	rand.Read(b[:])
+	return strings.ToLower(base32.StdEncoding.EncodeToString(b[:]))
+}
+
+// launch starts the command. On error nothing of it is left but the record.
+func (l *live) launch(body startBody, cred *command.Credential, files []int) *errorBody {
+	io, refusal := l.s.connect(body, l, files) // takes the files over
+	if refusal != nil {
+		return refusal
+	}
+	err := l.fork(body, cred, io)
+	if err != nil {
+		io.failed()
+		if l.group != nil {
+			l.group.Remove()
+		}
+		return startFailed(err)
+	}
+	l.mu.Lock()
+	l.run.State, l.run.PID = StateRunning, l.proc.PID
+	run := l.run
+	l.mu.Unlock()
+	if err := l.s.store.begun(run); err != nil {
+		l.s.log.Error("cannot record run", "run", run.ID, "err", err)
+	}
+	l.s.store.settle(run.StartSeq)
+	io.begun(l)
+	l.s.announce()
+	go l.follow(body.Timeout) // server.work waits for it
+	return nil
+}
+
+func (l *live) fork(body startBody, cred *command.Credential, io streams) (err error) {
+	l.io = io
+	if l.group, err = l.s.place.Group(l.id, command.Limits{Memory: body.MemoryMax}); err != nil {
+		return err
+	}
+	l.proc, err = command.Start(command.Spec{
+		Args: body.Args, Env: body.Env, Files: io.files(), Dir: body.Dir, Cred: cred, Umask: body.Umask,
+		Terminal: body.IO == IOTerminal, Group: l.group, NoNewPrivs: body.NoNewPrivs, OOMScoreAdj: body.OOMScoreAdj,
+	}, l.s.reaper)
+	if err != nil {
+		return err
+	}
+	l.group.Leader(l.proc.PID)
+	return nil
+}
+
+func startFailed(err error) *errorBody {
+	e := &errorBody{Status: 422, Code: command.CodeRefused, Message: err.Error()}
+	var se *command.StartError
+	if errors.As(err, &se) {
+		e.Code = se.Code
+	}
+	return e
+}
+
+// follow waits for the command, records its end, tells it, and sees the last of its processes go.
+func (l *live) follow(timeout time.Duration) {
+	if timeout > 0 {
+		t := time.AfterFunc(timeout, func() { l.stop("timeout", 0) })
+		defer t.Stop()
+	}
+	<-l.proc.Done()
+	run := l.conclude(l.proc.Status())
+	if err := l.s.store.finish(&run); err != nil {
+		l.s.log.Error("cannot record how a run ended", "run", run.ID, "err", err)
+	}
+	l.mu.Lock()
+	l.run = run
+	l.mu.Unlock()
+	l.s.store.settle(run.EndSeq)
+	close(l.ended)
+	l.s.log.Info("run ended", "run", run.ID, "job", run.Name, "code", run.ExitCode, "took", run.Took())
+	var delivery sync.WaitGroup
+	delivery.Go(func() { l.io.finish(exitOf(run)) }) // a client that does not read must not hold the lock
+	l.s.announce()
+	l.cleanUp()
+	l.s.forget(l)
+	l.s.store.prune(time.Now())
+	delivery.Wait()
+	l.s.work.Done()
+}
+
+// conclude fills in how the run ended.
+func (l *live) conclude(st command.Status) Run {
+	l.group.Usage(&st)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	run := l.run
+	run.State, run.Ended, run.Attached = StateExited, time.Now(), false
+	run.ExitCode, run.Signal, run.OOM = st.Code, int(st.Signal), st.OOM
+	run.PeakMemory, run.CPU = st.PeakMemory, st.CPU
+	run.LeftBehind = len(l.group.Processes())
+	if run.StoppedBy == "timeout" {
+		run.TimedOut, run.ExitCode = true, command.CodeTimeout
+	}
+	l.io.account(&run)
+	return run
+}
+
+// cleanUp ends what the command left behind: its group is the run's, and holds the lock's name.
+func (l *live) cleanUp() {
+	l.ender.Wait()
+	if err := l.group.End(command.Step{Signal: syscall.SIGTERM, Wait: l.grace}); err != nil {
+		l.s.log.Error("cannot end what a run left behind", "run", l.id, "err", err)
+	}
+	if err := l.group.Remove(); err != nil {
+		l.s.log.Warn("cannot remove a run's control group", "run", l.id, "err", err)
+	}
+}
+
+// stop ends the run: TERM to every process, grace (0: the run's own), KILL. It returns at once. Whoever
+// comes first is who stopped it; a second call only shortens nothing.
+func (l *live) stop(by string, grace time.Duration) {
+	l.end(by, command.Step{Signal: syscall.SIGTERM, Wait: cmp.Or(grace, l.grace)})
+}
+
+// vanished ends the run as a terminal's hang-up would, DESIGN §5.
+func (l *live) vanished() {
+	l.end("client vanished", command.Step{Signal: syscall.SIGHUP, Wait: time.Second}, command.Step{Signal: syscall.SIGTERM, Wait: 3 * time.Second})
+}
+
+func (l *live) end(by string, steps ...command.Step) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.run.State != StateRunning || l.run.StoppedBy != "" {
+		return
+	}
+	l.run.StoppedBy = by
+	l.ender.Go(func() {
+		if err := l.group.End(steps...); err != nil {
+			l.s.log.Error("cannot end run", "run", l.id, "err", err)
+		}
+	})
+}
+
+// toGroup are the signals that a terminal sends to everyone in the foreground, and the two that ask a
+// whole pipeline to go. Others reach the command alone: their default is to end who does not expect them.
+var toGroup = map[syscall.Signal]bool{
+	syscall.SIGINT: true, syscall.SIGQUIT: true, syscall.SIGHUP: true, syscall.SIGTERM: true,
+	syscall.SIGTSTP: true, syscall.SIGCONT: true, syscall.SIGWINCH: true,
+}
+
+func (l *live) signal(sig syscall.Signal) error {
+	select {
+	case <-l.ended:
+		return syscall.ESRCH // its number may be somebody else's
+	default:
+	}
+	if toGroup[sig] {
+		return syscall.Kill(-l.proc.PID, sig)
+	}
+	return syscall.Kill(l.proc.PID, sig)
+}
+
+// snapshot is the run as it is now.
+func (l *live) snapshot() Run {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	run := l.run
+	if l.io != nil && run.State == StateRunning {
+		l.io.account(&run)
+	}
+	return run
+}
+
+func exitOf(run Run) session.Exit {
+	return session.Exit{
+		Run: run.ID, Code: run.ExitCode, Signal: run.Signal, OOM: run.OOM, PeakMemory: run.PeakMemory,
+		TimedOut: run.TimedOut, Took: run.Took(), Message: verdict(run),
+	}
+}

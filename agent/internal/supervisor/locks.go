@@ -1,0 +1,25 @@
+package supervisor
+
+// locks is which run holds which name. Runs die with their supervisor, so it need not outlive it.
+type locks map[string]string
+
+// take gives name to run id, or tells who has it.
+func (l *locks) take(name, id string) (holder string, ok bool) {
+	if name == "" {
+		return "", true
+	}
+	if holder, held := (*l)[name]; held {
+		return holder, false
+	}
+	if *l == nil {
+		*l = make(locks)
+	}
+	(*l)[name] = id
+	return id, true
+}
+
+func (l *locks) release(name, id string) {
+	if (*l)[name] == id {
+		delete(*l, name)
+	}
+}

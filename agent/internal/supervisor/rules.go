@@ -1,0 +1,115 @@
+package supervisor
+
+import (
+	"fmt"
+	"os"
+	"os/user"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"beanstalk-agent/agent/internal/command"
+)
+
+var idPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
+
+// check refuses a request that is not whole, or that this supervisor's own rules do not allow, and
+// returns whom to run as. The agent has judged before; this is the second lock, behind the privilege line.
+func (c *Config) check(req *Request) (*command.Credential, *errorBody) {
+	switch {
+	case len(req.Args) == 0 || req.Args[0] == "":
+		return nil, misuse("no command given")
+	case req.ID != "" && !idPattern.MatchString(req.ID):
+		return nil, misuse("run id %q: expected at most 64 of a-z 0-9 . _ -", req.ID)
+	case req.Kind != "" && req.Kind != "exec" && req.Kind != "cron":
+		return nil, misuse("kind %q: expected exec or cron", req.Kind)
+	case req.IO != IOPipes && req.IO != IOTerminal && req.IO != IOSpool:
+		return nil, misuse("io %q: expected pipes, terminal or spool", req.IO)
+	case req.Dir != "" && !strings.HasPrefix(req.Dir, "/"):
+		return nil, misuse("directory %q: expected an absolute path", req.Dir)
+	case req.OOMScoreAdj < -1000 || req.OOMScoreAdj > 1000:
+		return nil, misuse("oom_score_adj %d: expected -1000 to 1000", req.OOMScoreAdj)
+	case req.MemoryMax < 0 || req.MaxOutput < 0 || req.Timeout < 0 || req.Grace < 0 || req.Idle < 0:
+		return nil, misuse("a limit is negative")
+	}
+	return c.credential(req)
+}
+
+func (c *Config) credential(req *Request) (*command.Credential, *errorBody) {
+	own := uint32(os.Geteuid())
+	if own != 0 {
+		if req.UID != own {
+			return nil, denied("this agent is not root: it cannot run commands as user %d", req.UID)
+		}
+		return nil, nil // as this process, with its groups
+	}
+	if !c.allows(req.UID) {
+		return nil, denied("runs as user %s are not allowed here", userName(req.UID, req.User))
+	}
+	groups, err := groupsOf(req.UID)
+	if err != nil {
+		return nil, denied("look up groups of user %d: %v", req.UID, err)
+	}
+	for _, g := range append([]uint32{req.GID}, req.Groups...) {
+		if !slices.Contains(groups, g) && !c.AllowRoot {
+			return nil, denied("user %s is not in group %d", userName(req.UID, req.User), g)
+		}
+	}
+	if req.Groups != nil {
+		groups = req.Groups
+	}
+	return &command.Credential{UID: req.UID, GID: req.GID, Groups: groups}, nil
+}
+
+func (c *Config) allows(uid uint32) bool {
+	if uid == 0 {
+		return c.AllowRoot
+	}
+	return slices.ContainsFunc(c.AllowUsers, func(name string) bool {
+		if name == "*" {
+			return true
+		}
+		if u, err := user.Lookup(name); err == nil {
+			name = u.Uid
+		}
+		return name == strconv.FormatUint(uint64(uid), 10)
+	})
+}
+
+// groupsOf returns the groups of a user, its primary one included. A uid without a name has none to look
+// up: only its own number as a group is accepted.
+func groupsOf(uid uint32) ([]uint32, error) {
+	u, err := user.LookupId(strconv.FormatUint(uint64(uid), 10))
+	if _, unknown := err.(user.UnknownUserIdError); unknown {
+		return []uint32{uid}, nil
+	} else if err != nil {
+		return nil, err
+	}
+	ids, err := u.GroupIds()
+	if err != nil {
+		return nil, err
+	}
+	var groups []uint32
+	for _, id := range ids {
+		if n, err := strconv.ParseUint(id, 10, 32); err == nil {
+			groups = append(groups, uint32(n))
+		}
+	}
+	return groups, nil
+}
+
+func userName(uid uint32, name string) string {
+	if name == "" {
+		return strconv.FormatUint(uint64(uid), 10)
+	}
+	return fmt.Sprintf("%s (%d)", name, uid)
+}
+
+func misuse(format string, args ...any) *errorBody {
+	return &errorBody{Status: 400, Code: command.CodeRefused, Message: fmt.Sprintf(format, args...)}
+}
+
+func denied(format string, args ...any) *errorBody {
+	return &errorBody{Status: 403, Code: command.CodeRefused, Kind: "denied", Message: fmt.Sprintf(format, args...)}
+}

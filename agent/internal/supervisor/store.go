@@ -1,0 +1,335 @@
+package supervisor
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Keep bounds what is kept of runs that have ended. The oldest go first; a run that is live is never
+// touched. Zero fields take the default.
+type Keep struct {
+	Count   int           // runs in all; default 2000
+	PerName int           // runs of one job or program, so that a minutely job cannot push out a nightly one; default 100
+	Age     time.Duration // default 30 days
+	Bytes   int64         // of spools in all; default 512 MiB
+}
+
+func (k Keep) withDefaults() Keep {
+	k.Count = cmp.Or(k.Count, 2000)
+	k.PerName = cmp.Or(k.PerName, 100)
+	k.Age = cmp.Or(k.Age, 30*24*time.Hour)
+	k.Bytes = cmp.Or(k.Bytes, 512<<20)
+	return k
+}
+
+// recordVersion is that of the files. A reader refuses a newer one, since it would read it wrongly, and
+// leaves it alone.
+const recordVersion = 1
+
+// record is a file: meta.json while a run is live, status.json once it has ended.
+type record struct {
+	Version int `json:"version"`
+	Run     Run `json:"run"`
+
+	Begun uint64 `json:"begun,omitzero"` // the process's start, clock ticks since boot
+	Boot  string `json:"boot,omitzero"`  // which boot that was
+}
+
+// store is the runs on disk. In memory it keeps of an ended run only what retention needs: some hundred
+// bytes for each of thousands.
+type store struct {
+	dir  string
+	keep Keep
+	log  *slog.Logger
+
+	mu      sync.Mutex
+	seq     uint64
+	pending map[uint64]bool // numbers given to what cannot be seen yet
+	ended   map[string]entry
+}
+
+type entry struct {
+	seq   uint64
+	start uint64
+	at    time.Time
+	name  string
+	kind  string
+	bytes int64
+}
+
+// openStore reads what there is. Runs without a status were live when their supervisor died: each is
+// recorded as lost.
+func openStore(dir string, keep Keep, log *slog.Logger) (*store, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("open state: %w", err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open state: %w", err)
+	}
+	s := &store{dir: dir, keep: keep.withDefaults(), log: log, ended: make(map[string]entry), pending: make(map[uint64]bool)}
+	var orphans []record
+	for _, e := range entries {
+		if !e.IsDir() || !idPattern.MatchString(e.Name()) {
+			continue
+		}
+		rec, err := s.read(e.Name())
+		if err != nil {
+			log.Warn("unreadable record", "run", e.Name(), "err", err)
+			if errors.Is(err, errNewer) {
+				continue
+			}
+		}
+		s.seq = max(s.seq, rec.Run.StartSeq, rec.Run.EndSeq)
+		if rec.Run.EndSeq > 0 {
+			s.note(rec.Run)
+		} else {
+			orphans = append(orphans, rec)
+		}
+	}
+	for _, rec := range orphans {
+		s.lose(rec)
+	}
+	s.prune(time.Now())
+	return s, nil
+}
+
+// lose records a run whose end nobody saw.
+func (s *store) lose(rec record) {
+	endLeftovers(rec)
+	run := rec.Run
+	run.State, run.ExitCode, run.Ended = StateLost, 125, time.Now()
+	if info, err := os.Stat(s.path(run.ID, "output")); err == nil {
+		run.OutputBytes = info.Size()
+	}
+	if err := s.finish(&run); err != nil {
+		s.log.Error("cannot record a lost run", "run", run.ID, "err", err)
+	}
+	s.settle(run.EndSeq)
+	s.log.Warn("run lost: its supervisor died", "run", run.ID, "job", run.Name)
+}
+
+func (s *store) path(id, file string) string { return filepath.Join(s.dir, id, file) }
+
+var errNewer = errors.New("written by a newer version")
+
+// read returns what is known of a run: its status, else its meta file. When neither can be read, the run
+// is the id and nothing more, with the error.
+func (s *store) read(id string) (record, error) {
+	rec, err := readRecord(s.path(id, "status.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		rec, err = readRecord(s.path(id, "meta.json"))
+	}
+	if err == nil && rec.Run.ID != id {
+		err = fmt.Errorf("record of run %q", rec.Run.ID)
+	}
+	if err != nil {
+		return record{Run: Run{ID: id, Kind: "exec", Name: "unknown", State: StateLost}}, err
+	}
+	return rec, nil
+}
+
+func readRecord(name string) (record, error) {
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return record{}, err
+	}
+	return parseRecord(b)
+}
+
+func parseRecord(b []byte) (record, error) {
+	var rec record
+	if err := json.Unmarshal(b, &rec); err != nil {
+		return record{}, fmt.Errorf("parse record: %w", err)
+	}
+	if rec.Version > recordVersion {
+		return record{}, fmt.Errorf("parse record of version %d: %w", rec.Version, errNewer)
+	}
+	if rec.Version < 1 {
+		return record{}, errors.New("parse record: no version")
+	}
+	return rec, nil
+}
+
+// create makes a run's directory and its meta file, before anything is started, and gives it a number.
+func (s *store) create(run *Run) error {
+	if err := os.Mkdir(filepath.Join(s.dir, run.ID), 0o700); err != nil {
+		return fmt.Errorf("record run: %w", err)
+	}
+	run.StartSeq = s.number()
+	return s.write(run.ID, "meta.json", record{Run: *run}, run.Kind == "cron")
+}
+
+// begun writes the meta file again, with the process that was started.
+func (s *store) begun(run Run) error {
+	rec := record{Run: run}
+	rec.Begun, rec.Boot = identify(run.PID)
+	return s.write(run.ID, "meta.json", rec, false)
+}
+
+// finish gives the end a number and writes the status.
+func (s *store) finish(run *Run) error {
+	run.EndSeq = s.number()
+	s.note(*run)
+	return s.write(run.ID, "status.json", record{Run: *run}, run.Kind == "cron")
+}
+
+// number gives out the next number. Until settle, no event above it is told: one that was would make its
+// reader skip this one.
+func (s *store) number() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seq++
+	s.pending[s.seq] = true
+	return s.seq
+}
+
+func (s *store) settle(seq uint64) {
+	s.mu.Lock()
+	delete(s.pending, seq)
+	s.mu.Unlock()
+}
+
+// settled is the number up to which everything can be seen.
+func (s *store) settled() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	last := s.seq
+	for seq := range s.pending {
+		last = min(last, seq-1)
+	}
+	return last
+}
+
+func (s *store) note(run Run) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	kept := run.OutputBytes
+	s.ended[run.ID] = entry{seq: run.EndSeq, start: run.StartSeq, at: run.Ended, name: run.Name, kind: run.Kind, bytes: kept}
+}
+
+// write replaces a file by rename: a reader sees the old or the new one whole. That survives our own
+// death; only sync survives a power cut, too, and costs a disk's round trip, so a person at a prompt does
+// not wait for it and a cron job's history does.
+func (s *store) write(id, file string, rec record, sync bool) error {
+	rec.Version = recordVersion
+	b, err := json.Marshal(rec)
+	if err != nil {
+		return err
+	}
+	name := s.path(id, file)
+	f, err := os.OpenFile(name+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("record run: %w", err)
+	}
+	_, err = f.Write(append(b, '\n'))
+	if err == nil && sync {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(name+".new", name)
+	}
+	if err == nil && sync {
+		err = syncDir(filepath.Dir(name))
+	}
+	if err != nil {
+		return fmt.Errorf("record run: %w", err)
+	}
+	return nil
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// remove forgets a run that never began, or that is too old.
+func (s *store) remove(id string) {
+	s.mu.Lock()
+	delete(s.ended, id)
+	s.mu.Unlock()
+	if err := os.RemoveAll(filepath.Join(s.dir, id)); err != nil {
+		s.log.Warn("cannot remove a run's files", "run", id, "err", err)
+	}
+}
+
+// list returns the ids of ended runs for which want is true, newest first.
+func (s *store) list(want func(id string, e entry) bool) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var ids []string
+	for id, e := range s.ended {
+		if want(id, e) {
+			ids = append(ids, id)
+		}
+	}
+	slices.SortFunc(ids, func(a, b string) int { return cmp.Compare(s.ended[b].start, s.ended[a].start) })
+	return ids
+}
+
+func (s *store) lastSeq() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.seq
+}
+
+// prune removes what Keep does not allow to stay.
+func (s *store) prune(now time.Time) {
+	for _, id := range s.excess(now) {
+		s.remove(id)
+	}
+}
+
+func (s *store) excess(now time.Time) (ids []string) {
+	var count int
+	var bytes int64
+	names := make(map[string]int)
+	for _, id := range s.list(func(string, entry) bool { return true }) {
+		s.mu.Lock()
+		e := s.ended[id]
+		s.mu.Unlock()
+		key := e.kind + "\x00" + e.name
+		count++
+		bytes += e.bytes
+		names[key]++
+		if count > s.keep.Count || names[key] > s.keep.PerName || bytes > s.keep.Bytes || now.Sub(e.at) > s.keep.Age {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// bootID names this boot; a start time in clock ticks means nothing without it.
+func bootID() string {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(bytes.TrimSpace(b)))
+}
+
+// has reports whether an ended run of this id is known.
+func (s *store) has(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.ended[id]
+	return ok
+}

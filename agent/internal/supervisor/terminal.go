@@ -1,0 +1,350 @@
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"beanstalk-agent/agent/internal/command"
+	"beanstalk-agent/agent/internal/session"
+)
+
+// Waits of a terminal session.
+const (
+	redrawPause  = 100 * time.Millisecond // between two sizes, so that the program sees both
+	lastWords    = 100 * time.Millisecond // for output of processes that keep the terminal open after the command
+	deliverLimit = 30 * time.Second       // for a client that does not read
+	replayLimit  = 5 * time.Second
+	warnBefore   = time.Minute // of a limit; a tenth of a limit that is shorter than ten minutes
+)
+
+// terminal is a run on a pseudo terminal of ours. One goroutine reads it for the whole life of the run;
+// another reads the client, while there is one.
+type terminal struct {
+	pty  *command.Terminal
+	idle time.Duration
+	hard time.Duration // the run's time limit, for its warning
+	l    *live
+	done chan struct{} // the reader has read everything
+
+	out  sync.Mutex // held while output goes to the scroll-back and the client, so that a new client misses none and sees none twice
+	back scrollback
+
+	attaching sync.Mutex // one new client at a time
+
+	mu       sync.Mutex
+	size     Size
+	client   *termClient // nil: detached
+	over     bool        // finish has begun: no more clients
+	first    net.Conn    // until begun
+	active   time.Time   // last input or output
+	warned   bool
+	idleTick *time.Timer
+	hardTick *time.Timer
+}
+
+// termClient is one client's connection.
+type termClient struct {
+	conn net.Conn
+	done chan struct{} // its reader has ended
+}
+
+func openTerminal(body startBody, conn net.Conn) (*terminal, error) {
+	size := body.Size
+	if size.Rows == 0 || size.Cols == 0 {
+		size = Size{Rows: 24, Cols: 80}
+	}
+	pty, err := command.OpenTerminal(size, body.UID)
+	if err != nil {
+		return nil, err
+	}
+	return &terminal{pty: pty, idle: body.Idle, hard: body.Timeout, done: make(chan struct{}), size: size, first: conn, active: time.Now()}, nil
+}
+
+func (t *terminal) files() [3]int { return [3]int{t.pty.Slave, t.pty.Slave, t.pty.Slave} }
+
+func (t *terminal) failed() {
+	t.pty.Close()
+	if t.first != nil {
+		t.first.Close()
+	}
+}
+
+func (t *terminal) begun(l *live) {
+	t.l = l
+	t.pty.CloseSlave()
+	if t.first != nil {
+		_ = session.WriteHello(t.first, session.Hello{Run: l.id, Terminal: true})
+		t.serve(t.first)
+	}
+	t.startLimits()
+	go t.read() // finish waits for it
+}
+
+// read relays the terminal's output until its last user is gone or finish sets a deadline.
+func (t *terminal) read() {
+	defer close(t.done)
+	buf := make([]byte, 8<<10)
+	for {
+		n, err := t.pty.Master.Read(buf)
+		if n > 0 {
+			t.show(buf[:n])
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			t.drain(buf)
+		}
+		if err != nil { // EIO: nobody has the terminal open any more
+			return
+		}
+	}
+}
+
+// drain reads what the kernel already holds (16 kB at most), without waiting for more: the command has
+// ended, and a daemon that keeps the terminal open may print for ever.
+func (t *terminal) drain(buf []byte) {
+	for total := 0; total < session.MaxPayload; {
+		n := 0
+		_ = control(t.pty.Master, func(fd int) { n, _ = unix.Read(fd, buf) })
+		if n <= 0 {
+			return
+		}
+		total += n
+		t.show(buf[:n])
+	}
+}
+
+func control(f *os.File, use func(fd int)) error {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return raw.Control(func(fd uintptr) { use(int(fd)) })
+}
+
+// show keeps output and passes it on. A client that reads slowly slows the program, as a terminal does;
+// one that is gone is let go, and the program does not notice.
+func (t *terminal) show(p []byte) {
+	t.touch()
+	t.out.Lock()
+	defer t.out.Unlock()
+	t.back.add(p)
+	if c := t.current(); c != nil {
+		if err := session.WriteFrame(c.conn, session.Output, p); err != nil {
+			t.drop(c)
+		}
+	}
+}
+
+func (t *terminal) touch() {
+	t.mu.Lock()
+	t.active, t.warned = time.Now(), false
+	t.mu.Unlock()
+}
+
+func (t *terminal) current() *termClient {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.client
+}
+
+// serve makes conn the client, unless it comes too late. Its reader ends with the connection.
+func (t *terminal) serve(conn net.Conn) (ok bool) {
+	c := &termClient{conn: conn, done: make(chan struct{})}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.over {
+		return false
+	}
+	t.client = c
+	go t.listen(c)
+	return true
+}
+
+func (t *terminal) drop(c *termClient) {
+	t.mu.Lock()
+	if t.client == c {
+		t.client = nil
+	}
+	t.mu.Unlock()
+	c.conn.Close()
+}
+
+// listen obeys a client until it detaches or is gone; the run goes on.
+func (t *terminal) listen(c *termClient) {
+	defer close(c.done)
+	for r := (session.Reader{R: c.conn}); ; {
+		kind, p, err := r.Next()
+		if err == nil && kind == session.Detach {
+			_ = session.WriteExit(c.conn, session.Exit{Run: t.l.id, Detached: true})
+		}
+		if err != nil || kind == session.Detach {
+			t.drop(c)
+			return
+		}
+		t.obey(kind, p)
+	}
+}
+
+func (t *terminal) obey(kind session.Type, p []byte) {
+	switch kind {
+	case session.Input:
+		t.touch()
+		_, _ = t.pty.Master.Write(p) // an error is the end of the run, told by others
+	case session.EOF:
+		_, _ = t.pty.Master.Write([]byte{4}) // ^D: closing the terminal would hang it up
+	case session.Resize:
+		if s, ok := session.ParseSize(p); ok && s.Rows > 0 && s.Cols > 0 {
+			t.resize(Size(s))
+		}
+	case session.Signal:
+		if len(p) == 1 {
+			_ = t.l.signal(syscall.Signal(p[0]))
+		}
+	}
+}
+
+func (t *terminal) resize(s Size) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.size = s
+	_ = t.pty.Resize(s)
+}
+
+// attach gives the session a new client: it sees the scroll-back, then what follows, and the program is
+// made to redraw. A client that is there is let go.
+func (t *terminal) attach(conn net.Conn, size Size) error {
+	t.attaching.Lock()
+	defer t.attaching.Unlock()
+	if old := t.current(); old != nil {
+		_ = old.conn.SetWriteDeadline(time.Now().Add(time.Second))
+		_ = session.WriteExit(old.conn, session.Exit{Run: t.l.id, Detached: true, Message: "attached elsewhere"})
+		t.drop(old)
+		t.pty.Master.SetWriteDeadline(time.Now()) // it may be stuck in typing to a program that does not read
+		<-old.done
+		t.pty.Master.SetWriteDeadline(time.Time{})
+	}
+	t.out.Lock()
+	defer t.out.Unlock()
+	_ = conn.SetWriteDeadline(time.Now().Add(replayLimit))
+	if err := session.WriteHello(conn, session.Hello{Run: t.l.id, Terminal: true, Attached: true}); err != nil {
+		return fmt.Errorf("greet client: %w", err)
+	}
+	for p := t.back.replay(); len(p) > 0; {
+		n := min(len(p), 32<<10)
+		if err := session.WriteFrame(conn, session.Output, p[:n]); err != nil {
+			return fmt.Errorf("replay to client: %w", err)
+		}
+		p = p[n:]
+	}
+	_ = conn.SetWriteDeadline(time.Time{})
+	if !t.serve(conn) {
+		return errors.New("the run has just ended")
+	}
+	t.redraw(size)
+	return nil
+}
+
+// redraw makes the size change for real: programs ignore a WINCH that finds the size they know.
+func (t *terminal) redraw(s Size) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if s.Rows == 0 || s.Cols == 0 {
+		s = t.size
+	}
+	if s == t.size && s.Rows > 1 {
+		_ = t.pty.Resize(Size{Rows: s.Rows - 1, Cols: s.Cols})
+	}
+	t.size = s
+	time.AfterFunc(redrawPause, func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		_ = t.pty.Resize(t.size) // whatever it is by then
+	})
+}
+
+// finish waits for the last output, delivers it and then the exit.
+func (t *terminal) finish(e session.Exit) {
+	t.stopLimits()
+	t.mu.Lock()
+	t.over = true
+	if t.client != nil {
+		_ = t.client.conn.SetWriteDeadline(time.Now().Add(deliverLimit))
+	}
+	t.mu.Unlock()
+	_ = t.pty.Master.SetReadDeadline(time.Now().Add(lastWords))
+	<-t.done
+	if c := t.current(); c != nil {
+		_ = session.WriteExit(c.conn, e)
+		t.drop(c)
+	}
+	t.pty.Close()
+}
+
+func (t *terminal) account(run *Run) { run.Attached = t.current() != nil && run.State == StateRunning }
+
+// startLimits watches how long the session lasts and how long nothing happens in it, so that no forgotten
+// shell holds memory for months.
+func (t *terminal) startLimits() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.idle > 0 {
+		t.idleTick = time.AfterFunc(t.idle-warning(t.idle), t.checkIdle)
+	}
+	if t.hard > 0 {
+		left := warning(t.hard)
+		t.hardTick = time.AfterFunc(t.hard-left, func() {
+			t.say(fmt.Sprintf("this session ends in %s: its time limit of %s", left, t.hard))
+		})
+	}
+}
+
+func (t *terminal) stopLimits() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, tick := range []*time.Timer{t.idleTick, t.hardTick} {
+		if tick != nil {
+			tick.Stop()
+		}
+	}
+}
+
+func warning(limit time.Duration) time.Duration { return min(warnBefore, limit/10) }
+
+// checkIdle warns, ends the session, or comes again when either may be due.
+func (t *terminal) checkIdle() {
+	t.mu.Lock()
+	left := t.idle - time.Since(t.active)
+	warn := left <= warning(t.idle) && !t.warned
+	if warn {
+		t.warned = true
+	}
+	next := left
+	if left > warning(t.idle) {
+		next = left - warning(t.idle)
+	}
+	if left > 0 {
+		t.idleTick.Reset(next)
+	}
+	t.mu.Unlock()
+	switch {
+	case left <= 0:
+		t.l.end("idle", command.Step{Signal: syscall.SIGHUP, Wait: time.Second}, command.Step{Signal: syscall.SIGTERM, Wait: t.l.grace})
+	case warn:
+		t.say(fmt.Sprintf("this session ends in %s unless you type: it was idle", left.Round(time.Second)))
+	}
+}
+
+// say prints words of ours in the terminal; they are not the program's, so they are not kept.
+func (t *terminal) say(words string) {
+	t.out.Lock()
+	defer t.out.Unlock()
+	if c := t.current(); c != nil {
+		_ = session.WriteFrame(c.conn, session.Output, []byte("\a\r\n[agent: "+words+"]\r\n"))
+	}
+}

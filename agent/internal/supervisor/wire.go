@@ -1,0 +1,192 @@
+package supervisor
+
+import (
+	"time"
+
+	"beanstalk-agent/agent/internal/command"
+)
+
+// API is the version in the path of every request. Fields are only ever added. The client ignores those
+// it does not know; the server refuses a request that has one, since a limit it does not know is a limit
+// it would not keep. What an older supervisor may well ignore goes into Request.Meta.
+const API = 1
+
+// Size is a terminal's size in characters.
+type Size = command.Size
+
+// How a run's standard streams are connected.
+const (
+	IOPipes    = "pipes"    // the three descriptors handed over
+	IOTerminal = "terminal" // a pseudo terminal of the supervisor's
+	IOSpool    = "spool"    // output straight into a file, input from /dev/null
+)
+
+// Caller is who asked, as the kernel told the agent.
+type Caller struct {
+	UID   uint32 `json:"uid"`
+	PID   int    `json:"pid,omitzero"`
+	Login string `json:"login,omitzero"` // name, where known
+}
+
+// Request asks for one run. Everything in it was decided by the agent; the supervisor adds nothing, and
+// refuses what its own rules do not allow.
+type Request struct {
+	Args []string `json:"args"` // required: argv
+	Env  []string `json:"env"`  // the whole environment; never written to disk
+	IO   string   `json:"io"`   // required: IOPipes, IOTerminal or IOSpool
+
+	ID     string   `json:"id,omitzero"`   // [a-z0-9._-], at most 64; empty: the supervisor chooses. One that exists is refused with ErrExists
+	Kind   string   `json:"kind,omitzero"` // "exec" (default) or "cron"
+	Name   string   `json:"name,omitzero"` // job name, or program name (default)
+	Dir    string   `json:"dir,omitzero"`
+	UID    uint32   `json:"uid"`
+	GID    uint32   `json:"gid"`
+	Groups []uint32 `json:"groups,omitzero"` // supplementary; must be the user's own. Empty: looked up
+	User   string   `json:"user,omitzero"`   // name of UID, for show
+	Umask  int      `json:"umask,omitzero"`  // 0: 022
+
+	Size        Size          `json:"size,omitzero"` // of the terminal at the first byte
+	Timeout     time.Duration `json:"timeout_ns,omitzero"`
+	Grace       time.Duration `json:"grace_ns,omitzero"`   // between TERM and KILL; 0: 5 s
+	Idle        time.Duration `json:"idle_ns,omitzero"`    // a terminal without input or output for so long is ended
+	MemoryMax   int64         `json:"memory_max,omitzero"` // bytes
+	MaxOutput   int64         `json:"max_output,omitzero"` // bytes kept of a spool; 0: 16 MiB
+	OOMScoreAdj int           `json:"oom_score_adj,omitzero"`
+	NoNewPrivs  bool          `json:"no_new_privs,omitzero"`
+	Lock        string        `json:"lock,omitzero"`         // held by one run at a time
+	LockWait    time.Duration `json:"lock_wait_ns,omitzero"` // how long to wait for it; 0: refuse at once
+
+	Caller   Caller    `json:"caller,omitzero"`
+	Detached bool      `json:"detached,omitzero"` // nobody waits for it: -d, or cron
+	Version  string    `json:"version,omitzero"`  // of the application
+	Slot     time.Time `json:"slot,omitzero"`     // when a cron run was due
+	Attempt  int       `json:"attempt,omitzero"`
+	Reason   string    `json:"reason,omitzero"` // why, in the caller's words
+
+	Meta map[string]string `json:"meta,omitzero"` // kept and shown as it is
+}
+
+// States of a run.
+const (
+	StateStarting = "starting"
+	StateRunning  = "running"
+	StateExited   = "exited"
+	StateLost     = "lost" // the supervisor died: how it ended is not known
+)
+
+// Run is what is known of a run: what `agent ps --json` shows and what is on disk. Args may hold secrets
+// and is for root alone.
+type Run struct {
+	ID      string    `json:"id"`
+	Kind    string    `json:"kind"`
+	Name    string    `json:"name"`
+	Args    []string  `json:"args,omitzero"`
+	IO      string    `json:"io"`
+	Dir     string    `json:"dir,omitzero"`
+	User    string    `json:"user,omitzero"`
+	UID     uint32    `json:"uid"`
+	Caller  Caller    `json:"caller,omitzero"`
+	Lock    string    `json:"lock,omitzero"`
+	Version string    `json:"version,omitzero"`
+	Slot    time.Time `json:"slot,omitzero"`
+	Attempt int       `json:"attempt,omitzero"`
+	Reason  string    `json:"reason,omitzero"`
+
+	Meta map[string]string `json:"meta,omitzero"`
+
+	State      string    `json:"state"`
+	PID        int       `json:"pid,omitzero"`
+	Started    time.Time `json:"started,omitzero"`
+	StartSeq   uint64    `json:"start_seq"`
+	Supervisor string    `json:"supervisor,omitzero"` // version of the supervisor that holds it
+	Detached   bool      `json:"detached,omitzero"`
+	Attached   bool      `json:"attached,omitzero"` // a client is at its terminal now
+
+	Ended      time.Time     `json:"ended,omitzero"`
+	EndSeq     uint64        `json:"end_seq,omitzero"` // 0 while it runs
+	ExitCode   int           `json:"exit_code"`        // DESIGN §6; 124 when TimedOut
+	Signal     int           `json:"signal,omitzero"`
+	OOM        bool          `json:"oom,omitzero"`
+	PeakMemory uint64        `json:"peak_memory,omitzero"` // bytes
+	CPU        time.Duration `json:"cpu_ns,omitzero"`
+	TimedOut   bool          `json:"timed_out,omitzero"`
+	StoppedBy  string        `json:"stopped_by,omitzero"`  // "timeout", "idle", "stop", "client vanished", "shutdown"; empty: it ended by itself
+	LeftBehind int           `json:"left_behind,omitzero"` // processes that outlived the command and were ended
+
+	OutputBytes int64 `json:"output_bytes,omitzero"` // written; what is kept may be less
+	Truncated   bool  `json:"truncated,omitzero"`
+}
+
+// Live reports whether the run has not ended.
+func (r Run) Live() bool { return r.State == StateStarting || r.State == StateRunning }
+
+// Took is how long the run lasted, or has lasted so far.
+func (r Run) Took() time.Duration {
+	if r.Ended.IsZero() {
+		return time.Since(r.Started)
+	}
+	return r.Ended.Sub(r.Started)
+}
+
+// Event types.
+const (
+	EventStarted = "started"
+	EventEnded   = "ended"
+)
+
+// Event tells of a run's start or end. Seq grows without gaps that matter: an agent that was away asks
+// for what came after the last it has seen.
+type Event struct {
+	Seq  uint64 `json:"seq"`
+	Type string `json:"type"`
+	Run  Run    `json:"run"`
+}
+
+// Info is what a supervisor says of itself.
+type Info struct {
+	API      int       `json:"api"`
+	Version  string    `json:"version"`
+	PID      int       `json:"pid"`
+	Started  time.Time `json:"started"`
+	Live     int       `json:"live"`     // runs
+	Place    string    `json:"place"`    // how runs are contained, in words
+	Retiring bool      `json:"retiring"` // ends with its last run, for a newer one to take over
+	LastSeq  uint64    `json:"last_seq"`
+}
+
+// Filter chooses runs. Zero values choose all.
+type Filter struct {
+	Live  bool   // only those that run
+	Kind  string // "exec" or "cron"
+	Name  string
+	Limit int // the newest so many; 0: all
+}
+
+// startBody is what a start carries: the request and which of the descriptors sent along is what.
+type startBody struct {
+	Request
+	HasConn bool `json:"has_conn,omitzero"` // the first descriptor is the client's connection
+}
+
+type attachBody struct {
+	Size Size `json:"size,omitzero"`
+}
+
+type stopBody struct {
+	Grace time.Duration `json:"grace_ns,omitzero"`
+	By    string        `json:"by,omitzero"`
+}
+
+type signalBody struct {
+	Signal int `json:"signal"`
+}
+
+// errorBody is the body of every answer that is no success.
+type errorBody struct {
+	Message string `json:"error"`
+	Hint    string `json:"hint,omitzero"`
+	Code    int    `json:"code,omitzero"` // exit code for a client
+	Kind    string `json:"kind,omitzero"` // which of the Err… it is
+	Run     *Run   `json:"run,omitzero"`  // the one in the way: lock holder, same id
+	Status  int    `json:"-"`
+}
