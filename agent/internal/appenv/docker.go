@@ -34,10 +34,11 @@ func ParseDocker(data []byte) (File, error) {
 			file.Dropped = append(file.Dropped, f.Fault)
 		}
 	}
+	file.Vars = merge(file.Vars)
+	faults = append(faults, oversized(file.Vars)...)
 	if len(faults) > 0 {
 		return File{}, faults
 	}
-	file.Vars = merge(file.Vars)
 	return file, nil
 }
 
@@ -59,9 +60,6 @@ func dockerLine(line string, n int) (Var, *lineFault) {
 	}
 	if problem != "" {
 		return v, &lineFault{Fault{Line: n, Name: nameOnly(name), Problem: problem}, true}
-	}
-	if f := checkSize(v); f != nil {
-		return v, &lineFault{*f, true}
 	}
 	return v, nil
 }

@@ -31,10 +31,12 @@ func ParseDotenv(data []byte) (File, error) {
 			faults = append(faults, *f)
 		}
 	}
+	names = merge(names)
+	faults = append(faults, oversized(names)...)
 	if len(faults) > 0 {
 		return File{}, faults
 	}
-	return File{Vars: merge(names)}, nil
+	return File{Vars: names}, nil
 }
 
 func checkDotenv(v Var) *Fault {
@@ -44,7 +46,7 @@ func checkDotenv(v Var) *Fault {
 	case strings.IndexByte(v.Name, 0) >= 0 || strings.IndexByte(v.Value(), 0) >= 0:
 		return &Fault{Line: v.Line, Name: nameOnly(v.Name), Problem: "has a NUL byte; no process can be started with it"}
 	}
-	return checkSize(v)
+	return nil
 }
 
 // scanDotenv walks the statements as godotenv does and returns each name with its line, without values.

@@ -54,6 +54,17 @@ func (fs Faults) in(file string) Faults {
 // the whole program beyond it, so the web process would not have started either.
 const maxString = 128 << 10
 
+// oversized is checkSize of all; after merge, since what a later assignment replaces is never passed on.
+func oversized(vars []Var) Faults {
+	var faults Faults
+	for _, v := range vars {
+		if f := checkSize(v); f != nil {
+			faults = append(faults, *f)
+		}
+	}
+	return faults
+}
+
 // checkSize faults what execve would refuse.
 func checkSize(v Var) *Fault {
 	if n := len(v.Name) + len(v.Value()) + 2; n > maxString {

@@ -52,9 +52,11 @@ func (r *Resolver) Profile(ctx context.Context, o ProfileOptions) (Profile, erro
 	if err != nil {
 		return Profile{}, err
 	}
-	dir, err := resolveDir(app, o.Dir)
-	if err != nil {
-		return Profile{}, err
+	dir := app
+	if o.Dir != "" {
+		if dir, err = resolveDir(app, o.Dir); err != nil {
+			return Profile{}, err
+		}
 	}
 	extra, err := parseExtra(o.Extra)
 	if err != nil {
@@ -155,11 +157,7 @@ func (r *Resolver) user(asked, app string) (User, error) {
 
 // surroundings is what a service has before its own files: the manager's PATH and locale, then the user's variables.
 func (r *Resolver) surroundings(env *Env, u User) []Var {
-	path := defaultPath
-	if venv := r.venvBin(env); venv != "" {
-		path = venv + ":" + path
-	}
-	vars := append([]Var{NewVar("PATH", path)}, r.locale()...)
+	vars := append([]Var{NewVar("PATH", r.searchPath(env))}, r.locale()...)
 	if u.Home != "" {
 		vars = append(vars, NewVar("HOME", u.Home))
 	}
@@ -168,6 +166,17 @@ func (r *Resolver) surroundings(env *Env, u User) []Var {
 		vars = append(vars, NewVar("SHELL", u.Shell))
 	}
 	return vars
+}
+
+// searchPath is the application's own PATH to the byte, else the default with a virtualenv before it.
+func (r *Resolver) searchPath(env *Env) string {
+	if path, ok := env.Lookup("PATH"); ok {
+		return path
+	}
+	if venv := r.venvBin(env); venv != "" {
+		return venv + ":" + defaultPath
+	}
+	return defaultPath
 }
 
 // noLogin are the shells of users who cannot log in.

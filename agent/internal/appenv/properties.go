@@ -43,6 +43,9 @@ func parseProperties(data []byte) (File, error) {
 		return File{}, fmt.Errorf("something follows the JSON object, after %d bytes", dec.InputOffset())
 	}
 	file.Vars = merge(file.Vars)
+	if faults := oversized(file.Vars); len(faults) > 0 {
+		return File{}, faults
+	}
 	return file, nil
 }
 

@@ -14,8 +14,10 @@ import (
 const (
 	// settle is how old a file's last change must be before a reading of it counts. Two writes within one tick of
 	// the kernel's clock (at most 10 ms) leave the same times, and a writer that truncates first leaves a moment in
-	// which the file is whole and empty; both have passed after two ticks.
-	settle = 20 * time.Millisecond
+	// which the file is whole and empty. A writer that pauses for longer than this in mid-write cannot be told from
+	// one that has ended (ext4 can leave a file empty for as long while it truncates it; so an empty deployment file
+	// is not believed).
+	settle = 100 * time.Millisecond
 
 	// readLimit is how long a file may keep changing before reading it is given up.
 	readLimit = 2 * time.Second

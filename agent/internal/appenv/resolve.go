@@ -77,8 +77,8 @@ func New(cfg Config) *Resolver {
 // Resolve returns the environment that the web process would get if it were started now.
 //
 // On Beanstalk the order is: the deployment file, then the secrets file over it, both in systemd's grammar and as
-// systemd reads them for the web service. When the deployment file is absent, unreadable or one that systemd would
-// refuse, `get-config environment` stands in for it. When neither is to be had, or the secrets file is there and
+// systemd reads them for the web service. When the deployment file is absent, empty, unreadable or one that systemd
+// would refuse, `get-config environment` stands in for it. When neither is to be had, or the secrets file is there and
 // cannot be used, the live web process's own environment stands in for everything, without what systemd and shells
 // add to a single process. Where two sources have a name, the later one wins and Warnings names it. In local mode it
 // is AppDir/.env, which may be absent. Config.EnvFiles come last in both.
@@ -144,6 +144,10 @@ func (r *Resolver) beanstalk(ctx context.Context, env *Env, seen map[string]stam
 	}
 	live := &Env{}
 	if err := r.live(ctx, live); err != nil {
+		if errors.Is(baseErr, errEmpty) {
+			env.warnf("%s is empty, and nothing else tells the properties", r.cfg.DeploymentEnv)
+			return nil
+		}
 		if baseErr != nil && errors.Is(baseErr, fs.ErrNotExist) {
 			return ErrNotDeployed
 		}
@@ -155,9 +159,15 @@ func (r *Resolver) beanstalk(ctx context.Context, env *Env, seen map[string]stam
 	return nil
 }
 
+// errEmpty: a deployment file without a single assignment is more likely being written than true.
+var errEmpty = errors.New("is empty")
+
 // base adds the deployment file, or get-config's answer in its place.
 func (r *Resolver) base(ctx context.Context, env *Env, seen map[string]stamp) error {
 	fileErr := r.systemdFile(ctx, env, seen, r.path(r.cfg.DeploymentEnv))
+	if fileErr == nil && len(env.vars) == 0 {
+		*env, fileErr = Env{}, fmt.Errorf("read %q: %w", r.cfg.DeploymentEnv, errEmpty)
+	}
 	if fileErr == nil || ctx.Err() != nil {
 		return fileErr
 	}
@@ -246,6 +256,8 @@ func reason(err error) string {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return "absent"
+	case errors.Is(err, errEmpty):
+		return errEmpty.Error()
 	case errors.Is(err, fs.ErrPermission):
 		return "not readable by this user"
 	case errors.Is(err, context.DeadlineExceeded):

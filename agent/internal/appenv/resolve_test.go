@@ -18,7 +18,7 @@ type instance struct {
 	cfg  Config
 }
 
-func newInstance(t *testing.T) *instance {
+func newInstance(t testing.TB) *instance {
 	t.Helper()
 	in := &instance{root: t.TempDir()}
 	in.cfg = Config{Beanstalk: true, Root: in.root, AppDir: filepath.Join(in.root, "var/app/current")}
@@ -36,7 +36,7 @@ func boolInt(b bool) int {
 	return 0
 }
 
-func (in *instance) write(t *testing.T, path, text string) {
+func (in *instance) write(t testing.TB, path, text string) {
 	t.Helper()
 	path = filepath.Join(in.root, path)
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -87,6 +87,7 @@ func TestGetConfigStandsInForTheFile(t *testing.T) {
 	for name, spoil := range map[string]func(t *testing.T, in *instance){
 		"absent":                   func(t *testing.T, in *instance) {},
 		"one systemd would refuse": func(t *testing.T, in *instance) { in.write(t, DefaultDeploymentEnv, "A=\xff\n") },
+		"empty, so being written":  func(t *testing.T, in *instance) { in.write(t, DefaultDeploymentEnv, "") },
 		"a directory":              func(t *testing.T, in *instance) { in.write(t, DefaultDeploymentEnv+"/x", "") },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -118,6 +119,15 @@ func TestTheLiveProcessStandsInWhenNothingElseCan(t *testing.T) {
 	}
 	if len(env.Warnings()) == 0 {
 		t.Error("nothing said")
+	}
+}
+
+func TestAnEmptyFileIsBelievedWhenNobodyKnowsBetter(t *testing.T) {
+	in := newInstance(t)
+	in.write(t, DefaultDeploymentEnv, "# none\n")
+	env, err := New(in.cfg).Resolve(t.Context())
+	if err != nil || len(env.Names()) > 0 || len(env.Warnings()) == 0 {
+		t.Errorf("%v, %v", env, err)
 	}
 }
 

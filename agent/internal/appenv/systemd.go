@@ -3,6 +3,7 @@ package appenv
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -44,7 +45,9 @@ func ParseSystemd(data []byte, version SystemdVersion) (File, error) {
 		data = data[:i]
 	}
 	s := systemdScanner{version: version, data: string(data), line: 1}
-	var all []Var
+	most := min(bytes.Count(data, []byte{'='}), 1+bytes.Count(data, []byte{'\n'})+bytes.Count(data, []byte{'\r'}))
+	s.values = make([]string, 0, most)
+	all := make([]Var, 0, most)
 	for s.next() {
 		v := s.assignment()
 		switch f := checkSystemd(v, version); {
@@ -56,12 +59,16 @@ func ParseSystemd(data []byte, version SystemdVersion) (File, error) {
 			s.dropped = append(s.dropped, f.Fault)
 		}
 	}
+	all = merge(all)
+	faults = append(faults, oversized(all)...)
+	slices.SortStableFunc(faults, func(a, b Fault) int { return a.Line - b.Line })
 	if len(faults) > 0 {
 		return File{}, faults
 	}
-	return File{Vars: merge(all), Dropped: s.dropped}, nil
+	return File{Vars: all, Dropped: s.dropped}, nil
 }
 
+// lineFault is a fault that refuses the file, or only drops an assignment.
 type lineFault struct {
 	Fault
 	fatal bool
@@ -80,9 +87,6 @@ func checkSystemd(v Var, version SystemdVersion) *lineFault {
 		return fault(false, notAName(v.Name)+"; systemd drops it, the application does not have it")
 	case version < 246 && hasControl(value):
 		return fault(false, "the value has a newline or another control character; this systemd drops it, the application does not have it")
-	}
-	if f := checkSize(v); f != nil {
-		return &lineFault{*f, true}
 	}
 	return nil
 }
@@ -140,6 +144,8 @@ type systemdScanner struct {
 	name string
 	at   int // line of name
 	buf  []byte
+
+	values []string // of all assignments: Var points in here
 }
 
 // take consumes n bytes.
@@ -150,10 +156,22 @@ func (s *systemdScanner) take(n int) string {
 	return t
 }
 
+// skip consumes the bytes of set that come first.
+func (s *systemdScanner) skip(set string) {
+	i := 0
+	for i < len(s.data) && strings.IndexByte(set, s.data[i]) >= 0 {
+		if s.data[i] == '\n' {
+			s.line++
+		}
+		i++
+	}
+	s.data = s.data[i:]
+}
+
 // next moves to the first byte after the "=" of the next assignment, and reports whether there is one.
 func (s *systemdScanner) next() bool {
 	for {
-		s.take(len(s.data) - len(strings.TrimLeft(s.data, blanks)))
+		s.skip(blanks)
 		if s.data == "" {
 			return false
 		}
@@ -199,9 +217,12 @@ func (s *systemdScanner) comment() {
 
 // assignment consumes a value with the line end after it.
 func (s *systemdScanner) assignment() Var {
+	if value, ok := s.simple(); ok {
+		return s.made(value)
+	}
 	s.buf = s.buf[:0]
 	for {
-		s.take(len(s.data) - len(strings.TrimLeft(s.data, " \t")))
+		s.skip(" \t")
 		if s.data == "" {
 			break
 		}
@@ -217,8 +238,26 @@ func (s *systemdScanner) assignment() Var {
 		s.unquoted()
 		break
 	}
-	value := string(s.buf)
-	return Var{Name: s.name, Line: s.at, value: &value}
+	return s.made(string(s.buf))
+}
+
+func (s *systemdScanner) made(value string) Var {
+	s.values = append(s.values, value)
+	return Var{Name: s.name, Line: s.at, value: &s.values[len(s.values)-1]}
+}
+
+// simple consumes a value that stands as it is on its line, as most do: no quote before it and no backslash in it.
+func (s *systemdScanner) simple() (string, bool) {
+	end := strings.IndexAny(s.data, "\n\r\\")
+	if end < 0 || s.data[end] == '\\' {
+		return "", false
+	}
+	value := strings.Trim(s.data[:end], " \t")
+	if value != "" && (value[0] == '"' || value[0] == '\'') {
+		return "", false
+	}
+	s.take(end + 1)
+	return value, true
 }
 
 // unquoted consumes the rest of an assignment from its first unquoted byte: no quote counts any more, a backslash

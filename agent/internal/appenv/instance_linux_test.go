@@ -1,0 +1,183 @@
+package appenv_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"beanstalk-agent/agent/internal/appenv"
+	"beanstalk-agent/agent/internal/platform"
+	"beanstalk-agent/packaging/testbed/gotool"
+)
+
+// What an instance of a Python platform has, as far as public evidence goes.
+const (
+	webUnit = `[Unit]
+Description=This is web daemon
+[Service]
+User=webapp
+Type=simple
+EnvironmentFile=/opt/elasticbeanstalk/deployment/env
+EnvironmentFile=-/opt/elasticbeanstalk/deployment/secrets/web
+ExecStart=/usr/bin/gunicorn --bind 127.0.0.1:8000 --workers=2 --threads=2 wsgi:application
+Restart=always
+WorkingDirectory=/var/app/current/
+`
+	wsgi = `def application(environ, start):
+    start("200 OK", [("Content-Type", "text/plain")])
+    return [b"ok"]
+`
+	deploymentEnv = `PATH=/var/app/venv/staging-LQM1lest/bin:/usr/local/bin:/usr/bin:/bin
+PYTHONPATH=/var/app/venv/staging-LQM1lest/bin
+PLAIN=a
+SPECIAL=p@$$w0rd #1;&"'\\ %s` + " \t" + `
+QUOTED="two words \"and\" \n"
+KEY="-----BEGIN-----
+Ab+/=
+-----END-----
+"
+dotted.name=1
+export NOT=1
+AWS_REGION=planted-region
+HTTP_PROXY=http://planted.invalid:1
+EMPTY=
+CHANGES=before`
+)
+
+// TestDiffOnABootedInstance: a run started now gets exactly what gunicorn's workers have; one changed property is
+// found, and only it.
+func TestDiffOnABootedInstance(t *testing.T) {
+	if _, err := os.Stat("/usr/bin/gunicorn"); err != nil {
+		gotool.Need(t, "the package gunicorn")
+	}
+	b := boot(t)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	binary, err := os.ReadFile(self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.write("/opt/inside.test", string(binary), 0o755)
+	b.run("useradd", "--system", "--create-home", "--shell", "/usr/sbin/nologin", "webapp")
+	b.run("groupadd", "shared-files")
+	b.run("usermod", "-aG", "shared-files", "webapp")
+	b.write("/etc/systemd/system/web.service", webUnit, 0o644)
+	b.write("/var/app/current/wsgi.py", wsgi, 0o644)
+	b.write("/var/app/venv/staging-LQM1lest/bin/python", "", 0o755)
+	b.write(appenv.DefaultDeploymentEnv, deploymentEnv, 0o400)
+	b.write(appenv.DefaultSecrets, "DB_PASSWORD='planted secret'\nPLAIN=b\n", 0o400)
+	b.run("systemctl", "daemon-reload")
+	b.run("systemctl", "start", "web")
+
+	if got := b.differences(t); len(got) > 0 {
+		t.Errorf("freshly started: %v", got)
+	}
+	if got := b.asWebapp(t); !strings.Contains(got, "Groups:") || got != b.run("/bin/sh", "-c", "tr '\\0' '\\n' </proc/$(systemctl show -P MainPID web)/status | grep -E '^(Uid|Gid|Groups|Umask):'") {
+		t.Errorf("a run would be %s", got)
+	}
+
+	b.write(appenv.DefaultDeploymentEnv, strings.Replace(deploymentEnv, "before", "after", 1), 0o400)
+	if got := b.differences(t); !slices.Equal(got, []string{"CHANGES changed"}) {
+		t.Errorf("after one property changed: %v", got)
+	}
+	b.run("systemctl", "restart", "web")
+	if got := b.differences(t); len(got) > 0 {
+		t.Errorf("after the web service restarted: %v", got)
+	}
+}
+
+// differences runs Diff inside, where process ids and cgroups are the instance's own.
+func (b box) differences(t *testing.T) []string {
+	t.Helper()
+	var d struct {
+		Vars []struct{ Name, State string }
+	}
+	out := b.run("/usr/bin/env", "-i", "ENV_TEST_INSIDE=diff", "/opt/inside.test", "-test.run=^TestInside$")
+	line, _, _ := strings.Cut(out, "\n")
+	if err := json.Unmarshal([]byte(line), &d); err != nil {
+		t.Fatalf("%v in %s", err, out)
+	}
+	if len(d.Vars) < 10 {
+		t.Fatalf("compared %d variables only: %s", len(d.Vars), out)
+	}
+	if strings.Contains(out, "planted") || strings.Contains(out, "BEGIN") {
+		t.Errorf("a value was printed: %s", out)
+	}
+	var got []string
+	for _, v := range d.Vars {
+		if v.State != "same" {
+			got = append(got, v.Name+" "+v.State)
+		}
+	}
+	return got
+}
+
+// asWebapp is what the kernel says of a process started with Profile's user and umask.
+func (b box) asWebapp(t *testing.T) string {
+	t.Helper()
+	out := b.run("/usr/bin/env", "-i", "ENV_TEST_INSIDE=start", "/opt/inside.test", "-test.run=^TestInside$")
+	return strings.TrimSuffix(out, "PASS\n")
+}
+
+// TestInside is the part of the test above that runs inside the container.
+func TestInside(t *testing.T) {
+	what := os.Getenv("ENV_TEST_INSIDE")
+	if what == "" {
+		t.Skip("is run inside the container by TestDiffOnABootedInstance")
+	}
+	o := platform.Options{NoIMDS: true}
+	f := platform.Detect(t.Context(), o)
+	r := appenv.New(appenv.Config{
+		Beanstalk: f.Beanstalk, AppDir: f.AppDir, User: f.AppUser,
+		GetConfig: func(ctx context.Context) ([]byte, error) { return platform.GetConfig(ctx, o, "environment") },
+		WebPIDs:   func(ctx context.Context) ([]int, error) { return platform.WebPIDs(ctx, o, f.WebUnit) },
+	})
+	if what == "start" {
+		start(t, r)
+		return
+	}
+	d := waitForWorkers(t, r, 3)
+	json.NewEncoder(os.Stdout).Encode(d)
+}
+
+// waitForWorkers waits until gunicorn's master and workers all run with the environment they were started with.
+func waitForWorkers(t *testing.T, r *appenv.Resolver, n int) appenv.Diff {
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		d, err := r.Diff(t.Context())
+		if err == nil && len(d.PIDs) >= n && len(d.Unread) == 0 {
+			return d
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%v, %v", d, err)
+		}
+	}
+}
+
+func start(t *testing.T, r *appenv.Resolver) {
+	p, err := r.Profile(t.Context(), appenv.ProfileOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Dir != "/var/app/current" || p.User.Home != "/home/webapp" {
+		t.Fatalf("dir %q, user %v", p.Dir, p.User)
+	}
+	cmd := exec.Command("/bin/sh", "-c", fmt.Sprintf("umask %04o; exec grep -E '^(Uid|Gid|Groups|Umask):' /proc/self/status", p.Umask))
+	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = p.Env, p.Dir, os.Stdout, os.Stderr
+	cmd.SysProcAttr = credential(p.User)
+	if err := cmd.Run(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func credential(u appenv.User) *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: u.UID, Gid: u.GID, Groups: u.Groups}}
+}

@@ -1,0 +1,142 @@
+package appenv
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/joho/godotenv"
+)
+
+func TestParseDocker(t *testing.T) {
+	for _, c := range []struct{ name, in, want string }{
+		{"values as they stand", "A='x' \"y\" # z \t\nB=\\n$C\n", `A='x' "y" # z ` + "\t|B=\\n$C"},
+		{"comments, blanks, CRLF", "\ufeff# c\r\n\n  \t A=1\r\n#B=2\r\n", "A=1"},
+		{"last wins", "A=1\nB=2\nA=3", "A=3|B=2"},
+		{"a name alone is docker's to fill", "A\nB=1\n", "B=1"},
+		{"any name", "a.b-c=1\n", "a.b-c=1"},
+		{"empty value, equals in the value", "A=\nB=c=d\n", "A=|B=c=d"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f, err := ParseDocker([]byte(c.in))
+			if got := joined(f.Vars); err != nil || got != c.want {
+				t.Errorf("got  %q, %v\nwant %q", got, err, c.want)
+			}
+		})
+	}
+	_, err := ParseDocker([]byte("A B=1\n=2\nC=\xff\n"))
+	if s := fmt.Sprint(err); strings.Count(s, "\n") != 2 || !strings.Contains(s, ":1: ") || !strings.Contains(s, ":2: ") || !strings.Contains(s, ":3: ") {
+		t.Errorf("faults: %v", err)
+	}
+}
+
+func TestParseDotenv(t *testing.T) {
+	for _, c := range []struct{ name, in, want string }{
+		{"order and expansion", "B=1\nA=\"${B} $B\"\nC='$B'\n", "B=1|A=1 1|C=$B"},
+		{"export, colon, comments", "export A=1 # c\nB: two\n# x\n", "A=1|B=two"},
+		{"escapes and lines", "A=\"a\\nb\"\nB=\"c\nd\"\nC='e\\nf'\n", "A=a\nb|B=c\nd|C=e\\nf"},
+		{"CRLF", "A=1\r\nB=2\r\n", "A=1|B=2"},
+		{"dots in names", "a.b=1\n", "a.b=1"},
+		{"duplicates", "A=1\nB=$A\nA=2\n", "A=2|B=1"},
+		{"two on a line after a quote", `A="x" B=2` + "\n", "A=x|B=2"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f, err := ParseDotenv([]byte(c.in))
+			if got := joined(f.Vars); err != nil || got != c.want {
+				t.Errorf("got  %q, %v\nwant %q", got, err, c.want)
+			}
+		})
+	}
+	for in, want := range map[string]string{
+		"A=1\n\nB C!=2\n": ":3: ", "A=1\nB='x\ny": ":2: B: the quote", "A=1\nabc": ":2: expected NAME=value", "A=1\nabc\nB=2\n": ":2: ",
+	} {
+		if _, err := ParseDotenv([]byte(in)); !strings.Contains(fmt.Sprint(err), want) {
+			t.Errorf("%q: %v, want %q", in, err, want)
+		}
+	}
+}
+
+func TestParseChoosesByFormat(t *testing.T) {
+	for format, want := range map[string]string{"systemd": "A=b c", "dotenv": "A=b c", "docker": `A="b c"`} {
+		if f, err := Parse(format, []byte("A=\"b c\"\n")); err != nil || joined(f.Vars) != want {
+			t.Errorf("%s: %v, %v", format, joined(f.Vars), err)
+		}
+	}
+	if _, err := Parse("yaml", nil); err == nil || !strings.Contains(err.Error(), "systemd, dotenv or docker") {
+		t.Error(err)
+	}
+}
+
+// godotenv is the oracle: ours adds order and lines, it must not add or lose anything.
+func FuzzParseDotenv(f *testing.F) {
+	for _, s := range []string{"A=1\nB=\"${A}\"\n", "export A='x\ny' # c\n", "A: b\r\n", "A=\"x\"B=2", "a.b=\\\"", "\u00a0A=1", "A", "=1", "A=1\x00", "é=1\n", "export=1", "A=\"\\\"\n"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		want, oracleErr := godotenv.UnmarshalBytes(data)
+		file, err := ParseDotenv(data)
+		if err != nil {
+			bad := oracleErr != nil
+			for name, value := range want {
+				bad = bad || name == "" || strings.Contains(name+value, "\x00") || len(name)+len(value) > maxString-2
+			}
+			if !bad {
+				t.Errorf("%q: %v, godotenv takes it", data, err)
+			}
+			return
+		}
+		checkVars(t, data, file)
+		got := map[string]string{}
+		for _, v := range file.Vars {
+			got[v.Name] = v.Value()
+		}
+		if fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("%q: got %q, want %q", data, got, want)
+		}
+	})
+}
+
+func FuzzParseDocker(f *testing.F) {
+	for _, s := range []string{"A=1\n#c\nB\n", "\ufeffA=\" x\r\n", "A B=1", "=", "\xff=1"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		file, err := ParseDocker(data)
+		if err == nil {
+			checkVars(t, data, file)
+		}
+	})
+}
+
+func FuzzParseProperties(f *testing.F) {
+	for _, s := range []string{`{"A":"b","A":"c"}`, `{}`, `{"A":1}`, `[]`, `{"A":"b"} x`, `{"x.y":"\u0000"}`, `{"A":"\ud800"}`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		file, err := parseProperties(data)
+		if err != nil {
+			return
+		}
+		for _, v := range file.Vars {
+			if !isVariableName(v.Name) || strings.Contains(v.Value(), "\x00") || !utf8.ValidString(v.Value()) {
+				t.Errorf("%q gave %q", data, v.Name)
+			}
+		}
+	})
+}
+
+func FuzzParseEnviron(f *testing.F) {
+	f.Add([]byte("A=1\x00B=2\x00A=3\x00"))
+	f.Add([]byte("gunicorn: master\x00\x00\x00"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		vars, err := parseEnviron(data)
+		if err != nil {
+			return
+		}
+		if slices.ContainsFunc(vars, func(v Var) bool { return v.Name == "" || strings.ContainsAny(v.Name, "=\x00") }) {
+			t.Errorf("%q gave %v", data, vars)
+		}
+	})
+}
