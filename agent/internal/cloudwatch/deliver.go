@@ -88,7 +88,9 @@ func boundary(now time.Time, interval time.Duration) time.Time {
 // cut closes the intervals that are over, or all, and puts their datums into the spool.
 func (p *Publisher) cut(now time.Time, all bool) {
 	p.next.boundary = boundary(now, p.config.Interval)
-	p.spool.settle()
+	if !p.holding() {
+		p.spool.settle()
+	}
 	for _, b := range p.close(now, all) {
 		p.keep(b)
 	}
@@ -136,7 +138,8 @@ func (p *Publisher) close(now time.Time, all bool) (out []batch) {
 }
 
 // ownLocked adds the publisher's own figures to w, those that are not zero: a series that is always zero is a series
-// paid for. An alarm on them treats missing data as good.
+// paid for. An alarm on them treats missing data as good. What was lost is told when batches arrive again: a batch cut
+// during the outage might be lost with the figure in it.
 func (p *Publisher) ownLocked(w *window) {
 	own := func(name string, v uint64) {
 		if v > 0 {
@@ -144,10 +147,12 @@ func (p *Publisher) ownLocked(w *window) {
 		}
 	}
 	c := &p.counts
-	own("metrics_dropped", c.dropped-c.toldDropped)
-	own("possible_duplicates", c.duplicates-c.toldDuplicates)
 	own("metrics_spooled", uint64(p.queue.datums))
-	c.toldDropped, c.toldDuplicates = c.dropped, c.duplicates
+	if p.state == Sending {
+		own("metrics_dropped", c.dropped-c.toldDropped)
+		own("possible_duplicates", c.duplicates-c.toldDuplicates)
+		c.toldDropped, c.toldDuplicates = c.dropped, c.duplicates
+	}
 }
 
 // keep spools one interval as records of one request each.
@@ -161,7 +166,7 @@ func (p *Publisher) keep(b batch) {
 			p.drop("cannot be encoded", len(part))
 			continue
 		}
-		if p.api == nil && p.config.Send == Auto {
+		if p.holding() {
 			p.spool.hold(b.at, len(part), rec)
 			continue
 		}
@@ -175,6 +180,10 @@ func (p *Publisher) keep(b batch) {
 		}
 	}
 }
+
+// holding reports whether there is nobody to send to and that is no fault: batches then stay in memory, in case
+// credentials are found after all, and none of them is missed.
+func (p *Publisher) holding() bool { return p.api == nil && p.config.Send == Auto }
 
 // requests cuts ds into parts that one request can carry each.
 func requests(ds []Datum) (parts [][]Datum) {
@@ -254,7 +263,7 @@ func (p *Publisher) try(ctx context.Context, e *entry, now time.Time) verdict {
 	}
 	e.tried = true
 	before := e.unsure
-	p.spool.mark(e, true)
+	p.spool.mark(e, before+1)
 	v, err := attempt(ctx, p.api, input(namespace, at, ds))
 	switch v {
 	case delivered:

@@ -145,7 +145,7 @@ func cause(err error) error {
 	if api, ok := errors.AsType[smithy.APIError](err); ok {
 		return fmt.Errorf("%s: %s", api.ErrorCode(), api.ErrorMessage())
 	}
-	if answer, ok := errors.AsType[*awshttp.ResponseError](err); ok {
+	if answer, ok := errors.AsType[*awshttp.ResponseError](err); ok && answer.HTTPStatusCode() != 0 {
 		return fmt.Errorf("status %d", answer.HTTPStatusCode())
 	}
 	if send, ok := errors.AsType[interface {

@@ -10,13 +10,16 @@ import (
 	"time"
 )
 
-// memoryLimit is how many bytes of batches are held in memory while the disk takes none.
-const memoryLimit = 512 << 10
+// How many bytes of batches are held in memory: while the disk takes none, and while there is nobody to send them to.
+const (
+	memoryLimit = 512 << 10
+	holdLimit   = 128 << 10
+)
 
 // spool keeps encoded records until they are delivered: one file each, written beside and renamed, named
 //
-//	SEQUENCE-TIMESTAMP-DATUMS.new     never sent
-//	SEQUENCE-TIMESTAMP-DATUMS.unsure  sent, and the answer never seen
+//	SEQUENCE-TIMESTAMP-DATUMS.new    never sent, or every time refused
+//	SEQUENCE-TIMESTAMP-DATUMS.sentN  sent N times without an answer that settles whether it was applied
 //
 // so that its index needs no file opened, and so that what a dead process was sending is known. The sequence is the
 // order of writing, which a stepped clock does not disturb. There is no fsync: files survive the death of the agent,
@@ -41,7 +44,7 @@ type entry struct {
 	at     time.Time
 	datums int
 	size   int64
-	unsure bool   // an earlier sending may have been applied
+	unsure int    // sendings that may have been applied, the one under way included
 	tried  bool   // by this process
 	file   string // its name on disk, which is behind unsure when a rename failed
 	memory []byte // the record itself when it is not on disk
@@ -56,8 +59,8 @@ type spoolStats struct {
 
 func (e *entry) name() string {
 	state := "new"
-	if e.unsure {
-		state = "unsure"
+	if e.unsure > 0 {
+		state = fmt.Sprintf("sent%d", e.unsure)
 	}
 	return fmt.Sprintf("%012d-%d-%d.%s", e.seq, e.at.Unix(), e.datums, state)
 }
@@ -67,7 +70,8 @@ func parseEntry(name string) (*entry, bool) {
 	var at int64
 	var state string
 	n, err := fmt.Sscanf(name, "%d-%d-%d.%s", &e.seq, &at, &e.datums, &state)
-	e.at, e.unsure = time.Unix(at, 0).UTC(), state == "unsure"
+	e.at = time.Unix(at, 0).UTC()
+	fmt.Sscanf(state, "sent%d", &e.unsure)
 	// What prints back to itself is ours; anything else in the directory is left alone.
 	return e, err == nil && n == 4 && e.datums > 0 && e.name() == name
 }
@@ -126,7 +130,7 @@ func (s *spool) hold(at time.Time, n int, rec []byte) {
 	s.next++
 	s.entries = append(s.entries, e)
 	s.mem += e.size
-	s.evict(s.memLimit, true)
+	s.evict(holdLimit, true)
 }
 
 // settle moves records from memory to disk as far as the disk takes them.
@@ -189,9 +193,9 @@ func (s *spool) load(e *entry) ([]byte, error) {
 	return os.ReadFile(filepath.Join(s.dir, e.file))
 }
 
-// mark notes, on disk too, whether an attempt at e may have been applied. That the disk refuses the note is not worth
+// mark notes, on disk too, how many sendings of e may have been applied. That the disk refuses the note is not worth
 // stopping a delivery for: it costs an uncounted duplicate if this process then dies before the answer.
-func (s *spool) mark(e *entry, unsure bool) {
+func (s *spool) mark(e *entry, unsure int) {
 	e.unsure = unsure
 	if e.memory != nil || e.file == e.name() {
 		return
