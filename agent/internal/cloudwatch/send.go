@@ -32,8 +32,6 @@ const (
 // attempt sends in once and says what came of it. Whether bytes left is observed, not guessed from the kind of error:
 // what an error looks like is no contract, and a datum sent twice must be known.
 func attempt(ctx context.Context, api API, in *sdk.PutMetricDataInput) (verdict, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestLimit)
-	defer cancel()
 	var wrote atomic.Bool
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { wrote.Store(true) }})
 	_, err := api.PutMetricData(ctx, in)

@@ -32,6 +32,7 @@ type spool struct {
 	limit    int64
 	memLimit int64
 	next     uint64   // sequence
+	fresh    uint64   // sequence at which the present's batches begin
 	entries  []*entry // ascending sequence
 	disk     int64    // bytes
 	mem      int64    // bytes
@@ -46,6 +47,7 @@ type entry struct {
 	size   int64
 	unsure int    // sendings that may have been applied, the one under way included
 	tried  bool   // by this process
+	flying bool   // being sent at this moment
 	file   string // its name on disk, which is behind unsure when a rename failed
 	memory []byte // the record itself when it is not on disk
 }
@@ -154,7 +156,7 @@ func (s *spool) evict(limit int64, memory bool) (lost []*entry) {
 		if memory && s.mem <= limit || !memory && s.disk <= limit {
 			return lost
 		}
-		if (e.memory != nil) == memory {
+		if (e.memory != nil) == memory && !e.flying {
 			s.remove(e)
 			lost = append(lost, e)
 		}
@@ -220,12 +222,14 @@ func (s *spool) remove(e *entry) {
 	os.Remove(filepath.Join(s.dir, e.file))
 }
 
-// pick returns what to send next: the newest while it has not been tried, else the oldest; nil when nothing may be
-// sent. Batches from further ahead than CloudWatch accepts wait for the clock.
+// pick returns what to send next: what is fresh and has not been tried, else the oldest; nil when nothing may be sent.
+// Batches from further ahead than CloudWatch accepts wait for the clock.
 func (s *spool) pick(now time.Time) *entry {
 	ok := func(e *entry) bool { return e.at.Before(now.Add(furthest)) }
-	if n := len(s.entries); n > 0 && !s.entries[n-1].tried && ok(s.entries[n-1]) {
-		return s.entries[n-1]
+	if n := len(s.entries); n > 0 {
+		if e := s.entries[n-1]; e.seq >= s.fresh && !e.tried && ok(e) {
+			return e
+		}
 	}
 	for _, e := range s.entries {
 		if ok(e) {

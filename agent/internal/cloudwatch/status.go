@@ -62,7 +62,7 @@ func (p *Publisher) enter(s State, reason string) {
 	p.mu.Lock()
 	was := p.state
 	p.state, p.reason = s, reason
-	if s == Waiting || s == Denied {
+	if s == Denied || s == Waiting && reason != notYet {
 		p.counts.lastError = reason
 	}
 	p.mu.Unlock()

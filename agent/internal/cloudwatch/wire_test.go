@@ -194,7 +194,7 @@ func TestHourWithoutNetwork(t *testing.T) {
 		}
 		rs := w.fake.Requests()
 		for i, r := range rs[2:] {
-			if gap := r.At.Sub(rs[i].At); gap < pace/2 {
+			if gap := r.At.Sub(rs[i].At); gap < defaultPace/2 {
 				t.Errorf("three requests within %v", gap)
 			}
 		}
