@@ -49,14 +49,3 @@ func (c *Checker) Draining() []Drain {
 func (c *Checker) drainByLocked(by string) int {
 	return slices.IndexFunc(c.drains, func(d Drain) bool { return d.By == by })
 }
-
-// tellDrain counts one request and reports whether it has to be refused.
-func (c *Checker) tellDrain() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.figures.Asked++
-	for i := range c.drains {
-		c.drains[i].Told++
-	}
-	return len(c.drains) > 0
-}

@@ -46,6 +46,7 @@ type Checker struct {
 	drains  []Drain
 	figures Figures
 	listens listenState
+	nonces  map[string]bool // questions of our own under way: whether each has arrived
 }
 
 // asker is what of an asker's request matters to the answer: nothing when a Host is configured.
@@ -72,8 +73,8 @@ func New(c Config) (*Checker, error) {
 	return &Checker{
 		cfg: c, log: c.Log.With("check", "health"),
 		prober: newProber(target, c),
-		calls:  map[asker]*call{},
-		judge:  judge{failures: c.Failures, successes: c.Successes, state: Unknown, graceEnds: time.Now().Add(c.Grace)},
+		calls:  map[asker]*call{}, nonces: map[string]bool{},
+		judge: judge{failures: c.Failures, successes: c.Successes, state: Unknown, graceEnds: time.Now().Add(c.Grace)},
 	}, nil
 }
 

@@ -34,12 +34,42 @@ func (c *Checker) Handler() http.Handler {
 		case r.Method != http.MethodGet && r.Method != http.MethodHead:
 			w.Header().Set("Allow", "GET, HEAD")
 			say(w, http.StatusMethodNotAllowed)
-		case c.tellDrain():
+		case c.arrived(r.Header.Get(nonceHeader)):
 			say(w, http.StatusServiceUnavailable)
 		default:
 			say(w, c.check(r.Context(), askerOf(r)).Status)
 		}
 	})
+}
+
+// arrived counts one request of a load balancer, recognises it if it is our own question, and
+// reports whether it has to be refused because of a drain.
+func (c *Checker) arrived(nonce string) (draining bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, ours := c.nonces[nonce]; ours {
+		c.nonces[nonce] = true
+		return len(c.drains) > 0
+	}
+	c.figures.Asked++
+	for i := range c.drains {
+		c.drains[i].Told++
+	}
+	return len(c.drains) > 0
+}
+
+// expect makes the handler look out for nonce until the func it returns is called, which reports
+// whether it has arrived.
+func (c *Checker) expect(nonce string) (seen func() bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.nonces[nonce] = false
+	return func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		defer delete(c.nonces, nonce)
+		return c.nonces[nonce]
+	}
 }
 
 func say(w http.ResponseWriter, status int) {

@@ -1,0 +1,148 @@
+package health
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// Options says where to ask as a load balancer would.
+type Options struct {
+	// Required.
+
+	Checker   *Checker // whose answer it should be
+	PrivateIP string   // the instance's, as load balancers address it
+
+	// Optional.
+
+	Proxy  string        // nginx; default 127.0.0.1:80
+	Path   string        // the health-check path to try; default the Checker's
+	NodeIP string        // of a Network Load Balancer's node; default a neighbour's address, which no application knows
+	Limit  time.Duration // the load balancer's own time limit; default 5s
+}
+
+// Ask is one check as one kind of load balancer sends it.
+type Ask struct {
+	As        string  `json:"as"`
+	Host      string  `json:"host"`
+	Status    int     `json:"status"` // 0: no answer
+	ByAgent   bool    `json:"by_agent"`
+	LatencyMS float64 `json:"latency_ms"`
+	Fault     string  `json:"fault,omitempty"` // why this is not what a load balancer needs
+}
+
+// Report is what the load balancers would see.
+type Report struct {
+	Safe bool   `json:"safe"` // to point the environment's health check at Path now
+	Path string `json:"path"`
+	Asks []Ask  `json:"asks"`
+	// Verdict and Draining tell an unhealthy application and a drained instance apart from a wrong
+	// set-up.
+	Verdict  Verdict `json:"verdict"`
+	Draining []Drain `json:"draining,omitempty"`
+}
+
+// nonceHeader carries a number by which the agent recognises its own question. The nginx snippet
+// passes it on; it has no other meaning.
+const nonceHeader = "X-Agent-Check"
+
+// AsLoadBalancer asks through nginx exactly as an Application, Network and Classic Load Balancer
+// would, and reports whether each would be satisfied by the agent's own answer.
+//
+// Hosts as in the user guides and as observed: ALB the target's address, with the port where it is
+// not the protocol's; NLB the node's address and the listener's port; CLB the instance's address.
+func AsLoadBalancer(ctx context.Context, o Options) Report {
+	o = o.withDefaults()
+	withPort := net.JoinHostPort(o.PrivateIP, "80") // brackets an IPv6 address
+	bare := strings.TrimSuffix(withPort, ":80")
+	r := Report{Safe: true, Path: o.Path, Draining: o.Checker.Draining()}
+	r.Verdict = o.Checker.check(ctx, asker{own: true, host: bare})
+	for _, lb := range []struct{ as, host, agent string }{
+		{"ALB", bare, "ELB-HealthChecker/2.0"},
+		{"ALB, with port", withPort, "ELB-HealthChecker/2.0"},
+		{"NLB", net.JoinHostPort(o.NodeIP, "80"), "ELB-HealthChecker/2.0"},
+		{"CLB", bare, "ELB-HealthChecker/1.0"},
+	} {
+		a := o.ask(ctx, lb.as, lb.host, lb.agent)
+		r.Safe = r.Safe && a.Fault == ""
+		r.Asks = append(r.Asks, a)
+	}
+	return r
+}
+
+func (o Options) withDefaults() Options {
+	if o.Proxy == "" {
+		o.Proxy = "127.0.0.1:80"
+	}
+	if o.Path == "" {
+		o.Path = o.Checker.cfg.Path
+	}
+	if o.NodeIP == "" {
+		o.NodeIP = "198.51.100.7" // of a network that is for documentation
+	}
+	if o.Limit == 0 {
+		o.Limit = 5 * time.Second
+	}
+	return o
+}
+
+func (o Options) ask(ctx context.Context, as, host, agent string) Ask {
+	ctx, cancel := context.WithTimeout(ctx, o.Limit)
+	defer cancel()
+	a := Ask{As: as, Host: host}
+	nonce := rand.Text()
+	seen := o.Checker.expect(nonce)
+	transport := &http.Transport{DisableKeepAlives: true, MaxResponseHeaderBytes: maxHeader}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+o.Proxy+o.Path, nil)
+	if err != nil {
+		a.Fault = fmt.Sprintf("path %q cannot be asked for", o.Path)
+		return a
+	}
+	req.Host = host
+	req.Header.Set("User-Agent", agent)
+	req.Header.Set(nonceHeader, nonce)
+	req.Header.Set("Accept-Encoding", "gzip, compressed")
+	start := time.Now()
+	resp, err := transport.RoundTrip(req)
+	a.LatencyMS = float64(time.Since(start).Microseconds()) / 1000
+	a.ByAgent = seen()
+	if err != nil {
+		a.Fault = fmt.Sprintf("nginx at %s: %s", o.Proxy, o.explain(err))
+		return a
+	}
+	io.Copy(io.Discard, io.LimitReader(resp.Body, maxBody))
+	resp.Body.Close()
+	a.Status = resp.StatusCode
+	a.Fault = o.fault(a)
+	return a
+}
+
+func (o Options) explain(err error) string {
+	if isTimeout(err) {
+		return fmt.Sprintf("no answer within the load balancer's %s", o.Limit)
+	}
+	if strings.Contains(err.Error(), "connection refused") {
+		return "connection refused: it does not run"
+	}
+	return "no usable answer"
+}
+
+// fault judges by the matcher that load balancers have unless told otherwise: 200.
+func (o Options) fault(a Ask) string {
+	switch {
+	case a.ByAgent && a.Status == http.StatusOK:
+		return ""
+	case a.ByAgent && len(o.Checker.Draining()) > 0:
+		return fmt.Sprintf("answered %s by the agent: it is draining", statusLine(a.Status))
+	case a.ByAgent:
+		return fmt.Sprintf("answered %s by the agent: see the verdict", statusLine(a.Status))
+	case a.Status == http.StatusOK:
+		return "answered 200, but not by the agent: put the nginx snippet into .platform/nginx/conf.d/elasticbeanstalk/ and deploy"
+	}
+	return fmt.Sprintf("answered %s, not by the agent: put the nginx snippet into .platform/nginx/conf.d/elasticbeanstalk/ and deploy", statusLine(a.Status))
+}

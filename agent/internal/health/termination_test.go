@@ -1,0 +1,229 @@
+package health
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+const metadataMock = "github.com/aws/amazon-ec2-metadata-mock/cmd/ec2-metadata-mock@v1.13.0"
+
+// mockBinary builds AWS's metadata mock once per machine, outside the tree.
+func mockBinary(t *testing.T) string {
+	t.Helper()
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		cache = os.TempDir()
+	}
+	dir := filepath.Join(cache, "beanstalk-agent-test", "ec2-metadata-mock-v1.13.0")
+	binary := filepath.Join(dir, "ec2-metadata-mock")
+	if _, err := os.Stat(binary); err == nil {
+		return binary
+	}
+	install := exec.Command("go", "install", metadataMock)
+	install.Env = append(os.Environ(), "GOBIN="+dir, "GOFLAGS=")
+	install.Dir = os.TempDir()
+	out, err := install.CombinedOutput()
+	need(t, err == nil, "AWS's metadata mock (go install "+metadataMock+"): "+string(out))
+	return binary
+}
+
+// startMock runs one scenario of the mock, which accepts IMDSv2 only, and returns its address.
+func startMock(t *testing.T, args ...string) string {
+	t.Helper()
+	home, port := t.TempDir(), freePort(t)
+	args = append(args, "-I", "-n", "127.0.0.1", "-p", port, "--rebalance-delay-sec", "86400")
+	p := startProcess(t, home, []string{"HOME=" + home}, mockBinary(t), args...)
+	t.Cleanup(p.stop)
+	base := "http://127.0.0.1:" + port
+	eventually(t, "the metadata mock to answer", func() bool {
+		resp, err := http.Get(base + "/latest/meta-data/instance-id")
+		if err == nil {
+			resp.Body.Close()
+		}
+		return err == nil
+	})
+	return base
+}
+
+// watch runs a TerminationWatch until the test ends and returns what it hands on.
+func watch(t *testing.T, endpoint string, onNotice func(Termination)) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	w := &TerminationWatch{Endpoint: endpoint, Interval: 100 * time.Millisecond, Log: slog.New(slog.DiscardHandler), OnNotice: onNotice}
+	ended := make(chan error, 1)
+	go func() { ended <- w.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+}
+
+// TestMetadataMockDrains: AWS's own mock announces an end, and load balancers are told.
+func TestMetadataMockDrains(t *testing.T) {
+	for by, args := range map[string][]string{
+		"spot":        {"spot", "-a", "terminate", "-d", "2"},
+		"autoscaling": {"asglifecycle", "--asg-termination-delay-sec", "2"},
+	} {
+		t.Run(by, func(t *testing.T) {
+			c := newChecker(t, Config{Target: app(t, func(http.ResponseWriter, *http.Request) {}), Host: host("a.example")})
+			status := func() int {
+				w := httptest.NewRecorder()
+				c.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/health", nil))
+				return w.Code
+			}
+			if got := status(); got != 200 {
+				t.Fatalf("before: got %d, want 200", got)
+			}
+			watch(t, startMock(t, args...), func(n Termination) { c.Drain(n.By, n.Reason) })
+			eventually(t, "the notice", func() bool { return len(c.Draining()) > 0 })
+			if d := c.Draining()[0]; d.By != by || d.Reason == "" {
+				t.Errorf("got %+v, want by %q", d, by)
+			}
+			if got := status(); got != 503 {
+				t.Errorf("after the notice: got %d, want 503", got)
+			}
+		})
+	}
+}
+
+// fakeMetadata is a metadata service in memory, for what AWS's mock cannot do: fail, forget its
+// token, be absent. It proves nothing about the real one.
+type fakeMetadata struct {
+	mu     sync.Mutex
+	gone   bool
+	token  string
+	paths  map[string]string
+	asked  int
+	tokens int
+}
+
+func (f *fakeMetadata) RoundTrip(r *http.Request) (*http.Response, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.asked++
+	if f.gone {
+		return nil, errors.New("no route to host")
+	}
+	w := httptest.NewRecorder()
+	path, isData := strings.CutPrefix(r.URL.Path, "/latest/meta-data/")
+	body, found := f.paths[path]
+	switch {
+	case r.Method == "PUT":
+		f.tokens++
+		w.WriteString(f.token)
+	case r.Header.Get("X-aws-ec2-metadata-token") != f.token:
+		w.WriteHeader(401)
+	case !isData || !found:
+		w.WriteHeader(404)
+	default:
+		w.WriteString(body)
+	}
+	return w.Result(), nil
+}
+
+func (f *fakeMetadata) do(change func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change()
+}
+
+// inBubble runs claim with a watch over f at its default pace.
+func inBubble(t *testing.T, f *fakeMetadata, claim func(t *testing.T, notices *[]Termination)) {
+	synctest.Test(t, func(t *testing.T) {
+		var notices []Termination
+		w := &TerminationWatch{Log: slog.New(slog.DiscardHandler), OnNotice: func(n Termination) { f.do(func() { notices = append(notices, n) }) }}
+		w.init()
+		w.client.Transport = f
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- w.run(ctx) }()
+		claim(t, &notices)
+		cancel()
+		<-ended
+	})
+}
+
+// pass lets d go by and whatever is due then come to rest.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+func TestEachNoticeIsToldOnce(t *testing.T) {
+	f := &fakeMetadata{token: "t", paths: map[string]string{"autoscaling/target-lifecycle-state": "InService"}}
+	inBubble(t, f, func(t *testing.T, notices *[]Termination) {
+		pass(time.Minute)
+		for _, harmless := range []string{"Standby", "Detached", "Warmed:Stopped"} {
+			f.do(func() { f.paths["autoscaling/target-lifecycle-state"] = harmless })
+			pass(time.Minute)
+		}
+		if len(*notices) != 0 {
+			t.Errorf("no end announced, but got %+v", *notices)
+		}
+		f.do(func() {
+			f.paths["autoscaling/target-lifecycle-state"] = "Terminated"
+			f.paths["spot/instance-action"] = `{"action":"stop","time":"2000-01-01T01:00:00Z"}`
+		})
+		pass(time.Minute)
+		if len(*notices) != 2 || !strings.Contains((*notices)[1].Reason, `"stop" at 2000-01-01T01:00:00Z`) {
+			t.Errorf("got %+v, want one of each kind", *notices)
+		}
+		if f.tokens != 1 {
+			t.Errorf("%d tokens asked for, want 1", f.tokens)
+		}
+	})
+}
+
+// TestForgottenTokenIsRenewed: a 401 costs one poll, not the watch.
+func TestForgottenTokenIsRenewed(t *testing.T) {
+	f := &fakeMetadata{token: "old", paths: map[string]string{}}
+	inBubble(t, f, func(t *testing.T, notices *[]Termination) {
+		pass(time.Minute)
+		f.do(func() { f.token = "new"; f.paths["spot/instance-action"] = "not json" })
+		pass(time.Minute)
+		if len(*notices) != 1 || (*notices)[0].By != "spot" {
+			t.Errorf("got %+v, want one spot notice", *notices)
+		}
+	})
+}
+
+// TestAbsentMetadataIsAskedRarely: off EC2 the watch costs next to nothing, but still finds a
+// service that appears.
+func TestAbsentMetadataIsAskedRarely(t *testing.T) {
+	f := &fakeMetadata{gone: true, token: "t", paths: map[string]string{"autoscaling/target-lifecycle-state": "Terminated"}}
+	inBubble(t, f, func(t *testing.T, notices *[]Termination) {
+		pass(24 * time.Hour)
+		if f.asked > 300 {
+			t.Errorf("asked %d times in a day", f.asked)
+		}
+		f.do(func() { f.gone = false })
+		pass(maxAbsentPause)
+		if len(*notices) != 1 {
+			t.Errorf("got %+v, want one notice", *notices)
+		}
+	})
+}
+
+// FuzzSpotNotice: any answer is a notice, none is a panic, and a reason stays one short line.
+func FuzzSpotNotice(f *testing.F) {
+	f.Add(`{"action":"terminate","time":"2026-11-22T08:22:00Z"}`)
+	f.Add(`{"action":5}`)
+	f.Fuzz(func(t *testing.T, body string) {
+		if n := spotNotice(body); n.By != "spot" || n.Reason == "" || len(n.Reason) > 200 {
+			t.Fatalf("%q: %+v", body, n)
+		}
+	})
+}
