@@ -77,6 +77,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 	}
 	var oob [oobSize]byte // on the stack: a connection that only waits costs no buffer
 	n, oobn, flags, _, err := c.ReadMsgUnix(p, oob[:])
+	n, oobn = max(n, 0), max(oobn, 0) // -1 with an error, which io.Reader does not allow
 	if oobn > 0 {
 		if kerr := c.keep(oob[:oobn]); err == nil {
 			err = kerr
