@@ -1,0 +1,58 @@
+package control
+
+import (
+	"fmt"
+	"net/http"
+	"os/user"
+	"strconv"
+
+	"beanstalk-agent/agent/internal/fdconn"
+)
+
+// Access is what a route asks of its caller.
+type Access int
+
+const (
+	// Callers admits root, the agent's own user, and the users of exec.allow.
+	Callers Access = iota
+	// Owner admits root and the agent's own user.
+	Owner
+)
+
+// Caller is who is asking, as the kernel knows it.
+type Caller struct {
+	UID   uint32 `json:"uid"`
+	PID   int    `json:"pid"`
+	Login string `json:"login"` // the name of UID, or its number
+	Owner bool   `json:"-"`     // root or the agent's own user
+}
+
+// callerOf names the peer. Names are looked up at each connection, because on
+// an instance users may be made long after the agent started.
+func callerOf(p fdconn.Peer, self uint32) Caller {
+	c := Caller{UID: p.UID, PID: p.PID, Owner: p.UID == 0 || p.UID == self}
+	c.Login = strconv.FormatUint(uint64(p.UID), 10)
+	if u, err := user.LookupId(c.Login); err == nil {
+		c.Login = u.Username
+	}
+	return c
+}
+
+// admit reports whether c may use a route, as an error that says what to do.
+func admit(c Caller, want Access, allow []string) error {
+	if c.Owner {
+		return nil
+	}
+	if want == Owner {
+		return &Error{Status: http.StatusForbidden, Message: fmt.Sprintf("%s may not do this: only root may", c.Login), Hint: "try again with sudo"}
+	}
+	uid := strconv.FormatUint(uint64(c.UID), 10)
+	for _, name := range allow {
+		if name == c.Login || name == uid {
+			return nil
+		}
+	}
+	return &Error{Status: http.StatusForbidden,
+		Message: fmt.Sprintf("%s is not allowed to run commands here", c.Login),
+		Hint:    "root can add it under exec.allow in /etc/agent/agent.yaml"}
+}

@@ -1,0 +1,165 @@
+package control
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"syscall"
+	"time"
+
+	"beanstalk-agent/agent/internal/fdconn"
+)
+
+// Client asks the agent that listens at a socket. It is safe for concurrent use.
+type Client struct {
+	socket string
+	http   http.Client
+}
+
+// NewClient returns a client of the agent at socket; nothing is dialled yet.
+func NewClient(socket string) *Client {
+	c := &Client{socket: socket}
+	c.http.Transport = &http.Transport{DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return c.dial(ctx) }}
+	return c
+}
+
+// Socket is the path that the client dials.
+func (c *Client) Socket() string { return c.socket }
+
+// Unreachable is returned when no agent answers at the socket.
+type Unreachable struct {
+	Socket string
+	Cause  error
+}
+
+func (e *Unreachable) Error() string {
+	return fmt.Sprintf("cannot reach the agent at %s: %v", e.Socket, e.Cause)
+}
+
+func (e *Unreachable) Unwrap() error { return e.Cause }
+
+// Hints says how to look at the agent and how to do without it.
+func (e *Unreachable) Hints() []string {
+	if errors.Is(e.Cause, syscall.EACCES) {
+		return []string{"the socket's directory is not open to you; try again with sudo"}
+	}
+	return []string{"sudo systemctl status agent; to run anyway: sudo agent exec --direct -- …"}
+}
+
+func (c *Client) dial(ctx context.Context) (*fdconn.Conn, error) {
+	conn, err := fdconn.Dial(ctx, c.socket)
+	if err != nil {
+		var cause error = err
+		if errno, ok := errors.AsType[syscall.Errno](err); ok {
+			cause = errno
+		}
+		return nil, &Unreachable{c.socket, cause}
+	}
+	return conn, nil
+}
+
+// Get asks for path and decodes the answer into out.
+func (c *Client) Get(ctx context.Context, path string, out any) error {
+	return c.roundTrip(ctx, http.MethodGet, path, nil, out)
+}
+
+// Post sends in to path and decodes the answer into out; either may be nil.
+func (c *Client) Post(ctx context.Context, path string, in, out any) error {
+	return c.roundTrip(ctx, http.MethodPost, path, in, out)
+}
+
+// Stream asks for path and returns the body, which the caller closes.
+func (c *Client) Stream(ctx context.Context, path string) (io.ReadCloser, error) {
+	resp, err := c.do(ctx, http.MethodGet, path, nil)
+	if err != nil {
+		return nil, err
+	}
+	return resp.Body, nil
+}
+
+func (c *Client) roundTrip(ctx context.Context, method, path string, in, out any) error {
+	var body io.Reader
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return err
+		}
+		body = bytes.NewReader(b)
+	}
+	resp, err := c.do(ctx, method, path, body)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if out == nil || resp.StatusCode == http.StatusNoContent {
+		return nil
+	}
+	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
+		return fmt.Errorf("read the agent's answer: %w", err)
+	}
+	return nil
+}
+
+func (c *Client) do(ctx context.Context, method, path string, body io.Reader) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://agent"+path, body)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		if u, ok := errors.AsType[*Unreachable](err); ok {
+			return nil, u
+		}
+		return nil, fmt.Errorf("ask the agent: %w", errors.Unwrap(err))
+	}
+	if resp.StatusCode >= 300 {
+		defer resp.Body.Close()
+		return nil, readError(resp)
+	}
+	return resp, nil
+}
+
+// readError turns a refusal into its Error.
+func readError(resp *http.Response) error {
+	e := &Error{Status: resp.StatusCode}
+	b, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	if json.Unmarshal(b, e) != nil || e.Message == "" {
+		e.Message = fmt.Sprintf("the agent answered %s", resp.Status)
+		if resp.StatusCode == http.StatusNotFound {
+			e.Hint = "the running agent may be older than this command: compare agent version with agent status"
+		}
+	}
+	return e
+}
+
+// Wait repeats ask while the agent cannot be reached, so that somebody who
+// waits for a run gets its result although the agent restarts meanwhile. It
+// gives up when the agent was away for longer than patience at a stretch.
+func (c *Client) Wait(ctx context.Context, patience time.Duration, ask func(context.Context) error) error {
+	var since time.Time
+	for {
+		err := ask(ctx)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		if _, refused := errors.AsType[*Error](err); refused {
+			return err
+		}
+		if since.IsZero() {
+			since = time.Now()
+		} else if time.Since(since) > patience {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}

@@ -1,0 +1,114 @@
+package control
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"beanstalk-agent/agent/internal/fdconn"
+	"beanstalk-agent/agent/internal/session"
+	"beanstalk-agent/agent/internal/supervisor"
+)
+
+// exec starts a command. Detached, it answers with the run. Otherwise the
+// client's connection itself, with its descriptors, goes to the supervisor,
+// which answers 101 and speaks the session protocol on it from then on.
+func (s *Server) exec(c *call) error {
+	var req ExecRequest
+	if err := c.decode(&req); err != nil {
+		return err
+	}
+	files := c.take()
+	defer closeAll(files)
+	if err := req.check(len(files)); err != nil {
+		return err
+	}
+	start, err := s.Backend.Prepare(c.ctx(), c.Caller, req)
+	if err != nil {
+		return err
+	}
+	if req.Mode == Detached {
+		return answer(c)(start(c.ctx(), supervisor.Handover{}))
+	}
+	return c.handOver(func(conn *fdconn.Conn) error {
+		_, err := start(c.ctx(), supervisor.Handover{Conn: conn, Files: files})
+		return err
+	})
+}
+
+func (s *Server) attach(c *call) error {
+	var size session.Size
+	if err := c.decode(&size); err != nil {
+		return err
+	}
+	if _, err := s.Backend.Runs.Get(c.ctx(), c.id()); err != nil {
+		return err
+	}
+	return c.handOver(func(conn *fdconn.Conn) error {
+		_, err := s.Backend.Runs.Attach(c.ctx(), c.id(), supervisor.Size(size), supervisor.Handover{Conn: conn})
+		return err
+	})
+}
+
+// check refuses what cannot be started before anything is.
+func (r *ExecRequest) check(files int) error {
+	bad := func(format string, a ...any) error {
+		return &Error{Status: http.StatusBadRequest, Message: fmt.Sprintf(format, a...)}
+	}
+	want := map[string]int{Pipes: 3, Terminal: 0, Detached: 0}
+	n, known := want[r.Mode]
+	switch {
+	case !known:
+		return bad("unknown mode %q", r.Mode)
+	case len(r.Args) == 0 || r.Args[0] == "":
+		return bad("no command was given")
+	case files != n:
+		return bad("%d descriptors came with the request, expected %d", files, n)
+	case slices.ContainsFunc(r.Args, hasNUL) || slices.ContainsFunc(r.Env, hasNUL):
+		return bad("an argument or variable has a NUL byte, which no program can be given")
+	}
+	return nil
+}
+
+func hasNUL(s string) bool { return slices.Contains([]byte(s), 0) }
+
+func (c *call) take() []int {
+	conn, _ := fdconn.FromContext(c.ctx())
+	return conn.Take()
+}
+
+// handOver takes the connection from the HTTP server, so that nothing of ours
+// reads it any more, and gives it to f. When f fails, the error is answered on
+// the connection by hand.
+func (c *call) handOver(f func(*fdconn.Conn) error) error {
+	conn, _, err := http.NewResponseController(c.w).Hijack()
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := f(conn.(*fdconn.Conn)); err != nil {
+		refuseRaw(conn, err)
+	}
+	return nil
+}
+
+// refuseRaw answers err on a connection that is no longer the HTTP server's.
+func refuseRaw(conn net.Conn, err error) {
+	if r, ok := errors.AsType[*session.Refusal](err); ok {
+		_ = session.WriteRefusal(conn, r) // a client that is gone needs no answer
+		return
+	}
+	e := asError(err)
+	_ = session.WriteRefusal(conn, &session.Refusal{Status: e.Status, Code: cmp.Or(e.Exit, 125), Message: e.Message, Hint: e.Hint})
+}
+
+func closeAll(files []int) {
+	for _, fd := range files {
+		unix.Close(fd)
+	}
+}

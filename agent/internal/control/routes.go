@@ -1,0 +1,197 @@
+package control
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"beanstalk-agent/agent/internal/supervisor"
+)
+
+// Backend is what the routes ask, wired in package main. Every field is required.
+type Backend struct {
+	Status func(context.Context) Status
+
+	// Prepare checks an exec and gets all of it ready but the start. The
+	// returned function starts it; from then on the supervisor answers on the
+	// client's connection, and the agent is out of the way.
+	Prepare func(context.Context, Caller, ExecRequest) (Prepared, error)
+	Runs    Runs
+
+	Cron    Cron
+	Env     func(ctx context.Context, names []string, values bool) (Environment, error)
+	EnvDiff func(ctx context.Context, values bool) (EnvironmentDiff, error)
+
+	Metrics func(context.Context) (any, error)
+	Cost    func(ctx context.Context, instances int) (any, error)
+	Health  func(context.Context) (any, error)
+	History func(context.Context) (any, error) // the last health results
+	Drain   func(ctx context.Context, reason string, on bool) error
+
+	Reload func(context.Context) error
+	Hold   func(ctx context.Context, limit time.Duration) error
+	Free   func(context.Context) error
+}
+
+// Prepared is an exec ready to start.
+type Prepared func(context.Context, supervisor.Handover) (supervisor.Run, error)
+
+// Runs is the supervisor, as far as clients reach it through the agent.
+type Runs interface {
+	List(context.Context, supervisor.Filter) ([]supervisor.Run, error)
+	Get(ctx context.Context, id string) (supervisor.Run, error)
+	Wait(ctx context.Context, id string) (supervisor.Run, error)
+	Stop(ctx context.Context, id string, grace time.Duration) (supervisor.Run, error)
+	Attach(ctx context.Context, id string, size supervisor.Size, h supervisor.Handover) (supervisor.Run, error)
+	Output(ctx context.Context, id string, follow bool) (io.ReadCloser, error)
+}
+
+// Cron is the scheduler, as far as clients reach it.
+type Cron interface {
+	List(context.Context) (CronTable, error)
+	Next(ctx context.Context, from time.Time, n int, job string) ([]Occurrence, error)
+	Trigger(ctx context.Context, who Caller, job string) (supervisor.Run, error)
+	Pause(ctx context.Context, job string, paused bool) error
+}
+
+type route struct {
+	pattern string
+	access  Access
+	handle  func(*call) error
+}
+
+// routes is the whole API: what may be asked, by whom, and who answers.
+func (s *Server) routes() []route {
+	b := s.Backend
+	return []route{
+		{"GET /v1/status", Callers, func(c *call) error { return c.reply(b.Status(c.ctx())) }},
+
+		{"POST /v1/runs", Callers, s.exec}, // another user than the application's: Owner, see Prepare
+		{"GET /v1/runs", Callers, func(c *call) error { return answer(c)(b.Runs.List(c.ctx(), c.filter())) }},
+		{"GET /v1/runs/{id}", Callers, func(c *call) error { return answer(c)(b.Runs.Get(c.ctx(), c.id())) }},
+		{"GET /v1/runs/{id}/wait", Callers, func(c *call) error { return answer(c)(b.Runs.Wait(c.ctx(), c.id())) }},
+		{"GET /v1/runs/{id}/output", Callers, s.output},
+		{"POST /v1/runs/{id}/stop", Callers, s.stop},
+		{"POST /v1/runs/{id}/attach", Callers, s.attach},
+
+		{"GET /v1/cron", Callers, func(c *call) error { return answer(c)(b.Cron.List(c.ctx())) }},
+		{"GET /v1/cron/next", Callers, s.next},
+		{"POST /v1/cron/{id}/run", Callers, func(c *call) error { return answer(c)(b.Cron.Trigger(c.ctx(), c.Caller, c.id())) }},
+		{"POST /v1/cron/{id}/pause", Callers, func(c *call) error { return c.did(b.Cron.Pause(c.ctx(), c.id(), true)) }},
+		{"POST /v1/cron/{id}/resume", Callers, func(c *call) error { return c.did(b.Cron.Pause(c.ctx(), c.id(), false)) }},
+
+		{"GET /v1/env", Callers, func(c *call) error {
+			q := c.r.URL.Query()
+			return answer(c)(b.Env(c.ctx(), q["name"], q.Has("values")))
+		}},
+		{"GET /v1/env/diff", Callers, func(c *call) error {
+			return answer(c)(b.EnvDiff(c.ctx(), c.r.URL.Query().Has("values")))
+		}},
+
+		{"GET /v1/metrics", Callers, func(c *call) error { return answer(c)(b.Metrics(c.ctx())) }},
+		{"GET /v1/metrics/cost", Callers, func(c *call) error {
+			n, _ := strconv.Atoi(c.r.URL.Query().Get("instances"))
+			return answer(c)(b.Cost(c.ctx(), max(n, 1)))
+		}},
+		{"GET /v1/health", Callers, func(c *call) error { return answer(c)(b.Health(c.ctx())) }},
+		{"GET /v1/health/history", Callers, func(c *call) error { return answer(c)(b.History(c.ctx())) }},
+
+		// What changes the instance for everybody is root's.
+		{"POST /v1/drain", Owner, func(c *call) error { return c.did(b.Drain(c.ctx(), c.r.URL.Query().Get("reason"), true)) }},
+		{"POST /v1/undrain", Owner, func(c *call) error { return c.did(b.Drain(c.ctx(), "", false)) }},
+		{"POST /v1/reload", Owner, func(c *call) error { return c.did(b.Reload(c.ctx())) }},
+		{"POST /v1/hold", Owner, s.hold},
+		{"POST /v1/release", Owner, func(c *call) error { return c.did(b.Free(c.ctx())) }},
+	}
+}
+
+func (c *call) ctx() context.Context { return c.r.Context() }
+func (c *call) id() string           { return c.r.PathValue("id") }
+
+func (c *call) filter() supervisor.Filter {
+	q := c.r.URL.Query()
+	n, _ := strconv.Atoi(q.Get("n"))
+	return supervisor.Filter{Kind: q.Get("kind"), Name: q.Get("name"), Live: !q.Has("all"), Limit: n}
+}
+
+// answer replies with what a function returned, or with its error.
+func answer(c *call) func(v any, err error) error {
+	return func(v any, err error) error {
+		if err != nil {
+			return err
+		}
+		return c.reply(v)
+	}
+}
+
+func (c *call) did(err error) error {
+	if err != nil {
+		return err
+	}
+	return c.done()
+}
+
+func (s *Server) stop(c *call) error {
+	var req StopRequest
+	if err := c.decode(&req); err != nil {
+		return err
+	}
+	return answer(c)(s.Backend.Runs.Stop(c.ctx(), c.id(), req.Grace))
+}
+
+func (s *Server) hold(c *call) error {
+	limit, err := time.ParseDuration(c.r.URL.Query().Get("limit"))
+	if err != nil {
+		return &Error{Status: http.StatusBadRequest, Message: "limit: " + err.Error()}
+	}
+	return c.did(s.Backend.Hold(c.ctx(), limit))
+}
+
+func (s *Server) next(c *call) error {
+	q := c.r.URL.Query()
+	from := time.Now()
+	if t := q.Get("from"); t != "" {
+		var err error
+		if from, err = time.Parse(time.RFC3339, t); err != nil {
+			return &Error{Status: http.StatusBadRequest, Message: "from: " + err.Error()}
+		}
+	}
+	n, _ := strconv.Atoi(q.Get("n"))
+	return answer(c)(s.Backend.Cron.Next(c.ctx(), from, n, q.Get("job")))
+}
+
+// output streams a run's output; with ?follow until the run ends.
+func (s *Server) output(c *call) error {
+	out, err := s.Backend.Runs.Output(c.ctx(), c.id(), c.r.URL.Query().Has("follow"))
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	c.w.Header().Set("Content-Type", "application/octet-stream")
+	c.w.WriteHeader(http.StatusOK)
+	io.Copy(flusher{c.w, http.NewResponseController(c.w)}, out) // an error is the client's going away
+	return nil
+}
+
+type flusher struct {
+	io.Writer
+	rc *http.ResponseController
+}
+
+func (f flusher) Write(b []byte) (int, error) {
+	n, err := f.Writer.Write(b)
+	f.rc.Flush()
+	return n, err
+}
+
+// Path joins a route's segments, each escaped.
+func Path(segments ...string) string {
+	p := "/v1"
+	for _, s := range segments {
+		p += "/" + url.PathEscape(s)
+	}
+	return p
+}
