@@ -1,0 +1,180 @@
+// Package crontable keeps the scheduler's table equal to the application's cron file.
+//
+// Contract: a changed file, a swapped application tree and a deleted file are
+// noticed within Every by stat alone, without any hook. A deleted file is an
+// empty table; a faulty or unreadable one leaves the last good table in force
+// and is told once, with every fault.
+//
+// The file is writable by the application's user while the agent is root, so
+// it is opened below the application's directory without following links out of
+// it, it must be a regular file, and it has a size limit.
+package crontable
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"beanstalk-agent/scheduler"
+)
+
+// MaxSize is the largest cron file that is read; 10,000 jobs take about 1 MB.
+const MaxSize = 4 << 20
+
+// Every is how often the file is looked at.
+const Every = 5 * time.Second
+
+// Kind says how the file stands.
+type Kind string
+
+const (
+	Absent Kind = "absent"
+	Loaded Kind = "loaded"
+	Faulty Kind = "faulty" // the last good table stays in force
+)
+
+// State is what is known of the file.
+type State struct {
+	Path  string
+	Kind  Kind
+	Err   error // of a faulty file: scheduler.Faults, or why it could not be read
+	Since time.Time
+	Table scheduler.Table // the table in force
+}
+
+// Watcher reads the file when it changes. Its fields are set before Run.
+type Watcher struct {
+	Dir     string   // the application's directory; looked up anew each time
+	Files   []string // relative to Dir; the first that exists is the cron file
+	Options func() scheduler.ParseOptions
+	Apply   func(scheduler.Table) // called with each new table, never twice at a time
+	Log     *slog.Logger
+
+	mu    sync.Mutex
+	state State
+	seen  fs.FileInfo // of the file as last read; nil when absent
+}
+
+// Run looks at once and then every Every, until ctx is done.
+func (w *Watcher) Run(ctx context.Context) error {
+	tick := time.NewTicker(Every)
+	defer tick.Stop()
+	for {
+		w.look(false)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// Reload reads the file now, changed or not.
+func (w *Watcher) Reload() State {
+	w.look(true)
+	return w.State()
+}
+
+// State returns what is known of the file now.
+func (w *Watcher) State() State {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.state
+}
+
+func (w *Watcher) look(force bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	name, info := w.find()
+	if !force && w.state.Kind != "" && same(w.seen, info) && w.state.Path == filepath.Join(w.Dir, name) {
+		return
+	}
+	w.seen = info
+	w.state.Path = filepath.Join(w.Dir, name)
+	w.state.Since = time.Now()
+	if info == nil {
+		w.absent()
+		return
+	}
+	table, err := w.read(name)
+	if err != nil {
+		w.state.Kind, w.state.Err = Faulty, err
+		w.Log.Error("cron file not taken, the last good one stays in force", "file", w.state.Path, "err", err)
+		return
+	}
+	w.state.Kind, w.state.Err, w.state.Table = Loaded, nil, table
+	w.Log.Info("cron file loaded", "file", w.state.Path, "jobs", len(table.Jobs))
+	w.Apply(table)
+}
+
+func (w *Watcher) absent() {
+	if w.state.Kind == Loaded || w.state.Kind == Faulty {
+		w.Log.Info("cron file is gone: no jobs", "file", w.state.Path)
+	}
+	w.state.Kind, w.state.Err, w.state.Table = Absent, nil, scheduler.Table{}
+	w.Apply(w.state.Table)
+}
+
+// find returns the first of Files that exists, or the first with no info.
+func (w *Watcher) find() (string, fs.FileInfo) {
+	for _, name := range w.Files {
+		if info, err := os.Stat(filepath.Join(w.Dir, name)); err == nil {
+			return name, info
+		}
+	}
+	return w.Files[0], nil
+}
+
+func (w *Watcher) read(name string) (scheduler.Table, error) {
+	data, err := ReadFile(w.Dir, name)
+	if err != nil {
+		return scheduler.Table{}, err
+	}
+	return scheduler.Parse(name, data, w.Options())
+}
+
+// ReadFile reads a file of the application: name below dir, links that leave
+// dir refused, regular files only, at most MaxSize.
+func ReadFile(dir, name string) ([]byte, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	f, err := root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO must not hold us
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	switch info, err := f.Stat(); {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("read %q: not a regular file", name)
+	case info.Size() > MaxSize:
+		return nil, fmt.Errorf("read %q: %d bytes, more than the %d that are read", name, info.Size(), MaxSize)
+	}
+	data, err := io.ReadAll(io.LimitReader(f, MaxSize+1))
+	if err == nil && len(data) > MaxSize {
+		err = errors.New("it grew while it was read")
+	}
+	return data, err
+}
+
+// same reports whether a and b are the same unchanged file. A file written in
+// place within one clock tick to the same size is not noticed until its next
+// change, which editors and deployments, that write a new file, do not do.
+func same(a, b fs.FileInfo) bool {
+	if a == nil || b == nil {
+		return a == nil && b == nil
+	}
+	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
+}

@@ -1,0 +1,107 @@
+package crontable
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"beanstalk-agent/scheduler"
+)
+
+const good = "version: 1\ncron:\n  - {name: hello, command: echo hi, schedule: '* * * * *'}\n"
+
+func watcher(t *testing.T) (w *Watcher, applied *[]int, log *bytes.Buffer) {
+	applied, log = new([]int), new(bytes.Buffer)
+	return &Watcher{
+		Dir:     filepath.Join(t.TempDir(), "current"),
+		Files:   []string{"cron.yaml", "crontab"},
+		Options: func() scheduler.ParseOptions { return scheduler.ParseOptions{} },
+		Apply:   func(t scheduler.Table) { *applied = append(*applied, len(t.Jobs)) },
+		Log:     slog.New(slog.NewTextHandler(log, nil)),
+	}, applied, log
+}
+
+func put(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path+".new", []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The life of a file: absent, loaded, faulty (the last good table stays),
+// swapped with its tree, deleted (an empty table).
+func TestLifeOfAFile(t *testing.T) {
+	w, applied, log := watcher(t)
+	step := func(what string, want Kind, wantApplied ...int) {
+		t.Helper()
+		*applied = nil
+		w.look(false)
+		if w.State().Kind != want {
+			t.Fatalf("%s: %s, want %s: %v", what, w.State().Kind, want, w.State().Err)
+		}
+		if len(*applied) != len(wantApplied) || len(wantApplied) > 0 && (*applied)[0] != wantApplied[0] {
+			t.Errorf("%s: applied tables of %v jobs, want %v", what, *applied, wantApplied)
+		}
+	}
+	step("before the first deployment", Absent, 0)
+	step("unchanged", Absent)
+	path := filepath.Join(w.Dir, "cron.yaml")
+	put(t, path, good)
+	step("written", Loaded, 1)
+	step("unchanged", Loaded)
+	put(t, path, strings.Replace(good, "'* * * * *'", "nonsense", 1))
+	step("faulty", Faulty)
+	if len(w.State().Table.Jobs) != 1 {
+		t.Error("the last good table is not in force")
+	}
+	if n := strings.Count(log.String(), "not taken"); n != 1 {
+		t.Errorf("told %d times", n)
+	}
+	if err := os.Rename(w.Dir, w.Dir+".old"); err != nil { // as a deployment does
+		t.Fatal(err)
+	}
+	put(t, path, good+"  - {name: two, command: 'true', schedule: '@hourly'}\n")
+	step("swapped tree", Loaded, 2)
+	os.Remove(path)
+	step("deleted", Absent, 0)
+	put(t, filepath.Join(w.Dir, "crontab"), "* * * * * true\n")
+	step("a plain crontab instead", Loaded, 1)
+}
+
+// The agent is root and the directory is the application's.
+func TestReadFileStaysInside(t *testing.T) {
+	dir := t.TempDir()
+	secret := filepath.Join(t.TempDir(), "secret")
+	put(t, secret, "root:hash")
+	if err := os.Symlink(secret, filepath.Join(dir, "out")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ReadFile(dir, "out"); err == nil {
+		t.Error("followed a link out of the application's directory")
+	}
+	if err := syscall.Mkfifo(filepath.Join(dir, "fifo"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ReadFile(dir, "fifo"); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Errorf("a FIFO: %v", err)
+	}
+	put(t, filepath.Join(dir, "big"), strings.Repeat("#", MaxSize+1))
+	if _, err := ReadFile(dir, "big"); err == nil || !strings.Contains(err.Error(), "more than") {
+		t.Errorf("a big file: %v", err)
+	}
+	if _, err := ReadFile(dir, "none"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a missing file: %v", err)
+	}
+}

@@ -1,0 +1,81 @@
+package crontable
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+
+	"beanstalk-agent/scheduler"
+)
+
+// Store keeps on disk what the scheduler must remember over restarts: which
+// slots are settled and which jobs are paused. Save is for one goroutine.
+type Store struct {
+	path string
+	kept map[string]scheduler.Kept
+}
+
+type storeFile struct {
+	Version int                       `json:"version"`
+	Jobs    map[string]scheduler.Kept `json:"jobs"`
+}
+
+// OpenStore reads the file at path; a missing one is an empty store. With an
+// error the store is empty and usable: a scheduler that forgot where it was
+// begins now, which is better than one that does not run.
+func OpenStore(path string) (*Store, error) {
+	s := &Store{path: path, kept: map[string]scheduler.Kept{}}
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, nil
+	}
+	f := storeFile{}
+	if err == nil {
+		err = json.Unmarshal(b, &f)
+	}
+	if err == nil && f.Version != 1 {
+		err = fmt.Errorf("version %d is not known", f.Version)
+	}
+	if err != nil {
+		return s, fmt.Errorf("read what the scheduler remembers, it begins now: %w", err)
+	}
+	maps.Copy(s.kept, f.Jobs)
+	return s, nil
+}
+
+// Kept returns a copy of what is remembered.
+func (s *Store) Kept() map[string]scheduler.Kept { return maps.Clone(s.kept) }
+
+// Save merges what changed and writes all of it durably; a zero Kept is forgotten.
+func (s *Store) Save(changed map[string]scheduler.Kept) error {
+	for name, k := range changed {
+		if k == (scheduler.Kept{}) {
+			delete(s.kept, name)
+		} else {
+			s.kept[name] = k
+		}
+	}
+	b, err := json.Marshal(storeFile{1, s.kept})
+	if err != nil {
+		return err
+	}
+	return replaceFile(s.path, b)
+}
+
+// replaceFile writes a new file beside the old one, syncs it and renames it, so
+// that power loss leaves either, whole.
+func replaceFile(path string, b []byte) error {
+	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}

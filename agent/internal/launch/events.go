@@ -1,0 +1,94 @@
+package launch
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"iter"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"beanstalk-agent/agent/internal/supervisor"
+)
+
+// Ends tells of every run's end once, also of those that ended while the agent
+// was away: it keeps in a file up to where it has told. All fields are required.
+type Ends struct {
+	Events func(ctx context.Context, after uint64) iter.Seq2[supervisor.Event, error]
+	Last   func(context.Context) (uint64, error) // the newest event there is
+	File   string
+	Tell   func(supervisor.Run)
+	Log    *slog.Logger
+}
+
+// Run follows the supervisor's events until ctx is done. Where nothing has been
+// told yet it begins with what comes next: history is no news.
+func (e *Ends) Run(ctx context.Context) error {
+	after, known := e.load()
+	for wait := 100 * time.Millisecond; ctx.Err() == nil; wait = min(2*wait, 5*time.Second) {
+		if !known {
+			last, err := e.Last(ctx)
+			if after, known = last, err == nil; known {
+				e.save(after)
+			}
+		}
+		for ev, err := range e.follow(ctx, after, known) {
+			if err != nil {
+				if ctx.Err() == nil {
+					e.Log.Debug("supervisor's events end", "err", err)
+				}
+				break
+			}
+			wait = 100 * time.Millisecond
+			if ev.Type == supervisor.EventEnded {
+				e.Tell(ev.Run)
+			}
+			after = ev.Seq
+			e.save(after)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+	}
+	return nil
+}
+
+func (e *Ends) follow(ctx context.Context, after uint64, known bool) iter.Seq2[supervisor.Event, error] {
+	if !known {
+		return func(func(supervisor.Event, error) bool) {}
+	}
+	return e.Events(ctx, after)
+}
+
+func (e *Ends) load() (uint64, bool) {
+	b, err := os.ReadFile(e.File)
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			e.Log.Error("read event cursor", "err", err)
+		}
+		return 0, false
+	}
+	n, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64)
+	return n, err == nil
+}
+
+// save notes what has been told. A torn or lost note means that an end is told
+// twice, never that one is not told.
+func (e *Ends) save(n uint64) {
+	tmp := e.File + ".new"
+	err := os.MkdirAll(filepath.Dir(e.File), 0o700)
+	if err == nil {
+		err = os.WriteFile(tmp, []byte(strconv.FormatUint(n, 10)+"\n"), 0o600)
+	}
+	if err == nil {
+		err = os.Rename(tmp, e.File)
+	}
+	if err != nil {
+		e.Log.Error("write event cursor", "err", err)
+	}
+}

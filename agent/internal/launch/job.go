@@ -1,0 +1,145 @@
+package launch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"beanstalk-agent/agent/internal/appenv"
+	"beanstalk-agent/agent/internal/command"
+	"beanstalk-agent/agent/internal/supervisor"
+	"beanstalk-agent/scheduler"
+)
+
+// Poster says how a url: job reaches the application: the agent's own binary,
+// run as the application's user, makes the request, so that such a job has
+// output, history and limits as every other.
+type Poster struct {
+	Exe  string                             // this binary
+	Args func(ctx context.Context) []string // flags of its post verb: where to, with which Host
+}
+
+// Run runs one firing and waits for its end; it is the scheduler's Runner. An
+// error of kind *RunError is a run that ended badly; any other, one that could
+// not start.
+func (l *Launcher) Run(ctx context.Context, f scheduler.Firing) error {
+	id := slotID(f)
+	run, err := l.start(ctx, id, f)
+	if errors.Is(err, supervisor.ErrExists) {
+		return l.wait(ctx, id) // started before the agent died and could note it
+	}
+	if err != nil {
+		return err
+	}
+	if f.Reason == scheduler.Manual {
+		l.started(f.Job.Name, run)
+	}
+	return l.wait(ctx, run.ID)
+}
+
+// Await returns what waits for a run that exists already, as a Runner's Run.
+func (l *Launcher) Await(id string) func(context.Context, scheduler.Firing) error {
+	return func(ctx context.Context, _ scheduler.Firing) error { return l.wait(ctx, id) }
+}
+
+// Manual has trigger start a job and returns its run as soon as there is one;
+// trigger returns at the run's end, or when its context ends, which leaves the
+// run alone.
+func (l *Launcher) Manual(ctx context.Context, job string, trigger func(context.Context, string) error) (supervisor.Run, error) {
+	begun := make(chan supervisor.Run, 1)
+	l.mu.Lock()
+	if l.manual == nil {
+		l.manual = map[string]chan supervisor.Run{}
+	}
+	l.manual[job] = begun
+	l.mu.Unlock()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	failed := make(chan error, 1)
+	go func() { failed <- trigger(ctx, job) }() // ends with ctx at the latest
+	select {
+	case run := <-begun:
+		return run, nil
+	case err := <-failed:
+		select {
+		case run := <-begun: // it has ended already
+			return run, nil
+		default:
+			return supervisor.Run{}, err
+		}
+	}
+}
+
+func (l *Launcher) started(job string, run supervisor.Run) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c := l.manual[job]; c != nil {
+		c <- run
+		delete(l.manual, job)
+	}
+}
+
+func (l *Launcher) start(ctx context.Context, id string, f scheduler.Firing) (supervisor.Run, error) {
+	req, err := l.request(ctx, appenv.ProfileOptions{Dir: f.Job.Dir, Extra: f.Job.Env})
+	if err != nil {
+		return supervisor.Run{}, fmt.Errorf("start job: %w", err)
+	}
+	req.Args = l.argv(ctx, f)
+	req.ID, req.Kind, req.Name, req.IO, req.Detached = id, "cron", f.Job.Name, supervisor.IOSpool, true
+	req.Timeout, req.MaxOutput = f.Job.Timeout, f.Job.MaxOutput
+	req.Slot, req.Attempt, req.Reason = f.Due, f.Attempt, reason(f)
+	req.Lock = f.Job.Lock
+	run, err := l.Runs.Start(ctx, req, supervisor.Handover{})
+	if err == nil {
+		l.audit("run started", run, req.Args)
+	}
+	return run, err
+}
+
+func (l *Launcher) argv(ctx context.Context, f scheduler.Firing) []string {
+	switch {
+	case f.Job.URL != "":
+		args := append([]string{l.Poster.Exe, "post"}, l.Poster.Args(ctx)...)
+		return append(args, "--task", f.Job.Name, "--scheduled-at", f.Due.UTC().Format(time.RFC3339), "--", f.Job.URL)
+	case len(f.Job.Args) > 0:
+		return f.Job.Args
+	}
+	return command.Shell(f.Job.Command)
+}
+
+func reason(f scheduler.Firing) string {
+	if f.Why == "" {
+		return string(f.Reason)
+	}
+	return fmt.Sprintf("%s: %s", f.Reason, f.Why)
+}
+
+// wait returns when the run has ended. When the scheduler replaces the run it
+// is stopped; when the agent stops it goes on without us.
+func (l *Launcher) wait(ctx context.Context, id string) error {
+	for {
+		run, err := l.Runs.Wait(ctx, id)
+		switch {
+		case err == nil && run.State == supervisor.StateLost:
+			return scheduler.ErrLost
+		case err == nil && run.ExitCode != 0:
+			return &RunError{run}
+		case err == nil:
+			return nil
+		case errors.Is(context.Cause(ctx), scheduler.ErrReplaced):
+			_, err := l.Runs.Stop(context.WithoutCancel(ctx), id, 0)
+			return errors.Join(scheduler.ErrReplaced, err)
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case errors.Is(err, supervisor.ErrUnknown), errors.Is(err, fs.ErrNotExist):
+			return scheduler.ErrLost
+		}
+		l.Log.Warn("waiting for the supervisor", "run", id, "err", err)
+		select { // the supervisor is being replaced, or died: systemd starts it again
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+	}
+}

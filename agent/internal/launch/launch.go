@@ -1,0 +1,183 @@
+// Package launch prepares a command as the application would run it and hands it to the supervisor.
+//
+// Contract: what a run gets (environment, user, groups, directory) is resolved
+// when it starts, never earlier, and is the same for a cron job and for a
+// command that a person typed. Who may choose what is decided here: only root
+// and the agent's own user choose another user than the application's.
+//
+// Values of the environment and arguments never reach a log from here.
+package launch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"log/slog"
+	"net/http"
+	"path"
+	"sync"
+	"time"
+
+	"beanstalk-agent/agent/internal/appenv"
+	"beanstalk-agent/agent/internal/command"
+	"beanstalk-agent/agent/internal/control"
+	"beanstalk-agent/agent/internal/supervisor"
+	"beanstalk-agent/scheduler"
+)
+
+// Runs is the part of the supervisor that starts and awaits runs.
+type Runs interface {
+	Start(context.Context, supervisor.Request, supervisor.Handover) (supervisor.Run, error)
+	Wait(ctx context.Context, id string) (supervisor.Run, error)
+	Stop(ctx context.Context, id string, grace time.Duration) (supervisor.Run, error)
+}
+
+// Launcher starts runs. All exported fields are required. It is safe for
+// concurrent use.
+type Launcher struct {
+	Profile func(context.Context, appenv.ProfileOptions) (appenv.Profile, error)
+	Runs    Runs
+	Version func() string // the application's deployed version, for the record
+	Poster  Poster        // how a url: job is POSTed
+	Audit   string        // program or full: how much of argv the log shows
+	Log     *slog.Logger
+
+	mu     sync.Mutex
+	manual map[string]chan supervisor.Run // by job: who triggered it and waits for its run
+}
+
+// Oom scores: a command that somebody typed, or a job, must die before the web
+// workers do when memory runs out. 0 is the workers' own.
+const oomScoreAdj = 300
+
+// Prepare checks an exec and gets everything ready but the start.
+func (l *Launcher) Prepare(ctx context.Context, who control.Caller, req control.ExecRequest) (control.Prepared, error) {
+	if req.User != "" && !who.Owner {
+		return nil, &control.Error{Status: http.StatusForbidden, Exit: command.CodeRefused,
+			Message: who.Login + " may not choose the user", Hint: "only root may: try again with sudo"}
+	}
+	r, err := l.request(ctx, appenv.ProfileOptions{User: req.User, Dir: req.Dir, Extra: req.Env})
+	if err != nil {
+		return nil, refuse(err)
+	}
+	r.Kind, r.Name, r.Args = "exec", path.Base(req.Args[0]), req.Args
+	r.IO = map[string]string{control.Pipes: supervisor.IOPipes, control.Terminal: supervisor.IOTerminal, control.Detached: supervisor.IOSpool}[req.Mode]
+	r.Detached = req.Mode == control.Detached
+	r.Size = supervisor.Size(req.Size)
+	r.Timeout, r.Grace, r.MemoryMax, r.Lock = req.Timeout, req.Grace, req.Memory, req.Lock
+	r.Caller = supervisor.Caller{UID: who.UID, PID: who.PID, Login: who.Login}
+	return func(ctx context.Context, h supervisor.Handover) (supervisor.Run, error) {
+		run, err := l.Runs.Start(ctx, r, h)
+		if err != nil {
+			return run, refuse(err)
+		}
+		l.audit("run started", run, r.Args)
+		return run, nil
+	}, nil
+}
+
+// request is what every run has in common.
+func (l *Launcher) request(ctx context.Context, o appenv.ProfileOptions) (supervisor.Request, error) {
+	p, err := l.Profile(ctx, o)
+	if err != nil {
+		return supervisor.Request{}, err
+	}
+	return supervisor.Request{
+		Env: p.Env, Dir: p.Dir, UID: p.User.UID, GID: p.User.GID, Groups: p.User.Groups, User: p.User.Name,
+		Umask: p.Umask, OOMScoreAdj: oomScoreAdj, Version: l.Version(),
+	}, nil
+}
+
+// refuse gives err the exit status that an exec ends with.
+func refuse(err error) error {
+	if e, ok := errors.AsType[*control.Error](err); ok {
+		return e
+	}
+	e := &control.Error{Status: http.StatusConflict, Exit: command.CodeRefused, Message: err.Error()}
+	if r, ok := errors.AsType[*supervisor.Refused](err); ok {
+		e.Exit, e.Hint = r.Code, r.Hint
+	}
+	return e
+}
+
+// RunError is a job's run that ended badly.
+type RunError struct{ Run supervisor.Run }
+
+func (e *RunError) Error() string { return Describe(e.Run) }
+
+// Describe says how a run stands in a few words.
+func Describe(r supervisor.Run) string {
+	switch {
+	case r.Live():
+		return "running"
+	case r.State == supervisor.StateLost:
+		return "lost"
+	case r.OOM:
+		return fmt.Sprintf("killed by the kernel for memory at %d MB", r.PeakMemory>>20)
+	case r.TimedOut:
+		return "ended by its time limit"
+	case r.StoppedBy != "":
+		return "ended by " + r.StoppedBy
+	case r.Signal != 0:
+		return fmt.Sprintf("ended by signal %d", r.Signal)
+	}
+	return fmt.Sprintf("exit %d", r.ExitCode)
+}
+
+// audit is the one line that says who started what. Arguments may hold
+// secrets, so by default only the program and how many there were.
+func (l *Launcher) audit(msg string, r supervisor.Run, args []string) {
+	a := []any{"run", r.ID, "kind", r.Kind, "name", r.Name, "user", r.User, "args", len(args) - 1}
+	if r.Kind == "exec" {
+		a = append(a, "caller", r.Caller.Login, "caller_uid", r.Caller.UID, "io", r.IO)
+	}
+	if l.Audit == "full" {
+		a = append(a, "argv", args)
+	}
+	l.Log.Info(msg, a...)
+}
+
+// Ended is the line that says how a run ended.
+func Ended(log *slog.Logger, r supervisor.Run) {
+	a := []any{"run", r.ID, "kind", r.Kind, "name", r.Name, "how", Describe(r), "took", r.Took().Round(time.Millisecond).String(), "peak_mb", r.PeakMemory >> 20}
+	if r.Kind == "exec" {
+		a = append(a, "caller", r.Caller.Login)
+	}
+	log.Info("run ended", a...)
+}
+
+// slotID names the run of a firing: the same slot is never started twice,
+// not even when the agent dies between the start and noting it, because the
+// supervisor refuses an id that it has seen.
+func slotID(f scheduler.Firing) string {
+	layout := "20060102t150405z"
+	if f.Reason == scheduler.Manual { // no slot: any number a second
+		layout = "20060102t150405.000000z"
+	}
+	return fmt.Sprintf("%s-%s-%d", idName(f.Job.Name), f.Due.UTC().Format(layout), f.Attempt)
+}
+
+// idName is a job's name in the letters that an id may have; names that differ
+// only in others are told apart by a short hash.
+func idName(name string) string {
+	b := make([]byte, 0, len(name))
+	same := true
+	for _, c := range []byte(name) {
+		switch {
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '.', c == '_', c == '-':
+		default:
+			c, same = '-', false
+		}
+		b = append(b, c)
+	}
+	if len(b) > 32 {
+		b, same = b[:32], false
+	}
+	if same && len(b) > 0 {
+		return string(b)
+	}
+	h := fnv.New32a()
+	h.Write([]byte(name))
+	return fmt.Sprintf("%s%08x", b, h.Sum32())
+}
