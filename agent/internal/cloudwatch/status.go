@@ -62,7 +62,7 @@ func (p *Publisher) enter(s State, reason string) {
 	p.mu.Lock()
 	was := p.state
 	p.state, p.reason = s, reason
-	if s == Denied || s == Waiting && reason != notYet {
+	if s == Waiting || s == Denied {
 		p.counts.lastError = reason
 	}
 	p.mu.Unlock()
@@ -75,12 +75,13 @@ func (p *Publisher) enter(s State, reason string) {
 	}
 }
 
-// sent counts n datums as delivered, after so many earlier sendings that may have been applied too.
-func (p *Publisher) sent(n, unsure int, now time.Time) {
+func (p *Publisher) sent(n int, wasUnsure bool, now time.Time) {
 	p.mu.Lock()
 	p.counts.sent += uint64(n)
 	p.counts.lastSent = now
-	p.counts.duplicates += uint64(n * unsure)
+	if wasUnsure {
+		p.counts.duplicates += uint64(n)
+	}
 	p.mu.Unlock()
 	p.enter(Sending, "")
 }
@@ -109,10 +110,7 @@ func (p *Publisher) tell(sentence string) {
 }
 
 func (p *Publisher) noteQueue() {
-	var st spoolStats
-	if !p.holding() {
-		st = p.spool.stats()
-	}
+	st := p.spool.stats()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.queue = st

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"beanstalk-agent/agent/internal/appenv"
+	"beanstalk-agent/agent/internal/config"
+	"beanstalk-agent/agent/internal/control"
+	"beanstalk-agent/agent/internal/health"
+	"beanstalk-agent/agent/internal/launch"
+	"beanstalk-agent/agent/internal/platform"
+	"beanstalk-agent/agent/internal/supervisor"
+)
+
+// backend answers the routes of the local API out of the parts.
+type backend struct {
+	started  time.Time
+	inst     *platform.Instance
+	env      *appenv.Resolver
+	runs     spooled
+	launcher *launch.Launcher
+	cron     *cronParts
+	check    *health.Checker
+	metrics  *metricsParts
+	cfg      config.Config
+}
+
+func (b *backend) routes() control.Backend {
+	return control.Backend{
+		Status:  b.status,
+		Prepare: b.launcher.Prepare, Runs: b.runs, Cron: b.cron,
+		Env: b.environment, EnvDiff: b.difference,
+		Metrics: func(context.Context) (any, error) { return b.metrics.publisher.Preview(), nil },
+		Cost:    func(_ context.Context, n int) (any, error) { return b.metrics.publisher.Cost(n), nil },
+		Health:  func(ctx context.Context) (any, error) { return b.check.Check(ctx), nil },
+		History: func(context.Context) (any, error) { return b.check.History(), nil },
+		Drain:   b.drain,
+		Reload:  b.cron.reload,
+		Hold:    func(_ context.Context, limit time.Duration) error { b.cron.sched.Hold(limit); return nil },
+		Free:    b.release,
+	}
+}
+
+func (b *backend) environment(ctx context.Context, names []string, values bool) (control.Environment, error) {
+	p, err := b.env.Profile(ctx, appenv.ProfileOptions{})
+	if err != nil {
+		return control.Environment{}, unavailable(err)
+	}
+	sources, err := b.env.Resolve(ctx)
+	if err != nil {
+		return control.Environment{}, unavailable(err)
+	}
+	out := control.Environment{Variables: []control.Variable{}, Warnings: p.Warnings}
+	for _, assignment := range p.Env {
+		name, value, _ := strings.Cut(assignment, "=")
+		if len(names) > 0 && !slices.Contains(names, name) {
+			continue
+		}
+		v := control.Variable{Name: name, Length: len(value), Source: sources.Source(name)}
+		if v.Source == "" {
+			v.Source = "this host"
+		}
+		if values {
+			v.Value = &value
+		}
+		out.Variables = append(out.Variables, v)
+	}
+	return out, nil
+}
+
+func (b *backend) difference(ctx context.Context, values bool) (control.EnvironmentDiff, error) {
+	d, err := b.env.Diff(ctx)
+	if err != nil {
+		return control.EnvironmentDiff{}, unavailable(err)
+	}
+	out := control.EnvironmentDiff{PIDs: d.PIDs, Differences: []control.Difference{}}
+	for _, v := range d.Vars {
+		if v.State == appenv.Same {
+			out.Same++
+			continue
+		}
+		diff := control.Difference{Name: v.Name, Kind: string(v.State)}
+		if values {
+			web, here := v.Values()
+			if v.State != appenv.OnlyRun {
+				diff.Web = &web
+			}
+			if v.State != appenv.OnlyWeb {
+				diff.Here = &here
+			}
+		}
+		out.Differences = append(out.Differences, diff)
+	}
+	return out, nil
+}
+
+// unavailable is the status of what cannot be answered yet or here.
+func unavailable(err error) error {
+	return &control.Error{Status: http.StatusServiceUnavailable, Message: err.Error(), Exit: 125}
+}
+
+// release lets jobs start again: those of the table that is there now.
+func (b *backend) release(ctx context.Context) error {
+	err := b.cron.reload(ctx)
+	b.cron.sched.Release()
+	return err
+}
+
+func (b *backend) drain(_ context.Context, reason string, on bool) error {
+	if on {
+		b.check.Drain("operator", reason)
+		return nil
+	}
+	if !b.check.Undrain("operator") {
+		return &control.Error{Status: http.StatusConflict, Message: "no operator has drained this instance"}
+	}
+	return nil
+}
+
+// spooled adds reading the spools to what the supervisor answers: the agent
+// reads the files itself, the supervisor is not in the data path.
+type spooled struct {
+	*supervisor.Client
+	outputs launch.Outputs
+}
+
+func (s spooled) Output(ctx context.Context, id string, follow bool) (io.ReadCloser, error) {
+	out, err := s.outputs.Open(ctx, id, follow)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &control.Error{Status: http.StatusNotFound, Message: fmt.Sprintf("run %q has no output here", id),
+			Hint: "the output of an exec went to its own stdout; a detached run and a job have a file"}
+	}
+	return out, notFound(id, err)
+}
+
+func (s spooled) Get(ctx context.Context, id string) (supervisor.Run, error) {
+	r, err := s.Client.Get(ctx, id)
+	return r, notFound(id, err)
+}
+
+func (s spooled) Wait(ctx context.Context, id string) (supervisor.Run, error) {
+	r, err := s.Client.Wait(ctx, id)
+	return r, notFound(id, err)
+}
+
+func (s spooled) Stop(ctx context.Context, id string, grace time.Duration) (supervisor.Run, error) {
+	r, err := s.Client.Stop(ctx, id, grace)
+	return r, notFound(id, err)
+}
+
+func notFound(id string, err error) error {
+	if errors.Is(err, supervisor.ErrUnknown) {
+		return &control.Error{Status: http.StatusNotFound, Message: fmt.Sprintf("there is no run %q", id), Hint: "agent ps --all lists them"}
+	}
+	if r, ok := errors.AsType[*supervisor.Refused](err); ok {
+		return &control.Error{Status: http.StatusConflict, Message: r.Message, Hint: r.Hint, Exit: r.Code}
+	}
+	return err
+}

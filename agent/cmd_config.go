@@ -1,0 +1,33 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"beanstalk-agent/agent/internal/config"
+)
+
+func newConfigCmd(g *globals) *cobra.Command {
+	c := &cobra.Command{Use: "config", Short: "the agent's own configuration"}
+	c.AddCommand(&cobra.Command{
+		Use:   "check [FILE]",
+		Short: "every fault of the configuration, each with its line; exit 1 when there is one",
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				g.config = args[0]
+			}
+			if _, err := g.load(false); err != nil {
+				return err
+			}
+			path := g.config
+			if path == "" {
+				path = config.DefaultPath
+			}
+			_, err := fmt.Fprintf(g.err, "%s: good\n", path)
+			return err
+		},
+	})
+	return c
+}

@@ -1,0 +1,235 @@
+package main
+
+import (
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"beanstalk-agent/agent/internal/control"
+	"beanstalk-agent/agent/internal/supervisor"
+	"beanstalk-agent/scheduler"
+)
+
+func newCronCmd(g *globals) *cobra.Command {
+	c := &cobra.Command{Use: "cron", Short: "the application's scheduled jobs"}
+	c.AddCommand(newCronListCmd(g), newCronNextCmd(g), newCronCheckCmd(g), newCronRunCmd(g), newCronHistoryCmd(g),
+		cronSwitch(g, "pause", "start this job no more, until resume; kept over restarts"),
+		cronSwitch(g, "resume", "start this job again"))
+	return c
+}
+
+func newCronListCmd(g *globals) *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{Use: "list", Short: "every job: when next, how the last run ended, what holds it", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cl, err := g.client()
+			if err != nil {
+				return err
+			}
+			var t control.CronTable
+			if err := cl.Get(c.Context(), "/v1/cron", &t); err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(g.out, t)
+			}
+			for _, f := range t.Faults {
+				fmt.Fprintln(g.err, "note: not taken:", f)
+			}
+			var rows [][]string
+			for _, j := range t.Jobs {
+				rows = append(rows, cronRow(j))
+			}
+			if len(rows) == 0 {
+				fmt.Fprintf(g.err, "no jobs: %s is %s\n", t.File, t.State)
+				return nil
+			}
+			return table(g.out, []string{"JOB", "SCHEDULE", "NEXT", "LAST", "RESULT", "ON", "NOTE"}, rows)
+		}}
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+func cronRow(j control.CronJob) []string {
+	when := func(t *time.Time) string {
+		if t == nil {
+			return "-"
+		}
+		return t.Format("2006-01-02 15:04 MST")
+	}
+	var notes []string
+	for _, n := range []struct {
+		n    uint64
+		what string
+	}{{j.Skipped, "skipped while running"}, {j.Missed, "missed"}} {
+		if n.n > 0 {
+			notes = append(notes, fmt.Sprintf("%d %s", n.n, n.what))
+		}
+	}
+	if j.Note != "" {
+		notes = append([]string{j.Note}, notes...)
+	}
+	return []string{j.Name, j.Schedule, when(j.Next), when(j.Last), j.Result, j.On, strings.Join(notes, "; ")}
+}
+
+type nextOptions struct {
+	file, from, job, zone string
+	n                     int
+	json                  bool
+}
+
+func newCronNextCmd(g *globals) *cobra.Command {
+	var o nextOptions
+	c := &cobra.Command{Use: "next", Short: "when jobs are due, daylight saving explained",
+		Long: `Asks the running agent, or with --file reads a cron file: no agent is needed.
+Times carry the offset of the job's own zone.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			list, err := o.upcoming(c, g)
+			if err != nil {
+				return err
+			}
+			if o.json {
+				return printJSON(g.out, list)
+			}
+			var rows [][]string
+			for _, n := range list {
+				rows = append(rows, []string{n.At, n.Job, n.Note})
+			}
+			return table(g.out, []string{"AT", "JOB", "NOTE"}, rows)
+		}}
+	c.Flags().StringVar(&o.file, "file", "", "read this cron `file`")
+	c.Flags().StringVar(&o.from, "from", "", "from this `time` (RFC 3339; default: now)")
+	c.Flags().StringVar(&o.job, "job", "", "only this job")
+	c.Flags().StringVar(&o.zone, "timezone", "UTC", "with --file: for jobs that name none")
+	c.Flags().IntVarP(&o.n, "number", "n", 10, "how many")
+	c.Flags().BoolVar(&o.json, "json", false, "print JSON")
+	return c
+}
+
+func (o *nextOptions) upcoming(c *cobra.Command, g *globals) ([]control.Occurrence, error) {
+	if o.n < 1 || o.n > 100_000 {
+		return nil, misuse(fmt.Errorf("-n: expected 1 to 100000, have %d", o.n))
+	}
+	from := time.Now()
+	if o.from != "" {
+		var err error
+		if from, err = time.Parse(time.RFC3339, o.from); err != nil {
+			return nil, misuse(fmt.Errorf("--from: expected a time such as 2027-03-28T00:00:00+01:00, have %q", o.from))
+		}
+	}
+	if o.file != "" {
+		t, err := readCron(o.file, o.zone)
+		if err != nil {
+			return nil, err
+		}
+		return occurrences(t, from, o.n, o.job)
+	}
+	cl, err := g.client()
+	if err != nil {
+		return nil, err
+	}
+	q := url.Values{"from": {from.Format(time.RFC3339Nano)}, "n": {strconv.Itoa(o.n)}, "job": {o.job}}
+	var list []control.Occurrence
+	return list, cl.Get(c.Context(), "/v1/cron/next?"+q.Encode(), &list)
+}
+
+// readCron parses a cron file that a person named.
+func readCron(file, zone string) (scheduler.Table, error) {
+	loc, err := time.LoadLocation(zone)
+	if err != nil {
+		return scheduler.Table{}, misuse(fmt.Errorf("--timezone: %w", err))
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return scheduler.Table{}, err
+	}
+	return scheduler.Parse(file, data, scheduler.ParseOptions{Location: loc})
+}
+
+func newCronCheckCmd(g *globals) *cobra.Command {
+	var zone string
+	c := &cobra.Command{Use: "check FILE", Short: "every fault of a cron file, each with its line; for use before a deploy",
+		Long: `Exit status 0 when the file is good, 1 when it is not. A .yaml or .yml file is a
+worker tier's cron.yaml with the agent's keys, anything else is a crontab.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			t, err := readCron(args[0], zone)
+			if err != nil {
+				return err
+			}
+			for _, w := range t.Warnings {
+				fmt.Fprintln(g.err, "note:", w)
+			}
+			fmt.Fprintf(g.err, "%s: good, %d jobs\n", filepath.Base(args[0]), len(t.Jobs))
+			return nil
+		}}
+	c.Flags().StringVar(&zone, "timezone", "UTC", "for jobs that name none")
+	return c
+}
+
+func newCronRunCmd(g *globals) *cobra.Command {
+	return &cobra.Command{Use: "run NAME", Short: "run a job now: its output here, its exit status passed on",
+		Long: `The run goes on when this command is interrupted. Exit status: the job's own;
+125 when the agent could not start it.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			cl, err := g.client()
+			if err != nil {
+				return exitIf(125, err)
+			}
+			var r supervisor.Run
+			if err := cl.Post(c.Context(), control.Path("cron", args[0], "run"), nil, &r); err != nil {
+				return exitIf(125, err)
+			}
+			if err := follow(c.Context(), cl, r.ID, g.out); err != nil {
+				return exitIf(125, err)
+			}
+			return waitFor(c.Context(), g, cl, r.ID)
+		}}
+}
+
+func newCronHistoryCmd(g *globals) *cobra.Command {
+	o := psOptions{kind: "cron", all: true}
+	c := &cobra.Command{Use: "history [NAME]", Short: "past runs of the jobs, newest first", Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				o.name = args[0]
+			}
+			return o.run(c, g)
+		}}
+	c.Flags().IntVarP(&o.n, "number", "n", 50, "how many")
+	c.Flags().BoolVar(&o.json, "json", false, "print JSON")
+	return c
+}
+
+func cronSwitch(g *globals, verb, short string) *cobra.Command {
+	return &cobra.Command{Use: verb + " NAME", Short: short, Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			cl, err := g.client()
+			if err != nil {
+				return err
+			}
+			return cl.Post(c.Context(), control.Path("cron", args[0], verb), nil, nil)
+		}}
+}
+
+// occurrences gives the scheduler's answer the shape of the wire.
+func occurrences(t scheduler.Table, from time.Time, n int, job string) ([]control.Occurrence, error) {
+	if _, ok := t.Job(job); job != "" && !ok {
+		return nil, fmt.Errorf("there is no job %q", job)
+	}
+	list := []control.Occurrence{}
+	for o := range t.Upcoming(from, func(j scheduler.Job) bool { return job == "" || j.Name == job }) {
+		if list = append(list, control.Occurrence{Job: o.Job, At: o.At.Format(time.RFC3339), Note: o.Note}); len(list) == n {
+			break
+		}
+	}
+	return list, nil
+}

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"beanstalk-agent/agent/internal/appenv"
+	"beanstalk-agent/agent/internal/control"
+)
+
+func newEnvCmd(g *globals) *cobra.Command {
+	var o envOptions
+	c := &cobra.Command{
+		Use:   "env [NAME]",
+		Short: "the application's environment, exactly as the web process gets it",
+		Long: `Without NAME: the names, where each comes from, values masked.
+With NAME: that value, its exact bytes, with nothing added.
+With --json: one JSON object of strings, the resolved environment.
+With --diff: what the live web process has against what a run started now would
+get, by name only unless --values; exit 1 when they differ.
+With --file: reads a file instead of asking the agent.`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			switch {
+			case o.file != "":
+				return o.fromFile(g, args)
+			case o.diff && len(args) > 0:
+				return misuse(fmt.Errorf("--diff and NAME exclude each other: --diff compares all of them"))
+			case o.diff:
+				return o.compare(c, g)
+			}
+			return o.ask(c, g, args)
+		},
+	}
+	c.Flags().BoolVar(&o.json, "json", false, "print JSON, with values")
+	c.Flags().BoolVar(&o.diff, "diff", false, "compare with the live web process")
+	c.Flags().BoolVar(&o.values, "values", false, "with --diff: show the values")
+	c.Flags().StringVar(&o.file, "file", "", "read this `file` instead")
+	c.Flags().StringVar(&o.format, "format", "systemd", "of --file: systemd, dotenv or docker")
+	return c
+}
+
+type envOptions struct {
+	json, diff, values bool
+	file, format       string
+}
+
+func (o *envOptions) ask(c *cobra.Command, g *globals, args []string) error {
+	cl, err := g.client()
+	if err != nil {
+		return err
+	}
+	path := "/v1/env"
+	if o.json || len(args) > 0 {
+		path += "?values"
+	}
+	var env control.Environment
+	if err := cl.Get(c.Context(), path, &env); err != nil {
+		return err
+	}
+	for _, w := range env.Warnings {
+		fmt.Fprintln(g.err, "note:", w)
+	}
+	return o.print(g, env.Variables, args)
+}
+
+func (o *envOptions) print(g *globals, vars []control.Variable, args []string) error {
+	if len(args) > 0 {
+		for _, v := range vars {
+			if v.Name == args[0] {
+				_, err := io.WriteString(g.out, *v.Value)
+				return err
+			}
+		}
+		return fmt.Errorf("the application has no variable %q", args[0])
+	}
+	if o.json {
+		m := map[string]string{}
+		for _, v := range vars {
+			m[v.Name] = *v.Value
+		}
+		return printJSON(g.out, m)
+	}
+	var rows [][]string
+	for _, v := range vars {
+		rows = append(rows, []string{v.Name, fmt.Sprintf("%d bytes", v.Length), v.Source})
+	}
+	return table(g.out, []string{"NAME", "VALUE", "FROM"}, rows)
+}
+
+func (o *envOptions) fromFile(g *globals, args []string) error {
+	data, err := os.ReadFile(o.file)
+	if err != nil {
+		return err
+	}
+	parse, ok := map[string]func([]byte) (appenv.File, error){
+		"systemd": func(b []byte) (appenv.File, error) { return appenv.ParseSystemd(b, appenv.AmazonLinux2023) },
+		"dotenv":  appenv.ParseDotenv,
+		"docker":  appenv.ParseDocker,
+	}[o.format]
+	if !ok {
+		return misuse(fmt.Errorf("--format: expected systemd, dotenv or docker, have %q", o.format))
+	}
+	file, err := parse(data)
+	if err != nil {
+		return inFile(o.file, err)
+	}
+	for _, f := range file.Dropped {
+		fmt.Fprintf(g.err, "note: %s: %v\n", o.file, f)
+	}
+	var vars []control.Variable
+	for _, v := range file.Vars {
+		value := v.Value()
+		vars = append(vars, control.Variable{Name: v.Name, Value: &value, Length: len(value), Source: fmt.Sprintf("%s:%d", o.file, v.Line)})
+	}
+	return o.print(g, vars, args)
+}
+
+// inFile puts the file's name before each line of err.
+func inFile(file string, err error) error {
+	lines := strings.Split(err.Error(), "\n")
+	for i := range lines {
+		lines[i] = file + ": " + lines[i]
+	}
+	return fmt.Errorf("%s", strings.Join(lines, "\nerror: "))
+}
+
+func (o *envOptions) compare(c *cobra.Command, g *globals) error {
+	cl, err := g.client()
+	if err != nil {
+		return err
+	}
+	path := "/v1/env/diff"
+	if o.values {
+		path += "?values"
+	}
+	var d control.EnvironmentDiff
+	if err := cl.Get(c.Context(), path, &d); err != nil {
+		return err
+	}
+	if o.json {
+		err = printJSON(g.out, d)
+	} else {
+		printDiff(g.out, d)
+	}
+	if err == nil && len(d.Differences) > 0 {
+		return exitWith(1)
+	}
+	return err
+}
+
+func printDiff(w io.Writer, d control.EnvironmentDiff) {
+	for _, v := range d.Differences {
+		fmt.Fprintf(w, "%-24s %s\n", v.Name, v.Kind)
+		if v.Web != nil {
+			fmt.Fprintf(w, "  web process: %q\n", *v.Web)
+		}
+		if v.Here != nil {
+			fmt.Fprintf(w, "  a run now:   %q\n", *v.Here)
+		}
+	}
+	fmt.Fprintf(w, "%d the same, %d different (processes %s)\n", d.Same, len(d.Differences), strings.Trim(fmt.Sprint(d.PIDs), "[]"))
+}

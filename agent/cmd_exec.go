@@ -1,0 +1,164 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"beanstalk-agent/agent/internal/control"
+	"beanstalk-agent/agent/internal/session"
+	"beanstalk-agent/agent/internal/supervisor"
+)
+
+type execOptions struct {
+	req                        control.ExecRequest
+	tty, noTTY, detach, direct bool
+	memory                     string
+}
+
+func newExecCmd(g *globals) *cobra.Command {
+	var o execOptions
+	c := &cobra.Command{Use: "exec [flags] -- COMMAND [ARG…]", Short: "run a command as the application would: its environment, user and directory",
+		Long: `Runs COMMAND with the application's environment, as the application's user, in
+the application's directory. Without a terminal the command gets exactly this
+command's stdin, stdout and stderr. With one it gets a terminal of its own that
+outlives a dropped connection: agent ps and agent attach find it again.
+
+Exit status: the command's own; 128+n when signal n ended it; 124 time limit;
+125 the agent failed, refused or cannot be reached; 126 found but not
+executable; 127 not found; 2 misuse of these flags.
+
+  agent exec -- python manage.py migrate
+  agent exec -- pg_dump mydb | gzip > dump.gz
+  agent exec -d --timeout 2h -- python manage.py rebuild_index`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			o.req.Args = args
+			if err := o.check(g); err != nil {
+				return misuse(err)
+			}
+			if o.direct {
+				return o.runDirect(c.Context(), g)
+			}
+			return o.run(c, g)
+		}}
+	f := c.Flags()
+	f.SetInterspersed(false)
+	f.BoolVarP(&o.tty, "tty", "t", false, "give the command a terminal (default: when stdin and stdout are one)")
+	f.BoolVarP(&o.noTTY, "no-tty", "T", false, "give it none")
+	f.BoolVarP(&o.detach, "detach", "d", false, "print an id and return; see logs, wait, stop")
+	f.BoolVar(&o.direct, "direct", false, "as root, without the agent: for when the agent itself is broken")
+	f.StringVarP(&o.req.User, "user", "u", "", "run as this `user` (root only; default: the application's)")
+	f.StringVar(&o.req.Dir, "dir", "", "run in this `directory`, relative to the application's")
+	f.StringArrayVarP(&o.req.Env, "env", "e", nil, "set `NAME=value` over the application's environment")
+	f.DurationVar(&o.req.Timeout, "timeout", 0, "end it after this long: TERM, grace, KILL (exit 124)")
+	f.DurationVar(&o.req.Grace, "grace", 0, "between TERM and KILL (default 5s)")
+	f.StringVar(&o.memory, "memory", "", "memory limit, such as 512M (needs cgroups)")
+	f.StringVar(&o.req.Lock, "lock", "", "refuse while another run holds this `name`; shared with cron")
+	return c
+}
+
+// check settles what the flags leave open and refuses what excludes itself.
+func (o *execOptions) check(g *globals) error {
+	switch {
+	case o.tty && o.noTTY:
+		return errors.New("--tty and --no-tty exclude each other")
+	case o.detach && o.tty:
+		return errors.New("--detach and --tty exclude each other: a detached run has no terminal")
+	case o.detach && o.direct:
+		return errors.New("--detach and --direct exclude each other: without the agent nobody keeps the run")
+	}
+	for _, e := range o.req.Env {
+		if name, _, ok := strings.Cut(e, "="); !ok || name == "" {
+			return fmt.Errorf("--env: expected NAME=value, have %q", name)
+		}
+	}
+	var err error
+	if o.req.Memory, err = parseBytes(o.memory); err != nil {
+		return fmt.Errorf("--memory: %w", err)
+	}
+	o.req.Mode = control.Pipes
+	if o.detach {
+		o.req.Mode = control.Detached
+	} else if o.tty || !o.noTTY && term.IsTerminal(int(g.in.Fd())) && term.IsTerminal(int(g.out.Fd())) {
+		o.req.Mode = control.Terminal
+	}
+	return nil
+}
+
+func (o *execOptions) run(c *cobra.Command, g *globals) error {
+	cl, err := g.client()
+	if err != nil {
+		return exitIf(125, err)
+	}
+	if o.req.Mode == control.Detached {
+		var r supervisor.Run
+		if err := cl.Post(c.Context(), "/v1/runs", o.req, &r); err != nil {
+			return exitIf(refusal(err), err)
+		}
+		fmt.Fprintln(g.out, r.ID)
+		return nil
+	}
+	o.req.Size = g.size()
+	conn, err := cl.Exec(c.Context(), o.req, g.in, g.out, g.err)
+	if err != nil {
+		return exitIf(refusal(err), err)
+	}
+	code, err := conn.Run(c.Context(), session.Options{Stdin: g.in, Stdout: g.out, Stderr: g.err})
+	return exitIf(code, err)
+}
+
+// size is that of the terminal the person sits at; zero where there is none.
+func (g *globals) size() session.Size {
+	w, h, err := term.GetSize(int(g.out.Fd()))
+	if err != nil {
+		return session.Size{}
+	}
+	return session.Size{Rows: uint16(h), Cols: uint16(w)}
+}
+
+func newAttachCmd(g *globals) *cobra.Command {
+	return &cobra.Command{Use: "attach ID", Short: "take up a terminal session again", Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			cl, err := g.client()
+			if err != nil {
+				return exitIf(125, err)
+			}
+			conn, err := cl.Attach(c.Context(), args[0], g.size())
+			if err != nil {
+				return exitIf(125, err)
+			}
+			code, err := conn.Run(c.Context(), session.Options{Stdin: g.in, Stdout: g.out, Stderr: g.err})
+			return exitIf(code, err)
+		}}
+}
+
+// refusal is the exit status of a run that did not start: the agent's answer
+// says so when it was the command that cannot be started.
+func refusal(err error) int {
+	if e, ok := errors.AsType[*control.Error](err); ok && e.Exit != 0 {
+		return e.Exit
+	}
+	return 125
+}
+
+// parseBytes reads 512M, 1G, 300k or a number of bytes.
+func parseBytes(s string) (int64, error) {
+	if s == "" {
+		return 0, nil
+	}
+	number, unit := strings.ToUpper(s), int64(1)
+	if i := strings.IndexAny(number, "KMGT"); i > 0 && i == len(number)-1 {
+		unit = 1 << (10 * (1 + strings.IndexByte("KMGT", number[i])))
+		number = number[:i]
+	}
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || n <= 0 || n > (1<<62)/unit {
+		return 0, fmt.Errorf("expected a size such as 512M, have %q", s)
+	}
+	return n * unit, nil
+}

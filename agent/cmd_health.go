@@ -1,0 +1,105 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+func newHealthCmd(g *globals) *cobra.Command {
+	var asJSON, history bool
+	c := &cobra.Command{
+		Use:   "health",
+		Short: "ask the application as the load balancer should: with the right Host",
+		Long: `Asks the running agent for its verdict. Exit status 0 when the application is
+healthy, 1 when it is not.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cl, err := g.client()
+			if err != nil {
+				return err
+			}
+			if history {
+				var h []verdict
+				if err := cl.Get(c.Context(), "/v1/health/history", &h); err != nil {
+					return err
+				}
+				return printHistory(g, h, asJSON)
+			}
+			var raw json.RawMessage
+			if err := cl.Get(c.Context(), "/v1/health", &raw); err != nil {
+				return err
+			}
+			var v verdict
+			if err := json.Unmarshal(raw, &v); err != nil {
+				return err
+			}
+			if asJSON {
+				err = printJSON(g.out, raw)
+			} else {
+				fmt.Fprintln(g.out, v)
+			}
+			if err == nil && !v.Healthy {
+				return exitWith(1)
+			}
+			return err
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	c.Flags().BoolVar(&history, "history", false, "the last results, newest last")
+	return c
+}
+
+// verdict is the part of the agent's answer that is printed.
+type verdict struct {
+	Healthy   bool      `json:"healthy"`
+	Status    int       `json:"status"`
+	Reason    string    `json:"reason"`
+	LatencyMS float64   `json:"latency_ms"`
+	At        time.Time `json:"at"`
+}
+
+func (v verdict) String() string {
+	word := "healthy"
+	if !v.Healthy {
+		word = "unhealthy"
+	}
+	return fmt.Sprintf("%s: %d in %.1f ms: %s", word, v.Status, v.LatencyMS, v.Reason)
+}
+
+func printHistory(g *globals, h []verdict, asJSON bool) error {
+	if asJSON {
+		return printJSON(g.out, h)
+	}
+	for _, v := range h {
+		fmt.Fprintf(g.out, "%s  %s\n", v.At.Local().Format(time.DateTime), v)
+	}
+	return nil
+}
+
+func newDrainCmd(g *globals) *cobra.Command {
+	var reason string
+	c := post(g, "drain", "answer the load balancer 503 from now on; running work goes on", func() string {
+		return "/v1/drain?reason=" + url.QueryEscape(reason)
+	})
+	c.Flags().StringVar(&reason, "reason", "an operator asked for it", "shown in status and in the health answer")
+	return c
+}
+
+func newUndrainCmd(g *globals) *cobra.Command {
+	return post(g, "undrain", "answer the load balancer truthfully again", func() string { return "/v1/undrain" })
+}
+
+// post is a verb that only tells the agent something.
+func post(g *globals, use, short string, path func() string) *cobra.Command {
+	return &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
+		cl, err := g.client()
+		if err != nil {
+			return err
+		}
+		return cl.Post(c.Context(), path(), nil, nil)
+	}}
+}

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"beanstalk-agent/agent/internal/control"
+)
+
+func newStatusCmd(g *globals) *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "status",
+		Short: "one screen: what runs, what was found, what is wrong and what to do",
+		Long: `Prints what the running agent found, what it does, and what is wrong with what
+to do about it.
+
+Exit status: 0 when the agent answers and is ready, whatever it shows; 1 when
+none answers or it is not ready. agent health and agent doctor judge.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cl, err := g.client()
+			if err != nil {
+				return err
+			}
+			var s control.Status
+			if err := cl.Get(c.Context(), "/v1/status", &s); err != nil {
+				return err
+			}
+			if asJSON {
+				err = printJSON(g.out, s)
+			} else {
+				printStatus(g.out, s)
+			}
+			if err == nil && !s.Ready {
+				return exitWith(1)
+			}
+			return err
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+var stateColour = map[control.State]int{control.Good: 32, control.Note: 2, control.Warn: 33, control.Bad: 31}
+
+func printStatus(f *os.File, s control.Status) {
+	fmt.Fprintf(f, "agent %s, pid %d, up %s\n\n", s.Version, s.PID, ago(s.Started))
+	for _, l := range s.Lines {
+		fmt.Fprintf(f, "%s  %-12s %s\n", paint(f, stateColour[l.State], fmt.Sprintf("%-4s", l.State)), l.What, l.Text)
+		if l.Hint != "" {
+			fmt.Fprintf(f, "      %-12s %s\n", "", paint(f, 2, "→ "+l.Hint))
+		}
+	}
+}

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"beanstalk-agent/agent/internal/control"
+)
+
+// The command line, end to end: each script under testdata/script runs the real
+// binary, with the real supervisor, sockets and processes, in a directory of
+// its own. Off Beanstalk nothing else is needed, root neither.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"agent": main})
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(e *testscript.Env) error {
+			port, err := freePort()
+			if err != nil {
+				return err
+			}
+			// Short: a socket's path may have 107 bytes.
+			dir, err := os.MkdirTemp("", "a")
+			if err != nil {
+				return err
+			}
+			e.Defer(func() { os.RemoveAll(dir) })
+			e.Setenv("AGENT_SOCKET", filepath.Join(dir, "s"))
+			e.Setenv("AGENT_CONFIG", filepath.Join(e.WorkDir, "agent.yaml"))
+			e.Setenv("AWS_EC2_METADATA_DISABLED", "true")
+			e.Setenv("NOTIFY_SOCKET", "")
+			e.Setenv("NO_COLOR", "1")
+			conf := fmt.Sprintf("state_dir: %s\nhealth: {listen: '127.0.0.1:%d'}\nmetrics: {sample: 1s}\n", filepath.Join(dir, "state"), port)
+			return os.WriteFile(filepath.Join(e.WorkDir, "agent.yaml"), []byte(conf), 0o600)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"eventually": eventually,
+			"code":       code,
+			"signal":     sendSignal,
+		},
+	})
+}
+
+// eventually SECONDS CMD ARGS… repeats a command until it succeeds.
+func eventually(ts *testscript.TestScript, neg bool, args []string) {
+	seconds, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	deadline := time.Now().Add(time.Duration(seconds) * time.Second)
+	for {
+		err := ts.Exec(args[1], args[2:]...)
+		if (err == nil) != neg {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%v: not within %d s: %v", args[1:], seconds, err)
+		}
+		time.Sleep(50 * time.Millisecond) // between two looks at a condition
+	}
+}
+
+// code N CMD ARGS… runs a command that must end with exit status N.
+func code(ts *testscript.TestScript, neg bool, args []string) {
+	err := ts.Exec(args[1], args[2:]...)
+	got := "0"
+	if e, ok := err.(interface{ ExitCode() int }); ok {
+		got = strconv.Itoa(e.ExitCode())
+	} else if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	if got != args[0] {
+		ts.Fatalf("%v: exit status %s, want %s", args[1:], got, args[0])
+	}
+}
+
+// signal NAME sends a signal to the agent that answers at AGENT_SOCKET.
+func sendSignal(ts *testscript.TestScript, neg bool, args []string) {
+	var s control.Status
+	ts.Check(control.NewClient(ts.Getenv("AGENT_SOCKET")).Get(context.Background(), "/v1/status", &s))
+	ts.Check(syscall.Kill(s.PID, map[string]syscall.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "KILL": syscall.SIGKILL, "HUP": syscall.SIGHUP}[args[0]]))
+}
+
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}

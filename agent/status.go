@@ -1,0 +1,161 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"beanstalk-agent/agent/internal/cloudwatch"
+	"beanstalk-agent/agent/internal/control"
+	"beanstalk-agent/agent/internal/crontable"
+	"beanstalk-agent/agent/internal/supervisor"
+	"beanstalk-agent/collectors"
+)
+
+// status is the one screen: each part says how it stands in a line of its own.
+func (b *backend) status(ctx context.Context) control.Status {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	s := control.Status{Version: version(), PID: os.Getpid(), Started: b.started, Ready: true}
+	for _, part := range []func(context.Context) []control.Line{
+		b.hostLines, b.envLines, b.runLines, b.cronLines, b.healthLines, b.metricLines,
+	} {
+		s.Lines = append(s.Lines, part(ctx)...)
+	}
+	return s
+}
+
+func line(what string, state control.State, hint, format string, a ...any) control.Line {
+	return control.Line{What: what, State: state, Text: fmt.Sprintf(format, a...), Hint: hint}
+}
+
+func (b *backend) hostLines(context.Context) []control.Line {
+	f := b.inst.Facts()
+	where := "not on Elastic Beanstalk: local mode"
+	if f.Beanstalk {
+		where = "environment " + or(f.EnvironmentName, "not known")
+		if f.InstanceID != "" {
+			where += ", instance " + f.InstanceID
+		}
+		if f.VersionLabel != "" {
+			where += ", application version " + f.VersionLabel
+		}
+	}
+	lines := []control.Line{line("host", control.Good, "", "%s; application in %s", where, f.AppDir)}
+	if f.Docker {
+		lines = append(lines, line("host", control.Bad, "", "a Docker platform: the application lives in a container, where cron and exec do not reach yet"))
+	}
+	if len(f.Missing) > 0 {
+		lines = append(lines, line("host", control.Note, "", "not found: %s", strings.Join(f.Missing, "; ")))
+	}
+	return lines
+}
+
+func (b *backend) envLines(ctx context.Context) []control.Line {
+	e, err := b.env.Resolve(ctx)
+	if err != nil {
+		return []control.Line{line("environment", control.Bad, "cron jobs and exec wait for it", "%v", err)}
+	}
+	var from []string
+	for _, s := range e.Sources() {
+		if s.State == "used" {
+			from = append(from, fmt.Sprintf("%d from %s", s.Vars, s.Name))
+		}
+	}
+	lines := []control.Line{line("environment", control.Good, "", "%s", or(strings.Join(from, ", "), "no variables: there is no .env"))}
+	for _, w := range e.Warnings() {
+		lines = append(lines, line("environment", control.Note, "", "%s", w))
+	}
+	return lines
+}
+
+func (b *backend) runLines(ctx context.Context) []control.Line {
+	info, err := b.runs.Info(ctx)
+	if err != nil {
+		return []control.Line{line("runs", control.Bad, "sudo systemctl status agent-runs", "the supervisor does not answer: %v", err)}
+	}
+	live, err := b.runs.List(ctx, supervisor.Filter{Live: true})
+	if err != nil {
+		return []control.Line{line("runs", control.Bad, "", "%v", err)}
+	}
+	text := fmt.Sprintf("%d running; contained by %s", len(live), info.Place)
+	if info.Version != version() {
+		return []control.Line{line("runs", control.Note, "it is replaced when its last run ends", "%s; the supervisor is of version %s", text, info.Version)}
+	}
+	return []control.Line{line("runs", control.Good, "", "%s", text)}
+}
+
+func (b *backend) cronLines(context.Context) []control.Line {
+	st := b.cron.watcher.State()
+	var lines []control.Line
+	switch st.Kind {
+	case crontable.Absent:
+		lines = append(lines, line("cron", control.Note, "", "no jobs: there is no %s", st.Path))
+	case crontable.Faulty:
+		lines = append(lines, line("cron", control.Bad, "agent cron check "+st.Path, "%s is not taken, %d jobs of the last good one stay in force", st.Path, len(st.Table.Jobs)))
+	case crontable.Loaded:
+		lines = append(lines, line("cron", control.Good, "", "%d jobs from %s", len(st.Table.Jobs), st.Path))
+	}
+	if until := b.cron.sched.HeldUntil(); !until.IsZero() {
+		lines = append(lines, line("cron", control.Warn, "agent release", "starts are held until %s", until.Format(time.TimeOnly)))
+	}
+	for _, j := range b.cron.sched.Snapshot() {
+		if j.Last.Err != nil && j.Off == "" {
+			lines = append(lines, line("cron", control.Warn, "agent logs "+j.Job.Name, "%s: %v", j.Job.Name, j.Last.Err))
+		}
+		if j.Counts.Missed > 0 {
+			lines = append(lines, line("cron", control.Warn, "", "%s: %d runs missed, the last at %s", j.Job.Name, j.Counts.Missed, j.Counts.LastMissed.Format(time.DateTime)))
+		}
+	}
+	return lines
+}
+
+func (b *backend) healthLines(ctx context.Context) []control.Line {
+	var lines []control.Line
+	addr, err := b.check.Listening()
+	if err != nil {
+		lines = append(lines, line("health", control.Bad, "stop what holds it, or set health.listen", "not listening: %v", err))
+	}
+	if healthHost(ctx, b.cfg, b.env) == "" {
+		lines = append(lines, line("health", control.Note, "set health.host, or HEALTH_HOST in the application's environment, to a host the application accepts",
+			"no host configured: the load balancer's own is passed on"))
+	}
+	v := b.check.Check(ctx)
+	state := control.Good
+	if !v.Healthy {
+		state = control.Warn
+	}
+	lines = append(lines, line("health", state, "", "%d in %.1f ms: %s (asked on %s)", v.Status, v.LatencyMS, v.Reason, addr))
+	for _, d := range b.check.Draining() {
+		lines = append(lines, line("health", control.Warn, "agent undrain", "draining since %s: %s", d.Since.Format(time.TimeOnly), d.Reason))
+	}
+	return lines
+}
+
+func (b *backend) metricLines(context.Context) []control.Line {
+	s := b.metrics.publisher.Status()
+	state := map[cloudwatch.State]control.State{cloudwatch.Sending: control.Good, cloudwatch.Local: control.Note,
+		cloudwatch.Waiting: control.Warn, cloudwatch.Denied: control.Bad}[s.State]
+	text := fmt.Sprintf("%s: %d series, %d sent, %d waiting, %d dropped", s.State, s.Series, s.Sent, s.Spooled, s.Dropped)
+	reason, hint, _ := strings.Cut(s.Reason, "; run: ")
+	if reason != "" {
+		text += ": " + reason
+	}
+	lines := []control.Line{line("metrics", state, hint, "%s", text)}
+	for _, r := range b.metrics.loop.Last().Results {
+		if r.Err != nil && !errors.Is(r.Err, collectors.ErrNoData) {
+			lines = append(lines, line("metrics", control.Warn, "", "%s: %v", r.Collector, r.Err))
+		}
+	}
+	return lines
+}
+
+func or(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}

@@ -1,0 +1,217 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"beanstalk-agent/agent/internal/appenv"
+	"beanstalk-agent/agent/internal/config"
+	"beanstalk-agent/agent/internal/control"
+	"beanstalk-agent/agent/internal/crontable"
+	"beanstalk-agent/agent/internal/launch"
+	"beanstalk-agent/agent/internal/platform"
+	"beanstalk-agent/agent/internal/supervisor"
+	"beanstalk-agent/collectors"
+	"beanstalk-agent/scheduler"
+)
+
+// cronParts connects the cron file, the scheduler and the supervisor's runs.
+type cronParts struct {
+	watcher  *crontable.Watcher
+	sched    *scheduler.Scheduler
+	launcher *launch.Launcher
+	runs     *supervisor.Client
+	log      *slog.Logger
+
+	// since the last time they were published
+	ran, failed, missed, overlapped, overdue atomic.Int64
+}
+
+func newCron(cfg config.Config, inst *platform.Instance, env *appenv.Resolver, l *launch.Launcher, runs *supervisor.Client, log *slog.Logger) *cronParts {
+	c := &cronParts{launcher: l, runs: runs, log: log}
+	store, err := crontable.OpenStore(filepath.Join(cfg.StateDir, "cron.json"))
+	if err != nil {
+		log.Error("scheduler's memory", "err", err)
+	}
+	f := inst.Facts()
+	host, _ := os.Hostname() // only spreads starts; empty is fine
+	c.sched = scheduler.New(scheduler.Config{
+		Runner: l, Tell: c.tell, Kept: store.Kept(), Save: store.Save, Host: host, Limit: cfg.Cron.Limit,
+		Here: scheduler.Here{Environment: f.EnvironmentName, Worker: f.Worker, Getenv: func(name string) (string, bool) {
+			e, err := env.Resolve(context.Background())
+			if err != nil {
+				return "", false
+			}
+			return e.Lookup(name)
+		}},
+	})
+	files := []string{cfg.Cron.File}
+	if cfg.Cron.File == config.Default().Cron.File {
+		files = append(files, "crontab")
+	}
+	zone, _ := time.LoadLocation(cfg.Cron.Timezone) // checked by config
+	c.watcher = &crontable.Watcher{Dir: f.AppDir, Files: files, Apply: c.sched.SetTable, Log: log,
+		Options: func() scheduler.ParseOptions { return scheduler.ParseOptions{Location: zone} }}
+	return c
+}
+
+// run takes up what an earlier agent left running, then fires until ctx is done.
+func (c *cronParts) run(ctx context.Context) error {
+	table := c.watcher.Reload().Table
+	live, err := c.runs.List(ctx, supervisor.Filter{Live: true, Kind: "cron"})
+	if err != nil && ctx.Err() == nil {
+		c.log.Error("running jobs are not known", "err", err)
+	}
+	for _, r := range live {
+		job, ok := table.Job(r.Name)
+		if !ok {
+			job = scheduler.Job{Name: r.Name, Location: time.UTC}
+		}
+		c.sched.Adopt(scheduler.Firing{Job: job, Due: r.Slot, Attempt: r.Attempt}, c.launcher.Await(r.ID))
+	}
+	return c.sched.Run(ctx)
+}
+
+func (c *cronParts) reload(context.Context) error {
+	c.watcher.Reload()
+	return nil
+}
+
+// tell is where the scheduler says what no run can.
+func (c *cronParts) tell(e scheduler.Event) {
+	switch e.Kind {
+	case scheduler.Missed:
+		c.missed.Add(int64(e.Count))
+	case scheduler.Overlapped:
+		c.overlapped.Add(int64(e.Count))
+	case scheduler.Overdue:
+		c.overdue.Add(1)
+	}
+	c.log.Warn("cron: "+string(e.Kind), "job", e.Job, "due", e.Due, "count", e.Count, "what", e.Text, "err", e.Err)
+}
+
+// ended counts a run that ended, told once for each.
+func (c *cronParts) ended(r supervisor.Run) {
+	if r.Kind != "cron" {
+		return
+	}
+	c.ran.Add(1)
+	if r.ExitCode != 0 || r.State == supervisor.StateLost {
+		c.failed.Add(1)
+	}
+}
+
+func (c *cronParts) samples() []collectors.Sample {
+	count := func(name string, n *atomic.Int64) collectors.Sample {
+		return collectors.Sample{Name: name, Unit: collectors.Count, Value: float64(n.Swap(0))}
+	}
+	return []collectors.Sample{count("cron_runs", &c.ran), count("cron_failed", &c.failed),
+		count("cron_missed", &c.missed), count("cron_overlapped", &c.overlapped), count("cron_overdue", &c.overdue)}
+}
+
+// List is `agent cron list`.
+func (c *cronParts) List(context.Context) (control.CronTable, error) {
+	st := c.watcher.State()
+	t := control.CronTable{File: st.Path, State: string(st.Kind), Jobs: []control.CronJob{}}
+	if st.Err != nil {
+		t.Faults = strings.Split(st.Err.Error(), "\n")
+	}
+	for _, s := range c.sched.Snapshot() {
+		t.Jobs = append(t.Jobs, cronJob(s))
+	}
+	return t, nil
+}
+
+func cronJob(s scheduler.JobState) control.CronJob {
+	j := control.CronJob{Name: s.Job.Name, Schedule: s.Job.Expr, Timezone: s.Job.Location.String(), Runs: program(s.Job), On: s.Job.On.String(),
+		Next: orNil(s.Next), Last: orNil(s.Last.Due), Skipped: s.Counts.Overlapped, Missed: s.Counts.Missed, Failures: int(s.Counts.Failed)}
+	if j.On == "" {
+		j.On = "all"
+	}
+	if !s.Last.Started.IsZero() {
+		j.Result = "good"
+		if s.Last.Err != nil {
+			j.Result = s.Last.Err.Error()
+		}
+	}
+	j.Note = note(s)
+	return j
+}
+
+// note says what holds a job, or what it does now.
+func note(s scheduler.JobState) string {
+	switch {
+	case s.Off != "":
+		return "off here: " + s.Off
+	case !s.Paused.IsZero():
+		return "paused since " + s.Paused.Format(time.DateTime)
+	case s.Gone:
+		return "not in the cron file any more, still running"
+	case len(s.Running) > 0:
+		return "running since " + s.Running[0].Started.Format(time.TimeOnly)
+	case s.Waiting != nil:
+		return "waits for " + s.Waiting.For
+	case !s.Retry.IsZero():
+		return "tried again at " + s.Retry.Format(time.TimeOnly)
+	}
+	return ""
+}
+
+func orNil(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+// program is what a job runs, without arguments: they may hold secrets.
+func program(j scheduler.Job) string {
+	switch {
+	case j.URL != "":
+		path, _, _ := strings.Cut(j.URL, "?")
+		return "POST " + path
+	case len(j.Args) > 0:
+		return filepath.Base(j.Args[0])
+	}
+	word, _, _ := strings.Cut(strings.TrimSpace(j.Command), " ")
+	return filepath.Base(word)
+}
+
+// Next is `agent cron next`.
+func (c *cronParts) Next(_ context.Context, from time.Time, n int, job string) ([]control.Occurrence, error) {
+	return occurrences(c.watcher.State().Table, from, n, job)
+}
+
+// Trigger is `agent cron run`.
+func (c *cronParts) Trigger(ctx context.Context, who control.Caller, job string) (supervisor.Run, error) {
+	c.log.Info("job triggered", "job", job, "caller", who.Login, "caller_uid", who.UID)
+	r, err := c.launcher.Manual(ctx, job, c.sched.Trigger)
+	return r, wireError(err)
+}
+
+// Pause is `agent cron pause` and resume.
+func (c *cronParts) Pause(_ context.Context, job string, paused bool) error {
+	if paused {
+		return wireError(c.sched.Pause(job))
+	}
+	return wireError(c.sched.Resume(job))
+}
+
+// wireError gives errors that a caller can act on their HTTP status.
+func wireError(err error) error {
+	for known, status := range map[error]int{
+		scheduler.ErrUnknownJob: http.StatusNotFound, scheduler.ErrBusy: http.StatusConflict, scheduler.ErrNotRunning: http.StatusServiceUnavailable,
+	} {
+		if errors.Is(err, known) {
+			return &control.Error{Status: status, Message: err.Error(), Exit: 125}
+		}
+	}
+	return err
+}
