@@ -11,7 +11,6 @@ require (
 	github.com/aws/aws-sdk-go-v2/service/cloudwatch v1.75.5 // PutMetricData
 	github.com/aws/smithy-go v1.28.8 // the SDK's error type; its protocol, run backwards, in the CloudWatch fake
 	github.com/coreos/go-systemd/v22 v22.7.0 // readiness, watchdog, systemd over D-Bus
-	github.com/creack/pty v1.1.24 // terminals in tests
 	github.com/goccy/go-yaml v1.19.2 // configuration and cron.yaml: strict, with line and column
 	github.com/joho/godotenv v1.5.1 // .env files; Beanstalk's own file is systemd grammar
 	github.com/robfig/cron/v3 v3.0.1 // cron expressions and when they are next due
@@ -26,7 +25,6 @@ require (
 	github.com/aws/aws-sdk-go-v2/internal/configsources v1.5.10 // indirect
 	github.com/aws/aws-sdk-go-v2/internal/endpoints/v2 v2.8.10 // indirect
 	github.com/go-ole/go-ole v1.2.6 // indirect
-	github.com/godbus/dbus/v5 v5.1.0 // indirect
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
 	github.com/lufia/plan9stats v0.0.0-20211012122336-39d0f177ccd0 // indirect
 	github.com/power-devops/perfstat v0.0.0-20210106213030-5aafc221ea8c // indirect
