@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"beanstalk-agent/agent/internal/supervisor"
 	"beanstalk-agent/packaging"
 )
 
@@ -60,6 +62,10 @@ func installHere(cmd *cobra.Command, o packaging.Options) (packaging.Report, err
 		return packaging.Report{}, fmt.Errorf("find this binary: %w", err)
 	}
 	o.Binary = exe
+	o.Retire = func(ctx context.Context) error {
+		_, err := (&supervisor.Client{Socket: "/run/agent-runs/supervisor.sock"}).Retire(ctx)
+		return err
+	}
 	// a closed terminal must not leave a half-done installation
 	signal.Ignore(syscall.SIGHUP)
 	return packaging.Install(cmd.Context(), o)

@@ -23,6 +23,10 @@ type Options struct {
 	Root string
 	// DryRun reports what would be done and does nothing.
 	DryRun bool
+	// Retire is called when agent-runs.service still runs the binary of before: it
+	// asks that process to end once nothing of its runs is left. Nil leaves it to the
+	// agent, or to the next boot.
+	Retire func(context.Context) error
 	// KeepData makes Uninstall leave /etc/agent and /var/lib/agent.
 	KeepData bool
 }
@@ -67,7 +71,7 @@ func (h *host) install(ctx context.Context, o Options) error {
 	if err := h.place(o.Binary); err != nil {
 		return errors.Join(err, h.rollBack())
 	}
-	if err := h.manage(ctx, o.live()); err != nil {
+	if err := h.manage(ctx, o); err != nil {
 		return err
 	}
 	if !h.dry {
@@ -105,7 +109,7 @@ func (h *host) unit(name string) error {
 		h.note("%s is masked, left so; sudo systemctl unmask %s brings it back", name, name)
 		return nil
 	}
-	_, err := h.file(path, 0o644, unitFile(name))
+	_, err := h.file(path, 0o644, UnitFile(name))
 	return err
 }
 

@@ -18,8 +18,8 @@ const systemctlLimit = 100 * time.Second
 
 // manage has systemd know and run what was placed. What did not start is taken
 // back.
-func (h *host) manage(ctx context.Context, live bool) error {
-	if !live {
+func (h *host) manage(ctx context.Context, o Options) error {
+	if !o.live() {
 		return nil
 	}
 	if _, err := os.Stat(bootedPath); err != nil {
@@ -40,7 +40,7 @@ func (h *host) manage(ctx context.Context, live bool) error {
 	if err := h.systemctl(ctx, "restart", agentUnit); err != nil {
 		return h.putBack(ctx, err)
 	}
-	h.tellSupervisor(ctx)
+	h.retireSupervisor(ctx, o.Retire)
 	return nil
 }
 
@@ -79,12 +79,19 @@ func (h *host) putBack(ctx context.Context, cause error) error {
 	return fmt.Errorf("start the new agent: %w; the one before it is back and runs", cause)
 }
 
-// tellSupervisor says so when runs are still with the program of before: it must
-// outlive an upgrade, and is replaced when it has nothing left to do.
-func (h *host) tellSupervisor(ctx context.Context) {
+// retireSupervisor has the supervisor of before make way, once nothing runs in it.
+// Its runs outlive the upgrade; that it is not gone yet is no failure.
+func (h *host) retireSupervisor(ctx context.Context, retire func(context.Context) error) {
 	runs := unitState(ctx, runsUnit)
-	if runs["ActiveState"] == "active" && !h.runsInstalled(runs["MainPID"]) {
-		h.note("%s goes on with the version before: what it runs is not interrupted by an upgrade", runsUnit)
+	if runs["ActiveState"] != "active" || h.runsInstalled(runs["MainPID"]) {
+		return
+	}
+	h.note("%s goes on with the version before until nothing runs in it", runsUnit)
+	if retire == nil || h.dry {
+		return
+	}
+	if err := retire(ctx); err != nil {
+		h.note("ask %s to make way: %v", runsUnit, err)
 	}
 }
 

@@ -4,7 +4,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -15,7 +17,7 @@ import (
 func settings(t *testing.T, unit string) map[string][]string {
 	t.Helper()
 	all := map[string][]string{}
-	for line := range strings.Lines(string(unitFile(unit))) {
+	for line := range strings.Lines(string(UnitFile(unit))) {
 		line = strings.TrimSpace(line)
 		if line == "" || strings.HasPrefix(line, "#") || strings.HasPrefix(line, "[") {
 			continue
@@ -108,7 +110,7 @@ func TestRunsUnitSetsNoLimitOnWhatItStarts(t *testing.T) {
 		}
 	}
 	for key, want := range map[string]string{
-		"Delegate": "yes", "KillMode": "mixed", "OOMPolicy": "continue", "TasksMax": "infinity", "RuntimeDirectoryMode": "0700",
+		"Restart": "always", "Delegate": "yes", "KillMode": "mixed", "OOMPolicy": "continue", "TasksMax": "infinity", "RuntimeDirectoryMode": "0700",
 	} {
 		if got := one(t, runsUnit, key); got != want {
 			t.Errorf("%s=%s, want %s", key, got, want)
@@ -139,6 +141,32 @@ func TestUnitsShareWhatTheyMustAgreeOn(t *testing.T) {
 	}
 }
 
+// The graces are constants of other packages; what counts is that systemd waits
+// longer than any of them.
+func TestStopLimitsExceedTheLongestGrace(t *testing.T) {
+	for unit, sources := range map[string][]string{
+		agentUnit: {"../agent/internal/lifecycle/lifecycle.go"},
+		runsUnit:  {"../agent/internal/supervisor/supervisor.go"},
+	} {
+		stop := duration(t, unit, "TimeoutStopSec")
+		for _, source := range sources {
+			text, err := os.ReadFile(source)
+			if err != nil {
+				t.Fatal(err)
+			}
+			found := regexp.MustCompile(`[gG]race(?::| =|  *=) (\d+) \* time\.Second`).FindAllSubmatch(text, -1)
+			if len(found) == 0 {
+				t.Errorf("%s names no grace", source)
+			}
+			for _, m := range found {
+				if n, _ := strconv.Atoi(string(m[1])); stop <= time.Duration(n)*time.Second {
+					t.Errorf("%s stops after %s, %s has %s", unit, stop, source, m[0])
+				}
+			}
+		}
+	}
+}
+
 func TestUnitsPassSystemdsOwnCheck(t *testing.T) {
 	verify, err := exec.LookPath("systemd-analyze")
 	if err != nil {
@@ -148,7 +176,7 @@ func TestUnitsPassSystemdsOwnCheck(t *testing.T) {
 	var paths []string
 	for _, unit := range units {
 		// verify wants the program to exist; what it is does not matter here
-		text := strings.ReplaceAll(string(unitFile(unit)), binaryPath, "/bin/true")
+		text := strings.ReplaceAll(string(UnitFile(unit)), binaryPath, "/bin/true")
 		path := filepath.Join(dir, unit)
 		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
