@@ -81,6 +81,7 @@ func New(c Config) (*AWS, error) {
 	})
 	return a, errors.Join(credErr,
 		checkRegion(a.region),
+		checkBundle(c.Getenv("AWS_CA_BUNDLE")),
 		checkEndpoint("CloudWatch endpoint", a.cloudwatchEndpoint),
 		checkEndpoint("S3 endpoint", a.s3Endpoint))
 }
@@ -159,6 +160,17 @@ func checkEndpoint(what, s string) error {
 	u, err := url.Parse(s)
 	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
 		return fmt.Errorf("read %s: not an absolute http or https URL, such as https://monitoring.eu-west-1.amazonaws.com", what)
+	}
+	return nil
+}
+
+// checkBundle accepts "" and a file that can be read: a bundle that was named is meant, and none other would do.
+func checkBundle(name string) error {
+	if name == "" {
+		return nil
+	}
+	if _, err := os.ReadFile(name); err != nil {
+		return fmt.Errorf("read AWS_CA_BUNDLE: %w", err)
 	}
 	return nil
 }

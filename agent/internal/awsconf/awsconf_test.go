@@ -2,8 +2,11 @@ package awsconf
 
 import (
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -11,9 +14,15 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatch/types"
+
+	"beanstalk-agent/packaging/testbed/cloudwatchfake"
 	"beanstalk-agent/packaging/testbed/gotool"
 )
 
@@ -134,6 +143,75 @@ func TestRealMetadataMock(t *testing.T) {
 	}
 	if role, err := a.Role(t.Context()); err != nil || role != "baskinc-role" {
 		t.Errorf("got role %q, %v", role, err)
+	}
+}
+
+// The instance role's credentials, from AWS's own mock, sign a PutMetricData that is accepted.
+func TestRoleSignsMetrics(t *testing.T) {
+	fake := &cloudwatchfake.Server{}
+	var auth atomic.Value
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		auth.Store(r.Header.Get("Authorization") + " token=" + r.Header.Get("X-Amz-Security-Token"))
+		fake.ServeHTTP(w, r)
+	}))
+	defer server.Close()
+	a, err := New(Config{CloudWatchEndpoint: server.URL, Getenv: env(map[string]string{"AWS_EC2_METADATA_SERVICE_ENDPOINT": startMock(t)})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, a)
+	if got := auth.Load().(string); !strings.Contains(got, "Credential=12345678901/") || !strings.Contains(got, "/us-east-1/monitoring/") || !strings.HasSuffix(got, "token=TEST92test48TEST") {
+		t.Errorf("signed as %q", got)
+	}
+	if len(fake.Points()) != 1 {
+		t.Errorf("%d datums arrived", len(fake.Points()))
+	}
+}
+
+// https is verified against the one bundle that is named, and against nothing else.
+func TestTrustsTheNamedBundleOnly(t *testing.T) {
+	fake := &cloudwatchfake.Server{}
+	server := httptest.NewTLSServer(fake)
+	defer server.Close()
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	bundle := filepath.Join(t.TempDir(), "ca.pem")
+	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	if err := os.WriteFile(bundle, cert, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	vars := map[string]string{"AWS_ACCESS_KEY_ID": "AKID", "AWS_SECRET_ACCESS_KEY": "SK", "AWS_REGION": "eu-west-1", "AWS_ENDPOINT_URL": server.URL}
+	a, err := New(Config{Getenv: env(vars)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.HTTPClient().Get(server.URL); err == nil {
+		t.Error("a certificate nobody vouches for is trusted")
+	}
+	vars["AWS_CA_BUNDLE"] = bundle
+	if a, err = New(Config{Getenv: env(vars)}); err != nil {
+		t.Fatal(err)
+	}
+	put(t, a)
+	if len(fake.Points()) != 1 {
+		t.Errorf("%d datums arrived", len(fake.Points()))
+	}
+	vars["AWS_CA_BUNDLE"] = bundle + "x"
+	if _, err = New(Config{Getenv: env(vars)}); err == nil || !strings.Contains(err.Error(), "AWS_CA_BUNDLE") {
+		t.Errorf("a bundle that is not there: %v", err)
+	}
+}
+
+func put(t *testing.T, a *AWS) {
+	t.Helper()
+	c, err := a.CloudWatch(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = cloudwatch.NewFromConfig(c).PutMetricData(t.Context(), &cloudwatch.PutMetricDataInput{Namespace: aws.String("App"), MetricData: []types.MetricDatum{
+		{MetricName: aws.String("m"), Value: aws.Float64(1), Timestamp: aws.Time(time.Now())},
+	}})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
