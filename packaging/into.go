@@ -60,6 +60,7 @@ func (h *host) repository() error {
 }
 
 // nginx writes the location files, which Beanstalk includes in its server block.
+// They have values to edit, so one that is there stays.
 func (h *host) nginx() error {
 	files, err := fs.Glob(carried, "nginx/*.conf")
 	if err != nil {
@@ -67,6 +68,13 @@ func (h *host) nginx() error {
 	}
 	for _, name := range files {
 		target := path.Join(".platform/nginx/conf.d/elasticbeanstalk", path.Base(name))
+		switch old, err := os.ReadFile(h.at(target)); {
+		case err == nil && !bytes.Equal(old, carriedFile(name)):
+			h.note("%s was edited, kept as it is", target)
+			continue
+		case err == nil:
+			continue
+		}
 		if _, err := h.file(target, 0o644, carriedFile(name)); err != nil {
 			return err
 		}

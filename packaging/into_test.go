@@ -30,6 +30,7 @@ func TestIntoWritesWhatARepositoryNeeds(t *testing.T) {
 		"-rwxr-xr-x /.platform/confighooks/predeploy/00_agent_hold.sh",
 		"-rwxr-xr-x /.platform/hooks/postdeploy/99_agent_release.sh",
 		"-rwxr-xr-x /.platform/hooks/predeploy/00_agent_hold.sh",
+		"-rw-r--r-- /.platform/nginx/conf.d/elasticbeanstalk/agent-health.conf",
 	} {
 		if !slices.Contains(got, want) {
 			t.Errorf("missing: %s", want)
@@ -60,6 +61,22 @@ func TestIntoKeepsTheEditedLine(t *testing.T) {
 	}
 	if bytes.Contains(got, []byte("older version")) {
 		t.Error("the file was not brought up to date")
+	}
+}
+
+func TestIntoKeepsAnEditedLocation(t *testing.T) {
+	dir := t.TempDir()
+	into(t, dir)
+	location := filepath.Join(dir, ".platform/nginx/conf.d/elasticbeanstalk/agent-health.conf")
+	if err := os.WriteFile(location, []byte("# mine\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	report := into(t, dir)
+	if got, _ := os.ReadFile(location); string(got) != "# mine\n" {
+		t.Errorf("it was overwritten: %s", got)
+	}
+	if !strings.Contains(strings.Join(report.Notes, "\n"), "agent-health.conf was edited") {
+		t.Errorf("nothing said of it: %q", report.Notes)
 	}
 }
 

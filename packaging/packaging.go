@@ -19,7 +19,7 @@ import (
 	"path"
 )
 
-//go:embed systemd hooks ebextensions
+//go:embed systemd hooks ebextensions nginx/*.conf
 var carried embed.FS
 
 // Where things are on a host. A Root in Options goes before them.

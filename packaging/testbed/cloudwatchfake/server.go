@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -62,6 +63,9 @@ type Server struct {
 
 	// Optional. Namespace, when set, is the only one that may be put, as an IAM condition would have it.
 	Namespace string
+
+	// Optional. Refuse reports datums that are to be refused beyond the documented rules. Set before use.
+	Refuse func(Point) bool
 
 	mu       sync.Mutex
 	fault    Fault
@@ -209,6 +213,9 @@ func (s *Server) check(r *http.Request, raw []byte) ([]Point, *refusal) {
 	}
 	if s.Namespace != "" && points[0].Namespace != s.Namespace {
 		return points, denied
+	}
+	if s.Refuse != nil && slices.ContainsFunc(points, s.Refuse) {
+		return points, invalid("one of the metrics is refused")
 	}
 	return points, nil
 }
