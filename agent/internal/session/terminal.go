@@ -2,19 +2,26 @@ package session
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 )
 
+// detachLimit is how long the other side may take to let us go: it may be stuck in typing to a program
+// that does not read. Closing the connection comes to the same.
+const detachLimit = time.Second
+
 // runTerminal puts the terminal in raw mode, relays, and restores it on every way out that lets this
-// process act: return, panic, signal. After kill -9 of the client nobody can; the person types
-// "stty sane", and the run, which only lost its client, is there for "agent attach".
+// process act: return, panic, signal. What the program switched (alternate screen, mouse) is switched
+// back, too. After kill -9 of the client nobody can; the person types "reset", and the run, which only
+// lost its client, is there for "agent attach".
 func (c *Conn) runTerminal(ctx context.Context, o Options) (code int, err error) {
 	raw, err := makeRaw(o.Stdin)
 	if err != nil {
@@ -25,33 +32,67 @@ func (c *Conn) runTerminal(ctx context.Context, o Options) (code int, err error)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { c.conn.Close() })
 	defer stop()
-
-	c.sendSize(raw.fd)
-	winch := make(chan os.Signal, 1)
-	signal.Notify(winch, unix.SIGWINCH)
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for range winch {
-			c.sendSize(raw.fd)
-		}
-	})
-	defer wg.Wait()
-	defer close(winch)
-	defer signal.Stop(winch)
+	defer c.followSize(raw)()
 
 	// Not waited for: a read of a terminal cannot be interrupted in every system. It ends with the
 	// process, or with the next key, and then writes to a closed connection.
-	go c.sendInput(o)
+	left := make(chan struct{})
+	go c.sendInput(o, raw, left)
 
-	exit, err := c.receive(o.Stdout, crlf{o.Stderr})
+	screen := &shown{w: o.Stdout}
+	exit, err := c.receive(screen, crlf{o.Stderr})
+	screen.undo()
 	raw.restore()
-	if err != nil {
-		if ctx.Err() != nil { // a signal or the caller: the run goes on without us
-			return finish(Exit{Run: c.Hello.Run, Detached: true}, o.Stderr)
-		}
+	if err == nil {
+		return finish(exit, o.Stderr)
+	}
+	select {
+	case <-ctx.Done(): // a signal or the caller: the run goes on without us
+	case <-left:
+	default:
 		return 125, err
 	}
-	return finish(exit, o.Stderr)
+	return finish(Exit{Run: c.Hello.Run, Detached: true}, o.Stderr)
+}
+
+// followSize tells the size now and whenever it changes, until the function it returns is called.
+func (c *Conn) followSize(raw *rawMode) (stop func()) {
+	c.sendSize(raw.fd)
+	changed := make(chan os.Signal, 1)
+	signal.Notify(changed, unix.SIGWINCH)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for range changed {
+			c.sendSize(raw.fd)
+		}
+	})
+	return func() {
+		signal.Stop(changed)
+		close(changed)
+		wg.Wait()
+	}
+}
+
+// shown is the person's terminal, with an eye on the modes that the program leaves it in.
+type shown struct {
+	w      io.Writer
+	screen Screen
+}
+
+func (s *shown) Write(p []byte) (int, error) {
+	s.screen.Feed(p, nil)
+	return s.w.Write(p)
+}
+
+func (s *shown) undo() { _, _ = s.w.Write(s.screen.Undo()) }
+
+// TerminalSize returns the size of the terminal that f is, if it is one.
+func TerminalSize(f *os.File) (Size, bool) {
+	w, h, err := term.GetSize(int(f.Fd()))
+	if err != nil || w <= 0 || h <= 0 || w > 1<<15 || h > 1<<15 {
+		return Size{}, false
+	}
+	return Size{Rows: uint16(h), Cols: uint16(w)}, true
 }
 
 func (c *Conn) sendSize(fd int) {
@@ -60,7 +101,9 @@ func (c *Conn) sendSize(fd int) {
 	}
 }
 
-func (c *Conn) sendInput(o Options) {
+// sendInput sends what is typed. It closes left when the person asks to leave.
+func (c *Conn) sendInput(o Options, raw *rawMode, left chan<- struct{}) {
+	defer raw.restoreOnPanic()
 	esc := escape{off: o.NoEscape}
 	buf := make([]byte, 4<<10)
 	for {
@@ -70,6 +113,8 @@ func (c *Conn) sendInput(o Options) {
 			return
 		}
 		if detach {
+			close(left)
+			time.AfterFunc(detachLimit, func() { c.conn.Close() })
 			_ = WriteFrame(c.conn, Detach, nil)
 			return
 		}
@@ -125,6 +170,9 @@ type rawMode struct {
 
 func makeRaw(f *os.File) (*rawMode, error) {
 	fd := int(f.Fd()) // standard input is in blocking mode already, and stays so
+	if !term.IsTerminal(fd) {
+		return nil, errors.New("standard input is not a terminal: leave -t out, or use -T")
+	}
 	state, err := term.MakeRaw(fd)
 	if err != nil {
 		return nil, fmt.Errorf("set up terminal: %w", err)
@@ -134,6 +182,14 @@ func makeRaw(f *os.File) (*rawMode, error) {
 
 func (r *rawMode) restore() {
 	r.once.Do(func() { _ = term.Restore(r.fd, r.state) })
+}
+
+// restoreOnPanic is for goroutines, whose panics pass no defer but their own.
+func (r *rawMode) restoreOnPanic() {
+	if p := recover(); p != nil {
+		r.restore()
+		panic(p)
+	}
 }
 
 // crlf writes words to a terminal that is in raw mode, on lines of their own.

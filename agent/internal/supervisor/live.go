@@ -268,14 +268,22 @@ func (l *live) cleanUp() {
 }
 
 // stop ends the run: TERM to every process, grace (0: the run's own), KILL. It returns at once. Whoever
-// comes first is who stopped it; a second call only shortens nothing.
+// comes first is who stopped it. A terminal is hung up first, since an interactive shell ignores TERM.
 func (l *live) stop(by string, grace time.Duration) {
-	l.end(by, command.Step{Signal: syscall.SIGTERM, Wait: cmp.Or(grace, l.grace)})
+	term := command.Step{Signal: syscall.SIGTERM, Wait: cmp.Or(grace, l.grace)}
+	if _, ok := l.io.(*terminal); ok {
+		l.end(by, command.Step{Signal: syscall.SIGHUP, Wait: min(hangupWait, term.Wait)}, term)
+		return
+	}
+	l.end(by, term)
 }
+
+// hangupWait is how long HUP may take, DESIGN §5.
+const hangupWait = time.Second
 
 // vanished ends the run as a terminal's hang-up would, DESIGN §5.
 func (l *live) vanished() {
-	l.end("client vanished", command.Step{Signal: syscall.SIGHUP, Wait: time.Second}, command.Step{Signal: syscall.SIGTERM, Wait: 3 * time.Second})
+	l.end("client vanished", command.Step{Signal: syscall.SIGHUP, Wait: hangupWait}, command.Step{Signal: syscall.SIGTERM, Wait: 3 * time.Second})
 }
 
 func (l *live) end(by string, steps ...command.Step) {

@@ -334,7 +334,7 @@ func (t *terminal) checkIdle() {
 	t.mu.Unlock()
 	switch {
 	case left <= 0:
-		t.l.end("idle", command.Step{Signal: syscall.SIGHUP, Wait: time.Second}, command.Step{Signal: syscall.SIGTERM, Wait: t.l.grace})
+		t.l.stop("idle", 0)
 	case warn:
 		t.say(fmt.Sprintf("this session ends in %s unless you type: it was idle", left.Round(time.Second)))
 	}
