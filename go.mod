@@ -11,6 +11,7 @@ require (
 	github.com/aws/aws-sdk-go-v2/service/cloudwatch v1.75.5 // PutMetricData
 	github.com/aws/smithy-go v1.28.8 // the SDK's error type; its protocol, run backwards, in the CloudWatch fake
 	github.com/coreos/go-systemd/v22 v22.7.0 // readiness, watchdog, systemd over D-Bus
+	github.com/creack/pty v1.1.24 // terminals in tests
 	github.com/goccy/go-yaml v1.19.2 // configuration and cron.yaml: strict, with line and column
 	github.com/joho/godotenv v1.5.1 // .env files; Beanstalk's own file is systemd grammar
 	github.com/robfig/cron/v3 v3.0.1 // cron expressions and when they are next due

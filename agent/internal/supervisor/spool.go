@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -14,13 +16,29 @@ import (
 // defaultMaxOutput is how much of a spool is kept.
 const defaultMaxOutput = 16 << 20
 
-// spool is a run whose output goes straight into a file: nobody is in the data path.
+// How often a spool's size is looked at. What a run writes between two looks is the most by which it can
+// exceed its limit, for that long; a run that is silent costs one fstat a second.
+const (
+	spoolSoon = 50 * time.Millisecond
+	spoolLate = time.Second
+)
+
+// spool is a run whose output goes straight into a file: nobody is in the data path. Its size is bounded
+// from outside, by giving the blocks in the middle back to the disk while the command goes on appending:
+// the beginning and the end stay, where they are.
 type spool struct {
 	file *os.File // appended to by the command
 	null *os.File
 	fds  [3]int
 	max  int64
 	conn net.Conn // a client that waits, or nil
+
+	mu      sync.Mutex
+	tick    *time.Timer // nil once finished
+	pause   time.Duration
+	seen    int64 // size at the last look
+	cut     int64 // end of what was given back
+	dropped int64 // bytes that the size does not tell any more, where blocks cannot be given back
 }
 
 func openSpool(name string, max int64) (*spool, error) {
@@ -35,7 +53,7 @@ func openSpool(name string, max int64) (*spool, error) {
 	}
 	// Regular files: Fd changes no mode that anybody shares.
 	out := int(file.Fd())
-	return &spool{file: file, null: null, fds: [3]int{int(null.Fd()), out, out}, max: cmp.Or(max, defaultMaxOutput)}, nil
+	return &spool{file: file, null: null, fds: [3]int{int(null.Fd()), out, out}, max: cmp.Or(max, defaultMaxOutput), pause: spoolSoon}, nil
 }
 
 func (p *spool) files() [3]int { return p.fds }
@@ -45,6 +63,55 @@ func (p *spool) begun(l *live) {
 	if p.conn != nil {
 		_ = session.WriteHello(p.conn, session.Hello{Run: l.id})
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.tick = time.AfterFunc(p.pause, p.look)
+}
+
+// look bounds the file, and comes again: soon while it grows, later while it does not.
+func (p *spool) look() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.tick == nil {
+		return
+	}
+	p.pause = min(2*p.pause, spoolLate)
+	if p.bound() {
+		p.pause = spoolSoon
+	}
+	p.tick.Reset(p.pause)
+}
+
+// bound gives back what is between the head, a quarter of the limit, and the tail. It reports whether
+// the file grew by much since the last time.
+func (p *spool) bound() (busy bool) {
+	size := p.size()
+	busy = size-p.seen > p.max/16
+	p.seen = size
+	head := p.max / 4
+	from, to := max(head, p.cut), size-(p.max-head)
+	if to <= from {
+		return busy
+	}
+	if err := punch(p.fds[1], from, to); err == nil {
+		p.cut = to
+	} else if size > 2*p.max {
+		// No such thing on this file system. Cut the end off instead: the command appends, so it goes on
+		// after the head. What it writes between our look and the cut is lost uncounted.
+		if unix.Ftruncate(p.fds[1], head) == nil {
+			p.dropped += size - head
+			p.seen = head
+		}
+	}
+	return busy
+}
+
+func (p *spool) size() int64 {
+	var st unix.Stat_t
+	if unix.Fstat(p.fds[1], &st) != nil {
+		return 0
+	}
+	return st.Size
 }
 
 func (p *spool) failed() {
@@ -56,6 +123,11 @@ func (p *spool) failed() {
 }
 
 func (p *spool) finish(e session.Exit) {
+	p.mu.Lock()
+	p.tick.Stop()
+	p.tick = nil
+	p.bound()
+	p.mu.Unlock()
 	if p.conn != nil {
 		_ = session.WriteExit(p.conn, e)
 		p.conn.Close()
@@ -64,9 +136,9 @@ func (p *spool) finish(e session.Exit) {
 }
 
 func (p *spool) account(run *Run) {
-	var st unix.Stat_t
-	if unix.Fstat(p.fds[1], &st) == nil {
-		run.OutputBytes = st.Size
-		run.Truncated = st.Size > p.max
-	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	run.Output = p.file.Name()
+	run.OutputBytes = p.size() + p.dropped
+	run.Truncated = p.cut > 0 || p.dropped > 0 || p.size() > p.max
 }

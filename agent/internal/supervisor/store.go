@@ -14,6 +14,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Keep bounds what is kept of runs that have ended. The oldest go first; a run that is live is never
@@ -185,6 +187,15 @@ func (s *store) finish(run *Run) error {
 	return s.write(run.ID, "status.json", record{Run: *run}, run.Kind == "cron")
 }
 
+// blocks is what a spool takes of the disk; with a hole in it, less than its size.
+func (s *store) blocks(id string) int64 {
+	var st unix.Stat_t
+	if unix.Stat(s.path(id, "output"), &st) != nil {
+		return 0
+	}
+	return st.Blocks * 512
+}
+
 // number gives out the next number. Until settle, no event above it is told: one that was would make its
 // reader skip this one.
 func (s *store) number() uint64 {
@@ -216,6 +227,9 @@ func (s *store) note(run Run) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	kept := run.OutputBytes
+	if run.Truncated {
+		kept = s.blocks(run.ID)
+	}
 	s.ended[run.ID] = entry{seq: run.EndSeq, start: run.StartSeq, at: run.Ended, name: run.Name, kind: run.Kind, bytes: kept}
 }
 

@@ -113,8 +113,9 @@ type Run struct {
 	StoppedBy  string        `json:"stopped_by,omitzero"`  // "timeout", "idle", "stop", "client vanished", "shutdown"; empty: it ended by itself
 	LeftBehind int           `json:"left_behind,omitzero"` // processes that outlived the command and were ended
 
-	OutputBytes int64 `json:"output_bytes,omitzero"` // written; what is kept may be less
-	Truncated   bool  `json:"truncated,omitzero"`
+	Output      string `json:"output,omitzero"`       // file of a spooled run, for OpenOutput
+	OutputBytes int64  `json:"output_bytes,omitzero"` // written; what is kept may be less
+	Truncated   bool   `json:"truncated,omitzero"`
 }
 
 // Live reports whether the run has not ended.

@@ -1,0 +1,177 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+)
+
+// followPause is how often a spool that is followed is looked at.
+const followPause = 100 * time.Millisecond
+
+// OutputReader reads a spool from its beginning, with one line of ours in place of what was cut from its
+// middle. At the present end it returns io.EOF, and goes on from there when there is more. It is for one
+// goroutine at a time.
+type OutputReader struct {
+	f       *os.File
+	at      int64
+	pending []byte // words of ours that have not been read yet
+}
+
+// OpenOutput opens a run's spool, which only the supervisor's user may do. A run without one is
+// fs.ErrNotExist.
+func OpenOutput(run Run) (*OutputReader, error) {
+	if run.Output == "" {
+		return nil, fmt.Errorf("open output of run %s: its output was not kept: %w", run.ID, os.ErrNotExist)
+	}
+	f, err := os.Open(run.Output)
+	if err != nil {
+		return nil, fmt.Errorf("open output: %w", err)
+	}
+	return &OutputReader{f: f}, nil
+}
+
+// Close closes the file.
+func (r *OutputReader) Close() error { return r.f.Close() }
+
+// Read reads what follows.
+func (r *OutputReader) Read(p []byte) (int, error) {
+	if len(r.pending) == 0 {
+		if err := r.skipHole(); err != nil {
+			return 0, err
+		}
+	}
+	if len(r.pending) > 0 {
+		n := copy(p, r.pending)
+		r.pending = r.pending[n:]
+		return n, nil
+	}
+	if left := dataEnd(r.f, r.at) - r.at; int64(len(p)) > left {
+		p = p[:max(left, 0)]
+	}
+	n, err := r.f.ReadAt(p, r.at)
+	r.at += int64(n)
+	if n > 0 {
+		err = nil
+	}
+	return n, err
+}
+
+func (r *OutputReader) skipHole() error {
+	info, err := r.f.Stat()
+	if err != nil {
+		return err
+	}
+	if info.Size() < r.at { // cut off at the end, see spool.bound: what follows comes after the head
+		r.pending = []byte("\n[agent: output was cut here]\n")
+		r.at = info.Size()
+	}
+	if r.at >= info.Size() {
+		return io.EOF
+	}
+	next, ok := nextData(r.f, r.at)
+	if !ok {
+		return io.EOF
+	}
+	if next > r.at {
+		r.pending = fmt.Appendf(nil, "\n[agent: %d bytes cut here]\n", next-r.at)
+		r.at = next
+	}
+	return nil
+}
+
+// Tail moves to the last n lines of what is there, counted in the last 64 kB for each hundred lines, so
+// that a large spool is not read.
+func (r *OutputReader) Tail(lines int) error {
+	info, err := r.f.Stat()
+	if err != nil {
+		return err
+	}
+	start := max(0, info.Size()-int64(lines/100+1)*(64<<10))
+	if next, ok := nextData(r.f, start); ok {
+		start = next
+	}
+	b := make([]byte, info.Size()-start)
+	n, err := r.f.ReadAt(b, start)
+	if err != nil && err != io.EOF {
+		return err
+	}
+	r.at = start + int64(lastLines(b[:n], lines))
+	return nil
+}
+
+// lastLines returns where the last n lines of b begin. A last line without its newline counts.
+func lastLines(b []byte, n int) int {
+	i := len(b)
+	if i > 0 && b[i-1] == '\n' {
+		i--
+	}
+	for ; i > 0; i-- {
+		if b[i-1] == '\n' {
+			if n--; n == 0 {
+				return i
+			}
+		}
+	}
+	if n <= 0 {
+		return len(b)
+	}
+	return 0
+}
+
+// Logs copies a run's output to w. With follow it goes on until the run has ended and all is copied. lines
+// above 0 begins with the last so many.
+func (c *Client) Logs(ctx context.Context, w io.Writer, id string, lines int, follow bool) error {
+	run, err := c.Get(ctx, id)
+	if err != nil {
+		return err
+	}
+	r, err := OpenOutput(run)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if lines > 0 {
+		if err := r.Tail(lines); err != nil {
+			return err
+		}
+	}
+	if !follow || !run.Live() {
+		_, err := io.Copy(w, r)
+		return err
+	}
+	return c.follow(ctx, w, run.ID, r)
+}
+
+// follow copies until a copy that began after the run's end has found nothing more.
+func (c *Client) follow(ctx context.Context, w io.Writer, id string, r *OutputReader) error {
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() {
+		_, err := c.Wait(ctx, id)
+		ended <- err
+	}()
+	defer func() { <-ended }()
+	defer cancel()
+	tick := time.NewTicker(followPause)
+	defer tick.Stop()
+	for last := false; ; {
+		if _, err := io.Copy(w, r); err != nil || last {
+			return err
+		}
+		select {
+		case err := <-ended:
+			ended <- err // for the one who waits for the goroutine
+			if err != nil {
+				return errors.Join(err, context.Cause(ctx))
+			}
+			last = true
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
