@@ -1,6 +1,9 @@
 package appenv
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Env is the application's environment at one moment. It is immutable, and safe for concurrent use.
 type Env struct {
@@ -94,4 +97,21 @@ func (e *Env) skip(source, state string) {
 
 func (e *Env) warnf(format string, args ...any) {
 	e.warnings = append(e.warnings, fmt.Sprintf(format, args...))
+}
+
+// remove takes variables out: by name, or by NAME=value where only that value goes.
+func (e *Env) remove(unset []string) {
+	if len(unset) == 0 {
+		return
+	}
+	kept := Env{sources: e.sources, warnings: e.warnings, index: map[string]int{}}
+	for i, v := range e.vars {
+		if slices.Contains(unset, v.Name) || slices.Contains(unset, v.Assignment()) {
+			continue
+		}
+		kept.index[v.Name] = len(kept.vars)
+		kept.vars = append(kept.vars, v)
+		kept.source = append(kept.source, e.source[i])
+	}
+	*e = kept
 }

@@ -71,6 +71,7 @@ func TestDiffOnABootedInstance(t *testing.T) {
 	b.run("groupadd", "shared-files")
 	b.run("usermod", "-aG", "shared-files", "webapp")
 	b.write("/etc/systemd/system/web.service", webUnit, 0o644)
+	b.write("/etc/systemd/system/web.service.d/team.conf", "[Service]\nEnvironment=\"TEAM=has a drop-in\" PLAIN=lost\nUMask=0027\n", 0o644)
 	b.write("/var/app/current/wsgi.py", wsgi, 0o644)
 	b.write("/var/app/venv/staging-LQM1lest/bin/python", "", 0o755)
 	b.write(appenv.DefaultDeploymentEnv, deploymentEnv, 0o400)
@@ -137,7 +138,7 @@ func TestInside(t *testing.T) {
 	o := platform.Options{NoIMDS: true}
 	f := platform.Detect(t.Context(), o)
 	r := appenv.New(appenv.Config{
-		Beanstalk: f.Beanstalk, AppDir: f.AppDir, User: f.AppUser,
+		Beanstalk: f.Beanstalk, AppDir: f.AppDir, User: f.AppUser, WebUnit: f.WebUnit,
 		GetConfig: func(ctx context.Context) ([]byte, error) { return platform.GetConfig(ctx, o, "environment") },
 		WebPIDs:   func(ctx context.Context) ([]int, error) { return platform.WebPIDs(ctx, o, f.WebUnit) },
 	})

@@ -40,15 +40,16 @@ const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 // Without ProfileOptions.User and Config.User the user is, for a root agent, the owner of the application's directory,
 // else the agent's own.
 func (r *Resolver) Profile(ctx context.Context, o ProfileOptions) (Profile, error) {
-	env, err := r.Resolve(ctx)
+	rd, err := r.read(ctx)
 	if err != nil {
 		return Profile{}, err
 	}
+	env := &rd.env
 	app, err := r.appDir(ctx)
 	if err != nil {
 		return Profile{}, err
 	}
-	user, err := r.user(o.User, app)
+	user, err := r.user(o.User, app, rd.unit)
 	if err != nil {
 		return Profile{}, err
 	}
@@ -62,8 +63,14 @@ func (r *Resolver) Profile(ctx context.Context, o ProfileOptions) (Profile, erro
 	if err != nil {
 		return Profile{}, err
 	}
-	vars := merge(r.surroundings(env, user), env.vars, extra)
+	around := slices.DeleteFunc(r.surroundings(env, user), func(v Var) bool {
+		return slices.Contains(rd.unit.unset, v.Name) || slices.Contains(rd.unit.unset, v.Assignment())
+	})
+	vars := merge(around, env.vars, extra)
 	p := Profile{Env: make(Environ, len(vars)), Dir: dir, User: user, Umask: 0o022, Warnings: env.Warnings()}
+	if r.cfg.Beanstalk {
+		p.Umask = rd.unit.umask
+	}
 	for i, v := range vars {
 		p.Env[i] = v.Assignment()
 	}
@@ -127,8 +134,8 @@ func isEmpty(dir string) bool {
 	return err == io.EOF
 }
 
-// user decides who runs.
-func (r *Resolver) user(asked, app string) (User, error) {
+// user decides who runs. The unit's groups are those of the unit's user only.
+func (r *Resolver) user(asked, app string, web unit) (User, error) {
 	self, selfGID := uint32(os.Geteuid()), uint32(os.Getegid())
 	name := asked
 	if name == "" {
@@ -136,8 +143,13 @@ func (r *Resolver) user(asked, app string) (User, error) {
 	}
 	if name != "" {
 		u, err := r.lookupUser(name)
-		if err == nil && self != 0 && u.UID != self {
-			err = fmt.Errorf("run as %q: the agent is not root, so it can run commands only as itself", name)
+		switch {
+		case err != nil:
+			return User{}, err
+		case self != 0 && u.UID != self:
+			return User{}, fmt.Errorf("run as %q: the agent is not root, so it can run commands only as itself", name)
+		case name == web.user:
+			err = r.unitGroups(&u, web)
 		}
 		return u, err
 	}

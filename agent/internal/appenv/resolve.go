@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -34,6 +36,10 @@ type Config struct {
 	Secrets       string         // "" means DefaultSecrets
 	Systemd       SystemdVersion // 0 means AmazonLinux2023
 
+	// WebUnit is the systemd unit of the web process, e.g. web.service. Its file and drop-ins say which environment
+	// files it has, what else is set, and its umask and groups. Optional.
+	WebUnit string
+
 	// EnvFiles are .env files laid over everything else, later ones win. A relative path is looked up in AppDir and
 	// must not leave it. One that is missing is an error.
 	EnvFiles []string
@@ -48,19 +54,22 @@ type Config struct {
 	Root string
 }
 
-// Resolver reads the application's environment at the moment it is asked. It keeps what it parsed as long as the
-// files' stat is unchanged. It is safe for concurrent use.
+// Resolver reads the application's environment at the moment it is asked. It keeps what it read as long as the stat of
+// every file, present or absent, is unchanged. It is safe for concurrent use.
 type Resolver struct {
 	cfg    Config
 	settle time.Duration
 
-	mu    sync.Mutex
-	cache map[string]cached // by path
+	mu   sync.Mutex
+	last *reading // nil: none that may be given again
 }
 
-type cached struct {
-	stamp stamp
-	file  File
+// reading is one pass over the sources.
+type reading struct {
+	env  Env
+	unit unit
+	seen map[string]stamp // every path that was looked at; a zero stamp: absent
+	live bool             // a command or a process was asked too: not to be given again
 }
 
 // New returns a Resolver. It reads nothing yet.
@@ -71,91 +80,174 @@ func New(cfg Config) *Resolver {
 	if cfg.Secrets == "" {
 		cfg.Secrets = DefaultSecrets
 	}
-	return &Resolver{cfg: cfg, settle: settle, cache: map[string]cached{}}
+	return &Resolver{cfg: cfg, settle: settle}
 }
 
 // Resolve returns the environment that the web process would get if it were started now.
 //
-// On Beanstalk the order is: the deployment file, then the secrets file over it, both in systemd's grammar and as
-// systemd reads them for the web service. When the deployment file is absent, empty, unreadable or one that systemd
-// would refuse, `get-config environment` stands in for it. When neither is to be had, or the secrets file is there and
-// cannot be used, the live web process's own environment stands in for everything, without what systemd and shells
-// add to a single process. Where two sources have a name, the later one wins and Warnings names it. In local mode it
-// is AppDir/.env, which may be absent. Config.EnvFiles come last in both.
+// On Beanstalk it is what systemd would give the web unit: its Environment=, then its environment files in order, each
+// in systemd's grammar. The deployment file is always one of them, and so is the secrets file where it exists. When
+// the deployment file is absent, empty, unreadable or one that systemd would refuse, `get-config environment` stands in
+// for it. When neither is to be had, or another required file cannot be used, the live web process's own environment
+// stands in for everything, without what systemd and shells add to a single process. Where two sources have a name,
+// the later one wins and Warnings names it. In local mode it is AppDir/.env, which may be absent. Config.EnvFiles come
+// last in both.
 //
 // The error is ErrNotDeployed, ErrDocker, or tells each source with its reason.
 func (r *Resolver) Resolve(ctx context.Context) (*Env, error) {
+	rd, err := r.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &rd.env, nil
+}
+
+func (r *Resolver) read(ctx context.Context) (*reading, error) {
 	if r.cfg.Docker {
 		return nil, ErrDocker
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	// A deployment may replace one file after another was read: start over until no file changed meanwhile.
+	if r.last != nil && unchanged(r.last.seen) {
+		return r.last, nil
+	}
+	r.last = nil
+	// A deployment may replace one file after another was read: start over until none changed meanwhile.
 	for tries := 0; ; tries++ {
-		seen := map[string]stamp{}
-		env, err := r.resolveOnce(ctx, seen)
-		if err != nil || r.unchanged(seen) || tries == 9 {
-			return env, err
+		rd := &reading{seen: map[string]stamp{}}
+		if err := r.sources(ctx, rd); err != nil {
+			return nil, err
 		}
+		if !unchanged(rd.seen) && tries < 9 {
+			continue
+		}
+		if !rd.live && r.rested(rd.seen) {
+			r.last = rd
+		}
+		return rd, nil
 	}
 }
 
-func (r *Resolver) resolveOnce(ctx context.Context, seen map[string]stamp) (*Env, error) {
-	env := &Env{}
-	var err error
-	if r.cfg.Beanstalk {
-		err = r.beanstalk(ctx, env, seen)
-	} else {
-		err = r.dotenv(ctx, env, seen, ".env", true)
-	}
-	for _, name := range r.cfg.EnvFiles {
-		if err == nil {
-			err = r.dotenv(ctx, env, seen, name, false)
-		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	return env, nil
-}
-
-func (r *Resolver) unchanged(seen map[string]stamp) bool {
+// unchanged reports whether every path is as it was.
+func unchanged(seen map[string]stamp) bool {
 	for path, st := range seen {
 		info, err := os.Stat(path)
-		if err != nil || !stampOf(info).same(st) {
+		if err != nil {
+			info = nil
+		}
+		if (info == nil) != (st.info == nil) || info != nil && !stampOf(info).same(st) {
 			return false
 		}
 	}
 	return true
 }
 
-func (r *Resolver) beanstalk(ctx context.Context, env *Env, seen map[string]stamp) error {
-	baseErr := r.base(ctx, env, seen)
-	var secretsErr error
-	if baseErr == nil {
-		secretsErr = r.systemdFile(ctx, env, seen, r.path(r.cfg.Secrets))
-		if errors.Is(secretsErr, fs.ErrNotExist) {
-			env.skip(r.cfg.Secrets, "absent")
-			secretsErr = nil
+// rested reports whether every path's last change is so old that the next one will show.
+func (r *Resolver) rested(seen map[string]stamp) bool {
+	for _, st := range seen {
+		if age := time.Since(st.changed); st.info != nil && age > -r.settle && age < r.settle {
+			return false
 		}
 	}
-	if baseErr == nil && secretsErr == nil {
+	return true
+}
+
+func (r *Resolver) sources(ctx context.Context, rd *reading) error {
+	var err error
+	if r.cfg.Beanstalk {
+		err = r.beanstalk(ctx, rd)
+	} else {
+		err = r.dotenv(ctx, rd, ".env", true)
+	}
+	for _, name := range r.cfg.EnvFiles {
+		if err == nil {
+			err = r.dotenv(ctx, rd, name, false)
+		}
+	}
+	return err
+}
+
+func (r *Resolver) beanstalk(ctx context.Context, rd *reading) error {
+	rd.unit = r.readUnit(r.cfg.WebUnit, rd.seen)
+	rd.env.warnings = append(rd.env.warnings, rd.unit.notes...)
+	if len(rd.unit.env) > 0 {
+		rd.env.add(rd.unit.name, File{Vars: rd.unit.env})
+	}
+	var baseErr, otherErr error
+	for _, f := range r.envFiles(rd.unit) {
+		if f.path == r.cfg.DeploymentEnv {
+			baseErr = r.base(ctx, rd)
+		} else if err := r.unitFile(ctx, rd, f); err != nil {
+			otherErr = errors.Join(otherErr, err)
+		}
+	}
+	if err := errors.Join(baseErr, otherErr); err != nil {
+		return r.standIn(ctx, rd, baseErr, err)
+	}
+	rd.env.remove(rd.unit.unset)
+	return nil
+}
+
+// standIn takes the live web process's environment in place of all sources.
+func (r *Resolver) standIn(ctx context.Context, rd *reading, baseErr, why error) error {
+	var live Env
+	rd.live = true
+	err := r.live(ctx, &live)
+	switch {
+	case err == nil:
+		live.sources = append(rd.env.sources, live.sources...)
+		live.warnf("the environment is that of the running web process, because: %v", why)
+		rd.env = live
 		return nil
+	case errors.Is(baseErr, errEmpty) && why.Error() == baseErr.Error():
+		rd.env.warnf("%s is empty, and nothing else tells the properties", r.cfg.DeploymentEnv)
+		return nil
+	case errors.Is(baseErr, fs.ErrNotExist):
+		return ErrNotDeployed
 	}
-	live := &Env{}
-	if err := r.live(ctx, live); err != nil {
-		if errors.Is(baseErr, errEmpty) {
-			env.warnf("%s is empty, and nothing else tells the properties", r.cfg.DeploymentEnv)
-			return nil
-		}
-		if baseErr != nil && errors.Is(baseErr, fs.ErrNotExist) {
-			return ErrNotDeployed
-		}
-		return fmt.Errorf("read the application's environment: %w", errors.Join(baseErr, secretsErr, err))
+	return fmt.Errorf("read the application's environment: %w", errors.Join(why, err))
+}
+
+// envFiles is the unit's list, in which the deployment file always is and the secrets file may be.
+func (r *Resolver) envFiles(u unit) []envFile {
+	files := u.files
+	has := func(path string) bool {
+		return slices.ContainsFunc(files, func(f envFile) bool { return f.path == path })
 	}
-	live.sources = append(env.sources, live.sources...)
-	live.warnf("the environment is that of the running web process, because: %v", errors.Join(baseErr, secretsErr))
-	*env = *live
+	if !has(r.cfg.DeploymentEnv) {
+		files = append([]envFile{{path: r.cfg.DeploymentEnv}}, files...)
+	}
+	if !has(r.cfg.Secrets) {
+		// Not optional once it is there: a run without the passwords in it is not what the web process is.
+		if _, err := os.Lstat(r.path(r.cfg.Secrets)); err == nil {
+			return append(slices.Clip(files), envFile{path: r.cfg.Secrets})
+		}
+		return append(slices.Clip(files), envFile{path: r.cfg.Secrets, optional: true})
+	}
+	return files
+}
+
+// unitFile adds one of the unit's environment files, which may be a pattern for several.
+func (r *Resolver) unitFile(ctx context.Context, rd *reading, f envFile) error {
+	paths := []string{r.path(f.path)}
+	if strings.ContainsAny(f.path, "*?[") {
+		note(rd.seen, filepath.Dir(paths[0]))
+		paths, _ = filepath.Glob(paths[0])
+	}
+	for _, path := range paths {
+		err := r.systemdFile(ctx, rd, path)
+		_, refused := errors.AsType[Faults](err)
+		switch {
+		case err == nil:
+		case f.optional && (refused || errors.Is(err, fs.ErrNotExist)):
+			rd.env.skip(path, reason(err))
+			if refused {
+				rd.env.warnings = append(rd.env.warnings, err.Error())
+			}
+		default:
+			return err
+		}
+	}
 	return nil
 }
 
@@ -163,18 +255,21 @@ func (r *Resolver) beanstalk(ctx context.Context, env *Env, seen map[string]stam
 var errEmpty = errors.New("is empty")
 
 // base adds the deployment file, or get-config's answer in its place.
-func (r *Resolver) base(ctx context.Context, env *Env, seen map[string]stamp) error {
-	fileErr := r.systemdFile(ctx, env, seen, r.path(r.cfg.DeploymentEnv))
-	if fileErr == nil && len(env.vars) == 0 {
-		*env, fileErr = Env{}, fmt.Errorf("read %q: %w", r.cfg.DeploymentEnv, errEmpty)
+func (r *Resolver) base(ctx context.Context, rd *reading) error {
+	before := len(rd.env.sources)
+	fileErr := r.systemdFile(ctx, rd, r.path(r.cfg.DeploymentEnv))
+	if fileErr == nil && rd.env.sources[before].Vars == 0 {
+		rd.env.sources = rd.env.sources[:before]
+		fileErr = fmt.Errorf("read %q: %w", r.cfg.DeploymentEnv, errEmpty)
 	}
 	if fileErr == nil || ctx.Err() != nil {
 		return fileErr
 	}
-	env.skip(r.cfg.DeploymentEnv, reason(fileErr))
+	rd.env.skip(r.cfg.DeploymentEnv, reason(fileErr))
 	if r.cfg.GetConfig == nil {
 		return fileErr
 	}
+	rd.live = true
 	const name = "get-config environment"
 	out, err := r.cfg.GetConfig(ctx)
 	var file File
@@ -183,63 +278,56 @@ func (r *Resolver) base(ctx context.Context, env *Env, seen map[string]stamp) er
 	}
 	if err != nil {
 		err = fmt.Errorf("%s: %w", name, err)
-		env.skip(name, reason(err))
+		rd.env.skip(name, reason(err))
 		return errors.Join(fileErr, err)
 	}
 	if _, err := os.Stat(r.cfg.AppDir); err != nil {
 		// get-config knows the properties before the first deployment has made anything of them.
 		return fileErr
 	}
-	env.add(name, file)
-	env.warnf("%s stands in for %s: %s", name, r.cfg.DeploymentEnv, reason(fileErr))
+	rd.env.add(name, file)
+	rd.env.warnf("%s stands in for %s: %s", name, r.cfg.DeploymentEnv, reason(fileErr))
 	return nil
 }
 
-// systemdFile adds a file in systemd's grammar, from the cache if its stat is unchanged.
-func (r *Resolver) systemdFile(ctx context.Context, env *Env, seen map[string]stamp, path string) error {
+// systemdFile adds a file in systemd's grammar.
+func (r *Resolver) systemdFile(ctx context.Context, rd *reading, path string) error {
 	open := func() (*os.File, error) { return openFile(path) }
 	parse := func(data []byte) (File, error) { return ParseSystemd(data, r.cfg.Systemd) }
-	return r.file(ctx, env, seen, path, open, parse)
+	return r.file(ctx, rd, path, open, parse)
 }
 
 // dotenv adds a .env file.
-func (r *Resolver) dotenv(ctx context.Context, env *Env, seen map[string]stamp, name string, optional bool) error {
+func (r *Resolver) dotenv(ctx context.Context, rd *reading, name string, optional bool) error {
 	path := name
 	open := func() (*os.File, error) { return openFile(path) }
 	if !filepath.IsAbs(name) {
 		path = filepath.Join(r.cfg.AppDir, name)
 		open = func() (*os.File, error) { return openWithin(r.cfg.AppDir, name) }
 	}
-	err := r.file(ctx, env, seen, path, open, ParseDotenv)
+	err := r.file(ctx, rd, path, open, ParseDotenv)
 	if optional && errors.Is(err, fs.ErrNotExist) {
-		env.skip(path, "absent")
+		rd.env.skip(path, "absent")
 		return nil
 	}
 	return err
 }
 
-func (r *Resolver) file(ctx context.Context, env *Env, seen map[string]stamp, path string,
-	open func() (*os.File, error), parse func([]byte) (File, error)) error {
-	c, ok := r.cache[path]
-	if info, err := os.Stat(path); !ok || err != nil || !c.stamp.same(stampOf(info)) {
-		delete(r.cache, path)
-		data, st, err := readStable(ctx, open, r.settle)
-		if err != nil {
-			return readError(path, err)
-		}
-		file, err := parse(data)
-		if err != nil {
-			if faults, ok := errors.AsType[Faults](err); ok {
-				return faults.in(path)
-			}
-			return readError(path, err)
-		}
-		file.Dropped = file.Dropped.in(path)
-		c = cached{st, file}
-		r.cache[path] = c
+func (r *Resolver) file(ctx context.Context, rd *reading, path string, open func() (*os.File, error), parse func([]byte) (File, error)) error {
+	data, st, err := readStable(ctx, open, r.settle)
+	if err != nil {
+		note(rd.seen, path)
+		return readError(path, err)
 	}
-	seen[path] = c.stamp
-	env.add(path, c.file)
+	rd.seen[path] = st
+	file, err := parse(data)
+	if err != nil {
+		if faults, ok := errors.AsType[Faults](err); ok {
+			return faults.in(path)
+		}
+		return readError(path, err)
+	}
+	rd.env.add(path, file.In(path))
 	return nil
 }
 
@@ -254,12 +342,12 @@ func readError(path string, err error) error {
 // reason is err as a short phrase for one line.
 func reason(err error) string {
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return "absent"
 	case errors.Is(err, errEmpty):
 		return errEmpty.Error()
 	case errors.Is(err, fs.ErrPermission):
 		return "not readable by this user"
+	case errors.Is(err, fs.ErrNotExist):
+		return "absent"
 	case errors.Is(err, context.DeadlineExceeded):
 		return "gave no answer in time"
 	}

@@ -84,6 +84,54 @@ func (r *Resolver) groupsOf(user string, gid uint32) ([]uint32, error) {
 	return groups, err
 }
 
+// unitGroups gives u the groups of a unit that runs as u: Group= in place of the primary one, SupplementaryGroups= as
+// well as the others.
+func (r *Resolver) unitGroups(u *User, web unit) error {
+	if web.group != "" {
+		gid, err := r.groupID(web.group)
+		if err != nil {
+			return err
+		}
+		if u.GID != gid {
+			u.GID = gid
+			if u.Groups, err = r.groupsOf(u.Name, gid); err != nil {
+				return err
+			}
+		}
+	}
+	for _, name := range web.groups {
+		gid, err := r.groupID(name)
+		if err != nil {
+			return err
+		}
+		if !slices.Contains(u.Groups, gid) {
+			u.Groups = append(u.Groups, gid)
+		}
+	}
+	return nil
+}
+
+// groupID finds a group by name, else takes the name for a number.
+func (r *Resolver) groupID(name string) (uint32, error) {
+	id, err := strconv.ParseUint(name, 10, 32)
+	found := err == nil
+	err = r.eachRecord("/etc/group", 4, func(f []string) bool {
+		if f[0] != name {
+			return true
+		}
+		n, err := strconv.ParseUint(f[2], 10, 32)
+		id, found = n, err == nil
+		return false
+	})
+	if err == nil && !found {
+		err = errors.New("no such group in /etc/group")
+	}
+	if err != nil {
+		return 0, fmt.Errorf("look up group %q: %w", name, err)
+	}
+	return uint32(id), nil
+}
+
 // eachRecord calls f with the fields of each record of a colon-separated file until f returns false.
 func (r *Resolver) eachRecord(path string, fields int, f func([]string) bool) error {
 	file, err := os.Open(r.path(path))

@@ -1,0 +1,310 @@
+package appenv
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// unit is what a service's unit file says of its environment: the web process has these, so a run has them too.
+type unit struct {
+	name   string
+	files  []envFile // EnvironmentFile=, in order
+	env    []Var     // Environment=
+	unset  []string  // UnsetEnvironment=: names, or whole assignments
+	user   string
+	group  string
+	groups []string // SupplementaryGroups=
+	umask  int
+	notes  []string // what was not followed
+}
+
+// envFile is one EnvironmentFile=. An optional one ("-" before the path) may be absent, and is skipped when systemd
+// would refuse it.
+type envFile struct {
+	path     string
+	optional bool
+}
+
+// unitDirs are where systemd looks for a system unit, first found wins; drop-ins come from all of them.
+var unitDirs = []string{"/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"}
+
+// readUnit reads a unit's file and its drop-ins as systemd would at its next daemon-reload. Without a file it has
+// nothing to say.
+func (r *Resolver) readUnit(name string, seen map[string]stamp) unit {
+	u := unit{name: name, umask: 0o022}
+	if name == "" {
+		return u
+	}
+	dropins := map[string]string{} // by file name: one in an earlier directory replaces those in later ones
+	main := ""
+	for _, dir := range unitDirs {
+		dir = r.path(dir)
+		if path := filepath.Join(dir, name); main == "" && note(seen, path) {
+			main = path
+		}
+		for _, d := range []string{"service.d", name + ".d"} {
+			d = filepath.Join(dir, d)
+			if !note(seen, d) {
+				continue
+			}
+			entries, _ := os.ReadDir(d)
+			for _, e := range entries {
+				if _, ok := dropins[e.Name()]; !ok && strings.HasSuffix(e.Name(), ".conf") {
+					dropins[e.Name()] = filepath.Join(d, e.Name())
+				}
+			}
+		}
+	}
+	if main == "" {
+		return u
+	}
+	paths := []string{main}
+	names := make([]string, 0, len(dropins))
+	for n := range dropins {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	for _, n := range names {
+		paths = append(paths, dropins[n])
+	}
+	for _, path := range paths {
+		note(seen, path)
+		data, _, err := readOnce(func() (*os.File, error) { return openFile(path) })
+		if err != nil {
+			u.notes = append(u.notes, fmt.Sprintf("%s: %v", path, reason(readError(path, err))))
+			continue
+		}
+		for key, value := range serviceSettings(data) {
+			u.set(key, value)
+		}
+	}
+	return u
+}
+
+// note remembers a path's state, and reports whether it exists.
+func note(seen map[string]stamp, path string) bool {
+	info, err := os.Stat(path)
+	if err != nil {
+		seen[path] = stamp{}
+		return false
+	}
+	seen[path] = stampOf(info)
+	return true
+}
+
+// serviceSettings yields the settings of a unit file's [Service] section in order. A line that ends in a backslash
+// goes on in the next one that is no comment (systemd.syntax(7)).
+func serviceSettings(data []byte) func(yield func(key, value string) bool) {
+	return func(yield func(key, value string) bool) {
+		section, pending := "", ""
+		for line := range bytes.Lines(data) {
+			text := strings.TrimRight(string(line), "\r\n")
+			trimmed := strings.TrimLeft(text, blanks)
+			if trimmed == "" && pending == "" || trimmed != "" && (trimmed[0] == '#' || trimmed[0] == ';') {
+				continue
+			}
+			if pending == "" {
+				text = trimmed
+			}
+			text, more := continued(pending + text)
+			if pending = text; more {
+				continue
+			}
+			pending = ""
+			text = strings.TrimSpace(text)
+			if strings.HasPrefix(text, "[") {
+				section = text
+			}
+			key, value, ok := strings.Cut(text, "=")
+			if ok && section == "[Service]" && !yield(strings.TrimSpace(key), strings.TrimSpace(value)) {
+				return
+			}
+		}
+	}
+}
+
+// continued reports whether a line goes on, and returns it with the backslash made a blank.
+func continued(line string) (string, bool) {
+	slashes := len(line) - len(strings.TrimRight(line, `\`))
+	if slashes%2 == 0 {
+		return line, false
+	}
+	return line[:len(line)-1] + " ", true
+}
+
+// set takes one setting. Empty ones begin a list anew.
+func (u *unit) set(key, value string) {
+	switch key {
+	case "User", "Group":
+		u.setIdentity(key, value)
+	case "SupplementaryGroups":
+		u.groups = appendOrReset(u.groups, value, strings.Fields(value))
+	case "UMask":
+		if n, err := strconv.ParseUint(value, 8, 9); err == nil {
+			u.umask = int(n)
+		}
+	case "EnvironmentFile":
+		u.addFile(value)
+	case "Environment":
+		u.addEnvironment(value)
+	case "UnsetEnvironment":
+		words, err := unitWords(value)
+		if err == nil {
+			u.unset = appendOrReset(u.unset, value, words)
+		}
+	case "PassEnvironment":
+		if value != "" {
+			u.notes = append(u.notes, u.name+": PassEnvironment= is not followed")
+		}
+	}
+}
+
+func appendOrReset(list []string, value string, words []string) []string {
+	if value == "" {
+		return nil
+	}
+	return append(list, words...)
+}
+
+func (u *unit) setIdentity(key, value string) {
+	text, ok := specifiers(value)
+	switch {
+	case !ok:
+		u.notes = append(u.notes, fmt.Sprintf("%s: %s= has a specifier, which is not followed", u.name, key))
+	case key == "User":
+		u.user = text
+	default:
+		u.group = text
+	}
+}
+
+func (u *unit) addFile(value string) {
+	if value == "" {
+		u.files = nil
+		return
+	}
+	path, optional := strings.CutPrefix(value, "-")
+	path, ok := specifiers(path)
+	if !ok || !filepath.IsAbs(path) {
+		u.notes = append(u.notes, fmt.Sprintf("%s: one EnvironmentFile= is not followed: no absolute path, or a specifier in it", u.name))
+		return
+	}
+	u.files = append(u.files, envFile{filepath.Clean(path), optional})
+}
+
+func (u *unit) addEnvironment(value string) {
+	if value == "" {
+		u.env = nil
+		return
+	}
+	words, err := unitWords(value)
+	if err != nil {
+		// systemd keeps the words before the broken one.
+		u.notes = append(u.notes, u.name+": one Environment= has a broken quote or escape; systemd ignores it from there on")
+	}
+	for _, w := range words {
+		w, ok := specifiers(w)
+		name, val, assigned := strings.Cut(w, "=")
+		switch {
+		case !ok:
+			u.notes = append(u.notes, u.name+": one Environment= has a specifier, which is not followed")
+		case assigned && isVariableName(name) && validUTF8(val):
+			u.env = append(u.env, NewVar(name, val))
+		}
+	}
+	u.env = merge(u.env)
+}
+
+// specifiers replaces "%%", and reports whether that was the only specifier.
+func specifiers(s string) (string, bool) {
+	rest := strings.ReplaceAll(s, "%%", "")
+	return strings.ReplaceAll(s, "%%", "%"), !strings.Contains(rest, "%")
+}
+
+// unitWords splits as systemd splits Environment=: at blanks, with quotes of both kinds anywhere in a word and C
+// escapes inside and outside of them. After an error the words before it hold.
+func unitWords(s string) ([]string, error) {
+	var words []string
+	for {
+		s = strings.TrimLeft(s, blanks)
+		if s == "" {
+			return words, nil
+		}
+		word, rest, err := unitWord(s)
+		if err != nil {
+			return words, err
+		}
+		words, s = append(words, word), rest
+	}
+}
+
+func unitWord(s string) (word, rest string, err error) {
+	var b strings.Builder
+	quote := byte(0)
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		switch {
+		case c == '\\':
+			text, n := unescape(s[i+1:])
+			if n == 0 {
+				return "", "", errUnitSyntax
+			}
+			b.WriteString(text)
+			i += n
+		case quote == 0 && (c == '"' || c == '\''):
+			quote = c
+		case c == quote && quote != 0:
+			quote = 0
+		case quote == 0 && strings.IndexByte(blanks, c) >= 0:
+			return b.String(), s[i:], nil
+		default:
+			b.WriteByte(c)
+		}
+	}
+	if quote != 0 {
+		return "", "", errUnitSyntax
+	}
+	return b.String(), "", nil
+}
+
+var errUnitSyntax = errors.New("a quote is not closed, or an escape not known")
+
+// unescape reads what follows a backslash, and returns how many bytes it was; none when it is no escape.
+func unescape(s string) (string, int) {
+	if s == "" {
+		return "", 0
+	}
+	if i := strings.IndexByte(`abfnrtv\"'s`, s[0]); i >= 0 {
+		return "\a\b\f\n\r\t\v\\\"' "[i : i+1], 1
+	}
+	number := func(skip, digits, base int) (string, int) {
+		if len(s) < skip+digits {
+			return "", 0
+		}
+		n, err := strconv.ParseUint(s[skip:skip+digits], base, 32)
+		if err != nil || n == 0 || base == 8 && n > 255 {
+			return "", 0
+		}
+		if s[0] == 'u' || s[0] == 'U' {
+			return string(rune(n)), skip + digits
+		}
+		return string([]byte{byte(n)}), skip + digits
+	}
+	switch c := s[0]; {
+	case c == 'x':
+		return number(1, 2, 16)
+	case c == 'u':
+		return number(1, 4, 16)
+	case c == 'U':
+		return number(1, 8, 16)
+	case '0' <= c && c <= '7':
+		return number(0, 3, 8)
+	}
+	return "", 0
+}

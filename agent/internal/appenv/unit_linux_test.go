@@ -1,0 +1,152 @@
+package appenv_test
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"beanstalk-agent/agent/internal/appenv"
+)
+
+// unitCase is a web unit: its [Service] lines, and drop-ins.
+type unitCase struct {
+	service string
+	dropins []string
+}
+
+func unitCases(r *rand.Rand) []unitCase {
+	cases := []unitCase{
+		{service: "User=webapp\n"},
+		{service: "Environment=A=1 \"B=two words\" 'C=x y' D=a\"b c\"d\n"},
+		{service: "Environment=A=1\nEnvironment=A=2 B=3\nEnvironment=\nEnvironment=C=4\n"},
+		{service: "Environment=A=\\x41\\101\\u00e9\\n\\t\\s\\\\ B='\\x41 \\''\n"},
+		{service: "Environment=A=1 \"B=2\nEnvironment=C=3\n"},
+		{service: "Environment=A=1 B=\\q C=3\n"},
+		{service: "Environment=A=100%% B=1\n"},
+		{service: "Environment=A=1 a.b=2 =3 4=5 E\n"},
+		{service: "Environment=A=1 \\\n  B=2 \\\n# a comment between\n  C=3\nEnvironment=D=4\n"},
+		{service: "Environment=\"A=x \\\n y\"\n"},
+		{service: "Environment = A=1  \n  Environment=B=2\n"},
+		{service: "# Environment=A=1\n; Environment=B=2\nEnvironment=C=3 # D=4\n"},
+		{service: "EnvironmentFile=/envtest/two.env\nEnvironment=BASE=unit TWO=unit ONLY=unit\n"},
+		{service: "EnvironmentFile=-/envtest/absent.env\nEnvironmentFile=/envtest/two.env\n"},
+		{service: "EnvironmentFile=-/envtest/refused.env\n"},
+		{service: "EnvironmentFile=/envtest/glob-*.env\n"},
+		{service: "EnvironmentFile=-/envtest/none-*.env\n"},
+		{service: "EnvironmentFile=/envtest/two.env\nEnvironmentFile=\nEnvironmentFile=/envtest/base.env\n"},
+		{service: "Environment=A=1 B=2 C=3\nUnsetEnvironment=A C=3 B=nope BASE\n"},
+		{service: "UMask=0027\nUser=webapp\nGroup=shared-files\n"},
+		{service: "UMask=077\nUser=webapp\nSupplementaryGroups=shared-files extra-files\n"},
+		{service: "User=webapp\n", dropins: []string{"[Service]\nEnvironment=A=1\n", "[Service]\nEnvironment=A=2 B=1\n[Unit]\nEnvironment=X=1\n"}},
+		{service: "Environment=A=1\n", dropins: []string{"[Service]\nEnvironment=\nUMask=0002\n"}},
+	}
+	pieces := []string{"A=", "B=", "C=", "x", "y z", "\"", "'", "\\\\", "\\n", "\\x20", "\\\"", " ", " ", "%%", "$HOME", "#", ";", "=", "é"}
+	for range 150 {
+		var text strings.Builder
+		for range 1 + r.IntN(3) {
+			text.WriteString("Environment=" + []string{"A=", "\"A=", "", "'B="}[r.IntN(4)])
+			for range 1 + r.IntN(12) {
+				text.WriteString(pieces[r.IntN(len(pieces))])
+			}
+			text.WriteString("\n")
+		}
+		cases = append(cases, unitCase{service: text.String()})
+	}
+	return cases
+}
+
+// TestRealSystemdAgreesOnUnits: what the web unit's own file says of environment, umask and groups is followed as the
+// real systemd follows it.
+func TestRealSystemdAgreesOnUnits(t *testing.T) {
+	b := boot(t)
+	b.run("useradd", "--system", "--shell", "/usr/sbin/nologin", "webapp")
+	b.run("groupadd", "shared-files")
+	b.run("groupadd", "extra-files")
+	b.run("usermod", "-aG", "shared-files", "webapp")
+	for name, text := range map[string]string{"base": "BASE=1\n", "two": "TWO=2\nBASE=2\n", "refused": "R=\xff\n", "glob-1": "G=1\n", "glob-2": "G=2\n"} {
+		b.write("/envtest/"+name+".env", text, 0o600)
+	}
+	app := t.TempDir()
+	if err := os.WriteFile(filepath.Join(app, "app.py"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cases := unitCases(rand.New(rand.NewPCG(4, 252)))
+	start := []string{"systemctl", "start"}
+	for i, c := range cases {
+		name := fmt.Sprintf("u%d.service", i)
+		b.write("/etc/systemd/system/"+name, fmt.Sprintf(`[Service]
+Type=oneshot
+EnvironmentFile=/envtest/base.env
+ExecStart=/usr/bin/env -0
+ExecStart=/usr/bin/grep -E '^(Uid|Gid|Groups|Umask):' /proc/self/status
+StandardOutput=append:/envtest/u%d.out
+%s`, i, c.service), 0o644)
+		for n, d := range c.dropins {
+			b.write(fmt.Sprintf("/etc/systemd/system/%s.d/%d.conf", name, n), d, 0o644)
+		}
+		start = append(start, name)
+	}
+	b.run("systemctl", "daemon-reload")
+	b.run(start...)
+	for i, c := range cases {
+		data, err := os.ReadFile(filepath.Join(b.root, fmt.Sprintf("envtest/u%d.out", i)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		end := bytes.LastIndexByte(data, 0) + 1
+		want, identity := ofUnit(data[:end]), string(data[end:])
+		r := appenv.New(appenv.Config{Beanstalk: true, Root: b.root, AppDir: app,
+			User: userOf(c.service), DeploymentEnv: "/envtest/base.env", WebUnit: fmt.Sprintf("u%d.service", i)})
+		p, err := r.Profile(t.Context(), appenv.ProfileOptions{})
+		if err != nil {
+			t.Errorf("%q: %v", c, err)
+			continue
+		}
+		if got := ofUnit([]byte(strings.Join(p.Env, "\x00") + "\x00")); !slices.Equal(got, want) {
+			t.Errorf("%q\nsystemd %q\nwe      %q", c, want, got)
+		}
+		if got := asStatus(p); got != identity {
+			t.Errorf("%q\nsystemd %q\nwe      %q", c, identity, got)
+		}
+	}
+}
+
+func userOf(service string) string {
+	if strings.Contains(service, "User=webapp") {
+		return "webapp"
+	}
+	return "root"
+}
+
+// ofUnit is NUL-terminated assignments without what every service has. systemd gives root no HOME and USER; a run has
+// them.
+func ofUnit(data []byte) []string {
+	var vars []string
+	for s := range strings.SplitSeq(strings.TrimSuffix(string(data), "\x00"), "\x00") {
+		name, _, _ := strings.Cut(s, "=")
+		if !slices.Contains([]string{"PATH", "LANG", "INVOCATION_ID", "SYSTEMD_EXEC_PID", "HOME", "USER", "LOGNAME", "SHELL", ""}, name) {
+			vars = append(vars, s)
+		}
+	}
+	return vars
+}
+
+// asStatus is the profile as /proc/PID/status has it.
+func asStatus(p appenv.Profile) string {
+	u := p.User
+	groups := ""
+	sorted := slices.Clone(u.Groups)
+	slices.Sort(sorted)
+	for _, g := range sorted {
+		groups += fmt.Sprintf("%d ", g)
+	}
+	if u.UID == 0 {
+		groups = " " // systemd leaves root's as they are: none
+	}
+	return fmt.Sprintf("Umask:\t%04o\nUid:\t%d\t%d\t%d\t%d\nGid:\t%d\t%d\t%d\t%d\nGroups:\t%s\n", p.Umask, u.UID, u.UID, u.UID, u.UID, u.GID, u.GID, u.GID, u.GID, groups)
+}
