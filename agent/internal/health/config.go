@@ -13,10 +13,18 @@ import (
 type Config struct {
 	// Required.
 
-	Target string // see [ParseTarget]
+	Target string // see [ParseTarget]; or FindTarget
 	Log    *slog.Logger
 
 	// Optional.
+
+	// FindTarget gives the target, before each probe, when Target is empty: for a port that is only
+	// known once the application is deployed, or that its environment may change.
+	FindTarget func(context.Context) (string, error)
+
+	// DrainFile keeps the operator's drain across restarts of the agent. It belongs below /run: a
+	// reboot ends a drain.
+	DrainFile string
 
 	// Host gives the Host header to send. It is asked before each probe, so that a changed
 	// environment counts at once. Nil, or an answer of "": none is configured, and each asker's
@@ -59,6 +67,10 @@ func (c Config) withDefaults() Config {
 // check returns every fault of a Config that has its defaults.
 func (c Config) check() error {
 	faults := []error{CheckHeaders(c.Headers)}
+	if c.FindTarget == nil || c.Target != "" {
+		_, err := ParseTarget(c.Target)
+		faults = append(faults, err)
+	}
 	if c.Log == nil {
 		faults = append(faults, errors.New("health: Config.Log is required"))
 	}

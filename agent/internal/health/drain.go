@@ -1,6 +1,10 @@
 package health
 
 import (
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
 	"slices"
 	"time"
 )
@@ -13,11 +17,16 @@ type Drain struct {
 	Told   uint64    `json:"told"` // how often a load balancer has been answered 503 since
 }
 
+// Operator is the Drain.By of a person's wish, the only one that outlives the agent: every other
+// is made anew by what led to it.
+const Operator = "operator"
+
 // Drain makes the handler answer 503 until each who wished it has called Undrain. A second wish by
 // the same one replaces its reason only.
 func (c *Checker) Drain(by, reason string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	defer c.keepDrainLocked()
 	if i := c.drainByLocked(by); i >= 0 {
 		c.drains[i].Reason = reason
 		return
@@ -35,6 +44,7 @@ func (c *Checker) Undrain(by string) bool {
 		return false
 	}
 	c.drains = slices.Delete(c.drains, i, i+1)
+	c.keepDrainLocked()
 	c.log.Info("no longer draining", "by", by, "others", len(c.drains))
 	return true
 }
@@ -48,4 +58,49 @@ func (c *Checker) Draining() []Drain {
 
 func (c *Checker) drainByLocked(by string) int {
 	return slices.IndexFunc(c.drains, func(d Drain) bool { return d.By == by })
+}
+
+// keepDrainLocked writes the operator's drain, or removes it. A drain that cannot be kept still
+// holds until the agent restarts.
+func (c *Checker) keepDrainLocked() {
+	if c.cfg.DrainFile == "" {
+		return
+	}
+	err := os.Remove(c.cfg.DrainFile)
+	if i := c.drainByLocked(Operator); i >= 0 {
+		err = writeDrain(c.cfg.DrainFile, c.drains[i])
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		c.log.Warn("the drain will not outlive a restart of the agent", "err", err)
+	}
+}
+
+func writeDrain(path string, d Drain) error {
+	b, err := json.Marshal(d)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(path+".new", b, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
+
+// readDrain takes up the operator's drain. A file that cannot be read is a drain too: it is there
+// because someone wanted no traffic here.
+func (c *Checker) readDrain() {
+	if c.cfg.DrainFile == "" {
+		return
+	}
+	b, err := os.ReadFile(c.cfg.DrainFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	d := Drain{By: Operator, Reason: "as before the agent's restart", Since: time.Now()}
+	if err == nil {
+		err = json.Unmarshal(b, &d)
+	}
+	d.By = Operator
+	c.drains = append(c.drains, d)
+	c.log.Warn("still draining: load balancers are answered 503", "by", d.By, "reason", d.Reason, "err", err)
 }

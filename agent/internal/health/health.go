@@ -36,10 +36,11 @@ type Result struct {
 type Checker struct {
 	cfg    Config
 	log    *slog.Logger
-	prober *prober
+	retry  time.Duration // between attempts to listen
 	probes sync.WaitGroup
 
 	mu      sync.Mutex
+	prober  *prober         // of the last target; nil before the first probe
 	calls   map[asker]*call // under way, or younger than their lifetime
 	judge   judge
 	history ring
@@ -51,8 +52,8 @@ type Checker struct {
 
 // asker is what of an asker's request matters to the answer: nothing when a Host is configured.
 type asker struct {
-	own         bool // pass the asker's own Host on
-	host, agent string
+	own         bool   // pass the asker's own Host on
+	host, agent string // no host: the target's own
 }
 
 // call is one probe that any number of askers wait for.
@@ -66,35 +67,57 @@ type call struct {
 // New checks c and returns every fault in it at once.
 func New(c Config) (*Checker, error) {
 	c = c.withDefaults()
-	target, err := ParseTarget(c.Target)
-	if err := errors.Join(err, c.check()); err != nil {
+	if err := c.check(); err != nil {
 		return nil, err
 	}
-	return &Checker{
-		cfg: c, log: c.Log.With("check", "health"),
-		prober: newProber(target, c),
-		calls:  map[asker]*call{}, nonces: map[string]bool{},
+	checker := &Checker{
+		cfg: c, log: c.Log.With("check", "health"), retry: 5 * time.Second,
+		calls: map[asker]*call{}, nonces: map[string]bool{},
 		judge: judge{failures: c.Failures, successes: c.Successes, state: Unknown, graceEnds: time.Now().Add(c.Grace)},
-	}, nil
+	}
+	checker.readDrain()
+	return checker, nil
 }
 
 // Check returns a verdict not older than Config.Lifetime, asking the application if there is none.
-// All who wait share one probe. It returns within Config.Timeout, or when ctx ends: then the
-// verdict is 503 and says so. Drains are not looked at: that is for Handler.
+// All who wait share one probe. It returns within Config.Timeout and half a second, or when ctx
+// ends: then the verdict is 503 and says so. Drains are not looked at: that is for Handler.
 func (c *Checker) Check(ctx context.Context) Verdict {
-	return c.check(ctx, asker{own: true, host: c.prober.target.hostOfItsOwn()})
+	return c.check(ctx, asker{own: true})
 }
+
+// slack is what an asker waits beyond a probe's time limit, for a machine too busy to end it in time.
+const slack = 500 * time.Millisecond
 
 // check answers the asker own: with the configured Host's verdict, or if there is none with that
 // for its own.
 func (c *Checker) check(ctx context.Context, own asker) Verdict {
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout+c.cfg.Timeout/8)
+	if v, ok := c.kept(); ok {
+		return v
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout+slack)
 	defer cancel()
 	v, noHost := c.share(ctx, asker{})
 	if noHost {
 		v, _ = c.share(ctx, own)
 	}
 	return v
+}
+
+// kept is the configured Host's verdict, if it is young enough: by far the most common answer.
+func (c *Checker) kept() (Verdict, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	cl := c.calls[asker{}]
+	if cl == nil || cl.noHost || !c.youngLocked(cl) {
+		return Verdict{}, false
+	}
+	return cl.verdict, true
+}
+
+// youngLocked reports whether cl has ended and may still be given.
+func (c *Checker) youngLocked(cl *call) bool {
+	return !cl.ended.IsZero() && time.Since(cl.ended) < c.cfg.Lifetime
 }
 
 // share joins the call for a, starting it if there is none young enough.
@@ -116,7 +139,7 @@ func (c *Checker) join(a asker) *call {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	cl := c.calls[a]
-	if cl != nil && (cl.ended.IsZero() || time.Since(cl.ended) < c.cfg.Lifetime) {
+	if cl != nil && (cl.ended.IsZero() || c.youngLocked(cl)) {
 		return cl
 	}
 	c.dropOldLocked()
@@ -134,7 +157,7 @@ const maxVerdicts = 64
 func (c *Checker) dropOldLocked() {
 	crowded := len(c.calls) >= maxVerdicts
 	for a, cl := range c.calls {
-		if !cl.ended.IsZero() && (crowded || time.Since(cl.ended) >= c.cfg.Lifetime) {
+		if !cl.ended.IsZero() && (crowded || !c.youngLocked(cl)) {
 			delete(c.calls, a)
 		}
 	}
@@ -147,10 +170,10 @@ func (c *Checker) answer(cl *call, a asker) {
 	if !a.own {
 		a.host = c.configuredHost(ctx)
 	}
-	var r Result
 	noHost := a.host == "" && !a.own
+	var r Result
 	if !noHost {
-		r = c.prober.ask(ctx, a.host, a.agent)
+		r = c.probe(ctx, a)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -159,6 +182,39 @@ func (c *Checker) answer(cl *call, a asker) {
 		cl.verdict = c.recordLocked(r, a.own)
 	}
 	close(cl.done)
+}
+
+func (c *Checker) probe(ctx context.Context, a asker) Result {
+	p, err := c.currentProber(ctx)
+	if err != nil {
+		return Result{At: time.Now(), Host: a.host, Reason: "the application's address is not known: " + err.Error()}
+	}
+	if a.host == "" {
+		a.host = p.target.hostOfItsOwn()
+	}
+	return p.ask(ctx, a.host, a.agent)
+}
+
+// currentProber asks where the application is and keeps the prober as long as that does not change.
+func (c *Checker) currentProber(ctx context.Context) (*prober, error) {
+	address := c.cfg.Target
+	if address == "" {
+		found, err := c.cfg.FindTarget(ctx)
+		if err != nil {
+			return nil, err
+		}
+		address = found
+	}
+	target, err := ParseTarget(address)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.prober == nil || c.prober.target != target {
+		c.prober = newProber(target, c.cfg)
+	}
+	return c.prober, nil
 }
 
 func (c *Checker) configuredHost(ctx context.Context) string {

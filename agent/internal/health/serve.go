@@ -14,9 +14,8 @@ import (
 )
 
 const (
-	retryListen   = 5 * time.Second // DESIGN: a taken port must not end the agent
-	headerTimeout = time.Second     // nginx sends a request in one piece
-	maxConns      = 128             // about 20 kB each; a busy check is answered in microseconds
+	headerTimeout = time.Second // nginx sends a request in one piece
+	maxConns      = 128         // about 20 kB each; a busy check is answered in microseconds
 )
 
 // Handler answers a load balancer on Config.Path: the verdict's status and no word about the
@@ -110,7 +109,7 @@ func (c *Checker) Serve(ctx context.Context, addr string) error {
 			c.setListening(addr, nil, err)
 		}
 		if err != nil {
-			sleep(ctx, retryListen)
+			sleep(ctx, c.retry)
 		}
 	}
 	c.probes.Wait()

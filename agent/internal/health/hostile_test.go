@@ -1,0 +1,226 @@
+package health
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestMain makes the test binary a server of health checks when it is told a target, so that its
+// memory can be measured apart from that of those who attack it.
+func TestMain(m *testing.M) {
+	target := os.Getenv("HEALTH_TEST_TARGET")
+	if target == "" {
+		os.Exit(m.Run())
+	}
+	c, err := New(Config{Target: target, Log: slog.New(slog.NewTextHandler(os.Stdout, nil)), Host: host("a.example")})
+	if err == nil {
+		err = c.Serve(context.Background(), "127.0.0.1:0")
+	}
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
+}
+
+// server is a Checker in a process of its own.
+type server struct {
+	addr string
+	pid  int
+}
+
+func startServer(t *testing.T, target string) server {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "HEALTH_TEST_TARGET="+target, "GOMAXPROCS=1")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	line, err := bufio.NewReader(out).ReadString('\n')
+	_, rest, ok := strings.Cut(line, "listen=")
+	if err != nil || !ok {
+		t.Fatalf("the server said %q, %v", line, err)
+	}
+	addr, _, _ := strings.Cut(rest, " ")
+	return server{addr, cmd.Process.Pid}
+}
+
+// answers fails the test unless a check is answered 200 within a load balancer's 5 s.
+func (s server) answers(t *testing.T, when string) {
+	t.Helper()
+	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Get("http://" + s.addr + "/health")
+	if err != nil {
+		t.Errorf("%s: %v", when, err)
+		return
+	}
+	resp.Body.Close()
+	if resp.StatusCode != 200 {
+		t.Errorf("%s: answered %d", when, resp.StatusCode)
+	}
+}
+
+// rss returns the server's resident memory in MiB.
+func (s server) rss(t *testing.T) float64 {
+	t.Helper()
+	statm, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", s.pid))
+	need(t, err == nil, "/proc")
+	var size, resident int
+	fmt.Sscan(string(statm), &size, &resident)
+	return float64(resident*os.Getpagesize()) / (1 << 20)
+}
+
+// TestSlowLoris: ten thousand clients that send half a header each leave memory flat and other
+// checks answered, and they are cut off.
+func TestSlowLoris(t *testing.T) {
+	var limit syscall.Rlimit
+	syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit)
+	clients := min(10_000, int(limit.Cur)-200)
+	need(t, clients >= 1_000, "1,200 file descriptors (ulimit -n)")
+	s := startServer(t, app(t, func(http.ResponseWriter, *http.Request) {}))
+	s.answers(t, "before")
+	before := s.rss(t)
+	var open sync.WaitGroup
+	var cut atomic.Int32
+	stop := make(chan struct{})
+	dialed := make(chan struct{}, clients)
+	for range clients {
+		open.Go(func() {
+			conn, err := net.DialTimeout("tcp", s.addr, 20*time.Second)
+			dialed <- struct{}{}
+			if err != nil {
+				return
+			}
+			defer conn.Close()
+			fmt.Fprint(conn, "GET /health HTTP/1.1\r\nHost: a\r\nX-Slow: ")
+			ended := make(chan struct{})
+			go func() { io.Copy(io.Discard, conn); cut.Add(1); close(ended) }()
+			select {
+			case <-ended:
+			case <-stop:
+				conn.Close()
+				<-ended
+			}
+		})
+	}
+	peak := before
+	for i := range clients {
+		<-dialed
+		if i%500 == 499 {
+			s.answers(t, fmt.Sprintf("with %d clients", i+1))
+			peak = max(peak, s.rss(t))
+		}
+	}
+	eventually(t, "every client to be cut off", func() bool { return int(cut.Load()) == clients })
+	close(stop)
+	open.Wait()
+	s.answers(t, "after")
+	t.Logf("%d clients: %.1f MiB before, %.1f at most", clients, before, peak)
+	if grown := peak - before; grown > 12 && !raceDetector { // which multiplies memory
+		t.Errorf("memory grew by %.1f MiB", grown)
+	}
+}
+
+// TestMalformedRequestsHarmNobody: each is answered with an error or cut off, none reaches the
+// application, and the next check is answered.
+func TestMalformedRequestsHarmNobody(t *testing.T) {
+	var asked atomic.Int32
+	target := app(t, func(http.ResponseWriter, *http.Request) { asked.Add(1) })
+	s := startServer(t, target)
+	for name, request := range map[string]string{
+		"garbage":            "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+		"no version":         "GET /health\r\n\r\n",
+		"huge header":        "GET /health HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("a", 1<<20) + "\r\n\r\n",
+		"two hosts":          "GET /health HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+		"no host":            "GET /health HTTP/1.1\r\n\r\n",
+		"two lengths":        "GET /health HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+		"length and chunked": "POST /health HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+		"endless body":       "POST /health HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n" + strings.Repeat("a", 1<<20),
+		"smuggled":           "POST /health HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nabcdGET /health HTTP/1.1\r\nHost: a\r\n\r\n",
+		"proxy request":      "GET http://10.1.2.3/health/../x HTTP/1.1\r\nHost: a\r\n\r\n",
+		"connect":            "CONNECT 10.1.2.3:443 HTTP/1.1\r\nHost: a\r\n\r\n",
+		"http/2":             "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn, err := net.Dial("tcp", s.addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			conn.SetDeadline(time.Now().Add(10 * time.Second))
+			go io.WriteString(conn, request)
+			answer, err := io.ReadAll(conn)
+			if os.IsTimeout(err) {
+				t.Error("the connection was neither answered nor cut off in 10 s")
+			}
+			if status, _, _ := strings.Cut(string(answer), "\r\n"); strings.Contains(status, " 2") {
+				t.Errorf("answered %q", status)
+			}
+		})
+	}
+	if n := asked.Load(); n != 0 {
+		t.Errorf("the application was asked %d times", n)
+	}
+	s.answers(t, "afterwards")
+}
+
+// TestHungApplicationPilesNothingUp: however many ask a hung application, one request is with it,
+// everyone hears 503 within the time limit, and no goroutine stays behind.
+func TestHungApplicationPilesNothingUp(t *testing.T) {
+	var asked atomic.Int32
+	target := app(t, func(_ http.ResponseWriter, r *http.Request) { asked.Add(1); <-r.Context().Done() })
+	c := newChecker(t, Config{Target: target, Host: host("a.example"), Timeout: 500 * time.Millisecond, Lifetime: time.Hour})
+	before := runtime.NumGoroutine()
+	var askers sync.WaitGroup
+	var refused atomic.Int32
+	start := time.Now()
+	for range 1000 {
+		askers.Go(func() {
+			if v := c.Check(t.Context()); v.Status == 503 {
+				refused.Add(1)
+			}
+		})
+	}
+	askers.Wait()
+	if took := time.Since(start); asked.Load() != 1 || refused.Load() != 1000 || took > 5*time.Second {
+		t.Errorf("application asked %d times, %d of 1000 refused, in %s", asked.Load(), refused.Load(), took)
+	}
+	eventually(t, "goroutines to end", func() bool { return runtime.NumGoroutine() <= before+3 })
+}
+
+// TestAskerWhoLeavesHarmsNobody: the first of two asks hangs up; the probe goes on for the second.
+func TestAskerWhoLeavesHarmsNobody(t *testing.T) {
+	under, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	c := newChecker(t, Config{Host: host("a.example"), Lifetime: time.Hour,
+		Target: app(t, func(http.ResponseWriter, *http.Request) { once.Do(func() { close(under) }); <-release })})
+	leaving, leave := context.WithCancel(t.Context())
+	left, stayed := make(chan Verdict), make(chan Verdict)
+	go func() { left <- c.Check(leaving) }()
+	<-under
+	go func() { stayed <- c.Check(t.Context()) }()
+	leave()
+	if v := <-left; v.Healthy || !strings.Contains(v.Reason, "interrupted") {
+		t.Errorf("who left: %+v", v)
+	}
+	close(release)
+	if v := <-stayed; !v.Healthy {
+		t.Errorf("who stayed: %+v", v)
+	}
+}

@@ -1,0 +1,215 @@
+package health
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func ok(http.ResponseWriter, *http.Request) {}
+
+// TestTakenPortIsTriedAgain: it is told once, ends nothing, and the listener comes up once the port
+// is free.
+func TestTakenPortIsTriedAgain(t *testing.T) {
+	other, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log lockedBuffer
+	c := newChecker(t, Config{Target: app(t, ok), Host: host("a.example"), Log: slog.New(slog.NewTextHandler(&log, nil))})
+	c.retry = 20 * time.Millisecond
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- c.Serve(ctx, other.Addr().String()) }()
+	eventually(t, "the fault to be shown", func() bool { _, err := c.Listening(); return err != nil })
+	other.Close()
+	if got := listening(t, c); got != other.Addr().String() {
+		t.Errorf("listening on %q", got)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("Serve: %v", err)
+	}
+	if n := strings.Count(log.String(), "not up"); n != 1 {
+		t.Errorf("told %d times:\n%s", n, log.String())
+	}
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func TestCheckListen(t *testing.T) {
+	for addr, want := range map[string]bool{
+		"127.0.0.1:8127": true, "[::1]:8127": true, "localhost:8127": true, "127.5.5.5:1": true,
+		"0.0.0.0:8127": false, ":8127": false, "10.0.0.5:8127": false, "example.com:80": false, "127.0.0.1": false, "[::]:80": false,
+	} {
+		if err := CheckListen(addr); (err == nil) != want {
+			t.Errorf("CheckListen(%q) = %v", addr, err)
+		}
+	}
+}
+
+// TestAnswerIsNeverOlderThanItsLifetime: a burst each tenth of a second for a minute costs one
+// request a second, and no verdict given is a second old.
+func TestAnswerIsNeverOlderThanItsLifetime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, err := New(Config{Target: "http://127.0.0.1:1/", Host: host("a.example"), Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var asked atomic.Int32
+		c.prober = newProber(Target{Network: "tcp", Address: "127.0.0.1:1", Path: "/"}, c.cfg)
+		c.prober.transport.DialContext = func(context.Context, string, string) (net.Conn, error) {
+			asked.Add(1)
+			return nil, errors.New("nobody there")
+		}
+		for range 600 {
+			for range 20 {
+				if v := c.Check(t.Context()); time.Since(v.At) >= time.Second {
+					t.Fatalf("a verdict %s old was given", time.Since(v.At))
+				}
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		synctest.Wait()
+		if n := asked.Load(); n != 60 {
+			t.Errorf("asked %d times in a minute, want 60", n)
+		}
+		if h := c.History(); len(h) != 50 || !h[0].At.Before(h[49].At) {
+			t.Errorf("history of %d results, from %v to %v", len(h), h[0].At, h[len(h)-1].At)
+		}
+	})
+}
+
+// TestOperatorsDrainOutlivesTheAgent, and no other does.
+func TestOperatorsDrainOutlivesTheAgent(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "drain")
+	config := Config{Target: app(t, ok), DrainFile: file}
+	first := newChecker(t, config)
+	first.Drain(Operator, "disk is being replaced")
+	first.Drain("shutdown", "the agent ends")
+	if d := newChecker(t, config).Draining(); len(d) != 1 || d[0].Reason != "disk is being replaced" {
+		t.Errorf("after a restart: %+v", d)
+	}
+	second := newChecker(t, config)
+	second.Undrain(Operator)
+	if d := newChecker(t, config).Draining(); len(d) != 0 {
+		t.Errorf("after undrain and a restart: %+v", d)
+	}
+	if err := os.WriteFile(file, []byte("{torn"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if d := newChecker(t, config).Draining(); len(d) != 1 {
+		t.Errorf("a damaged file counts as no drain: %+v", d)
+	}
+}
+
+// TestTargetIsFoundForEachProbe: not known at first, then known, then elsewhere.
+func TestTargetIsFoundForEachProbe(t *testing.T) {
+	address, err := "", errors.New("the application has not been deployed yet")
+	c := newChecker(t, Config{Host: host("a.example"), FindTarget: func(context.Context) (string, error) { return address, err }})
+	if v := c.Check(t.Context()); v.Status != 503 || !strings.Contains(v.Reason, "not been deployed yet") {
+		t.Errorf("not known: %+v", v)
+	}
+	address, err = app(t, ok), nil
+	if v := c.Check(t.Context()); !v.Healthy {
+		t.Errorf("known: %+v", v)
+	}
+	address = app(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) })
+	if v := c.Check(t.Context()); v.Status != 500 {
+		t.Errorf("moved: %+v", v)
+	}
+}
+
+// TestOnlyTheProbeReachesTheApplication: of an asker's request, nothing but its Host when none is
+// configured and the name of a load balancer; and of the application's answer, only the status
+// goes back.
+func TestOnlyTheProbeReachesTheApplication(t *testing.T) {
+	for name, tt := range map[string]struct{ configured, agent, wantHost, wantAgent string }{
+		"host configured":     {"www.example.com", "ELB-HealthChecker/2.0", "www.example.com", agentName},
+		"none, load balancer": {"", "ELB-HealthChecker/2.0", "10.0.0.5", "ELB-HealthChecker/2.0"},
+		"none, someone else":  {"", "evil\" or ELB-HealthChecker/2.0", "10.0.0.5", agentName},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := make(chan *http.Request, 1)
+			c := newChecker(t, Config{Host: host(tt.configured), Target: app(t, func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("X-Powered-By", "s3cret")
+				w.Header().Set("Set-Cookie", "s3cret=1")
+				w.Write([]byte("s3cret"))
+				got <- r
+			}) + "/up?deep=1"})
+			r := httptest.NewRequest("GET", "/health?q=evil", strings.NewReader("evil"))
+			r.Host = "10.0.0.5"
+			for _, h := range []string{"Cookie", "X-Forwarded-For", "Authorization", "X-Evil", "Accept"} {
+				r.Header.Set(h, "evil")
+			}
+			r.Header.Set("User-Agent", tt.agent)
+			w := httptest.NewRecorder()
+			c.Handler().ServeHTTP(w, r)
+			app := <-got
+			if app.Host != tt.wantHost || app.UserAgent() != tt.wantAgent || app.URL.String() != "/up?deep=1" || len(app.Header) != 2 || !app.Close {
+				t.Errorf("the application saw %s %s, Host %s, %v", app.Method, app.URL, app.Host, app.Header)
+			}
+			if answer := w.Body.String() + strings.Join(w.Header()["Set-Cookie"], "") + w.Header().Get("X-Powered-By"); answer != "200 OK\n" {
+				t.Errorf("a stranger was told %q", answer)
+			}
+		})
+	}
+}
+
+func TestRedirectsAreExplained(t *testing.T) {
+	for _, tt := range []struct{ to, want string }{
+		{"https://www.example.com/up", "although X-Forwarded-Proto: https was sent"},
+		{"/up/", "set health.target to"},
+		{"https://example.com/up", "set health.host to example.com"},
+		{"/accounts/login/?next=/up&token=s3cret", "wants a login"},
+		{"/elsewhere", "redirects are not followed"},
+		{"https://user:s3cret@www.example.com/other", "redirects are not followed"},
+		{"http://[bad", "cannot be read"},
+	} {
+		c := newChecker(t, Config{Host: host("www.example.com"), Headers: map[string]string{"X-Forwarded-Proto": "https"},
+			Target: app(t, func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Location", tt.to); w.WriteHeader(302) }) + "/up"})
+		v := c.Check(t.Context())
+		if v.Status != 302 || !strings.Contains(v.Reason, tt.want) || strings.Contains(v.Reason, "s3cret") {
+			t.Errorf("to %s: %d %q, want %q in it", tt.to, v.Status, v.Reason, tt.want)
+		}
+	}
+}
+
+func TestNewTellsAllFaults(t *testing.T) {
+	_, err := New(Config{Target: "https://x/", Method: "POST", Path: "health", Timeout: -1, Headers: map[string]string{"Host": "a"}})
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, want := range []string{"own port", `"POST"`, `"health"`, "-1ns", "health.host", "Config.Log"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("no %q in\n%v", want, err)
+		}
+	}
+}
