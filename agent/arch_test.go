@@ -1,0 +1,132 @@
+package main
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// imports is who may import whom among our own packages, tests excepted. What
+// is not listed is forbidden; a new package needs its line here, and its
+// sentence in the README's map.
+var imports = map[string]struct {
+	may []string
+	why string // nothing else, because …
+}{
+	"agent": {[]string{"agent/internal/*", "collectors", "scheduler", "packaging"},
+		"it is the only place where parts meet"},
+	"collectors":              {nil, "anyone may import it; it reads the kernel and knows nothing of agents"},
+	"scheduler":               {nil, "anyone may import it; it is pure, so that a year of it runs in a test"},
+	"agent/internal/config":   {nil, "no package takes config.Config: wiring translates"},
+	"agent/internal/appenv":   {nil, "what the application gets must not depend on what the agent is doing"},
+	"agent/internal/platform": {nil, "facts about the host come before everything else"},
+	"agent/internal/awsconf":  {nil, "the agent's own credentials must not meet the application's environment"},
+	"agent/internal/capacity": {nil, "it is pure: figures in, advice out"},
+	"agent/internal/cloudwatch": {[]string{"collectors"},
+		"it sends samples and knows nothing of who measures them"},
+	"agent/internal/claim":     {nil, "a claim is about a name and a time, whatever runs then"},
+	"agent/internal/health":    {nil, "a verdict must not wait for any other part"},
+	"agent/internal/notify":    {nil, "it tells what it is told"},
+	"agent/internal/lifecycle": {nil, "order is data; it knows no service"},
+	"agent/internal/sampling":  {[]string{"collectors"}, "it asks collectors and hands on"},
+	"agent/internal/crontable": {[]string{"scheduler"}, "it connects a file and a table"},
+	"agent/internal/fdconn":    {nil, "it is a kind of socket"},
+	"agent/internal/command":   {nil, "it starts one command and knows nobody who asks for one"},
+	"agent/internal/session":   {[]string{"agent/internal/fdconn"}, "client and supervisor share it, nothing else does"},
+	"agent/internal/supervisor": {[]string{"agent/internal/command", "agent/internal/fdconn", "agent/internal/session"},
+		"it must stay small and change rarely: it reads no configuration, no environment file, and does no network"},
+	"agent/internal/control": {[]string{"agent/internal/fdconn", "agent/internal/session", "agent/internal/supervisor"},
+		"routes know permissions and shapes; what answers them is wired in"},
+	"agent/internal/launch": {[]string{"agent/internal/appenv", "agent/internal/command", "agent/internal/control", "agent/internal/supervisor", "scheduler"},
+		"it is where a job and a typed command become the same thing"},
+	"packaging":           {nil, "it is files, embedded, and how they get onto a host"},
+	"packaging/demo":      {[]string{"packaging/demo/site"}, "it drives the built binary, as a person does"},
+	"packaging/demo/site": {nil, "it is an application like any other"},
+	"packaging/testbed/*": {[]string{"packaging/testbed/*"}, "a test bed proves nothing if it shares code with what it tests"},
+}
+
+func TestImports(t *testing.T) {
+	const module = "beanstalk-agent/"
+	seen := map[string]bool{}
+	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() && strings.HasPrefix(d.Name(), ".") && d.Name() != ".." || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			if d != nil && d.IsDir() && (d.Name() == "testdata" || d.Name() == ".git") {
+				return filepath.SkipDir
+			}
+			return err
+		}
+		pkg := filepath.ToSlash(filepath.Dir(strings.TrimPrefix(path, "../")))
+		key := rule(pkg)
+		if _, ok := imports[key]; !ok {
+			if !seen[pkg] {
+				t.Errorf("%s is not in the table: give it its line, and its sentence in the README's map", pkg)
+			}
+			seen[pkg] = true
+			return nil
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		for _, i := range f.Imports {
+			name, _ := strconv.Unquote(i.Path.Value)
+			target, ours := strings.CutPrefix(name, module)
+			if ours && !allowed(imports[key].may, target) {
+				t.Errorf("%s imports %s: %s", path, target, imports[key].why)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// rule is the line of the table that governs pkg.
+func rule(pkg string) string {
+	if _, ok := imports[pkg]; ok {
+		return pkg
+	}
+	for key := range imports {
+		if allowed([]string{key}, pkg) {
+			return key
+		}
+	}
+	return ""
+}
+
+func allowed(may []string, pkg string) bool {
+	return slices.ContainsFunc(may, func(m string) bool {
+		prefix, any := strings.CutSuffix(m, "*")
+		return m == pkg || any && strings.HasPrefix(pkg, prefix)
+	})
+}
+
+// The supervisor is the long-lived half: a library it links is memory for
+// months and a reason to replace it. What it shares with the agent is the
+// binary, but its own code must need none of the heavy ones.
+func TestSupervisorStaysSmall(t *testing.T) {
+	for _, pkg := range []string{"internal/supervisor", "internal/command", "internal/session", "internal/fdconn"} {
+		files, _ := filepath.Glob(filepath.Join(pkg, "*.go"))
+		for _, file := range files {
+			if strings.HasSuffix(file, "_test.go") {
+				continue
+			}
+			f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, i := range f.Imports {
+				name, _ := strconv.Unquote(i.Path.Value)
+				if strings.Contains(name, ".") && !strings.HasPrefix(name, "golang.org/x/") {
+					t.Errorf("%s imports %s", file, name)
+				}
+			}
+		}
+	}
+}
