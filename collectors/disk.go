@@ -7,6 +7,14 @@ import (
 )
 
 // DiskConfig says which filesystems count. Its zero value is right for a live host.
+//
+// A Disk's samples, each of the fullest filesystem:
+//
+//	disk_used_percent         Percent
+//	disk_inodes_used_percent  Percent
+//
+// They carry no path: the series must not change its name when another
+// filesystem becomes the fullest. Fullest says which one it is.
 type DiskConfig struct {
 	// Paths are the mount points to look at. Optional: those backed by a local
 	// block device and writable, the root, and /tmp.
@@ -26,13 +34,7 @@ type DiskUse struct {
 	Inodes float64 // percent; 0 where the filesystem has no fixed number
 }
 
-// A Disk's samples, each of the fullest filesystem:
-//
-//	disk_used_percent         Percent
-//	disk_inodes_used_percent  Percent
-//
-// They carry no path: the series must not change its name when another
-// filesystem becomes the fullest. Fullest says which one it is.
+// diskSamples gives the fullest filesystem's figures, and which one it is.
 func diskSamples(out []Sample, uses []DiskUse) ([]Sample, DiskUse) {
 	full := fullest(uses, func(u DiskUse) float64 { return u.Bytes })
 	inodes := fullest(uses, func(u DiskUse) float64 { return u.Inodes })

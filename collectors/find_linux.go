@@ -19,14 +19,13 @@ import (
 type finder struct {
 	cfg       *GroupConfig
 	hierarchy hierarchy
-	diag      diagConn
+	socket    *listenSocket
 	buf       []byte
 
-	inodes   []uint32 // listeners, as the kernel shows them now
-	vain     []uint32 // those whose owner was not found
-	next     time.Time
-	wait     time.Duration
-	nextUnit time.Time
+	vain     []uint32      // listeners whose owner was not found
+	nextUnit time.Time     // when to search the slices again
+	next     time.Time     // when to walk for the pattern again
+	wait     time.Duration // until then, doubled each time
 }
 
 // where says in words what the group is looked for by.
@@ -55,7 +54,7 @@ func (f *finder) find(now time.Time) (*source, error) {
 	if s := f.byCgroup(now); s != nil {
 		return s, nil
 	}
-	s, err := f.byListener()
+	s, err := f.byListener(now)
 	if s != nil || err != nil || f.cfg.Match == nil {
 		return s, err
 	}
@@ -108,14 +107,18 @@ func (f *finder) unit() (found string) {
 
 // byListener finds the processes that hold the listening socket: the master,
 // and the workers that inherited it from there.
-func (f *finder) byListener() (*source, error) {
+func (f *finder) byListener(now time.Time) (*source, error) {
 	if f.cfg.Port == 0 && f.cfg.UnixPath == "" {
 		return nil, nil
 	}
-	if err := f.listeners(); err != nil {
-		return nil, err
+	switch err := f.socket.look(now); {
+	case err == errPause:
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("find listener: %w", err)
 	}
-	if len(f.inodes) == 0 || slices.Equal(f.inodes, f.vain) {
+	inodes := f.socket.found.inodes
+	if len(inodes) == 0 || slices.Equal(inodes, f.vain) {
 		return nil, nil
 	}
 	holders, err := f.holders()
@@ -124,36 +127,18 @@ func (f *finder) byListener() (*source, error) {
 	}
 	roots := f.topmost(holders)
 	if len(roots) == 0 {
-		f.vain = slices.Clone(f.inodes)
+		f.vain = slices.Clone(inodes)
 		return nil, nil
 	}
 	f.vain = nil
 	return f.from(roots), nil
 }
 
-func (f *finder) listeners() error {
-	f.inodes = f.inodes[:0]
-	if f.cfg.Port != 0 {
-		return f.diag.tcp(f.cfg.Port, 1<<stateListen, func(s *diagSocket) {
-			if s.state == stateListen && s.port == f.cfg.Port {
-				f.inodes = append(f.inodes, s.inode)
-			}
-		})
-	}
-	var file socketFile
-	file.stat(f.cfg.UnixPath)
-	return f.diag.unixSockets(1<<stateListen, func(s *diagSocket) {
-		if file.is(s) {
-			f.inodes = append(f.inodes, s.inode)
-		}
-	})
-}
-
 // holders returns the processes with a descriptor of one of the listeners. PID
 // 1 holds those it activates, and we may have been handed one: neither counts.
 func (f *finder) holders() (pids []int, err error) {
 	var want []string
-	for _, inode := range f.inodes {
+	for _, inode := range f.socket.found.inodes {
 		want = append(want, fmt.Sprintf("socket:[%d]", inode))
 	}
 	err = f.eachPID(func(pid int, dir string) {

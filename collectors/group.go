@@ -9,23 +9,7 @@ import (
 // GroupConfig names a group of processes and how to find it. At least one of
 // Cgroup, Unit, Port, UnixPath and Match is required; they are tried in this
 // order, and the first that finds a process wins.
-type GroupConfig struct {
-	Name string // required: becomes the label "group"
-
-	Cgroup   string         // a path below the cgroup root: system.slice/web.service
-	Unit     string         // a systemd unit, in whatever slice: web.service
-	Port     uint16         // who listens on this TCP port, and its children
-	UnixPath string         // who listens on this UNIX socket, and its children
-	Match    *regexp.Regexp // whose command line matches, and their children
-
-	// PSSEvery is how old a process's PSS may become, if the time that reading
-	// it may take allows. Optional, 1 minute.
-	PSSEvery time.Duration
-
-	Proc fs.FS // optional: what /proc is; Linux only
-	Sys  fs.FS // optional: what /sys/fs/cgroup is; Linux only
-}
-
+//
 // A Group's samples, each with the label "group":
 //
 //	group_processes       Count    0 when the group is gone
@@ -45,6 +29,24 @@ type GroupConfig struct {
 // group_memory_pss_age tells: 0 means that all was read in this tick. Where
 // the group's cgroup accounts memory, anonymous memory, nearly all of it, is
 // exact at every tick and only the rest is as old as that.
+type GroupConfig struct {
+	Name string // required: becomes the label "group"
+
+	Cgroup   string         // a path below the cgroup root: system.slice/web.service
+	Unit     string         // a systemd unit, in whatever slice: web.service
+	Port     uint16         // who listens on this TCP port, and its children
+	UnixPath string         // who listens on this UNIX socket, and its children
+	Match    *regexp.Regexp // whose command line matches, and their children
+
+	// PSSEvery is how old a process's PSS may become, if the time that reading
+	// it may take allows. Optional, 1 minute.
+	PSSEvery time.Duration
+
+	Proc fs.FS // optional: what /proc is; Linux only
+	Sys  fs.FS // optional: what /sys/fs/cgroup is; Linux only
+}
+
+// groupFigures are the figures of one look at a group.
 type groupFigures struct {
 	processes, exits int
 	rss              float64

@@ -49,7 +49,7 @@ func NewGroup(cfg GroupConfig) *Group {
 	}
 	return &Group{
 		cfg: cfg, label: groupLabel(cfg.Name), members: newMembers(cfg.Proc), buf: make([]byte, 8192),
-		finder: finder{cfg: &cfg, hierarchy: hierarchy{sys: cfg.Sys}},
+		finder: finder{cfg: &cfg, hierarchy: hierarchy{sys: cfg.Sys}, socket: newListenSocket(cfg.Port, cfg.UnixPath, cfg.Proc)},
 	}
 }
 
@@ -61,7 +61,7 @@ func (g *Group) Close() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.lose()
-	g.finder.diag.close()
+	g.finder.socket.close()
 	return nil
 }
 

@@ -4,14 +4,7 @@ import "io/fs"
 
 // HostConfig says where a Host reads and how it counts. Its zero value is right
 // for a live host.
-type HostConfig struct {
-	Proc fs.FS // optional: what /proc is; Linux only
-
-	// CloudWatchAgentFormula makes mem_used_percent what the CloudWatch agent
-	// sends under that name. See Host.
-	CloudWatchAgentFormula bool // optional
-}
-
+//
 // A Host's samples:
 //
 //	mem_used_percent       Percent  100 − mem_available_percent
@@ -32,9 +25,18 @@ type HostConfig struct {
 // as gopsutil v3 computes it. It takes tmpfs and shared memory, which are in
 // the cache and cannot be dropped, for free, and knows nothing of the reserve
 // that the kernel keeps: on the way to an OOM kill it can stay far below 100.
-// gopsutil (4.25.8), telegraf (1.36) and OpenTelemetry have left it for
+// gopsutil (from 4.25.8) and with it telegraf (from 1.36) have left it for
 // MemAvailable. So do we; the figure is usually some points higher.
 // CloudWatchAgentFormula brings the old one back, for alarms that were tuned to it.
+type HostConfig struct {
+	Proc fs.FS // optional: what /proc is; Linux only
+
+	// CloudWatchAgentFormula makes mem_used_percent what the CloudWatch agent
+	// sends under that name.
+	CloudWatchAgentFormula bool // optional
+}
+
+// memorySamples are the samples that every system has.
 func memorySamples(out []Sample, m *meminfo, cloudWatchAgent bool) []Sample {
 	total := float64(m.total)
 	available := 100 * float64(m.available) / total

@@ -7,6 +7,14 @@ import (
 
 // ListenConfig names one listening socket of the application. Port or UnixPath
 // is required.
+//
+// A Listen's samples:
+//
+//	listen_backlog        Count  connections the application has not accepted yet
+//	listen_backlog_limit  Count  how many there may be before the kernel refuses
+//	listen_connections    Count  accepted ones, in flight; once in a while only
+//
+// A backlog is a moment's figure: take the maximum over an interval.
 type ListenConfig struct {
 	Name     string // optional: becomes the label "group"
 	Port     uint16 // TCP, either family; several listeners on it are added up
@@ -19,31 +27,17 @@ type ListenConfig struct {
 	Proc fs.FS // optional: what /proc is
 }
 
-// A Listen's samples:
-//
-//	listen_backlog        Count  connections the application has not accepted yet
-//	listen_backlog_limit  Count  how many there may be before the kernel refuses
-//	listen_connections    Count  accepted ones, in flight; once in a while only
-//
-// A backlog is a moment's figure: take the maximum over an interval.
-func (l *Listen) samples(q listenQueue) {
-	l.out = append(l.out, Sample{"listen_backlog", Count, float64(q.backlog), l.label})
-	if q.limit > 0 {
-		l.out = append(l.out, Sample{"listen_backlog_limit", Count, float64(q.limit), l.label})
-	}
-}
-
-// listenQueue is the sum over the listeners found.
-type listenQueue struct {
-	listeners int
-	backlog   uint64
-	limit     uint64
-}
-
 func (c *ListenConfig) complete() {
 	if c.Connections == 0 {
 		c.Connections = time.Minute
 	}
+}
+
+func (c *ListenConfig) collector() string {
+	if c.Name == "" {
+		return "listen"
+	}
+	return "listen " + c.Name
 }
 
 func groupLabel(name string) []Label {

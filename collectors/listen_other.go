@@ -8,25 +8,16 @@ import (
 )
 
 // Listen has no data here: only Linux tells the length of an accept queue.
-type Listen struct {
-	cfg   ListenConfig
-	label []Label
-	out   []Sample
-}
+type Listen struct{ cfg ListenConfig }
 
 // NewListen returns a Listen.
 func NewListen(cfg ListenConfig) *Listen {
 	cfg.complete()
-	return &Listen{cfg: cfg, label: groupLabel(cfg.Name)}
+	return &Listen{cfg}
 }
 
 // Name is "listen", and the group's name.
-func (l *Listen) Name() string {
-	if l.cfg.Name == "" {
-		return "listen"
-	}
-	return "listen " + l.cfg.Name
-}
+func (l *Listen) Name() string { return l.cfg.collector() }
 
 // Close does nothing.
 func (l *Listen) Close() error { return nil }

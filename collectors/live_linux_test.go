@@ -3,7 +3,6 @@ package collectors
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math"
 	"net"
 	"path/filepath"
@@ -13,6 +12,7 @@ import (
 	"github.com/shirou/gopsutil/v3/disk"
 	"github.com/shirou/gopsutil/v3/load"
 	"github.com/shirou/gopsutil/v3/mem"
+	"golang.org/x/sys/unix"
 )
 
 // collect asks c once and returns its samples by name.
@@ -131,7 +131,7 @@ func TestBacklogOfUnacceptedClientsIsTheirNumber(t *testing.T) {
 			l := NewListen(configOf(ln))
 			defer l.Close()
 			for accepted := range 3 {
-				l.nextConns = time.Time{} // count connections each time
+				l.next = time.Time{} // count connections each time
 				got, err := collect(t, l)
 				if err != nil {
 					t.Fatal(err)
@@ -165,7 +165,7 @@ func TestBacklogWithoutNetlink(t *testing.T) {
 		ln := waiting(t, network, addr, 5)
 		l := NewListen(configOf(ln))
 		defer l.Close()
-		l.noDiag = fmt.Errorf("forbidden")
+		l.socket.diag.unusable = unix.EPROTONOSUPPORT
 		got, err := collect(t, l)
 		if err != nil {
 			t.Fatal(err)

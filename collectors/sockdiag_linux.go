@@ -16,6 +16,8 @@ type diagConn struct {
 	inet [inetRequest]byte
 	unix [unixRequest]byte
 	sock diagSocket // the one being read
+
+	unusable error // tests: as if the kernel had said so
 }
 
 // tcp hands the TCP sockets of port in these states to each: one request for
@@ -52,8 +54,8 @@ func (c *diagConn) ask(request []byte, each func(*diagSocket)) error {
 }
 
 func (c *diagConn) dial() error {
-	if c.open {
-		return nil
+	if c.open || c.unusable != nil {
+		return c.unusable
 	}
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
