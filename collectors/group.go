@@ -26,7 +26,8 @@ import (
 // each: half too much for a usual Django under gunicorn, four times with
 // preloading. PSS divides such a page among them, but reading it is dear, so it
 // is read now and then and scaled by resident memory in between, which
-// group_memory_pss_age tells: 0 means that all was read in this tick. Where
+// group_memory_pss_age tells: 0 means that all was read in this tick, and a
+// process that was not read yet counts with its own age. Where
 // the group's cgroup accounts memory, anonymous memory, nearly all of it, is
 // exact at every tick and only the rest is as old as that.
 type GroupConfig struct {

@@ -254,9 +254,9 @@ func (g *Group) readShare(m *member) error {
 // memory adds the members up, and the cgroup's own figure where there is one.
 func (g *Group) memory() error {
 	f := &g.last
-	t := shareTotals{}
+	t := shareTotals{now: g.at, sinceBoot: sinceBoot()}
 	for _, m := range g.members.byPID {
-		t.add(m, g.at)
+		t.add(m)
 	}
 	f.rss, f.largest, f.growth, f.age = t.rss, t.largest, t.growth, t.age
 	f.pss, f.hasPSS = t.pss()

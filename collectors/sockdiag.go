@@ -1,6 +1,7 @@
 package collectors
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -154,7 +155,7 @@ func (s *diagSocket) parseUnix(b []byte) bool {
 func (s *diagSocket) attribute(kind uint16, v []byte) {
 	switch {
 	case kind == unixAttrName:
-		s.path = v
+		s.path = bytes.TrimRight(v, "\x00") // which older kernels count in: 6.1 does
 	case kind == unixAttrVFS && len(v) >= 8:
 		s.vfsIno = binary.NativeEndian.Uint32(v)
 		s.vfsDev = binary.NativeEndian.Uint32(v[4:])

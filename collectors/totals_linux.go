@@ -3,8 +3,11 @@ package collectors
 import "time"
 
 // shareTotals adds up the members of a group. A member that was not read yet
-// counts with the mean share of those that were.
+// counts with the mean share of those that were, and makes the figure as old as
+// itself.
 type shareTotals struct {
+	now             time.Time
+	sinceBoot       time.Duration
 	rss             float64 // of all
 	largest, growth float64 // of those read
 	age             time.Duration
@@ -16,12 +19,13 @@ type shareTotals struct {
 	withAnon         int
 }
 
-func (t *shareTotals) add(m *member, now time.Time) {
+func (t *shareTotals) add(m *member) {
 	rss := float64(m.rss)
 	t.rss += rss
 	t.count++
 	if m.reading.at.IsZero() {
 		t.unread += rss
+		t.age = max(t.age, t.sinceBoot-m.started)
 		return
 	}
 	pss := m.reading.estimate(m.rss)
@@ -30,7 +34,7 @@ func (t *shareTotals) add(m *member, now time.Time) {
 	t.readCount++
 	t.largest = max(t.largest, pss)
 	t.growth += pss - float64(m.reading.first)
-	t.age = max(t.age, now.Sub(m.reading.at))
+	t.age = max(t.age, t.now.Sub(m.reading.at))
 	if m.reading.hasAnon {
 		t.withAnon++
 		t.files += float64(m.reading.pss - min(m.reading.pss, m.reading.anon))
