@@ -1,0 +1,140 @@
+package scheduler
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// tenThousand is a cron.yaml as a large application might have it: n jobs over a few
+// hundred schedules and some zones.
+func tenThousand(n int) string {
+	zones := []string{"UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe"}
+	var b strings.Builder
+	b.WriteString("version: 1\ncron:\n")
+	for i := range n {
+		fmt.Fprintf(&b, "  - name: job-%d\n    schedule: \"%d %d * * *\"\n    command: python manage.py job --n %d\n    timezone: %s\n    overlap: skip\n",
+			i, i%60, i%24, i, zones[i%len(zones)])
+	}
+	return b.String()
+}
+
+func tenThousandLines(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "%d %d * * * python manage.py job --n %d\n", i%60, i%24, i)
+	}
+	return b.String()
+}
+
+func BenchmarkParseYAML10000(b *testing.B) {
+	data := []byte(tenThousand(10_000))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := Parse("cron.yaml", data, ParseOptions{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkParseCrontab10000(b *testing.B) {
+	data := []byte(tenThousandLines(10_000))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := Parse("crontab", data, ParseOptions{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkLoad10000(b *testing.B) {
+	tab := mustParse(b, "cron.yaml", tenThousand(10_000))
+	b.ReportAllocs()
+	for b.Loop() {
+		New(Config{}).SetTable(tab)
+	}
+}
+
+// BenchmarkEntryMemory reports what one job costs at rest, its text included.
+func BenchmarkEntryMemory(b *testing.B) {
+	const n = 10_000
+	data := []byte(tenThousand(n))
+	live := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	for b.Loop() {
+		before := live()
+		tab, err := Parse("cron.yaml", data, ParseOptions{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		parsed := live()
+		s := New(Config{})
+		s.SetTable(tab)
+		clear(s.dirty) // goes to Save, once
+		tab = Table{}
+		b.ReportMetric(float64(parsed-before)/n, "B/parsed-job")
+		b.ReportMetric(float64(live()-before)/n, "B/job")
+		runtime.KeepAlive(s)
+	}
+}
+
+func BenchmarkNext(b *testing.B) {
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, expr := range []string{"* * * * *", "30 2 * * *", "*/5 9-17 * * mon-fri", "0 0 1 1 *", "@every 90s"} {
+		b.Run(strings.ReplaceAll(expr, " ", "_"), func(b *testing.B) {
+			s, err := ParseSchedule(expr, false, berlin)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportAllocs()
+			t := time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
+			for b.Loop() {
+				t = s.Next(t)
+			}
+		})
+	}
+}
+
+// BenchmarkFire measures the scheduler's own work for one run, a thousand jobs being due
+// in each second of the bubble's time.
+func BenchmarkFire(b *testing.B) {
+	var text strings.Builder
+	text.WriteString("cron:\n")
+	for i := range 1000 {
+		fmt.Fprintf(&text, "- {name: j%d, schedule: '* * * * * *', seconds: true, command: x}\n", i)
+	}
+	tab := mustParse(b, "cron.yaml", text.String())
+	b.ReportAllocs()
+	fired := 0
+	for b.Loop() {
+		fired += 60_000
+		synctestMinute(b, tab)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(fired), "ns/run")
+}
+
+func synctestMinute(b *testing.B, tab Table) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		synctest.Test(new(testing.T), func(*testing.T) {
+			s := New(Config{Runner: runnerFunc(func(context.Context, Firing) error { return nil })})
+			s.SetTable(tab)
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			s.Run(ctx)
+		})
+	}()
+	<-done
+}
