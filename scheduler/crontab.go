@@ -34,13 +34,14 @@ func (p *parser) crontab() {
 	c := &crontab{parser: p, job: newJob(0, p.opt.Location), copies: map[string]int{}}
 	for i, line := range p.lines {
 		trimmed := strings.TrimLeft(line, " \t")
-		switch m := assignment.FindStringSubmatch(line); {
-		case trimmed == "" || trimmed[0] == '#':
-		case m != nil:
-			c.assign(m[1], unquote(m[2]), i+1, column(line, strings.LastIndex(line, m[2])))
-		default:
-			c.entry(line, i+1)
+		if trimmed == "" || trimmed[0] == '#' {
+			continue
 		}
+		if m := assignment.FindStringSubmatch(line); m != nil {
+			c.assign(m[1], unquote(m[2]), i+1, column(line, strings.LastIndex(line, m[2])))
+			continue
+		}
+		c.entry(line, i+1)
 	}
 }
 

@@ -132,14 +132,17 @@ func explain(s Schedule, at time.Time) string {
 		return ""
 	}
 	at = at.In(z.loc)
+	w := naive(at)
 	if z.elapsed {
+		if reached(at).After(w) {
+			return fmt.Sprintf("%s happens twice in %s: this is the second time", clock(w), z.loc)
+		}
 		return ""
 	}
 	if note := z.explainGap(at); note != "" {
 		return note
 	}
-	w := naive(at)
-	if _, end := at.ZoneBounds(); !end.IsZero() && naive(end.Add(-time.Second)).After(naive(end)) && !w.Before(naive(end)) {
+	if _, end := at.ZoneBounds(); !end.IsZero() && !w.Before(naive(end)) {
 		return fmt.Sprintf("%s happens twice in %s: runs the first time", clock(w), z.loc)
 	}
 	return ""

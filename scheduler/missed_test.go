@@ -1,0 +1,174 @@
+package scheduler
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+var midnight = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC) // when a bubble begins
+
+// settled is what an earlier life saved about the jobs a and b, some time ago.
+func settled(spec string, ago time.Duration) map[string]Kept {
+	k := Kept{Spec: spec, Last: midnight.Add(-ago)}
+	return map[string]Kept{"a": k, "b": k}
+}
+
+// A slot that passed while the agent was down runs once, and says what it stands for.
+func TestDownTimeIsCaughtUpOnce(t *testing.T) {
+	cfg := Config{Kept: settled("*/10 * * * * UTC", 45*time.Minute)}
+	inBubble(t, "*/10 * * * * a\n", lasts(time.Second), cfg, func(r *rig) {
+		r.after(9 * time.Minute)
+		r.want("0s a catch-up")
+		f := r.starts[0]
+		if f.Coalesced != 4 || !f.Due.Equal(midnight) || !strings.Contains(f.Why, "5 slots") || !strings.Contains(f.Why, notRunning) {
+			t.Errorf("got due %v, %d coalesced, why %q", f.Due, f.Coalesced, f.Why)
+		}
+		if k := r.saved["a"]; !k.Last.Equal(midnight) {
+			t.Errorf("saved %v as settled, want %v", k.Last, midnight)
+		}
+	})
+}
+
+// What is older than catch_up is counted and told, not run.
+func TestTooOldIsToldAsMissed(t *testing.T) {
+	file := "cron:\n- {name: a, schedule: '30 * * * *', command: x, catch_up: 20m}\n- {name: b, schedule: '30 * * * *', command: x, catch_up: false}\n"
+	cfg := Config{Kept: settled("30 * * * * UTC", 2*time.Hour)}
+	inBubble(t, file, lasts(time.Second), cfg, func(r *rig) {
+		r.after(time.Minute)
+		r.want("0s a missed 2", "0s b missed 2")
+		for _, job := range []string{"a", "b"} {
+			if c := r.state(job).Counts; c.Missed != 2 || !c.LastMissed.Equal(midnight.Add(-30*time.Minute)) || c.Overlapped != 0 {
+				t.Errorf("%s: got %+v", job, c)
+			}
+			if k := r.saved[job]; !k.Last.Equal(midnight.Add(-30 * time.Minute)) {
+				t.Errorf("%s: saved %v as settled", job, k.Last)
+			}
+		}
+	})
+}
+
+// A start less than a minute late is on time even where nothing is caught up.
+func TestLateByLessThanAMinuteIsOnTime(t *testing.T) {
+	file := "cron:\n- {name: a, schedule: '0 * * * *', command: x, catch_up: false}\n"
+	cfg := Config{Kept: settled("0 * * * * UTC", time.Minute)}
+	inBubble(t, file, lasts(time.Second), cfg, func(r *rig) { r.want("0s a scheduled") })
+}
+
+// Nothing is owed of the time before a job was first seen, or had its schedule.
+func TestNewScheduleOwesNothing(t *testing.T) {
+	cfg := Config{Kept: settled("*/5 * * * * UTC", 45*time.Minute)}
+	inBubble(t, "*/10 * * * * a\n*/10 * * * * c\n", lasts(time.Second), cfg, func(r *rig) {
+		r.after(15 * time.Minute)
+		r.want("10m0s a scheduled", "10m0s c scheduled")
+		r.s.Hold(time.Hour)
+		r.after(10 * time.Minute) // 20m is owed to both
+		r.set("*/10 * * * * a\n*/4 * * * * c\n")
+		r.s.Release()
+		r.after(4 * time.Minute)
+		r.want("25m0s a catch-up", "28m0s c scheduled")
+	})
+}
+
+// "Still running" is not "missed": an hour of skipped slots is counted as overlaps, and
+// the next free slot is on time.
+func TestStillRunningIsNotMissed(t *testing.T) {
+	inBubble(t, "* * * * * a\n", lasts(61*time.Minute), Config{}, func(r *rig) {
+		r.after(60*time.Minute + time.Second)
+		c := r.state("a").Counts
+		if c.Overlapped != 59 || c.Missed != 0 || !c.Since.Equal(midnight.Add(2*time.Minute)) {
+			t.Errorf("got %+v", c)
+		}
+		r.after(3 * time.Minute)
+		if st := r.state("a"); !st.Counts.Since.IsZero() || len(r.starts) != 2 || r.starts[1].Reason != Scheduled {
+			t.Errorf("got %+v", st.Counts)
+		}
+	})
+}
+
+// A machine that sleeps for a night wakes to one run a job, whatever it slept through.
+func TestSuspendRunsEachJobOnce(t *testing.T) {
+	file := "cron:\n- {name: a, schedule: '* * * * *', command: x}\n- {name: b, schedule: '0 3 * * *', command: x, catch_up: 12h}\n- {name: c, schedule: '0 3 * * *', command: x}\n"
+	inBubble(t, file, lasts(time.Second), Config{}, func(r *rig) {
+		r.after(30 * time.Second)
+		r.step.Store(int64(8 * time.Hour))
+		r.after(30 * time.Second)
+		r.want("1m0s clock-step 0", "1m0s b catch-up", "1m0s c missed 1", "1m0s a catch-up")
+		if f := r.last("a"); f.Coalesced != 480 || !strings.Contains(f.Why, "clock went forward by 8h0m0s") {
+			t.Errorf("got %d coalesced, why %q", f.Coalesced, f.Why)
+		}
+	})
+}
+
+// After a year away the loop is not stuck in counting, and the count says where it ended.
+func TestAYearAwayIsOneRun(t *testing.T) {
+	cfg := Config{Kept: map[string]Kept{"a": {Spec: "seconds * * 1-5 * * * UTC", Last: midnight.AddDate(-1, 0, 0)}}}
+	file := "cron:\n- {name: a, schedule: '* * 1-5 * * *', seconds: true, command: x, catch_up: true}\n"
+	inBubble(t, file, lasts(time.Second), cfg, func(r *rig) {
+		r.want("0s a catch-up")
+		if f := r.starts[0]; !f.Due.Equal(midnight.Add(-18*time.Hour-time.Second)) || f.Coalesced != 1000 {
+			t.Errorf("got due %v, %d coalesced", f.Due, f.Coalesced)
+		}
+	})
+}
+
+// A slot that has run does not run again when the clock goes back over it; a job that
+// follows elapsed time is not silent for long; and a clock that was far wrong is believed
+// when it is set right.
+func TestClockGoesBack(t *testing.T) {
+	file := "30 1 * * * daily\n0 * * * * hourly\n* * * * * minutely\n"
+	only := func(r *rig, job string) (n int) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for _, f := range r.starts {
+			if f.Job.Name == job {
+				n++
+			}
+		}
+		r.log = nil
+		return n
+	}
+	for _, c := range []struct {
+		back                    time.Duration
+		daily, hourly, minutely int // runs until the wall shows 02:00 again, and an hour more
+	}{
+		{2 * time.Minute, 1, 3, 180},  // waits: as if nothing had been
+		{2 * time.Hour, 1, 5, 299},    // elapsed time goes on, a wall clock time ran already
+		{25 * time.Hour, 3, 28, 1679}, // a day is lived twice
+	} {
+		t.Run(c.back.String(), func(t *testing.T) {
+			inBubble(t, file, lasts(time.Second), Config{}, func(r *rig) {
+				r.after(2*time.Hour + 30*time.Second)
+				r.step.Store(int64(-c.back))
+				r.after(c.back + time.Hour)
+				if d, h, m := only(r, "daily"), only(r, "hourly"), only(r, "minutely"); d != c.daily || h != c.hourly || m != c.minutely {
+					t.Errorf("ran %d, %d and %d times, want %d, %d and %d", d, h, m, c.daily, c.hourly, c.minutely)
+				}
+			})
+		})
+	}
+}
+
+// What waited when the agent stopped is still owed, and the next life runs it.
+func TestWaitingStartsSurviveARestart(t *testing.T) {
+	var kept map[string]Kept
+	file := "0 * * * * a\n0 * * * * b\n"
+	inBubble(t, file, lasts(3*time.Hour), Config{Limit: 1}, func(r *rig) {
+		r.after(90 * time.Minute)
+		r.want("1h0m0s b waiting 1", "1h0m0s a scheduled", "1h6m0s b overdue 1")
+		r.end()
+		r.mu.Lock()
+		kept = r.saved
+		r.mu.Unlock()
+	})
+	if a, b := kept["a"].Last, kept["b"].Last; !a.Equal(midnight.Add(time.Hour)) || !b.Equal(midnight) {
+		t.Errorf("settled: a %v, b %v; b has not run at one o'clock", a, b)
+	}
+	for name, k := range kept { // the second life's bubble begins at midnight too
+		k.Last = k.Last.Add(-90 * time.Minute)
+		kept[name] = k
+	}
+	inBubble(t, file, lasts(time.Second), Config{Kept: kept}, func(r *rig) {
+		r.want("0s a scheduled", "0s b catch-up") // b due half an hour ago, a just now
+	})
+}
