@@ -94,6 +94,7 @@ type Publisher struct {
 	config Config
 	sets   [][]string
 	logger *slog.Logger
+	pace   time.Duration // between two batches of a backlog
 
 	mu     sync.Mutex // guards what follows
 	fold   *fold
@@ -104,9 +105,11 @@ type Publisher struct {
 	queue  spoolStats
 
 	// Run's own.
-	api   API
-	spool *spool
-	next  schedule
+	api    API
+	spool  *spool
+	next   schedule
+	flying bool         // an answer is awaited
+	answer chan outcome // buffered for it
 }
 
 // New checks c. It touches neither disk nor network. All faults are told at once.
@@ -126,7 +129,7 @@ func New(c Config) (*Publisher, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	p := &Publisher{config: c, sets: c.sets(), logger: c.Logger, state: Local, fold: newFold(c.Interval)}
+	p := &Publisher{config: c, sets: c.sets(), logger: c.Logger, pace: defaultPace, state: Local, fold: newFold(c.Interval), answer: make(chan outcome, 1)}
 	if c.Send == On {
 		p.state = Waiting
 	}

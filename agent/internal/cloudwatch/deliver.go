@@ -6,14 +6,13 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	sdk "github.com/aws/aws-sdk-go-v2/service/cloudwatch"
-
-	"beanstalk-agent/collectors"
 )
 
 // Pauses of the delivery, each jittered by half: instances that failed together must not come back together.
 const (
-	pace        = time.Second      // between two batches of a backlog
+	defaultPace = time.Second      // between two batches of a backlog
 	firstRetry  = time.Second      // doubles
 	lastRetry   = time.Minute      // while CloudWatch cannot be reached
 	deniedRetry = 5 * time.Minute  // while it says no: a person has to act
@@ -32,22 +31,33 @@ type schedule struct {
 
 // Run cuts an interval at every boundary and delivers until ctx is done; then it cuts what is open, tries to send it
 // for at most five seconds, and returns nil. What it could not send is on disk for the next Run.
+//
+// One goroutine decides everything. The network is waited for in another, so that a far side that hangs does not keep
+// an interval from reaching the disk; Run waits for it before it returns.
 func (p *Publisher) Run(ctx context.Context) error {
 	p.open(ctx)
 	for {
 		wait := min(lookAgain, time.Until(p.next.boundary))
-		if !p.next.send.IsZero() {
+		if !p.flying && !p.next.send.IsZero() {
 			wait = min(wait, time.Until(p.next.send))
 		}
-		if !sleep(ctx, wait) {
-			p.flush(ctx)
+		t := time.NewTimer(max(wait, 0))
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			p.finish(ctx)
 			return nil
+		case o := <-p.answer:
+			p.flying = false
+			p.land(o, time.Now())
+		case <-t.C:
 		}
+		t.Stop()
 		now := time.Now()
 		if p.over(now) {
 			p.cut(now, false)
 		}
-		if !p.next.send.IsZero() && !now.Before(p.next.send) {
+		if !p.flying && !p.next.send.IsZero() && !now.Before(p.next.send) {
 			p.deliver(ctx, now)
 		}
 	}
@@ -70,10 +80,7 @@ func (p *Publisher) open(ctx context.Context) {
 	}
 	p.spool = s
 	p.noteQueue()
-	p.connect(ctx)
-	if len(s.entries) > 0 {
-		p.next.send = now.Add(p.next.phase)
-	}
+	p.launch(ctx, nil)
 }
 
 // over reports whether the interval under way has ended, or the clock has left it.
@@ -85,138 +92,79 @@ func boundary(now time.Time, interval time.Duration) time.Time {
 	return now.UTC().Truncate(interval).Add(interval)
 }
 
-// cut closes the intervals that are over, or all, and puts their datums into the spool.
-func (p *Publisher) cut(now time.Time, all bool) {
-	p.next.boundary = boundary(now, p.config.Interval)
-	p.spool.settle()
-	for _, b := range p.close(now, all) {
-		p.keep(b)
+// parcel is one entry of the spool made ready, or nil where there is nobody to send it to yet.
+type parcel struct {
+	entry     *entry
+	namespace string
+	at        time.Time
+	datums    []Datum
+}
+
+// outcome is what the network said: to Connect when there was no parcel, else to the parcel.
+type outcome struct {
+	parcel  *parcel
+	config  aws.Config
+	verdict verdict
+	err     error
+}
+
+// deliver starts one attempt.
+func (p *Publisher) deliver(ctx context.Context, now time.Time) {
+	p.next.send, p.next.paused = time.Time{}, false
+	if p.api == nil {
+		p.launch(ctx, nil)
+		return
+	}
+	for e := p.spool.pick(now); e != nil; e = p.spool.pick(now) {
+		if parcel := p.prepare(e, now); parcel != nil {
+			p.launch(ctx, parcel)
+			return
+		}
+	}
+	p.noteQueue()
+	p.rest()
+}
+
+// launch asks the network in a goroutine that answers once; Run waits for it.
+func (p *Publisher) launch(ctx context.Context, parcel *parcel) {
+	p.flying = true
+	api := p.api
+	go func() { p.answer <- p.ask(ctx, api, parcel) }()
+}
+
+func (p *Publisher) ask(ctx context.Context, api API, parcel *parcel) outcome {
+	ctx, cancel := context.WithTimeout(ctx, requestLimit)
+	defer cancel()
+	if parcel == nil {
+		c, err := p.config.Connect(ctx)
+		return outcome{config: c, err: err}
+	}
+	v, err := attempt(ctx, api, input(parcel.namespace, parcel.at, parcel.datums))
+	return outcome{parcel: parcel, verdict: v, err: err}
+}
+
+// land takes the network's answer and decides when to ask again.
+func (p *Publisher) land(o outcome, now time.Time) {
+	if o.parcel == nil {
+		p.connected(o)
+	} else {
+		p.settle(o, now)
 	}
 	p.noteQueue()
 	switch {
-	case len(p.spool.entries) == 0:
-		p.rest()
-	case !p.next.paused:
-		p.next.send = now.Add(p.next.phase)
-	}
-}
-
-// rest is called when nothing more is to be done for a while.
-func (p *Publisher) rest() {
-	if p.config.Published != nil {
-		p.config.Published()
-	}
-}
-
-// batch is the datums of one interval.
-type batch struct {
-	at     time.Time
-	datums []Datum
-}
-
-// close takes the intervals that are over out of the fold, the agent's own counters with them.
-func (p *Publisher) close(now time.Time, all bool) (out []batch) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	sets := p.resolve()
-	for _, w := range p.fold.take(now, all) {
-		if w.samples > 0 {
-			p.ownLocked(w)
-			b := batch{w.start, datums(w, sets)}
-			p.recent = Payload{p.config.Namespace, b.datums}
-			if len(sets) == 0 {
-				p.dropLocked("no dimension is known", uint64(len(w.order)))
-			} else {
-				out = append(out, b)
-			}
-		}
-		p.fold.recycle(w)
-	}
-	return out
-}
-
-// ownLocked adds the publisher's own figures to w, those that are not zero: a series that is always zero is a series
-// paid for. An alarm on them treats missing data as good.
-func (p *Publisher) ownLocked(w *window) {
-	own := func(name string, v uint64) {
-		if v > 0 {
-			p.fold.into(w, collectors.Sample{Name: name, Unit: collectors.Count, Value: float64(v)})
-		}
-	}
-	c := &p.counts
-	own("metrics_dropped", c.dropped-c.toldDropped)
-	own("possible_duplicates", c.duplicates-c.toldDuplicates)
-	own("metrics_spooled", uint64(p.queue.datums))
-	c.toldDropped, c.toldDuplicates = c.dropped, c.duplicates
-}
-
-// keep spools one interval as records of one request each.
-func (p *Publisher) keep(b batch) {
-	if p.config.Send == Off {
-		return
-	}
-	for _, part := range requests(b.datums) {
-		rec, err := encodeRecord(p.config.Namespace, b.at, part)
-		if err != nil {
-			p.drop("cannot be encoded", len(part))
-			continue
-		}
-		if p.api == nil && p.config.Send == Auto {
-			p.spool.hold(b.at, len(part), rec)
-			continue
-		}
-		before := p.spool.diskErr
-		_, lost := p.spool.put(b.at, len(part), rec)
-		if p.spool.diskErr != nil && before == nil {
-			p.logger.Warn("metrics are spooled in memory", "err", p.spool.diskErr)
-		}
-		for _, e := range lost {
-			p.drop("the spool is full", e.datums)
-		}
-	}
-}
-
-// requests cuts ds into parts that one request can carry each.
-func requests(ds []Datum) (parts [][]Datum) {
-	const room = maxBody * 9 / 10
-	start, size := 0, 0
-	for i := range ds {
-		n := ds[i].size()
-		if i > start && (i-start >= maxDatums || size+n > room) {
-			parts = append(parts, ds[start:i])
-			start, size = i, 0
-		}
-		size += n
-	}
-	if start < len(ds) {
-		parts = append(parts, ds[start:])
-	}
-	return parts
-}
-
-// deliver makes one attempt and decides when the next is due.
-func (p *Publisher) deliver(ctx context.Context, now time.Time) {
-	p.next.send, p.next.paused = time.Time{}, false
-	if p.api == nil && !p.connect(ctx) {
+	case o.parcel == nil && o.err != nil:
 		p.pause(now, deniedRetry)
-		p.rest()
+	case o.parcel == nil:
+		p.next.failures, p.next.send = 0, now.Add(p.next.phase)
 		return
-	}
-	e := p.spool.pick(now)
-	if e == nil {
-		return
-	}
-	v := p.try(ctx, e, now)
-	p.noteQueue()
-	switch v {
-	case delivered, invalid:
+	case o.verdict == delivered || o.verdict == invalid:
 		p.next.failures = 0
 		if p.spool.pick(now) != nil {
-			p.pauseFor(now, pace)
+			p.pauseFor(now, p.pace)
 			p.next.paused = false // a pace is not a pause: the present may go first
 			return
 		}
-	case denied:
+	case o.verdict == denied:
 		p.pauseFor(now, deniedRetry)
 	default:
 		p.pause(now, lastRetry)
@@ -234,110 +182,102 @@ func (p *Publisher) pauseFor(now time.Time, d time.Duration) {
 	p.next.send, p.next.paused = now.Add(d/2+rand.N(d)), true
 }
 
-// try sends e once and does with it what the answer says.
-func (p *Publisher) try(ctx context.Context, e *entry, now time.Time) verdict {
+// prepare reads e and notes on disk that it is about to be sent. What cannot be sent is set aside, and nil returned.
+func (p *Publisher) prepare(e *entry, now time.Time) *parcel {
 	rec, err := p.spool.load(e)
+	out := &parcel{entry: e}
+	if err == nil {
+		out.namespace, out.at, out.datums, err = decodeRecord(rec)
+	}
 	if err == nil && e.at.Before(now.Add(-oldest)) {
 		err = fmt.Errorf("timestamp %s is older than CloudWatch accepts", e.at.Format(time.RFC3339))
-	}
-	var namespace string
-	var at time.Time
-	var ds []Datum
-	if err == nil {
-		namespace, at, ds, err = decodeRecord(rec)
 	}
 	if err != nil {
 		p.logger.Warn("spooled metrics set aside", "err", err)
 		p.spool.remove(e)
 		p.drop("unreadable or too old", e.datums)
-		return invalid
+		return nil
 	}
-	e.tried = true
-	before := e.unsure
-	p.spool.mark(e, true)
-	v, err := attempt(ctx, p.api, input(namespace, at, ds))
-	switch v {
+	e.tried, e.flying = true, true
+	p.spool.mark(e, e.unsure+1)
+	return out
+}
+
+// settle does with a parcel what the answer says.
+func (p *Publisher) settle(o outcome, now time.Time) {
+	e := o.parcel.entry
+	e.flying = false
+	earlier := e.unsure - 1 // sendings that may have been applied, without this one
+	switch o.verdict {
 	case delivered:
 		p.spool.remove(e)
-		p.sent(len(ds), before, now)
-	case invalid:
-		p.spool.mark(e, before)
-		p.isolate(e, namespace, at, ds, err)
+		p.sent(len(o.parcel.datums), earlier, now)
+		return
 	case unsure:
-		p.enter(Waiting, sentence(v, namespace, err))
-	case denied:
-		p.spool.mark(e, before)
-		p.enter(Denied, sentence(v, namespace, err))
 	default:
-		p.spool.mark(e, before)
-		p.enter(Waiting, sentence(v, namespace, err))
+		p.spool.mark(e, earlier)
 	}
-	return v
+	switch o.verdict {
+	case invalid:
+		p.isolate(o.parcel, o.err)
+	case denied:
+		p.enter(Denied, sentence(o.verdict, o.parcel.namespace, o.err))
+	default:
+		p.enter(Waiting, sentence(o.verdict, o.parcel.namespace, o.err))
+	}
 }
 
 // isolate finds the datum that spoils a request: the batch is halved, and halved again, until it stands alone; then it
 // is set aside. A process that dies between the steps sends a half twice, uncounted.
-func (p *Publisher) isolate(e *entry, namespace string, at time.Time, ds []Datum, why error) {
-	if len(ds) > 1 {
-		for _, half := range [][]Datum{ds[:len(ds)/2], ds[len(ds)/2:]} {
-			if rec, err := encodeRecord(namespace, at, half); err == nil {
-				h, lost := p.spool.put(at, len(half), rec)
-				p.spool.mark(h, e.unsure)
-				for _, l := range lost {
-					p.drop("the spool is full", l.datums)
-				}
-			}
+func (p *Publisher) isolate(o *parcel, why error) {
+	if n := len(o.datums); n > 1 {
+		for _, half := range [][]Datum{o.datums[:n/2], o.datums[n/2:]} {
+			p.store(o.namespace, o.at, half, o.entry.unsure)
 		}
 	} else {
-		p.logger.Warn("metric set aside", "metric", ds[0].Name, "err", cause(why))
+		p.logger.Warn("metric set aside", "metric", o.datums[0].Name, "err", cause(why))
 		p.drop("refused by CloudWatch", 1)
-		p.tell(sentence(invalid, namespace, why))
+		p.tell(sentence(invalid, o.namespace, why))
 	}
-	p.spool.remove(e)
+	p.spool.remove(o.entry)
 }
 
-// connect makes the client, once it can be made. In Auto, not being able to is a state of the host and no fault.
-func (p *Publisher) connect(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, requestLimit)
-	defer cancel()
-	c, err := p.config.Connect(ctx)
-	if err == nil {
-		p.api = sdk.NewFromConfig(c)
-		p.enter(Waiting, "nothing has been sent yet")
-		return true
+// connected makes the client, once it can be made. In Auto, not being able to is a state of the host and no fault.
+func (p *Publisher) connected(o outcome) {
+	switch {
+	case o.err == nil:
+		p.api = sdk.NewFromConfig(o.config)
+		p.enter(Waiting, notYet)
+	case p.config.Send == Auto:
+		p.enter(Local, fmt.Sprintf("kept locally: %v", o.err))
+	default:
+		p.enter(Waiting, fmt.Sprintf("kept locally, not sent yet: %v", o.err))
 	}
-	if p.config.Send == Auto {
-		p.enter(Local, fmt.Sprintf("kept locally: %v", err))
-	} else {
-		p.enter(Waiting, fmt.Sprintf("kept locally, not sent yet: %v", err))
-	}
-	return false
 }
 
-// flush is the end of Run: the open interval goes to disk, and out if that is quick.
-func (p *Publisher) flush(ctx context.Context) {
+// finish is the end of Run: the open interval goes to disk, and out if that is quick. The backlog follows without its
+// pace: the instance may be going away, and its disk with it.
+func (p *Publisher) finish(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushLimit)
 	defer cancel()
+	if p.flying { // its context is done, so the answer is near
+		p.land(<-p.answer, time.Now())
+	}
 	p.cut(time.Now(), true)
 	for p.api != nil && ctx.Err() == nil {
 		e := p.spool.pick(time.Now())
-		if e == nil || e.tried {
+		if e == nil {
 			return
 		}
-		if v := p.try(ctx, e, time.Now()); v != delivered && v != invalid {
-			return
+		parcel := p.prepare(e, time.Now())
+		if parcel == nil {
+			continue
 		}
+		o := p.ask(ctx, p.api, parcel)
+		p.settle(o, time.Now())
 		p.noteQueue()
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(max(d, 0))
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return ctx.Err() == nil
+		if o.verdict != delivered && o.verdict != invalid {
+			return
+		}
 	}
 }

@@ -32,8 +32,6 @@ const (
 // attempt sends in once and says what came of it. Whether bytes left is observed, not guessed from the kind of error:
 // what an error looks like is no contract, and a datum sent twice must be known.
 func attempt(ctx context.Context, api API, in *sdk.PutMetricDataInput) (verdict, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestLimit)
-	defer cancel()
 	var wrote atomic.Bool
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { wrote.Store(true) }})
 	_, err := api.PutMetricData(ctx, in)
@@ -145,7 +143,7 @@ func cause(err error) error {
 	if api, ok := errors.AsType[smithy.APIError](err); ok {
 		return fmt.Errorf("%s: %s", api.ErrorCode(), api.ErrorMessage())
 	}
-	if answer, ok := errors.AsType[*awshttp.ResponseError](err); ok {
+	if answer, ok := errors.AsType[*awshttp.ResponseError](err); ok && answer.HTTPStatusCode() != 0 {
 		return fmt.Errorf("status %d", answer.HTTPStatusCode())
 	}
 	if send, ok := errors.AsType[interface {

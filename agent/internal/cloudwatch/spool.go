@@ -10,13 +10,16 @@ import (
 	"time"
 )
 
-// memoryLimit is how many bytes of batches are held in memory while the disk takes none.
-const memoryLimit = 512 << 10
+// How many bytes of batches are held in memory: while the disk takes none, and while there is nobody to send them to.
+const (
+	memoryLimit = 512 << 10
+	holdLimit   = 128 << 10
+)
 
 // spool keeps encoded records until they are delivered: one file each, written beside and renamed, named
 //
-//	SEQUENCE-TIMESTAMP-DATUMS.new     never sent
-//	SEQUENCE-TIMESTAMP-DATUMS.unsure  sent, and the answer never seen
+//	SEQUENCE-TIMESTAMP-DATUMS.new    never sent, or every time refused
+//	SEQUENCE-TIMESTAMP-DATUMS.sentN  sent N times without an answer that settles whether it was applied
 //
 // so that its index needs no file opened, and so that what a dead process was sending is known. The sequence is the
 // order of writing, which a stepped clock does not disturb. There is no fsync: files survive the death of the agent,
@@ -29,6 +32,7 @@ type spool struct {
 	limit    int64
 	memLimit int64
 	next     uint64   // sequence
+	fresh    uint64   // sequence at which the present's batches begin
 	entries  []*entry // ascending sequence
 	disk     int64    // bytes
 	mem      int64    // bytes
@@ -41,8 +45,9 @@ type entry struct {
 	at     time.Time
 	datums int
 	size   int64
-	unsure bool   // an earlier sending may have been applied
+	unsure int    // sendings that may have been applied, the one under way included
 	tried  bool   // by this process
+	flying bool   // being sent at this moment
 	file   string // its name on disk, which is behind unsure when a rename failed
 	memory []byte // the record itself when it is not on disk
 }
@@ -56,8 +61,8 @@ type spoolStats struct {
 
 func (e *entry) name() string {
 	state := "new"
-	if e.unsure {
-		state = "unsure"
+	if e.unsure > 0 {
+		state = fmt.Sprintf("sent%d", e.unsure)
 	}
 	return fmt.Sprintf("%012d-%d-%d.%s", e.seq, e.at.Unix(), e.datums, state)
 }
@@ -67,7 +72,8 @@ func parseEntry(name string) (*entry, bool) {
 	var at int64
 	var state string
 	n, err := fmt.Sscanf(name, "%d-%d-%d.%s", &e.seq, &at, &e.datums, &state)
-	e.at, e.unsure = time.Unix(at, 0).UTC(), state == "unsure"
+	e.at = time.Unix(at, 0).UTC()
+	fmt.Sscanf(state, "sent%d", &e.unsure)
 	// What prints back to itself is ours; anything else in the directory is left alone.
 	return e, err == nil && n == 4 && e.datums > 0 && e.name() == name
 }
@@ -126,7 +132,7 @@ func (s *spool) hold(at time.Time, n int, rec []byte) {
 	s.next++
 	s.entries = append(s.entries, e)
 	s.mem += e.size
-	s.evict(s.memLimit, true)
+	s.evict(holdLimit, true)
 }
 
 // settle moves records from memory to disk as far as the disk takes them.
@@ -150,7 +156,7 @@ func (s *spool) evict(limit int64, memory bool) (lost []*entry) {
 		if memory && s.mem <= limit || !memory && s.disk <= limit {
 			return lost
 		}
-		if (e.memory != nil) == memory {
+		if (e.memory != nil) == memory && !e.flying {
 			s.remove(e)
 			lost = append(lost, e)
 		}
@@ -189,9 +195,9 @@ func (s *spool) load(e *entry) ([]byte, error) {
 	return os.ReadFile(filepath.Join(s.dir, e.file))
 }
 
-// mark notes, on disk too, whether an attempt at e may have been applied. That the disk refuses the note is not worth
+// mark notes, on disk too, how many sendings of e may have been applied. That the disk refuses the note is not worth
 // stopping a delivery for: it costs an uncounted duplicate if this process then dies before the answer.
-func (s *spool) mark(e *entry, unsure bool) {
+func (s *spool) mark(e *entry, unsure int) {
 	e.unsure = unsure
 	if e.memory != nil || e.file == e.name() {
 		return
@@ -216,12 +222,14 @@ func (s *spool) remove(e *entry) {
 	os.Remove(filepath.Join(s.dir, e.file))
 }
 
-// pick returns what to send next: the newest while it has not been tried, else the oldest; nil when nothing may be
-// sent. Batches from further ahead than CloudWatch accepts wait for the clock.
+// pick returns what to send next: what is fresh and has not been tried, else the oldest; nil when nothing may be sent.
+// Batches from further ahead than CloudWatch accepts wait for the clock.
 func (s *spool) pick(now time.Time) *entry {
 	ok := func(e *entry) bool { return e.at.Before(now.Add(furthest)) }
-	if n := len(s.entries); n > 0 && !s.entries[n-1].tried && ok(s.entries[n-1]) {
-		return s.entries[n-1]
+	if n := len(s.entries); n > 0 {
+		if e := s.entries[n-1]; e.seq >= s.fresh && !e.tried && ok(e) {
+			return e
+		}
 	}
 	for _, e := range s.entries {
 		if ok(e) {

@@ -62,7 +62,7 @@ func (p *Publisher) enter(s State, reason string) {
 	p.mu.Lock()
 	was := p.state
 	p.state, p.reason = s, reason
-	if s == Waiting || s == Denied {
+	if s == Denied || s == Waiting && reason != notYet {
 		p.counts.lastError = reason
 	}
 	p.mu.Unlock()
@@ -75,13 +75,12 @@ func (p *Publisher) enter(s State, reason string) {
 	}
 }
 
-func (p *Publisher) sent(n int, wasUnsure bool, now time.Time) {
+// sent counts n datums as delivered, after so many earlier sendings that may have been applied too.
+func (p *Publisher) sent(n, unsure int, now time.Time) {
 	p.mu.Lock()
 	p.counts.sent += uint64(n)
 	p.counts.lastSent = now
-	if wasUnsure {
-		p.counts.duplicates += uint64(n)
-	}
+	p.counts.duplicates += uint64(n * unsure)
 	p.mu.Unlock()
 	p.enter(Sending, "")
 }
@@ -110,7 +109,10 @@ func (p *Publisher) tell(sentence string) {
 }
 
 func (p *Publisher) noteQueue() {
-	st := p.spool.stats()
+	var st spoolStats
+	if !p.holding() {
+		st = p.spool.stats()
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.queue = st

@@ -122,3 +122,24 @@ func readRefusal(resp *http.Response) error {
 // Close gives the session up. With a terminal the run goes on; without, it is ended as if the client had
 // vanished.
 func (c *Conn) Close() error { return c.conn.Close() }
+
+// Hijack takes the connection of a request away from its http.Server, so that the supervisor may have it.
+// The body must have been read. It must come before the connection is handed over: until then the server
+// itself is reading from it. The caller answers (the supervisor's Hello, or WriteRefusal) and closes.
+func Hijack(w http.ResponseWriter) (*fdconn.Conn, error) {
+	c, rw, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return nil, fmt.Errorf("take over connection: %w", err)
+	}
+	fc, ok := c.(*fdconn.Conn)
+	if !ok {
+		c.Close()
+		return nil, errors.New("take over connection: it is not a unix socket of ours")
+	}
+	if rw.Reader.Buffered() > 0 {
+		WriteRefusal(c, &Refusal{Status: http.StatusBadRequest, Code: 125, Message: "bytes were sent before the answer"})
+		c.Close()
+		return nil, errors.New("take over connection: bytes were sent before the answer")
+	}
+	return fc, nil
+}

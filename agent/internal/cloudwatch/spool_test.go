@@ -1,0 +1,309 @@
+package cloudwatch
+
+import (
+	"bytes"
+	"fmt"
+	"hash/crc32"
+
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"beanstalk-agent/collectors"
+	"beanstalk-agent/packaging/testbed/gotool"
+)
+
+func openTestSpool(t *testing.T, dir string, limit int64) *spool {
+	t.Helper()
+	s, err := openSpool(dir, limit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func someDatums() []Datum {
+	return []Datum{
+		{"mem_used_percent", "Percent", map[string]string{"EnvironmentName": "shop"}, 15, []float64{10, 20}, []float64{1, 1}},
+		{"m", "None", map[string]string{}, 0.1, []float64{0.1}, []float64{3}},
+	}
+}
+
+func TestRecordComesBackEqual(t *testing.T) {
+	rec, err := encodeRecord("App", noon, someDatums())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ns, at, ds, err := decodeRecord(rec)
+	if err != nil || ns != "App" || !at.Equal(noon) || !reflect.DeepEqual(ds, someDatums()) {
+		t.Errorf("got %q, %v, %+v, %v", ns, at, ds, err)
+	}
+}
+
+// A power loss leaves files short, empty or full of zeros; each must be refused, never sent in part.
+func TestDamagedRecordsAreRefused(t *testing.T) {
+	rec, _ := encodeRecord("App", noon, someDatums())
+	for i := range rec {
+		if _, _, _, err := decodeRecord(rec[:i]); err == nil {
+			t.Fatalf("accepted the first %d of %d bytes", i, len(rec))
+		}
+		bad := bytes.Clone(rec)
+		bad[i] ^= 0x20
+		if _, _, _, err := decodeRecord(bad); err == nil {
+			t.Fatalf("accepted a changed byte %d", i)
+		}
+	}
+	if _, _, _, err := decodeRecord(make([]byte, 4096)); err == nil {
+		t.Error("accepted zeros")
+	}
+}
+
+func FuzzDecodeRecord(f *testing.F) {
+	rec, _ := encodeRecord("App", noon, someDatums())
+	f.Add(rec)
+	f.Add([]byte(recordHead + "00000000 0\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		check := func(b []byte) {
+			ns, at, ds, err := decodeRecord(b)
+			if err != nil {
+				return
+			}
+			for _, part := range requests(ds) { // what is accepted can be sent, and kept again
+				again, err := encodeRecord(ns, at, part)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, _, back, err := decodeRecord(again); err != nil || !reflect.DeepEqual(back, part) {
+					t.Fatalf("got %+v, %v, want %+v", back, err, part)
+				}
+				input(ns, at, part)
+			}
+		}
+		check(b)
+		check(sealed(b)) // past the checksum, where the parser is
+	})
+}
+
+func FuzzEntryName(f *testing.F) {
+	f.Add("000000000001-1795348800-12.new")
+	f.Add("000000000001-1795348800-12.sent3")
+	f.Fuzz(func(t *testing.T, name string) {
+		if e, ok := parseEntry(name); ok && (e.name() != name || e.datums <= 0 || strings.Contains(name, "/")) {
+			t.Errorf("%q was taken for %q", name, e.name())
+		}
+	})
+}
+
+// sealed puts a right head before a body.
+func sealed(body []byte) []byte {
+	return append(fmt.Appendf(nil, "%s%08x %d\n", recordHead, crc32.Checksum(body, castagnoli), len(body)), body...)
+}
+
+func TestSpoolSurvivesAndRemembers(t *testing.T) {
+	dir := t.TempDir()
+	s := openTestSpool(t, dir, 1<<20)
+	a, _ := s.put(noon, 3, []byte("a"))
+	b, _ := s.put(noon.Add(time.Minute), 4, []byte("bb"))
+	s.mark(b, 2)
+	os.WriteFile(filepath.Join(dir, ".tmp-x"), nil, 0o600)
+	os.WriteFile(filepath.Join(dir, "README"), []byte("not ours"), 0o600)
+
+	s = openTestSpool(t, dir, 1<<20)
+	if len(s.entries) != 2 || s.disk != 3 || s.entries[0].seq != a.seq || s.entries[1].unsure != 2 || s.entries[1].datums != 4 || !s.entries[0].at.Equal(noon) {
+		t.Fatalf("got %+v", s.entries)
+	}
+	c, _ := s.put(noon, 1, []byte("c"))
+	if c.seq <= b.seq {
+		t.Errorf("sequence %d after %d", c.seq, b.seq)
+	}
+	s.remove(s.entries[0])
+	if rec, err := s.load(s.entries[0]); err != nil || string(rec) != "bb" {
+		t.Errorf("got %q, %v", rec, err)
+	}
+	files, _ := os.ReadDir(dir)
+	if len(files) != 3 {
+		t.Errorf("%d files: want two batches and the stranger's", len(files))
+	}
+	for _, f := range files {
+		if info, _ := f.Info(); info.Mode().Perm() != 0o600 {
+			t.Errorf("%s has mode %v", f.Name(), info.Mode())
+		}
+	}
+}
+
+func TestSpoolOrder(t *testing.T) {
+	s := openTestSpool(t, t.TempDir(), 1<<20)
+	old, _ := s.put(noon, 1, []byte("x"))
+	mid, _ := s.put(noon.Add(time.Minute), 1, []byte("x"))
+	s.fresh = s.next
+	fresh, _ := s.put(noon.Add(2*time.Minute), 1, []byte("x"))
+	now := noon.Add(3 * time.Minute)
+	for _, want := range []*entry{fresh, old, mid} {
+		got := s.pick(now)
+		if got != want {
+			t.Fatalf("picked %v, want %v", got, want)
+		}
+		got.tried = true
+		if again := s.pick(now); got != mid && again != old {
+			t.Fatalf("after %v failed picked %v", got, again)
+		}
+		s.remove(got)
+	}
+	s.put(now.Add(3*time.Hour), 1, []byte("x"))
+	if got := s.pick(now); got != nil {
+		t.Errorf("picked %v, which CloudWatch would refuse as of the future", got)
+	}
+	if got := s.pick(now.Add(2 * time.Hour)); got == nil {
+		t.Error("a batch of the future is never sent")
+	}
+}
+
+// Whatever the clock does, an interval ends: none is held open by a time that does not come again.
+func TestClockSteps(t *testing.T) {
+	add := func(f *fold, at time.Time) { f.add(at, sample("m", 1)) }
+	starts := func(ws []*window) (out []string) {
+		for _, w := range ws {
+			out = append(out, w.start.Format("15:04"))
+		}
+		return out
+	}
+	for _, tt := range []struct {
+		name string
+		at   []time.Duration // of samples, from noon
+		now  time.Duration
+		want []string
+	}{
+		{"none", []time.Duration{0, 30 * time.Second}, time.Minute, []string{"12:00"}},
+		{"an hour ahead", []time.Duration{0, time.Hour}, time.Hour + 5*time.Second, []string{"12:00"}},
+		{"an hour back", []time.Duration{0, -time.Hour}, -time.Hour + 5*time.Second, []string{"12:00"}},
+		{"back within the minute", []time.Duration{40 * time.Second, 10 * time.Second}, 20 * time.Second, nil},
+		{"there and back", []time.Duration{0, time.Hour, 5 * time.Second}, 65 * time.Second, []string{"12:00", "13:00"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newFold(time.Minute)
+			for _, d := range tt.at {
+				add(f, noon.Add(d))
+			}
+			if got := starts(f.take(noon.Add(tt.now), false)); !reflect.DeepEqual(got, tt.want) {
+				t.Errorf("closed %v, want %v", got, tt.want)
+			}
+		})
+	}
+	p := newPublisher(t, config())
+	p.next.boundary = noon.Add(time.Hour)
+	if !p.over(noon) {
+		t.Error("an interval that ends an hour after the clock was stepped back stays open")
+	}
+}
+
+// A disk without room, in the middle of an outage: memory takes over, and all of it arrives.
+func TestFullDisk(t *testing.T) {
+	dir := t.TempDir()
+	if os.Getuid() != 0 {
+		gotool.Need(t, "root, to mount a small tmpfs")
+	}
+	if err := syscall.Mount("none", dir, "tmpfs", 0, "size=32k"); err != nil {
+		gotool.Need(t, "a tmpfs: "+err.Error())
+	}
+	t.Cleanup(func() { syscall.Unmount(dir, 0) })
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.config.SpoolDir = dir
+		w.down.Store(true)
+		p, stop := w.start()
+		w.sample(p, 30*time.Minute)
+		if s := p.Status(); s.SpooledBatches < 29 || s.Dropped != 0 {
+			t.Errorf("got %+v", s)
+		}
+		if !strings.Contains(w.logs.String(), "no space left on device") {
+			t.Errorf("the full disk is not told: %s", &w.logs)
+		}
+		w.down.Store(false)
+		w.sample(p, 2*time.Minute)
+		time.Sleep(10 * time.Second)
+		stop()
+		w.check(p)
+		files, _ := os.ReadDir(dir)
+		if len(files) != 0 {
+			t.Errorf("%d files left behind", len(files))
+		}
+	})
+}
+
+// A state directory that cannot be made costs the spool, not the metrics.
+func TestNoDirectory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		file := filepath.Join(t.TempDir(), "file")
+		os.WriteFile(file, nil, 0o600)
+		w.config.SpoolDir = filepath.Join(file, "spool")
+		p, stop := w.start()
+		w.sample(p, 3*time.Minute)
+		time.Sleep(10 * time.Second)
+		stop()
+		w.check(p)
+		if !strings.Contains(w.logs.String(), "not a directory") {
+			t.Errorf("it is not told: %s", &w.logs)
+		}
+	})
+}
+
+// Files that are not ours to send are set aside with their reason, and do not stop the others.
+func TestUnreadableAndOldRecordsAreCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		s := openTestSpool(t, w.config.SpoolDir, 1<<20)
+		s.put(time.Now(), 7, []byte("torn"))
+		old := time.Now().Add(-15 * 24 * time.Hour)
+		rec, _ := encodeRecord("BeanstalkAgent", old, someDatums())
+		s.put(old, 2, rec)
+		p, stop := w.start()
+		w.sample(p, 3*time.Minute)
+		time.Sleep(10 * time.Second)
+		stop()
+		if s := p.Status(); s.Dropped != 9 || s.Spooled != 0 || len(w.arrived()) != len(w.added) || w.count("metrics_dropped") != 9 {
+			t.Errorf("got %+v, published %v", s, w.count("metrics_dropped"))
+		}
+	})
+}
+
+func TestRequestsStayWithinLimits(t *testing.T) {
+	var ds []Datum
+	values := make([]float64, maxValues)
+	for range 1500 {
+		ds = append(ds, Datum{Name: "m", Unit: "None", Values: values[:1], Counts: values[:1]})
+	}
+	for range 1500 {
+		ds = append(ds, Datum{Name: "m", Unit: "None", Values: values, Counts: values})
+	}
+	total := 0
+	for _, part := range requests(ds) {
+		size := 0
+		for _, d := range part {
+			size += d.size()
+		}
+		if len(part) > maxDatums || size > maxBody {
+			t.Errorf("a request of %d datums, %d bytes", len(part), size)
+		}
+		total += len(part)
+	}
+	if total != len(ds) || requests(nil) != nil {
+		t.Errorf("%d of %d datums", total, len(ds))
+	}
+}
+
+func TestOwnSeriesCostNothingInPeace(t *testing.T) {
+	p := newPublisher(t, config())
+	p.Add(collectors.Batch{At: noon, Samples: []collectors.Sample{sample("m", 1)}})
+	p.mu.Lock()
+	p.ownLocked(p.fold.newest())
+	p.mu.Unlock()
+	if n := len(p.Preview().Datums); n != 1 {
+		t.Errorf("%d series, want the sampled one", n)
+	}
+}

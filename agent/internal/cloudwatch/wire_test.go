@@ -1,0 +1,447 @@
+package cloudwatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+
+	"beanstalk-agent/collectors"
+	"beanstalk-agent/packaging/testbed/cloudwatchfake"
+)
+
+// world is the fake, reached by the unmodified SDK client through pipes instead of sockets, so that a synctest bubble
+// can hold all of it: hours pass in milliseconds, and every byte on the wire is real.
+type world struct {
+	t    *testing.T
+	fake *cloudwatchfake.Server
+	down atomic.Bool // nothing can be dialled
+	gone atomic.Bool // no credentials
+
+	config Config
+	logs   logs
+	added  map[point]float64 // what must arrive: samples by series and minute
+}
+
+type point struct {
+	name string
+	at   time.Time
+}
+
+func newWorld(t *testing.T) *world {
+	w := &world{t: t, fake: &cloudwatchfake.Server{}, added: map[point]float64{}}
+	l := make(pipeListener)
+	server := &http.Server{Handler: w.fake}
+	go server.Serve(l)
+	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		if w.down.Load() {
+			return nil, errors.New("network is unreachable")
+		}
+		ours, theirs := net.Pipe()
+		select {
+		case l <- theirs:
+			return ours, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}}
+	t.Cleanup(func() { close(l); server.Close(); transport.CloseIdleConnections() })
+	w.config = config()
+	w.config.Send, w.config.SpoolDir, w.config.Logger = On, t.TempDir(), slog.New(&w.logs)
+	w.config.Connect = func(context.Context) (aws.Config, error) {
+		if w.gone.Load() {
+			return aws.Config{}, errors.New("no AWS credentials: this is a laptop")
+		}
+		return aws.Config{
+			Region: "eu-west-1", BaseEndpoint: aws.String("http://monitoring.test"), RequestMinCompressSizeBytes: 10240,
+			Credentials: credentials.NewStaticCredentialsProvider("AKID", "SECRET", ""),
+			Retryer:     func() aws.Retryer { return aws.NopRetryer{} },
+			HTTPClient:  &http.Client{Transport: transport},
+		}, nil
+	}
+	return w
+}
+
+// start runs a publisher until stop is called, which returns when Run has.
+func (w *world) start() (p *Publisher, stop func()) {
+	p = newPublisher(w.t, w.config)
+	ctx, cancel := context.WithCancel(w.t.Context())
+	done := make(chan error)
+	go func() { done <- p.Run(ctx) }()
+	return p, func() {
+		cancel()
+		if err := <-done; err != nil {
+			w.t.Errorf("run: %v", err)
+		}
+	}
+}
+
+// sample adds ten series every five seconds for d, each value different.
+func (w *world) sample(p *Publisher, d time.Duration) {
+	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(5 * time.Second) {
+		b := collectors.Batch{At: time.Now()}
+		for i := range 10 {
+			s := sample(fmt.Sprintf("m%d", i), float64(time.Now().Unix()))
+			b.Samples = append(b.Samples, s)
+			w.added[point{s.Name, b.At.UTC().Truncate(time.Minute)}]++
+		}
+		p.Add(b)
+	}
+}
+
+// arrived returns what the fake has of the sampled series, in samples.
+func (w *world) arrived() map[point]float64 {
+	got := map[point]float64{}
+	for _, p := range w.fake.Points() {
+		if strings.HasPrefix(p.Name, "m") && len(p.Name) == 2 {
+			for _, c := range p.Counts {
+				got[point{p.Name, p.Time}] += c
+			}
+		}
+	}
+	return got
+}
+
+// check compares what arrived with what was added: each at least once, and no more extra than counted.
+func (w *world) check(p *Publisher) {
+	w.t.Helper()
+	got, extra := w.arrived(), 0
+	for k, n := range w.added {
+		times := got[k] / n
+		if times < 1 || times != math.Trunc(times) {
+			w.t.Errorf("%s at %v: %v of %v samples arrived", k.name, k.at, got[k], n)
+			return
+		}
+		extra += int(times) - 1
+	}
+	s := p.Status()
+	if extra > int(s.PossibleDuplicates) {
+		w.t.Errorf("%d datums arrived twice, %d possible duplicates counted", extra, s.PossibleDuplicates)
+	}
+	if s.Dropped != 0 || s.Spooled != 0 {
+		w.t.Errorf("dropped %d by %v, %d still spooled", s.Dropped, s.DroppedBy, s.Spooled)
+	}
+}
+
+func (w *world) count(name string) (sum float64) {
+	for _, p := range w.fake.Points() {
+		if p.Name == name {
+			for i, v := range p.Values {
+				sum += v * p.Counts[i]
+			}
+		}
+	}
+	return sum
+}
+
+func TestEveryMinuteArrivesOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		p, stop := w.start()
+		w.sample(p, 10*time.Minute)
+		time.Sleep(10 * time.Second)
+		if s := p.Status(); s.State != Sending || s.Reason != "" || s.Sent != 100 || time.Since(s.LastSent) > 10*time.Second {
+			t.Errorf("got status %+v", s)
+		}
+		stop()
+		w.check(p)
+		if n := len(w.fake.Requests()); n != 10 {
+			t.Errorf("%d requests in 10 minutes", n)
+		}
+		if d := w.fake.Points()[0]; len(d.Values) != 12 {
+			t.Errorf("a minute of 5 s samples has %d values", len(d.Values))
+		}
+	})
+}
+
+// The timestamps are those of the measurement, the present comes first, and the backlog comes at a pace.
+func TestHourWithoutNetwork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.down.Store(true)
+		p, stop := w.start()
+		w.sample(p, time.Hour)
+		if s := p.Status(); s.State != Waiting || !strings.Contains(s.Reason, "network is unreachable") || s.SpooledBatches < 59 {
+			t.Errorf("got status %+v", s)
+		}
+		if got := w.logs.count("metrics are waiting"); got > 1 {
+			t.Errorf("an hour without network was logged %d times", got)
+		}
+		w.down.Store(false)
+		back := time.Now()
+		w.sample(p, 4*time.Minute)
+		time.Sleep(10 * time.Second)
+		stop()
+		w.check(p)
+		if s := p.Status(); s.PossibleDuplicates != 0 {
+			t.Errorf("nothing left the host, and %d possible duplicates are counted", s.PossibleDuplicates)
+		}
+		if first := w.fake.Points()[0]; back.Sub(first.Time) > 2*time.Minute+time.Second {
+			t.Errorf("the first to arrive at %v was of %v", back, first.Time)
+		}
+		rs := w.fake.Requests()
+		for i, r := range rs[2:] {
+			if gap := r.At.Sub(rs[i].At); gap < defaultPace/2 {
+				t.Errorf("three requests within %v", gap)
+			}
+		}
+	})
+}
+
+// Each way to answer badly, for some minutes: nothing is lost, and what may be there twice is counted.
+func TestBadAnswersLoseNothing(t *testing.T) {
+	for fault, mayDouble := range map[cloudwatchfake.Fault]bool{
+		cloudwatchfake.Throttle: false, cloudwatchfake.Deny: false, cloudwatchfake.Internal: true, cloudwatchfake.Hang: true,
+		cloudwatchfake.Reset: true, cloudwatchfake.AnswerLost: true, cloudwatchfake.Answer500: true, cloudwatchfake.Truncated: true,
+	} {
+		t.Run(string(fault), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				p, stop := w.start()
+				w.sample(p, 2*time.Minute)
+				w.fake.Misbehave(fault, -1)
+				w.sample(p, 10*time.Minute)
+				w.fake.Misbehave(cloudwatchfake.None, 0)
+				w.sample(p, 10*time.Minute)
+				time.Sleep(10 * time.Second)
+				stop()
+				w.check(p)
+				if n := p.Status().PossibleDuplicates; (n > 0) != mayDouble {
+					t.Errorf("%d possible duplicates", n)
+				}
+				if n := len(w.fake.Requests()); n > 80 {
+					t.Errorf("%d requests in 22 minutes: no back-off", n)
+				}
+			})
+		})
+	}
+}
+
+func TestDenialIsSaidOnceWithTheCommand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.fake.Namespace = "SomethingElse"
+		p, stop := w.start()
+		w.sample(p, 30*time.Minute)
+		want := `kept locally, not sent: role aws-elasticbeanstalk-ec2-role may not PutMetricData; run: aws iam put-role-policy --role-name aws-elasticbeanstalk-ec2-role ` +
+			`--policy-name beanstalk-agent-metrics --policy-document '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"cloudwatch:PutMetricData","Resource":"*",` +
+			`"Condition":{"StringEquals":{"cloudwatch:namespace":"BeanstalkAgent"}}}]}'`
+		if s := p.Status(); s.State != Denied || s.Reason != want || s.LastError != want {
+			t.Errorf("got %+v\nwant %s", s, want)
+		}
+		if n := w.logs.count("metrics are denied"); n != 1 {
+			t.Errorf("denial was logged %d times", n)
+		}
+		if n := len(w.fake.Requests()); n < 4 || n > 12 {
+			t.Errorf("%d requests in 30 minutes of denial", n)
+		}
+		w.fake.Namespace = ""
+		w.sample(p, 10*time.Minute)
+		time.Sleep(10 * time.Second)
+		stop()
+		w.check(p)
+	})
+}
+
+// A datum that CloudWatch refuses for a reason nobody wrote down must not take the others with it.
+func TestOneRefusedDatumIsIsolated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.fake.Refuse = func(p cloudwatchfake.Point) bool { return p.Name == "poison" }
+		p, stop := w.start()
+		p.Add(collectors.Batch{At: time.Now(), Samples: []collectors.Sample{sample("poison", 1)}})
+		w.sample(p, time.Minute)
+		w.sample(p, 5*time.Minute)
+		time.Sleep(10 * time.Second)
+		stop()
+		s := p.Status()
+		if s.Dropped != 1 || s.DroppedBy["refused by CloudWatch"] != 1 || s.PossibleDuplicates != 0 {
+			t.Errorf("got %+v", s)
+		}
+		if got := w.arrived(); len(got) != len(w.added) {
+			t.Errorf("%d of %d arrived", len(got), len(w.added))
+		}
+		if n := w.count("metrics_dropped"); n != 1 {
+			t.Errorf("metrics_dropped arrived as %v", n)
+		}
+	})
+}
+
+func TestFullSpoolLosesTheOldestAndCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.config.SpoolLimit = 20_000
+		w.down.Store(true)
+		p, stop := w.start()
+		w.sample(p, time.Hour)
+		if s := p.Status(); s.SpooledBytes > 20_000 || s.SpooledBatches < 5 {
+			t.Errorf("got %+v", s)
+		}
+		w.down.Store(false)
+		w.sample(p, 4*time.Minute)
+		time.Sleep(10 * time.Second)
+		stop()
+		got, s := w.arrived(), p.Status()
+		lost := 0
+		var lastLost, firstKept time.Time
+		for k := range w.added {
+			if got[k] == 0 {
+				lost++
+				lastLost = slices.MaxFunc([]time.Time{lastLost, k.at}, time.Time.Compare)
+			} else if firstKept.IsZero() || k.at.Before(firstKept) {
+				firstKept = k.at
+			}
+		}
+		if lost == 0 || !lastLost.Before(firstKept) {
+			t.Errorf("lost %d up to %v, kept from %v", lost, lastLost, firstKept)
+		}
+		// The publisher's own counters are part of the batches that were lost, so it counts some more.
+		if float64(s.Dropped) != w.count("metrics_dropped") || int(s.Dropped) < lost || int(s.Dropped) > 2*lost {
+			t.Errorf("lost %d, counted %d, published %v", lost, s.Dropped, w.count("metrics_dropped"))
+		}
+	})
+}
+
+func TestStopFlushes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		p, stop := w.start()
+		w.sample(p, 90*time.Second)
+		stop()
+		w.check(p)
+	})
+}
+
+// A far side that hangs must not hold a shutdown; the next start sends what was left, and counts what may be twice.
+func TestStopIsLimitedAndTheNextStartDelivers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.fake.Misbehave(cloudwatchfake.Hang, -1)
+		p, stop := w.start()
+		w.sample(p, 90*time.Second)
+		from := time.Now()
+		stop()
+		if took := time.Since(from); took > flushLimit {
+			t.Errorf("stopping took %v", took)
+		}
+		w.fake.Misbehave(cloudwatchfake.None, 0)
+		p, stop = w.start()
+		time.Sleep(time.Minute)
+		stop()
+		w.check(p)
+		if p.Status().PossibleDuplicates == 0 {
+			t.Error("what the first process was sending is not counted as a possible duplicate")
+		}
+	})
+}
+
+// A laptop: said once, nothing on disk, nothing dropped, and what is there to see is there.
+func TestAutoWithoutCredentialsStaysLocal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.config.Send = Auto
+		w.gone.Store(true)
+		p, stop := w.start()
+		w.sample(p, 3*time.Hour)
+		s := p.Status()
+		if s.State != Local || s.Reason != "kept locally: no AWS credentials: this is a laptop" || s.Dropped != 0 || s.LastError != "" {
+			t.Errorf("got %+v", s)
+		}
+		if st, _ := openSpool(w.config.SpoolDir, 1); len(st.entries) != 0 {
+			t.Errorf("%d files on disk", len(st.entries))
+		}
+		if got := w.logs.count("metrics are"); got > 1 {
+			t.Errorf("said %d times: %s", got, &w.logs)
+		}
+		if n := len(p.Recent().Datums); n != 10 {
+			t.Errorf("%d datums to look at", n)
+		}
+		w.gone.Store(false) // a role was attached: what memory holds goes out
+		w.sample(p, 20*time.Minute)
+		time.Sleep(10 * time.Second)
+		stop()
+		if got := len(w.arrived()); got < 500 {
+			t.Errorf("%d arrived", got)
+		}
+	})
+}
+
+func TestOffNeverConnects(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.config.Send = Off
+		w.config.Connect = func(context.Context) (aws.Config, error) { panic("connected") }
+		p, stop := w.start()
+		w.sample(p, 10*time.Minute)
+		stop()
+		if s := p.Status(); s.State != Local || !strings.Contains(s.Reason, "switched off") || s.Spooled != 0 || len(w.fake.Requests()) != 0 {
+			t.Errorf("got %+v", s)
+		}
+	})
+}
+
+// The service's clock is right and the instance's is not: the SDK learns the difference from the refusal and signs by it,
+// though its own retries are off.
+func TestSkewedClockIsCorrectedWhenSigning(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.fake.Now = func() time.Time { return time.Now().Add(20 * time.Minute) }
+		p, stop := w.start()
+		w.sample(p, 5*time.Minute)
+		time.Sleep(10 * time.Second)
+		stop()
+		w.check(p)
+	})
+}
+
+// pipeListener accepts the other ends of pipes; closing it ends Accept.
+type pipeListener chan net.Conn
+
+func (l pipeListener) Accept() (net.Conn, error) {
+	c, ok := <-l
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return c, nil
+}
+func (l pipeListener) Close() error   { return nil }
+func (l pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
+
+// logs keeps what was logged.
+type logs struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (l *logs) Enabled(context.Context, slog.Level) bool { return true }
+func (l *logs) WithAttrs([]slog.Attr) slog.Handler       { return l }
+func (l *logs) WithGroup(string) slog.Handler            { return l }
+func (l *logs) Handle(_ context.Context, r slog.Record) error {
+	line := r.Message
+	r.Attrs(func(a slog.Attr) bool { line += " " + a.String(); return true })
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines = append(l.lines, line)
+	return nil
+}
+
+func (l *logs) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Join(l.lines, "\n")
+}
+
+func (l *logs) count(s string) int { return strings.Count(l.String(), s) }
