@@ -140,3 +140,28 @@ func FuzzParseEnviron(f *testing.F) {
 		}
 	})
 }
+
+func FuzzUnit(f *testing.F) {
+	for _, s := range []string{"[Service]\nEnvironment=A=1 \"B=x y\"\nUser=x\nUMask=0027\n", "[Service]\nEnvironment=\\x41 \\\n# c\n 'B=1'\n", "[Service]\nEnvironmentFile=-/a\nEnvironmentFile=\nUnsetEnvironment=A\n"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		u := unit{name: "web.service", umask: 0o022}
+		for key, value := range serviceSettings(data) {
+			u.set(key, value)
+		}
+		if u.umask < 0 || u.umask > 0o777 {
+			t.Errorf("umask %o", u.umask)
+		}
+		for _, v := range u.env {
+			if !isVariableName(v.Name) || strings.Contains(v.Value(), "\x00") && !strings.Contains(string(data), "\x00") {
+				t.Errorf("%q: %v", data, v)
+			}
+		}
+		for _, file := range u.files {
+			if !strings.HasPrefix(file.path, "/") {
+				t.Errorf("%q", file.path)
+			}
+		}
+	})
+}

@@ -76,6 +76,9 @@ func (r *Resolver) readUnit(name string, seen map[string]stamp) unit {
 	for _, path := range paths {
 		note(seen, path)
 		data, _, err := readOnce(func() (*os.File, error) { return openFile(path) })
+		if err == nil && bytes.IndexByte(data, 0) >= 0 {
+			err = errors.New("has a NUL byte")
+		}
 		if err != nil {
 			u.notes = append(u.notes, fmt.Sprintf("%s: %v", path, reason(readError(path, err))))
 			continue

@@ -132,19 +132,27 @@ func (h host) unitUser(unit string) string {
 		if err != nil {
 			continue
 		}
-		section := ""
-		for line := range strings.Lines(string(data)) {
-			line = strings.TrimSpace(line)
-			if strings.HasPrefix(line, "[") {
-				section = line
-			}
-			if v, ok := strings.CutPrefix(line, "User="); ok && section == "[Service]" {
-				user = strings.TrimSpace(v)
-			}
+		if u := userInUnit(string(data)); u != "" {
+			user = u
 		}
 	}
 	if strings.ContainsAny(user, "%$ ") { // a specifier: systemd's business
 		return ""
+	}
+	return user
+}
+
+// userInUnit is the last User= of a unit file's [Service] section.
+func userInUnit(text string) (user string) {
+	section := ""
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		if strings.HasPrefix(line, "[") {
+			section = line
+		}
+		if key, value, ok := strings.Cut(line, "="); ok && section == "[Service]" && strings.TrimSpace(key) == "User" {
+			user = strings.TrimSpace(value)
+		}
 	}
 	return user
 }
@@ -163,9 +171,11 @@ func (h host) nginx(f *Facts) {
 			continue
 		}
 		if m := proxyPass.FindSubmatch(data); m != nil {
-			f.AppPort, _ = strconv.Atoi(string(m[1]))
-			f.found("application port from " + name)
-			return
+			if port, err := strconv.ParseUint(string(m[1]), 10, 16); err == nil && port > 0 {
+				f.AppPort = int(port)
+				f.found("application port from " + name)
+				return
+			}
 		}
 	}
 }

@@ -42,8 +42,10 @@ func (f Facts) Identify(ctx context.Context, o Options) Facts {
 	wg.Wait()
 	f.Found, f.Missing = append([]string(nil), f.Found...), append([]string(nil), f.Missing...)
 	f.fromGetConfig(o, container, platform)
-	if err := errors.Join(cErr, pErr); err != nil {
-		f.missing(err.Error())
+	for _, err := range []error{cErr, pErr} {
+		if err != nil {
+			f.missing(err.Error())
+		}
 	}
 	if askIMDS {
 		f.fromIMDS(doc)

@@ -2,16 +2,20 @@ package platform
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
 
 // tree writes files below a new root; a path ending in "!" is executable.
-func tree(t *testing.T, files map[string]string) string {
+func tree(t testing.TB, files map[string]string) string {
 	t.Helper()
 	root := t.TempDir()
 	for name, text := range files {
@@ -90,7 +94,7 @@ func TestIdentifyAddsWhatGetConfigKnows(t *testing.T) {
 }
 
 func TestGetConfigIsEndedAfterTwoSecondsWithItsChildren(t *testing.T) {
-	root := tree(t, map[string]string{"/opt/elasticbeanstalk/bin/get-config!": "#!/bin/sh\nsleep 60 & sleep 60\n"})
+	root := tree(t, map[string]string{"/opt/elasticbeanstalk/bin/get-config!": "#!/bin/sh\nsleep 60 & echo $! >\"${0%/*}/child\"; sleep 60\n"})
 	start := time.Now()
 	_, err := GetConfig(t.Context(), Options{Root: root}, "environment")
 	if took := time.Since(start); took > 4*time.Second {
@@ -98,6 +102,23 @@ func TestGetConfigIsEndedAfterTwoSecondsWithItsChildren(t *testing.T) {
 	}
 	if err == nil || !strings.Contains(err.Error(), "no answer within 2s") {
 		t.Errorf("err = %v", err)
+	}
+	text, err := os.ReadFile(filepath.Join(root, "opt/elasticbeanstalk/bin/child"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; <-time.After(time.Millisecond) {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) || err == nil && strings.Contains(string(stat), ") Z ") {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("its child %d lives on", pid)
+		}
 	}
 }
 
@@ -119,4 +140,58 @@ func TestOffBeanstalkIsLocalAndAsksNobody(t *testing.T) {
 	if took := time.Since(start); took > 300*time.Millisecond {
 		t.Errorf("took %v", took)
 	}
+}
+
+func TestDockerPlatformsAreSaid(t *testing.T) {
+	f := Detect(t.Context(), Options{Root: tree(t, map[string]string{"/opt/elasticbeanstalk/deployment/env.list": "", "/etc/systemd/system/eb-docker.service": "[Service]\n"})})
+	if !f.Beanstalk || !f.Docker || !strings.Contains(strings.Join(f.Found, ""), "Docker") {
+		t.Errorf("%+v", f)
+	}
+}
+
+func TestAmazonLinux2AndWorkers(t *testing.T) {
+	f := Detect(t.Context(), Options{Root: tree(t, map[string]string{
+		"/opt/elasticbeanstalk/deployment/env":           "",
+		"/etc/os-release":                                "ID=\"amzn\"\nVERSION_ID=\"2\"\n",
+		"/etc/systemd/system/sqsd.service":               "[Service]\n",
+		"/opt/elasticbeanstalk/config/ebenvinfo/stackid": "awseb-e-fz5pxaayb2-immutable-stack/1",
+	})})
+	if f.Systemd != 219 || !f.Worker || f.Docker || f.EnvironmentID != "e-fz5pxaayb2" || f.AppUser != "webapp" {
+		t.Errorf("%+v", f)
+	}
+}
+
+// What the cache holds besides the two keys goes nowhere.
+func TestNothingOfTheMetadataCacheIsPrinted(t *testing.T) {
+	f := Detect(t.Context(), Options{Root: tree(t, al2023)})
+	if s := fmt.Sprintf("%+v %v", f, f.LogValue()); strings.Contains(s, "planted") {
+		t.Error(s)
+	}
+}
+
+func FuzzFiles(f *testing.F) {
+	f.Add("[Service]\nUser=x\n")
+	f.Add("proxy_pass http://127.0.0.1:99999;")
+	f.Add("awseb-e-x-stack")
+	root := f.TempDir()
+	f.Fuzz(func(t *testing.T, text string) {
+		if u := userInUnit(text); strings.ContainsAny(u, "\n") || u != strings.TrimSpace(u) {
+			t.Errorf("user %q", u)
+		}
+		if id := idInStack(text); id != "" && !strings.HasPrefix(id, "e-") {
+			t.Errorf("id %q", id)
+		}
+		h, facts := host{Options{Root: root}}, Facts{}
+		for _, name := range []string{"/etc/nginx/conf.d/elasticbeanstalk/00_application.conf", eb + "/deployment/cfn-metadata-cache.json"} {
+			os.MkdirAll(filepath.Dir(h.path(name)), 0o755)
+			if err := os.WriteFile(h.path(name), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		h.nginx(&facts)
+		h.ebFiles(&facts)
+		if facts.AppPort < 0 || facts.AppPort > 65535 {
+			t.Errorf("port %d", facts.AppPort)
+		}
+	})
 }
