@@ -52,9 +52,9 @@ func strict(w http.ResponseWriter, r *http.Request) {
 	case r.Host != "www.example.com":
 		http.Error(w, "Bad Request", 400)
 	case r.Header.Get("X-Forwarded-Proto") != "https":
-		http.Redirect(w, r, "https://www.example.com"+r.URL.Path, 301)
+		http.Redirect(w, r, "https://www.example.com"+r.URL.Path, http.StatusMovedPermanently)
 	case r.URL.Path == "/health":
-		http.Redirect(w, r, "/health/", 301)
+		http.Redirect(w, r, "/health/", http.StatusMovedPermanently)
 	case r.URL.Path != "/health/":
 		http.NotFound(w, r)
 	}

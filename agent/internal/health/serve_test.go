@@ -20,6 +20,8 @@ import (
 
 func ok(http.ResponseWriter, *http.Request) {}
 
+var quiet = slog.New(slog.DiscardHandler)
+
 // TestTakenPortIsTriedAgain: it is told once, ends nothing, and the listener comes up once the port
 // is free.
 func TestTakenPortIsTriedAgain(t *testing.T) {
