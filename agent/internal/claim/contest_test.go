@@ -1,0 +1,140 @@
+package claim
+
+import (
+	"flag"
+	"fmt"
+	"net/http/httptest"
+	"os"
+	"sync"
+	"testing"
+	"time"
+)
+
+var full = flag.Bool("full", os.Getenv("CI") != "", "run the contest at full length: 500 slots")
+
+// contest is 20 claimants and some jobs that are due once a minute, pressed into short time: every period is a minute.
+type contest struct {
+	jobs     int
+	slots    int // of each job
+	period   time.Duration
+	window   time.Duration
+	skew     int // minutes by which clocks differ, either way
+	endpoint func(claimant int) string
+
+	mu     sync.Mutex
+	won    map[jobSlot][]string // owners
+	missed map[jobSlot][]string // errors
+	late   int                  // superseded
+}
+
+type jobSlot struct{ job, n int }
+
+var firstSlot = time.Date(2026, 11, 22, 2, 0, 0, 0, time.UTC)
+
+// run lets every claimant claim every slot when its own clock says that it is due.
+func (c *contest) run(t *testing.T) {
+	t.Helper()
+	c.won, c.missed = map[jobSlot][]string{}, map[jobSlot][]string{}
+	var wg sync.WaitGroup
+	begin := time.Now().Add(time.Duration(c.skew) * c.period)
+	for i := range 20 {
+		owner := fmt.Sprintf("i-%02d", i)
+		s := storeAt(t, c.endpoint(i), owner)
+		ahead := time.Duration(i%(2*c.skew+1)-c.skew) * c.period
+		wg.Go(func() {
+			for n := range c.slots {
+				<-time.After(time.Until(begin.Add(time.Duration(n)*c.period - ahead)))
+				for job := range c.jobs {
+					wg.Go(func() { c.claim(t, s, jobSlot{job, n}) })
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func (c *contest) claim(t *testing.T, s *Store, slot jobSlot) {
+	o, err := s.Claim(t.Context(), fmt.Sprintf("nightly invoices %d", slot.job), firstSlot.Add(time.Duration(slot.n)*time.Minute), c.window)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case err != nil:
+		c.missed[slot] = append(c.missed[slot], err.Error())
+	case o.State == Won:
+		c.won[slot] = append(c.won[slot], s.config.Owner)
+	case o.State == Superseded:
+		c.late++
+	}
+}
+
+// doubles and silent count the slots that ran more than once, and those that did not run with nobody saying so.
+func (c *contest) doubles() (n int) {
+	for _, owners := range c.won {
+		if len(owners) > 1 {
+			n++
+		}
+	}
+	return n
+}
+
+func (c *contest) silent() (n int) {
+	for job := range c.jobs {
+		for i := range c.slots {
+			if slot := (jobSlot{job, i}); len(c.won[slot]) == 0 && len(c.missed[slot]) == 0 {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+func (c *contest) report(t *testing.T) {
+	named := 0
+	for slot, whys := range c.missed {
+		if len(c.won[slot]) == 0 {
+			named++
+			t.Logf("slot %v did not run: %s", slot, whys[0])
+		}
+	}
+	t.Logf("%d slots, 20 claimants: %d ran once, %d twice, %d did not and were named, %d were silent; superseded %d times",
+		c.jobs*c.slots, len(c.won)-c.doubles(), c.doubles(), named, c.silent(), c.late)
+}
+
+// The claim of this package: two real gateways on one directory, a network that does its worst, clocks that differ by
+// up to three minutes. No slot runs twice, none is missed without a word.
+func TestContest(t *testing.T) {
+	urls := startVersity(t)
+	for i := range urls {
+		urls[i] = faultProxy(t, urls[i], 0.15)
+	}
+	c := &contest{jobs: 5, slots: 12, period: 600 * time.Millisecond, window: 6 * time.Second, skew: 3,
+		endpoint: func(i int) string { return urls[i%2] }}
+	if *full {
+		c.jobs, c.slots, c.period = 10, 50, time.Second
+	}
+	c.run(t)
+	c.report(t)
+	if c.doubles() > 0 || c.silent() > 0 {
+		t.Errorf("%d slots ran twice, %d were missed silently", c.doubles(), c.silent())
+	}
+	if ran, all := len(c.won), c.jobs*c.slots; ran < all*95/100 {
+		t.Errorf("only %d of %d slots ran", ran, all)
+	}
+	if c.late > 0 {
+		t.Errorf("%d claims found the register too short for three minutes of skew", c.late)
+	}
+}
+
+// The negative control: against a store that ignores the conditions the same contest must see slots run twice. If it
+// does not, the contest proves nothing.
+func TestContestNoticesAStoreWithoutConditions(t *testing.T) {
+	server := httptest.NewServer(&fakeS3{ignoreConditions: true})
+	defer server.Close()
+	url := faultProxy(t, server.URL, 0.15)
+	c := &contest{jobs: 1, slots: 20, period: 40 * time.Millisecond, window: 4 * time.Second, skew: 3, endpoint: func(int) string { return url }}
+	c.run(t)
+	c.report(t)
+	if c.doubles() == 0 {
+		t.Error("no slot ran twice although nothing prevented it")
+	}
+}

@@ -1,0 +1,125 @@
+package claim
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	registerVersion = 1
+	maxRegister     = 64 << 10 // bytes
+	maxOutcome      = 200      // bytes
+)
+
+// keptRuns is how many slots a register remembers. A job every minute on instances whose clocks differ by three minutes
+// either way needs seven; below that a slow clock could no longer tell a slot that nobody took from one that ran.
+const keptRuns = 16
+
+// Run is one claimed slot.
+type Run struct {
+	Slot     time.Time `json:"slot"`
+	Owner    string    `json:"owner"`
+	Nonce    string    `json:"nonce"`
+	Claimed  time.Time `json:"claimed"`
+	Finished time.Time `json:"finished,omitzero"`
+	Outcome  string    `json:"outcome,omitempty"` // "" until it has ended
+}
+
+// Register is what is known of a job's last slots, newest first.
+type Register struct {
+	Version int    `json:"version"`
+	Job     string `json:"job"`
+	Runs    []Run  `json:"runs"`
+}
+
+// register is a Register and the tag that its next writer must name: absent when there is no object yet, "" when it
+// has not been read.
+type register struct {
+	Register
+	tag string
+}
+
+const absent = "absent"
+
+// decide says what the register means for a claim; no state means that the slot is free.
+func (r register) decide(slot time.Time, nonce string) Outcome {
+	o := Outcome{}
+	for _, run := range r.Runs {
+		switch {
+		case !run.Slot.Equal(slot):
+			if run.Outcome == "" {
+				o.Unfinished = append(o.Unfinished, run)
+			}
+		case run.Nonce == nonce:
+			o.State = Won
+		default:
+			o.State, o.By = Lost, run
+		}
+	}
+	if n := len(r.Runs); o.State == "" && n >= keptRuns && slot.Before(r.Runs[n-1].Slot) {
+		o.State, o.By = Superseded, r.Runs[0]
+	}
+	return o
+}
+
+// with returns r with run added in its place. The oldest go when there are too many.
+func (r register) with(run Run) register {
+	runs := append(slices.Clone(r.Runs), run)
+	slices.SortStableFunc(runs, func(a, b Run) int { return b.Slot.Compare(a.Slot) })
+	r.Runs = runs[:min(len(runs), keptRuns)]
+	r.Version = registerVersion
+	return r
+}
+
+// parseRegister accepts what this version wrote, and later ones that add fields. It refuses what it cannot be sure of:
+// to take a damaged register for an empty one would run a slot twice.
+func parseRegister(b []byte) (Register, error) {
+	var r Register
+	if len(b) > maxRegister {
+		return r, fmt.Errorf("it has more than %d bytes", maxRegister)
+	}
+	dec := json.NewDecoder(bytes.NewReader(b))
+	if err := dec.Decode(&r); err != nil {
+		return Register{}, err
+	}
+	if dec.More() {
+		return Register{}, errors.New("it goes on after its end")
+	}
+	if r.Version != registerVersion {
+		return Register{}, fmt.Errorf("it has version %d and this agent knows %d", r.Version, registerVersion)
+	}
+	for i, run := range r.Runs {
+		if run.Slot.IsZero() || run.Nonce == "" || i > 0 && !run.Slot.Before(r.Runs[i-1].Slot) {
+			return Register{}, fmt.Errorf("run %d has no slot, no nonce, or is out of order", i+1)
+		}
+	}
+	return r, nil
+}
+
+func (r Register) encode() ([]byte, error) {
+	b, err := json.MarshalIndent(r, "", " ")
+	if err != nil {
+		return nil, fmt.Errorf("encode the register: %w", err)
+	}
+	return append(b, '\n'), nil
+}
+
+// objectName is a job's name as part of a key: letters, digits, dots and hyphens stay, every other byte becomes _XX, so
+// that no two jobs share one and no server needs to agree on escaping.
+func objectName(s string) string {
+	var b strings.Builder
+	for i := range len(s) {
+		c := s[i]
+		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '.' && i > 0 {
+			b.WriteByte(c)
+		} else {
+			fmt.Fprintf(&b, "_%02x", c)
+		}
+	}
+	return b.String()
+}

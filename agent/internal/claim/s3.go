@@ -1,0 +1,252 @@
+package claim
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+)
+
+// bucket gets and puts registers. The requests are made by hand and signed with the SDK's signer: linking service/s3 for
+// two calls costs 1.1 MB, and its retries would hide which write won.
+type bucket struct {
+	base        string // URL up to the job's name
+	arn         string // of the bucket
+	keys        string // prefix of all keys
+	region      string
+	credentials aws.CredentialsProvider
+	client      http.Client
+	signer      *v4.Signer
+}
+
+var (
+	bucketName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
+	prefixText = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*$`)
+	regionText = regexp.MustCompile(`^[a-z0-9-]{1,63}$`)
+)
+
+// ParseURL reads s3://BUCKET/PREFIX; the prefix may be missing.
+func ParseURL(s string) (bucket, prefix string, err error) {
+	rest, ok := strings.CutPrefix(s, "s3://")
+	bucket, prefix, _ = strings.Cut(strings.TrimRight(rest, "/"), "/")
+	if !ok || !bucketName.MatchString(bucket) || prefix != "" && !prefixText.MatchString(prefix) {
+		return "", "", fmt.Errorf("read claim store %q: must be s3://BUCKET or s3://BUCKET/PREFIX, the prefix of letters, digits and -_./", s)
+	}
+	return bucket, prefix, nil
+}
+
+// DefaultBucket is the bucket that Elastic Beanstalk itself makes for an account in a region.
+func DefaultBucket(region, account string) string {
+	return "elasticbeanstalk-" + region + "-" + account
+}
+
+func newBucket(c Config) (*bucket, error) {
+	var errs []error
+	if !bucketName.MatchString(c.Bucket) {
+		errs = append(errs, fmt.Errorf("use a claim store: %q cannot be a bucket", c.Bucket))
+	}
+	if !regionText.MatchString(c.Region) {
+		errs = append(errs, fmt.Errorf("use a claim store: %q cannot be a region", c.Region))
+	}
+	if !prefixText.MatchString(c.Prefix) {
+		errs = append(errs, fmt.Errorf("use a claim store: prefix %q must be of letters, digits and -_./", c.Prefix))
+	}
+	partition, suffix := partitionOf(c.Region)
+	base := fmt.Sprintf("https://%s.s3.%s.%s", c.Bucket, c.Region, suffix)
+	if strings.Contains(c.Bucket, ".") { // no certificate covers a dot in the host
+		base = fmt.Sprintf("https://s3.%s.%s/%s", c.Region, suffix, c.Bucket)
+	}
+	if c.Endpoint != "" {
+		if u, err := url.Parse(c.Endpoint); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			errs = append(errs, errors.New("use a claim store: the S3 endpoint is not an absolute http or https URL"))
+		}
+		base = strings.TrimRight(c.Endpoint, "/") + "/" + c.Bucket
+	}
+	keys := c.Prefix + "/" + objectName(c.Environment) + "/"
+	b := &bucket{
+		base: base + "/" + keys, keys: keys, arn: "arn:" + partition + ":s3:::" + c.Bucket,
+		region: c.Region, credentials: c.Credentials, client: *c.Client,
+		// S3 signs the path as it is, other services escape it once more.
+		signer: v4.NewSigner(func(o *v4.SignerOptions) { o.DisableURIPathEscaping = true }),
+	}
+	// A redirect means another region; following one would send a signature that does not fit.
+	b.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return b, errors.Join(errs...)
+}
+
+// partitionOf returns the partition of a region and its hosts' domain.
+// https://docs.aws.amazon.com/general/latest/gr/s3.html
+func partitionOf(region string) (partition, suffix string) {
+	switch {
+	case strings.HasPrefix(region, "cn-"):
+		return "aws-cn", "amazonaws.com.cn"
+	case strings.HasPrefix(region, "us-gov-"):
+		return "aws-us-gov", "amazonaws.com"
+	}
+	return "aws", "amazonaws.com"
+}
+
+// get reads a job's register; one that does not exist yet is empty, and its tag is absent.
+func (b *bucket) get(ctx context.Context, job string) (register, error) {
+	head, body, err := b.do(ctx, http.MethodGet, job, nil, nil)
+	if e, ok := errors.AsType[*answer](err); ok && e.status == http.StatusNotFound && e.code != "NoSuchBucket" {
+		return register{Register{registerVersion, job, nil}, absent}, nil
+	}
+	if err != nil {
+		return register{}, err
+	}
+	r, err := parseRegister(body)
+	if err != nil {
+		return register{}, fmt.Errorf("%w: read the register %s: %w; every slot of the job is missed until it is mended or deleted", ErrMisconfigured, b.object(job), err)
+	}
+	if tag := head.Get("Etag"); tag != "" {
+		return register{r, tag}, nil
+	}
+	return register{}, fmt.Errorf("%w: %s came without an ETag", ErrMisconfigured, b.object(job))
+}
+
+// put writes r if nobody has since it was read, and returns its new tag.
+func (b *bucket) put(ctx context.Context, r register) (string, error) {
+	body, err := r.encode()
+	if err != nil {
+		return "", err
+	}
+	condition := [2]string{"If-Match", r.tag}
+	if r.tag == absent {
+		condition = [2]string{"If-None-Match", "*"}
+	}
+	head, _, err := b.do(ctx, http.MethodPut, r.Job, body, &condition)
+	if err != nil {
+		return "", err
+	}
+	return head.Get("Etag"), nil
+}
+
+// answer is a refusal in S3's words.
+type answer struct {
+	method  string
+	status  int
+	code    string
+	message string
+}
+
+func (e *answer) Error() string {
+	return fmt.Sprintf("%s answered %d %s: %s", e.method, e.status, e.code, e.message)
+}
+
+// sent wraps the error of a request whose fate is not known.
+type sent struct{ error }
+
+func (e sent) Unwrap() error { return e.error }
+
+// do makes one request and returns the answer's head and body, or an error that tells a refusal from no answer.
+func (b *bucket) do(ctx context.Context, method, job string, body []byte, condition *[2]string) (http.Header, []byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestLimit)
+	defer cancel()
+	req, err := b.request(ctx, method, job, body, condition)
+	if err != nil {
+		return nil, nil, err
+	}
+	resp, err := b.client.Do(req)
+	if err != nil {
+		return nil, nil, sent{err}
+	}
+	defer resp.Body.Close()
+	got, err := io.ReadAll(io.LimitReader(resp.Body, maxRegister+1))
+	switch {
+	case resp.StatusCode >= 500 || resp.StatusCode == http.StatusRequestTimeout:
+		return nil, nil, sent{refusal(method, resp, got)}
+	case resp.StatusCode >= 300:
+		return nil, nil, b.explain(refusal(method, resp, got), job)
+	case err != nil:
+		return nil, nil, sent{err}
+	}
+	return resp.Header, got, nil
+}
+
+func (b *bucket) request(ctx context.Context, method, job string, body []byte, condition *[2]string) (*http.Request, error) {
+	req, err := http.NewRequestWithContext(ctx, method, b.base+objectName(job)+".json", bytes.NewReader(body))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrMisconfigured, err)
+	}
+	sum := sha256.Sum256(body)
+	hash := hex.EncodeToString(sum[:])
+	req.Header.Set("X-Amz-Content-Sha256", hash) // before signing: it is part of what is signed
+	if condition != nil {
+		req.Header.Set(condition[0], condition[1])
+		req.Header.Set("Content-Type", "application/json")
+	}
+	creds, err := b.credentials.Retrieve(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("find credentials: %w", err)
+	}
+	return req, b.signer.SignHTTP(ctx, creds, req, hash, "s3", b.region, time.Now())
+}
+
+func refusal(method string, resp *http.Response, body []byte) *answer {
+	var e struct {
+		Code    string
+		Message string
+	}
+	if xml.Unmarshal(body, &e) != nil { // a proxy in between words it otherwise
+		e.Code, e.Message = http.StatusText(resp.StatusCode), "without S3's own words"
+	}
+	return &answer{method, resp.StatusCode, e.Code, e.Message}
+}
+
+// explain wraps refusals that only a person can end. All others end by themselves, or with the window.
+func (b *bucket) explain(e *answer, job string) error {
+	switch {
+	case e.code == "AccessDenied" || e.code == "AllAccessDisabled":
+		return fmt.Errorf("%w: %w; the instance's role needs: %s", ErrDenied, e, b.statement())
+	case e.code == "NoSuchBucket" || e.code == "InvalidBucketName":
+		return fmt.Errorf("%w: the bucket does not exist: %w", ErrMisconfigured, e)
+	case e.status >= 300 && e.status < 400 || e.code == "AuthorizationHeaderMalformed" || e.code == "PermanentRedirect":
+		return fmt.Errorf("%w: the bucket is not in %s: %w", ErrMisconfigured, b.region, e)
+	case e.code == "RequestTimeTooSkewed":
+		return fmt.Errorf("this instance's clock is wrong, check chronyd: %w", e)
+	}
+	return e
+}
+
+// statement is what the role must be allowed. Without ListBucket a register that does not exist yet looks forbidden.
+func (b *bucket) statement() string {
+	return fmt.Sprintf(`{"Effect":"Allow","Action":["s3:GetObject","s3:PutObject"],"Resource":"%s/%s*"},{"Effect":"Allow","Action":"s3:ListBucket","Resource":"%s"}`, b.arn, b.keys, b.arn)
+}
+
+func (b *bucket) object(job string) string {
+	return "s3://" + strings.TrimPrefix(b.arn[strings.LastIndex(b.arn, ":")+1:], ":") + "/" + b.keys + objectName(job) + ".json"
+}
+
+// isConflict reports whether somebody else wrote since the register was read. AWS says 409 when two writes meet and 404
+// when an object to match is not there; other services say 412 for both.
+func isConflict(err error) bool {
+	e, ok := errors.AsType[*answer](err)
+	return ok && (e.status == http.StatusPreconditionFailed || e.status == http.StatusConflict ||
+		e.status == http.StatusNotFound && e.code != "NoSuchBucket") && !isUnsure(err)
+}
+
+// isFinal reports whether only a person can end err. What is in the register's place may be a proxy's page, so it is
+// asked again.
+func isFinal(err error) bool {
+	_, refused := errors.AsType[*answer](err)
+	return refused && (errors.Is(err, ErrDenied) || errors.Is(err, ErrMisconfigured))
+}
+
+// isUnsure reports whether a write may have taken effect.
+func isUnsure(err error) bool {
+	_, ok := errors.AsType[sent](err)
+	return ok
+}
