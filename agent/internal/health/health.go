@@ -179,7 +179,7 @@ func (c *Checker) answer(cl *call, a asker) {
 	defer c.mu.Unlock()
 	cl.noHost, cl.ended = noHost, time.Now()
 	if !noHost {
-		cl.verdict = c.recordLocked(r, a.own)
+		cl.verdict = c.recordLocked(r, a)
 	}
 	close(cl.done)
 }
@@ -225,12 +225,17 @@ func (c *Checker) configuredHost(ctx context.Context) string {
 }
 
 // recordLocked keeps r and says what follows from it. When each asker's own Host is passed on,
-// thresholds do not apply: a stranger's Host must not count against the application.
-func (c *Checker) recordLocked(r Result, own bool) Verdict {
+// thresholds do not apply and a stranger's Host does not count against the application: Figures
+// then show what was last said to a load balancer.
+func (c *Checker) recordLocked(r Result, a asker) Verdict {
 	c.history.add(r)
 	c.figures.count(r)
-	if own {
-		return passedOn(r)
+	if a.own {
+		v := passedOn(r)
+		if a.agent != "" {
+			c.figures.State = v.State
+		}
+		return v
 	}
 	if c.judge.see(r) {
 		level := slog.LevelInfo
@@ -266,7 +271,9 @@ func (c *Checker) Figures() Figures {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	f := c.figures
-	f.State = c.judge.state
+	if c.judge.state != Unknown || f.State == "" {
+		f.State = c.judge.state
+	}
 	f.Draining = len(c.drains) > 0
 	return f
 }

@@ -277,3 +277,31 @@ func eventually(t *testing.T, what string, cond func() bool) {
 		}
 	}
 }
+
+// TestFiguresWithoutHost show what load balancers hear, whatever strangers ask for.
+func TestFiguresWithoutHost(t *testing.T) {
+	c := newChecker(t, Config{Target: app(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Host != "10.0.0.5" {
+			w.WriteHeader(400)
+		}
+	})})
+	ask := func(host, agent string) {
+		r := httptest.NewRequest("GET", "/health", nil)
+		r.Host = host
+		r.Header.Set("User-Agent", agent)
+		c.Handler().ServeHTTP(httptest.NewRecorder(), r)
+	}
+	ask("evil.example", "curl/8")
+	if f := c.Figures(); f.State != Unknown || f.Failures != 1 || f.Asked != 1 {
+		t.Errorf("after a stranger: %+v", f)
+	}
+	ask("10.0.0.5", "ELB-HealthChecker/2.0")
+	ask("evil.example", "curl/8")
+	if f := c.Figures(); f.State != Healthy || f.Probes != 3 || f.LastProbe.IsZero() {
+		t.Errorf("after a load balancer: %+v", f)
+	}
+	ask("10.0.0.6", "ELB-HealthChecker/2.0")
+	if f := c.Figures(); f.State != Unhealthy {
+		t.Errorf("after a refused load balancer: %+v", f)
+	}
+}

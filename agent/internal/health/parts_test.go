@@ -77,8 +77,6 @@ type stack struct {
 	gunicorn *process
 }
 
-const fallbackHost = "www.example.com"
-
 func startStack(t *testing.T, env ...string) *stack {
 	t.Helper()
 	_, err := exec.LookPath("nginx")
@@ -125,10 +123,10 @@ func (s *stack) writeNginx(t *testing.T) {
 	}
 	edited := string(snippet)
 	for from, to := range map[string]string{
-		"set $agent_health_host $host;":     "set $agent_health_host " + fallbackHost + ";",
-		"proxy_pass http://127.0.0.1:8127;": "proxy_pass http://" + s.agent + ";",
-		"proxy_pass http://127.0.0.1:8000;": "proxy_pass http://" + s.app + ";",
-		"rewrite ^ /health break;":          "rewrite ^ /health/ break;",
+		"Host $host;                       # <-": "Host www.example.com; #",
+		"proxy_pass http://127.0.0.1:8127;":      "proxy_pass http://" + s.agent + ";",
+		"proxy_pass http://127.0.0.1:8000;":      "proxy_pass http://" + s.app + ";",
+		"rewrite ^ /health break;":               "rewrite ^ /health/ break;",
 	} {
 		if strings.Count(edited, from) != 1 {
 			t.Fatalf("the snippet has %q %d times, want once", from, strings.Count(edited, from))

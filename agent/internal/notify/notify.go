@@ -102,7 +102,7 @@ func New(c Config) (*Notifier, error) {
 	for i, t := range c.Targets {
 		t.Name = cmp.Or(t.Name, defaultName(t.Type, i))
 		faults = append(faults, CheckTarget(t))
-		n.senders = append(n.senders, newSender(t, client, c.Expand, c.Log, n.cooldown))
+		n.senders = append(n.senders, newSender(t, client, c.Expand, c.Log, cmp.Or(t.Cooldown, n.cooldown)))
 	}
 	return n, errors.Join(faults...)
 }

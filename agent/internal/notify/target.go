@@ -8,6 +8,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Type is how a target wants to be told.
@@ -34,6 +35,8 @@ type Target struct {
 	Jobs  []string // patterns of job names (as path.Match); default all
 	On    []Kind   // default: bad news and recoveries; a check-in always gets starts, ends and failures
 	Tail  bool     // send the last lines of output too
+
+	Cooldown time.Duration // default Config.Cooldown
 
 	// For a check-in whose server does not use healthchecks.io's forms, URL/start and URL/fail.
 
