@@ -1,0 +1,401 @@
+package claim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+const window = 30 * time.Second
+
+// direct lets a client speak to a fake without a socket, so that a synctest bubble can hold both.
+type direct struct{ *fakeS3 }
+
+var errReset = errors.New("connection reset by peer")
+
+func (d direct) RoundTrip(r *http.Request) (resp *http.Response, err error) {
+	defer func() {
+		if recover() == http.ErrAbortHandler {
+			err = errReset
+		}
+	}()
+	if r.Body == nil {
+		r.Body = http.NoBody
+	}
+	w := httptest.NewRecorder()
+	d.ServeHTTP(w, r)
+	return w.Result(), r.Context().Err()
+}
+
+func abort(http.ResponseWriter, *http.Request) bool { panic(http.ErrAbortHandler) }
+
+func refuseAll(status int, code string) func(http.ResponseWriter, *http.Request) bool {
+	return func(w http.ResponseWriter, _ *http.Request) bool {
+		w.WriteHeader(status)
+		w.Write(errorXML(code))
+		return true
+	}
+}
+
+func claimant(t *testing.T, f *fakeS3, owner string) *Store {
+	s := storeAt(t, "http://s3.test", owner)
+	s.s3.client.Transport = direct{f}
+	return s
+}
+
+// fleet is n claimants of one bucket.
+func fleet(t *testing.T, n int) (*fakeS3, []*Store) {
+	f := &fakeS3{}
+	var ss []*Store
+	for i := range n {
+		ss = append(ss, claimant(t, f, fmt.Sprintf("i-%d", i)))
+	}
+	return f, ss
+}
+
+func mustClaim(t *testing.T, s *Store, slot time.Time, want State) Outcome {
+	t.Helper()
+	o, err := s.Claim(t.Context(), "job", slot, window)
+	if err != nil || o.State != want {
+		t.Fatalf("%s: got %q, %v, want %q", s.config.Owner, o.State, err, want)
+	}
+	return o
+}
+
+func TestOneWinsTheOthersKnowWho(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, ss := fleet(t, 2)
+		mustClaim(t, ss[0], firstSlot, Won)
+		o := mustClaim(t, ss[1], firstSlot, Lost)
+		if o.By.Owner != "i-0" || !o.By.Slot.Equal(firstSlot) {
+			t.Errorf("lost to %+v", o.By)
+		}
+		if o := mustClaim(t, ss[1], firstSlot.Add(time.Minute), Won); len(o.Unfinished) != 1 || o.Unfinished[0].Owner != "i-0" {
+			t.Errorf("unfinished %+v", o.Unfinished)
+		}
+		if a, b := ss[0].Status(), ss[1].Status(); a.Won["job"] != 1 || b.Won["job"] != 1 || b.Lost != 1 {
+			t.Errorf("got %+v and %+v", a, b)
+		}
+	})
+}
+
+// What claiming costs is what Estimate says: the winner writes twice and reads nothing, each other instance reads once.
+func TestSteadyRequests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, ss := fleet(t, 10)
+		slot := firstSlot
+		for range 5 {
+			done := make(chan State)
+			for _, s := range ss {
+				go func() {
+					o, _ := s.Claim(t.Context(), "job", slot, window)
+					if o.State == Won {
+						if err := s.Finish(t.Context(), "job", slot, "exit 0"); err != nil {
+							t.Error(err)
+						}
+					}
+					done <- o.State
+				}()
+			}
+			for range ss {
+				<-done
+			}
+			if slot.Equal(firstSlot) {
+				f.puts, f.gets = 0, 0 // the first slot has no last winner
+			}
+			slot = slot.Add(time.Minute)
+		}
+		if want := Estimate(4, 10); f.puts != want.Puts || f.gets != want.Gets {
+			t.Errorf("4 slots on 10 instances made %d puts and %d gets, the estimate is %+v", f.puts, f.gets, want)
+		}
+		if c := Estimate(43_800, 10); c.Dollars < 0.59 || c.Dollars > 0.60 {
+			t.Errorf("a job every minute costs %v", c.Dollars)
+		}
+	})
+}
+
+// CLAIMS: an answer that was lost must not hide a win, whatever the far side or the way back did.
+func TestLostAnswerIsNotALostSlot(t *testing.T) {
+	for name, after := range map[string]func(http.ResponseWriter, *http.Request) bool{
+		"dropped": abort, "500": refuseAll(500, "InternalError"), "503": refuseAll(503, "SlowDown"), "408": refuseAll(408, "RequestTimeout"),
+		"412 to a repeated request": refuseAll(412, "PreconditionFailed"),
+		"409":                       refuseAll(409, "ConditionalRequestConflict"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f, ss := fleet(t, 2)
+				f.after = func(w http.ResponseWriter, r *http.Request) bool {
+					return r.Method == http.MethodPut && after(w, r)
+				}
+				mustClaim(t, ss[0], firstSlot, Won)
+				f.after = nil
+				mustClaim(t, ss[1], firstSlot, Lost)
+			})
+		})
+	}
+}
+
+func TestStoreOutOfReach(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, ss := fleet(t, 1)
+		f.before = abort
+		from := time.Now()
+		_, err := ss[0].Claim(t.Context(), "job", firstSlot, window)
+		if !errors.Is(err, ErrUnreachable) || time.Since(from) > window+requestLimit || time.Since(from) < window/2 {
+			t.Errorf("after %v: %v", time.Since(from), err)
+		}
+		f.before = nil
+		mustClaim(t, ss[0], firstSlot, Won)
+		f.before = abort
+		from = time.Now()
+		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, errors.New("the agent stops"))
+		defer cancel()
+		if _, err := ss[0].Claim(ctx, "job", firstSlot.Add(time.Minute), window); err == nil || !strings.Contains(err.Error(), "the agent stops") || time.Since(from) > 2*time.Second {
+			t.Errorf("after %v: %v", time.Since(from), err)
+		}
+	})
+}
+
+// The write took effect, and then nothing answers until the window is over: nobody else will run the slot, so it is
+// pursued, and runs late rather than never.
+func TestUnansweredClaimIsPursued(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, ss := fleet(t, 1)
+		from := time.Now()
+		var gone bool
+		f.before = func(w http.ResponseWriter, r *http.Request) bool {
+			return gone && time.Since(from) < window+window/2 && abort(w, r)
+		}
+		f.after = func(w http.ResponseWriter, r *http.Request) bool {
+			if r.Method == http.MethodPut {
+				gone = true
+				abort(w, r)
+			}
+			return false
+		}
+		mustClaim(t, ss[0], firstSlot, Won)
+		if took := time.Since(from); took < window || f.puts != 1 {
+			t.Errorf("took %v and %d writes", took, f.puts)
+		}
+	})
+}
+
+// And if nothing answers for as long again, it is said that the slot may be taken and does not run; the next slot's
+// write tells the register.
+func TestUnansweredClaimIsNamed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, ss := fleet(t, 2)
+		f.after = func(w http.ResponseWriter, r *http.Request) bool {
+			f.before = abort
+			return abort(w, r)
+		}
+		f.before = func(w http.ResponseWriter, r *http.Request) bool {
+			return r.Method == http.MethodGet && refuseAll(404, "NoSuchKey")(w, r)
+		}
+		_, err := ss[0].Claim(t.Context(), "job", firstSlot, window)
+		if !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "may be marked as claimed here, and does not run") {
+			t.Fatal(err)
+		}
+		f.before, f.after = nil, nil
+		mustClaim(t, ss[1], firstSlot, Lost)
+		mustClaim(t, ss[0], firstSlot.Add(time.Minute), Won)
+		r, err := ss[1].Read(t.Context(), "job")
+		if err != nil || len(r.Runs) != 2 || !strings.HasPrefix(r.Runs[1].Outcome, "not run") {
+			t.Errorf("got %+v, %v", r, err)
+		}
+	})
+}
+
+func TestDenialIsAConfigurationError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, ss := fleet(t, 1)
+		var logs strings.Builder
+		ss[0].logger = slog.New(slog.NewTextHandler(&logs, nil))
+		f.before = refuseAll(403, "AccessDenied")
+		for i := range 10 {
+			from := time.Now()
+			_, err := ss[0].Claim(t.Context(), "job", firstSlot.Add(time.Duration(i)*time.Minute), window)
+			want := `{"Effect":"Allow","Action":["s3:GetObject","s3:PutObject"],"Resource":"arn:aws:s3:::` + testBucket + `/beanstalk-agent/claims/e-abc/*"},` +
+				`{"Effect":"Allow","Action":"s3:ListBucket","Resource":"arn:aws:s3:::` + testBucket + `"}`
+			if !errors.Is(err, ErrDenied) || !strings.Contains(err.Error(), want) || time.Since(from) > maxSpread {
+				t.Fatalf("after %v: %v", time.Since(from), err)
+			}
+		}
+		if n := strings.Count(logs.String(), "slots cannot be claimed"); n != 1 {
+			t.Errorf("told %d times", n)
+		}
+		f.before = nil
+		mustClaim(t, ss[0], firstSlot, Won)
+		if !strings.Contains(logs.String(), "slots can be claimed again") {
+			t.Error("the end of it is not told")
+		}
+	})
+}
+
+func TestWrongBucketsAreConfigurationErrors(t *testing.T) {
+	for _, tt := range []struct {
+		status int
+		code   string
+		words  string
+	}{
+		{404, "NoSuchBucket", "does not exist"}, {301, "PermanentRedirect", "not in us-east-1"}, {307, "TemporaryRedirect", "not in us-east-1"},
+		{400, "AuthorizationHeaderMalformed", "not in us-east-1"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			f, ss := fleet(t, 1)
+			f.before = refuseAll(tt.status, tt.code)
+			if _, err := ss[0].Claim(t.Context(), "job", firstSlot, window); !errors.Is(err, ErrMisconfigured) || !strings.Contains(err.Error(), tt.words) {
+				t.Errorf("%s: %v", tt.code, err)
+			}
+		})
+	}
+}
+
+// To take a damaged register, or one of a later version, for an empty one would run a slot twice.
+func TestForeignRegisterIsNotOverwritten(t *testing.T) {
+	for _, body := range []string{"", "<html>", `{"version":2,"job":"job"}`, `{"version":1,"runs":[{}]}`, `{"version":1}x`} {
+		synctest.Test(t, func(t *testing.T) {
+			f, ss := fleet(t, 1)
+			const path = "/" + testBucket + "/beanstalk-agent/claims/e-abc/job.json"
+			f.objects = map[string][]byte{path: []byte(body)}
+			if _, err := ss[0].Claim(t.Context(), "job", firstSlot, window); !errors.Is(err, ErrMisconfigured) || !strings.Contains(err.Error(), "e-abc/job.json") {
+				t.Errorf("%q: %v", body, err)
+			}
+			if string(f.objects[path]) != body || f.puts != 0 {
+				t.Errorf("%q was overwritten", body)
+			}
+		})
+	}
+}
+
+// A slow clock's slot is added beside the newer ones while the register can tell that nobody took it.
+func TestLateSlot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, ss := fleet(t, 2)
+		at := func(i int) time.Time { return firstSlot.Add(time.Duration(i) * time.Minute) }
+		for i := range keptRuns {
+			if i != 5 {
+				mustClaim(t, ss[0], at(i), Won)
+			}
+		}
+		mustClaim(t, ss[1], at(4), Lost)
+		mustClaim(t, ss[1], at(5), Won)
+		mustClaim(t, ss[0], at(5), Lost)
+		if o := mustClaim(t, ss[1], at(-1), Superseded); !o.By.Slot.Equal(at(keptRuns - 1)) {
+			t.Errorf("superseded by %+v", o.By)
+		}
+		r, _ := ss[0].Read(t.Context(), "job")
+		if len(r.Runs) != keptRuns || !r.Runs[0].Slot.Equal(at(keptRuns-1)) {
+			t.Errorf("the late slot undid a newer one: %+v", r.Runs)
+		}
+	})
+}
+
+func TestFinish(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, ss := fleet(t, 2)
+		mustClaim(t, ss[0], firstSlot, Won)
+		if err := ss[1].Finish(t.Context(), "job", firstSlot, "exit 0"); !errors.Is(err, ErrNotRecorded) {
+			t.Errorf("another instance ended the run: %v", err)
+		}
+		mustClaim(t, ss[1], firstSlot.Add(time.Minute), Won) // its tag is stale now
+		lost := 0
+		f.after = func(w http.ResponseWriter, r *http.Request) bool {
+			if r.Method == http.MethodPut && lost == 0 {
+				lost++
+				return abort(w, r)
+			}
+			return false
+		}
+		// The process that claimed is gone: a new one of the same instance knows how the run ended.
+		if err := claimant(t, f, "i-0").Finish(t.Context(), "job", firstSlot, "exit 3"); err != nil {
+			t.Error(err)
+		}
+		r, _ := ss[1].Read(t.Context(), "job")
+		if r.Runs[1].Outcome != "exit 3" || r.Runs[1].Finished.IsZero() || r.Runs[0].Outcome != "" || r.Runs[0].Owner != "i-1" {
+			t.Errorf("got %+v", r.Runs)
+		}
+	})
+}
+
+func TestNewTellsAllFaultsAtOnce(t *testing.T) {
+	_, err := New(Config{Bucket: "Not_A_Bucket", Region: "eu west", Prefix: "/x//", Endpoint: "localhost"})
+	for _, want := range []string{"environment", "owner", "credentials", `"Not_A_Bucket"`, `"eu west"`, `"/x//"`, "endpoint"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error lacks %s: %v", want, err)
+		}
+	}
+}
+
+func TestAddresses(t *testing.T) {
+	for _, tt := range []struct{ region, bucket, endpoint, url, arn string }{
+		{"eu-west-1", testBucket, "", "https://" + testBucket + ".s3.eu-west-1.amazonaws.com/", "arn:aws:s3:::" + testBucket},
+		{"cn-north-1", "b-1", "", "https://b-1.s3.cn-north-1.amazonaws.com.cn/", "arn:aws-cn:s3:::b-1"},
+		{"us-gov-west-1", "b-1", "", "https://b-1.s3.us-gov-west-1.amazonaws.com/", "arn:aws-us-gov:s3:::b-1"},
+		{"eu-west-1", "a.b", "", "https://s3.eu-west-1.amazonaws.com/a.b/", "arn:aws:s3:::a.b"},
+		{"eu-west-1", "b-1", "http://127.0.0.1:7070/", "http://127.0.0.1:7070/b-1/", "arn:aws:s3:::b-1"},
+	} {
+		s := storeAt(t, "", "i")
+		c := s.config
+		c.Bucket, c.Region, c.Endpoint = tt.bucket, tt.region, tt.endpoint
+		b, err := newBucket(c)
+		if err != nil || b.base != tt.url+"beanstalk-agent/claims/e-abc/" || b.arn != tt.arn {
+			t.Errorf("got %q, %q, %v, want %q, %q", b.base, b.arn, err, tt.url, tt.arn)
+		}
+	}
+	for in, want := range map[string]string{"s3://b-1": "b-1|", "s3://b-1/": "b-1|", "s3://b-1/x/y/": "b-1|x/y", "b-1": "", "s3://B": "", "s3://b-1/a b": "", "s3://b-1/../x": ""} {
+		bucket, prefix, err := ParseURL(in)
+		if got := bucket + "|" + prefix; (err == nil) != (want != "") || err == nil && got != want {
+			t.Errorf("%q: got %q, %v", in, got, err)
+		}
+	}
+}
+
+func FuzzRegister(f *testing.F) {
+	r := register{}.with(Run{Slot: firstSlot, Nonce: "n", Owner: "i-0", Claimed: firstSlot})
+	b, _ := r.encode()
+	f.Add(b)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := parseRegister(b)
+		if err != nil {
+			return
+		}
+		// Whatever was accepted can be claimed in, once, and read back.
+		reg := register{Register: r}
+		o := reg.decide(firstSlot, "mine")
+		if o.State == Won {
+			t.Skip("the nonce was guessed")
+		}
+		if o.State != "" {
+			return
+		}
+		next := reg.with(Run{Slot: firstSlot, Nonce: "mine"})
+		again, err := next.encode()
+		if err != nil {
+			t.Skip(err) // a time that JSON cannot hold
+		}
+		back, err := parseRegister(again)
+		if err != nil || (register{Register: back}).decide(firstSlot, "mine").State != Won || (register{Register: back}).decide(firstSlot, "theirs").State != Lost {
+			t.Errorf("got %+v, %v", back, err)
+		}
+	})
+}
+
+func FuzzObjectName(f *testing.F) {
+	f.Add("nightly", "Nightly")
+	f.Add("a b", "a_20b")
+	f.Add("..", "a/../b")
+	f.Fuzz(func(t *testing.T, a, b string) {
+		x, y := objectName(a), objectName(b)
+		if (a == b) != (x == y) || a != "" && !prefixText.MatchString(x) {
+			t.Errorf("%q and %q are named %q and %q", a, b, x, y)
+		}
+	})
+}
