@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -65,14 +66,19 @@ func become(p appenv.Profile) error {
 }
 
 // lookPath finds name in the PATH of env, not in our own.
-func lookPath(name string, env []string) (string, error) {
+func lookPath(name string, env appenv.Environ) (string, error) {
 	if strings.ContainsRune(name, '/') {
 		return name, nil
 	}
-	for _, e := range env {
-		if path, ok := strings.CutPrefix(e, "PATH="); ok {
-			os.Setenv("PATH", path)
+	search, _ := env.Lookup("PATH")
+	for _, dir := range filepath.SplitList(search) {
+		path, err := filepath.Abs(filepath.Join(dir, name)) // become has changed to the run's directory
+		if err != nil {
+			return "", err
+		}
+		if path, err = exec.LookPath(path); err == nil {
+			return path, nil
 		}
 	}
-	return exec.LookPath(name)
+	return "", &exec.Error{Name: name, Err: exec.ErrNotFound}
 }

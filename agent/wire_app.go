@@ -34,7 +34,7 @@ func platformOptions(cfg config.Config) platform.Options {
 func envConfig(cfg config.Config, inst *platform.Instance) appenv.Config {
 	f, o := inst.Facts(), platformOptions(cfg)
 	c := appenv.Config{
-		AppDir: f.AppDir, User: cmp.Or(cfg.App.User, f.AppUser), EnvFiles: cfg.App.EnvFiles,
+		AppDir: f.AppDir, User: cfg.App.User, EnvFiles: cfg.App.EnvFiles, // who it is when nobody says: appenv finds out at each start
 		Beanstalk: f.Beanstalk, Docker: f.Docker, Systemd: appenv.SystemdVersion(f.Systemd),
 		WebPIDs: func(ctx context.Context) ([]int, error) { return platform.WebPIDs(ctx, o, inst.Facts().WebUnit) },
 	}

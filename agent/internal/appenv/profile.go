@@ -1,6 +1,7 @@
 package appenv
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,8 +38,8 @@ const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 // service's environment, so the application's own values win. SHELL is left out for a user without login shell, as
 // systemd does. Nothing is taken from the agent's own environment.
 //
-// Without ProfileOptions.User and Config.User the user is, for a root agent, the owner of the application's directory,
-// else the agent's own.
+// Without ProfileOptions.User and Config.User the user is, on Beanstalk, the web unit's own, else webapp where there is
+// one; in local mode, for a root agent, the owner of the application's directory; else the agent's own.
 func (r *Resolver) Profile(ctx context.Context, o ProfileOptions) (Profile, error) {
 	rd, err := r.read(ctx)
 	if err != nil {
@@ -134,12 +135,18 @@ func isEmpty(dir string) bool {
 	return err == io.EOF
 }
 
+// defaultUser is who Beanstalk's platforms run the application as (get-config platformconfig, AppUser).
+const defaultUser = "webapp"
+
 // user decides who runs. The unit's groups are those of the unit's user only.
 func (r *Resolver) user(asked, app string, web unit) (User, error) {
 	self, selfGID := uint32(os.Geteuid()), uint32(os.Getegid())
-	name := asked
-	if name == "" {
-		name = r.cfg.User
+	name := cmp.Or(asked, r.cfg.User)
+	if name == "" && r.cfg.Beanstalk {
+		name = web.user
+		if _, err := r.lookupUser(defaultUser); name == "" && err == nil {
+			name = defaultUser
+		}
 	}
 	if name != "" {
 		u, err := r.lookupUser(name)

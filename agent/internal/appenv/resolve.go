@@ -28,7 +28,7 @@ const (
 // Config says where the environment comes from. Its zero value but for AppDir is local mode.
 type Config struct {
 	AppDir string // Required: where the application lives
-	User   string // who its commands run as; "" means the rule of local mode (see [Resolver.Profile])
+	User   string // who its commands run as; "" means found (see [Resolver.Profile])
 
 	Beanstalk     bool           // else local mode: AppDir/.env
 	Docker        bool           // a Beanstalk platform whose application is in a container
@@ -36,8 +36,9 @@ type Config struct {
 	Secrets       string         // "" means DefaultSecrets
 	Systemd       SystemdVersion // 0 means AmazonLinux2023
 
-	// WebUnit is the systemd unit of the web process, e.g. web.service. Its file and drop-ins say which environment
-	// files it has, what else is set, and its umask and groups. Optional.
+	// WebUnit is the systemd unit of the web process. Its file and drop-ins say which environment files it has, what
+	// else is set, its user, groups and umask. "" means the first of web.service, php-fpm.service and tomcat.service
+	// that is there: an agent can be older than the first deployment, which brings the unit.
 	WebUnit string
 
 	// EnvFiles are .env files laid over everything else, later ones win. A relative path is looked up in AppDir and
@@ -168,7 +169,7 @@ func (r *Resolver) sources(ctx context.Context, rd *reading) error {
 }
 
 func (r *Resolver) beanstalk(ctx context.Context, rd *reading) error {
-	rd.unit = r.readUnit(r.cfg.WebUnit, rd.seen)
+	rd.unit = r.webUnit(rd.seen)
 	rd.env.warnings = append(rd.env.warnings, rd.unit.notes...)
 	if len(rd.unit.env) > 0 {
 		rd.env.add(rd.unit.name, File{Vars: rd.unit.env})
@@ -180,6 +181,9 @@ func (r *Resolver) beanstalk(ctx context.Context, rd *reading) error {
 		} else if err := r.unitFile(ctx, rd, f); err != nil {
 			otherErr = errors.Join(otherErr, err)
 		}
+	}
+	if errors.Is(baseErr, ErrDocker) {
+		return ErrDocker
 	}
 	if err := errors.Join(baseErr, otherErr); err != nil {
 		return r.standIn(ctx, rd, baseErr, err)
@@ -265,6 +269,9 @@ func (r *Resolver) base(ctx context.Context, rd *reading) error {
 	if fileErr == nil || ctx.Err() != nil {
 		return fileErr
 	}
+	if errors.Is(fileErr, fs.ErrNotExist) && r.isDocker() {
+		return ErrDocker
+	}
 	rd.env.skip(r.cfg.DeploymentEnv, reason(fileErr))
 	if r.cfg.GetConfig == nil {
 		return fileErr
@@ -288,6 +295,12 @@ func (r *Resolver) base(ctx context.Context, rd *reading) error {
 	rd.env.add(name, file)
 	rd.env.warnf("%s stands in for %s: %s", name, r.cfg.DeploymentEnv, reason(fileErr))
 	return nil
+}
+
+// isDocker reports whether the engine has written docker's file instead: an agent can be older than that, too.
+func (r *Resolver) isDocker() bool {
+	_, err := os.Stat(filepath.Join(filepath.Dir(r.path(r.cfg.DeploymentEnv)), "env.list"))
+	return err == nil
 }
 
 // systemdFile adds a file in systemd's grammar.

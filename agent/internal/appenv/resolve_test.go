@@ -145,6 +145,33 @@ func TestBeforeTheFirstDeployment(t *testing.T) {
 	}
 }
 
+// The agent was started before the engine had written what kind of platform this is.
+func TestDockerIsNoticedLater(t *testing.T) {
+	in := newInstance(t)
+	in.write(t, filepath.Join(filepath.Dir(DefaultDeploymentEnv), "env.list"), "A=1\n")
+	in.cfg.GetConfig = properties(`{"A":"1"}`)
+	if _, err := New(in.cfg).Resolve(t.Context()); !errors.Is(err, ErrDocker) {
+		t.Error(err)
+	}
+}
+
+func TestTheUnitAndItsUserAreFoundOnceTheyAreThere(t *testing.T) {
+	in := newInstance(t)
+	in.cfg.User = ""
+	in.write(t, DefaultDeploymentEnv, "A=1\n")
+	r := New(in.cfg)
+	p, err := r.Profile(t.Context(), ProfileOptions{})
+	if err != nil || p.User.Name != "webapp" || p.Umask != 0o022 {
+		t.Errorf("%v, %v", p, err)
+	}
+	in.write(t, "/etc/passwd", fmt.Sprintf("shop:x:%d:%d::/srv:/bin/sh\n", os.Geteuid(), os.Getegid()))
+	in.write(t, "/etc/systemd/system/web.service", "[Service]\nUser=shop\nUMask=0027\nEnvironment=B=2\n")
+	p, err = r.Profile(t.Context(), ProfileOptions{})
+	if b, _ := p.Env.Lookup("B"); err != nil || p.User.Name != "shop" || p.Umask != 0o027 || b != "2" {
+		t.Errorf("%v, %v", p, err)
+	}
+}
+
 func TestDockerIsRefusedPlainly(t *testing.T) {
 	if _, err := New(Config{Docker: true}).Resolve(t.Context()); !errors.Is(err, ErrDocker) {
 		t.Error(err)

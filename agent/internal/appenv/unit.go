@@ -14,6 +14,7 @@ import (
 // unit is what a service's unit file says of its environment: the web process has these, so a run has them too.
 type unit struct {
 	name   string
+	found  bool      // has a file
 	files  []envFile // EnvironmentFile=, in order
 	env    []Var     // Environment=
 	unset  []string  // UnsetEnvironment=: names, or whole assignments
@@ -34,13 +35,26 @@ type envFile struct {
 // unitDirs are where systemd looks for a system unit, first found wins; drop-ins come from all of them.
 var unitDirs = []string{"/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"}
 
+// webUnits are the units that Beanstalk's platforms run the application in, most likely first.
+var webUnits = []string{"web.service", "php-fpm.service", "tomcat.service"}
+
+// webUnit is the configured unit, else the first of webUnits that is there.
+func (r *Resolver) webUnit(seen map[string]stamp) unit {
+	if r.cfg.WebUnit != "" {
+		return r.readUnit(r.cfg.WebUnit, seen)
+	}
+	for _, name := range webUnits {
+		if u := r.readUnit(name, seen); u.found {
+			return u
+		}
+	}
+	return unit{umask: 0o022}
+}
+
 // readUnit reads a unit's file and its drop-ins as systemd would at its next daemon-reload. Without a file it has
 // nothing to say.
 func (r *Resolver) readUnit(name string, seen map[string]stamp) unit {
 	u := unit{name: name, umask: 0o022}
-	if name == "" {
-		return u
-	}
 	dropins := map[string]string{} // by file name: one in an earlier directory replaces those in later ones
 	main := ""
 	for _, dir := range unitDirs {
@@ -64,6 +78,7 @@ func (r *Resolver) readUnit(name string, seen map[string]stamp) unit {
 	if main == "" {
 		return u
 	}
+	u.found = true
 	paths := []string{main}
 	names := make([]string, 0, len(dropins))
 	for n := range dropins {

@@ -92,6 +92,8 @@ func (h host) json(abs string, into any) bool {
 // webUnits are the units that Beanstalk's platforms run the application in, most likely first.
 var webUnits = []string{"web.service", "php-fpm.service", "tomcat.service"}
 
+const noUnit = "no web.service yet: the application has not been deployed"
+
 // units reads what systemd was told. The user is the unit's own: what the web process really runs as.
 func (h host) units(f *Facts) {
 	f.Docker = h.exists(eb+"/deployment/env.list") && !h.exists(eb+"/deployment/env") || h.unitPath("eb-docker.service") != "" || h.unitPath("eb-ecs.service") != ""
@@ -102,7 +104,7 @@ func (h host) units(f *Facts) {
 	}
 	i := slices.IndexFunc(webUnits, func(u string) bool { return h.unitPath(u) != "" })
 	if i < 0 {
-		f.missing("no web.service yet: the application has not been deployed")
+		f.missing(noUnit)
 		return
 	}
 	f.WebUnit = webUnits[i]

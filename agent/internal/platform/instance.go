@@ -3,7 +3,9 @@ package platform
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync/atomic"
+	"time"
 )
 
 // Instance is the facts as far as they are known by now: those of local files
@@ -23,18 +25,51 @@ func NewInstance(ctx context.Context, o Options) *Instance {
 	return i
 }
 
-// Facts returns what is known now.
-func (i *Instance) Facts() Facts { return *i.facts.Load() }
+// Facts returns what is known now. An agent can be older than the first
+// deployment: until the web process's unit is there it is looked for again.
+func (i *Instance) Facts() Facts {
+	f := i.facts.Load()
+	if !f.Beanstalk || f.Docker || f.WebUnit != "" {
+		return *f
+	}
+	again := f.deployed(i.options)
+	if again.WebUnit == "" && !again.Docker {
+		return *f
+	}
+	i.facts.CompareAndSwap(f, &again)
+	return again
+}
 
-// Identified is closed once everything that can be known is.
+// Identified is closed once everything was asked for the first time.
 func (i *Instance) Identified() <-chan struct{} { return i.identified }
 
-// Run asks what may be slow, once, and returns; it does not fail.
+// Run asks what may be slow and returns once it is known, or ctx is done: at the
+// first boot Beanstalk itself has not told the instance yet what it is. It does
+// not fail.
 func (i *Instance) Run(ctx context.Context, log *slog.Logger) {
-	f := i.Facts().Identify(ctx, i.options)
-	i.facts.Store(&f)
-	close(i.identified)
-	log.Info("instance identified", "instance", f, "missing", f.Missing)
+	for wait := 2 * time.Second; ; wait = min(2*wait, 5*time.Minute) {
+		old := i.facts.Load()
+		f := Detect(ctx, i.options).Identify(ctx, i.options)
+		i.facts.Store(&f)
+		select {
+		case <-i.identified:
+		default:
+			close(i.identified)
+			log.Info("instance identified", "instance", f, "missing", f.Missing)
+			old = &f
+		}
+		if !slices.Equal(old.Missing, f.Missing) {
+			log.Info("instance identified further", "instance", f, "missing", f.Missing)
+		}
+		if f.complete(i.options) {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
 }
 
 // VersionLabel reads which version of the application is deployed now.

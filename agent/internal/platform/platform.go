@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -76,6 +77,24 @@ func Detect(ctx context.Context, o Options) Facts {
 	f.AppUser = cmp.Or(f.AppUser, "webapp")
 	f.settle()
 	return f
+}
+
+// deployed returns the facts with what the first deployment brought.
+func (f Facts) deployed(o Options) Facts {
+	d := Detect(context.Background(), o)
+	if d.WebUnit == "" && !d.Docker {
+		return f
+	}
+	f.Docker, f.Worker, f.WebUnit, f.AppUser, f.VersionLabel = d.Docker, d.Worker, d.WebUnit, d.AppUser, d.VersionLabel
+	f.AppPort, f.Proxy = cmp.Or(d.AppPort, f.AppPort), cmp.Or(d.Proxy, f.Proxy)
+	f.Found = append(slices.Clone(f.Found), "the first deployment")
+	f.Missing = slices.DeleteFunc(slices.Clone(f.Missing), func(s string) bool { return s == noUnit })
+	return f
+}
+
+// complete reports whether asking again can add nothing.
+func (f Facts) complete(o Options) bool {
+	return f.EnvironmentName != "" && (!f.EC2 || o.NoIMDS || f.InstanceID != "" && f.Region != "")
 }
 
 // settle fills what follows from the rest.
