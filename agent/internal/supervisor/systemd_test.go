@@ -1,0 +1,349 @@
+//go:build linux
+
+package supervisor
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"beanstalk-agent/agent/internal/command"
+)
+
+// TestOnSystemd runs every TestInside… under a real systemd, in the unit file that is shipped, on both
+// layouts of control groups. What it cannot prove: the memory controller on v2, which no container here
+// has, and SELinux.
+func TestOnSystemd(t *testing.T) {
+	if os.Getuid() != 0 {
+		need(t, "root")
+	}
+	if _, err := exec.LookPath("systemd-nspawn"); err != nil {
+		need(t, "the package systemd-container")
+	}
+	if os.Getenv("SUPERVISOR_TEST_INSIDE") != "" {
+		t.Skip("already inside")
+	}
+	for _, layout := range []string{"v2", "v1"} {
+		t.Run(layout, func(t *testing.T) { onSystemd(t, layout) })
+	}
+}
+
+const insideDir = "/opt/agent/test"
+
+func onSystemd(t *testing.T, layout string) {
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	box := "../../../packaging/testbed/nspawn"
+	name := fmt.Sprintf("run-%s-%d", layout, os.Getpid())
+	nspawn := func(verb string, args ...string) ([]byte, error) {
+		return exec.Command(box, append([]string{verb, name}, args...)...).CombinedOutput()
+	}
+	if out, err := nspawn("start", layout, "--bind-ro="+filepath.Dir(exe)+":"+insideDir); err != nil {
+		t.Fatalf("start container: %v: %s", err, out)
+	}
+	defer func() {
+		if out, err := nspawn("stop"); err != nil {
+			t.Errorf("stop container: %v: %s", err, out)
+		}
+	}()
+	unit, err := os.ReadFile("../../../packaging/systemd/agent-runs.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := fmt.Sprintf(`set -e
+cat > /etc/systemd/system/agent-runs.service
+mkdir -p /etc/systemd/system/agent-runs.service.d
+cat > /etc/systemd/system/agent-runs.service.d/test.conf <<'END'
+[Service]
+Type=exec
+%s
+Environment=SUPERVISOR_TEST_ROLE=supervisor
+Environment='SUPERVISOR_TEST_CONFIG={"Socket":"/run/agent-runs/supervisor.sock","StateDir":"/var/lib/agent","Version":"test","AllowUsers":["nobody"],"AllowRoot":true}'
+ExecStart=
+ExecStart=%s/%s
+END
+systemctl daemon-reload
+systemctl start agent-runs`, "OOMScoreAdjust=0", insideDir, filepath.Base(exe))
+	cmd := exec.Command(box, "exec", name, "sh", "-c", script)
+	cmd.Stdin = bytes.NewReader(unit)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("start unit: %v: %s", err, out)
+	}
+	out, err := nspawn("exec", "env", "CI=1", "SUPERVISOR_TEST_INSIDE="+layout, insideDir+"/"+filepath.Base(exe), "-test.v", "-test.run", "^TestInside")
+	if err != nil || !bytes.Contains(out, []byte("--- PASS: TestInside")) {
+		log, _ := nspawn("exec", "journalctl", "--no-pager", "-u", "agent-runs", "-n", "60")
+		t.Errorf("inside: %v\n%s\n%s", err, out, log)
+	}
+	for _, line := range strings.Split(string(out), "\n") {
+		if strings.HasPrefix(line, "--- ") {
+			t.Log(layout, line)
+		}
+	}
+}
+
+// inside returns a client of the unit's supervisor, once it answers.
+func inside(t *testing.T) *Client {
+	t.Helper()
+	if os.Getenv("SUPERVISOR_TEST_INSIDE") == "" {
+		t.Skip("run by TestOnSystemd")
+	}
+	return &Client{Socket: "/run/agent-runs/supervisor.sock", Patience: 20 * time.Second}
+}
+
+func TestInsidePlace(t *testing.T) {
+	c := inside(t)
+	info, err := c.Info(t.Context())
+	if want := "control groups " + os.Getenv("SUPERVISOR_TEST_INSIDE"); err != nil || !strings.HasPrefix(info.Place, want) {
+		t.Errorf("info is %+v, %v; want %q", info, err, want)
+	}
+}
+
+func startIn(t *testing.T, c *Client, req Request) Run {
+	t.Helper()
+	run, err := c.Start(t.Context(), req, Handover{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return run
+}
+
+func waitFor(t *testing.T, c *Client, id string) Run {
+	t.Helper()
+	run, err := c.Wait(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return run
+}
+
+// A command is born as who it is to be, and with nothing of the supervisor's.
+func TestInsideCommandIsTheUsers(t *testing.T) {
+	c := inside(t)
+	req := spooled(`id -u; id -g; umask; pwd; ls -l /proc/self/fd | wc -l; cat /proc/self/oom_score_adj; grep NoNewPrivs /proc/self/status; env; cat /proc/self/cgroup; touch made`)
+	req.UID, req.GID, req.Dir, req.Umask, req.NoNewPrivs, req.OOMScoreAdj = 65534, 65534, "/tmp", 0o077, true, 300
+	os.Chmod("/tmp", 0o1777)
+	run := waitFor(t, c, startIn(t, c, req).ID)
+	text, err := os.ReadFile(run.Output)
+	if err != nil || run.ExitCode != 0 {
+		t.Fatalf("%+v, %v: %s", run, err, text)
+	}
+	got := strings.Split(string(text), "\n")
+	// ls has 0, 1, 2 and its own, and prints a first line.
+	want := []string{"65534", "65534", "0077", "/tmp", "5", "300", "NoNewPrivs:\t1", "PWD=/tmp", "PATH=/usr/local/bin:/usr/bin:/bin"}
+	slices.Sort(got[7:9])
+	slices.Sort(want[7:9])
+	if len(got) < len(want) || !slices.Equal(got[:len(want)], want) {
+		t.Errorf("the command saw %q, want %q", got, want)
+	}
+	if !strings.Contains(string(text), "/agent-runs.service/"+run.ID+"\n") {
+		t.Errorf("its control groups were %s", text)
+	}
+	if info, err := os.Stat("/tmp/made"); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("its file is %v, %v", info, err)
+	}
+}
+
+// Rules are the supervisor's own, whatever the agent asks for.
+func TestInsideRules(t *testing.T) {
+	c := inside(t)
+	for name, change := range map[string]func(*Request){
+		"another user":    func(r *Request) { r.UID, r.GID = 1, 1 },
+		"unknown io":      func(r *Request) { r.IO = "tape" },
+		"relative dir":    func(r *Request) { r.Dir = "tmp" },
+		"id with a slash": func(r *Request) { r.ID = "../x" },
+	} {
+		req := spooled("true")
+		change(&req)
+		if _, err := c.Start(t.Context(), req, Handover{}); err == nil {
+			t.Errorf("%s: was started", name)
+		}
+	}
+}
+
+// runc#3359, kubectl#1076: double-forked daemons, in sessions of their own, go with their run.
+func TestInsideStopEndsTheWholeTree(t *testing.T) {
+	c := inside(t)
+	run := startIn(t, c, spooled("for i in 1 2 3 4 5; do (setsid sh -c 'sleep 1111 & echo $!' &) ; done; trap '' TERM; while :; do sleep 1; done"))
+	var pids []int
+	eventually(t, "five daemons run", func() bool { pids = pidsIn(run.Output); return len(pids) == 5 })
+	stopped, err := c.Stop(t.Context(), run.ID, 200*time.Millisecond)
+	if err != nil || stopped.StoppedBy != "stop" {
+		t.Fatalf("%+v, %v", stopped, err)
+	}
+	for _, pid := range pids {
+		if alive(pid) {
+			t.Errorf("process %d lives", pid)
+		}
+	}
+	if stopped.Signal != int(syscall.SIGKILL) {
+		t.Errorf("the command ignored TERM and ended by signal %d", stopped.Signal)
+	}
+}
+
+func pidsIn(file string) (pids []int) {
+	text, _ := os.ReadFile(file)
+	for _, f := range strings.Fields(string(text)) {
+		if pid, err := strconv.Atoi(f); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+func TestInsideForkBomb(t *testing.T) {
+	c := inside(t)
+	run := startIn(t, c, spooled("ulimit -u 300 2>/dev/null; bomb() { while :; do bomb & done 2>/dev/null; }; bomb"))
+	eventually(t, "it has exploded", func() bool { return groupSize(run.ID) > 50 })
+	begun := time.Now()
+	if _, err := c.Stop(t.Context(), run.ID, 50*time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("ended in %v", time.Since(begun))
+	if n := groupSize(run.ID); n != 0 {
+		t.Errorf("%d processes are left", n)
+	}
+}
+
+// groupSize counts the processes of a run as the kernel sees them; 0 too once the group is gone.
+func groupSize(id string) int {
+	for _, dir := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/systemd"} {
+		if text, err := os.ReadFile(filepath.Join(dir, "system.slice/agent-runs.service", id, "cgroup.procs")); err == nil {
+			return len(strings.Fields(string(text)))
+		}
+	}
+	return 0
+}
+
+// What a command leaves behind ends after it: the lock's name and the memory are the run's.
+func TestInsideLeftBehind(t *testing.T) {
+	c := inside(t)
+	run := waitFor(t, c, startIn(t, c, spooled("setsid sleep 2222 & echo $!; exit 3")).ID)
+	if run.ExitCode != 3 || run.LeftBehind != 1 {
+		t.Errorf("ended as %+v", run)
+	}
+	for _, pid := range pidsIn(run.Output) {
+		eventually(t, "the daemon is gone", func() bool { return !alive(pid) })
+	}
+}
+
+func TestInsideMemoryLimit(t *testing.T) {
+	c := inside(t)
+	req := spooled("head -c 300000000 /dev/zero | tail")
+	req.MemoryMax = 60 << 20
+	run, err := c.Start(t.Context(), req, Handover{})
+	if os.Getenv("SUPERVISOR_TEST_INSIDE") == "v2" { // no memory controller in this container
+		if err == nil || !strings.Contains(err.Error(), command.ErrNoMemoryLimit.Error()) {
+			t.Errorf("a limit that cannot be kept: %v", err)
+		}
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := waitFor(t, c, run.ID)
+	if !ended.OOM || ended.PeakMemory < 40<<20 || ended.PeakMemory > 64<<20 {
+		t.Errorf("ended as %+v", ended)
+	}
+	if got := verdict(ended); !strings.HasPrefix(got, "killed by the kernel for memory at ") {
+		t.Errorf("it is said: %q", got)
+	}
+}
+
+// If the supervisor dies, systemd ends what is left, and the next one says so by name.
+func TestInsideSupervisorIsKilled(t *testing.T) {
+	c := inside(t)
+	req := spooled("setsid sleep 3333 & echo $!; wait")
+	req.Name, req.Kind = "nightly", "cron"
+	run := startIn(t, c, req)
+	eventually(t, "daemon runs", func() bool { return len(pidsIn(run.Output)) == 1 })
+	info, err := c.Info(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	syscall.Kill(info.PID, syscall.SIGKILL)
+	eventually(t, "a new supervisor answers", func() bool { again, err := c.Info(t.Context()); return err == nil && again.PID != info.PID })
+	lost, err := c.Get(t.Context(), run.ID)
+	if err != nil || lost.State != StateLost || lost.Name != "nightly" {
+		t.Errorf("recorded as %+v, %v", lost, err)
+	}
+	for _, pid := range append(pidsIn(run.Output), run.PID) {
+		eventually(t, "process is gone", func() bool { return !alive(pid) })
+	}
+}
+
+func TestInsideRetire(t *testing.T) {
+	c := inside(t)
+	before, err := c.Retire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "another one has taken over", func() bool { now, err := c.Info(t.Context()); return err == nil && now.PID != before.PID })
+	if got := waitFor(t, c, startIn(t, c, spooled("exit 4")).ID); got.ExitCode != 4 {
+		t.Errorf("it ran %+v", got)
+	}
+}
+
+// DESIGN §5, last row: TERM, grace, KILL, and how it ended is recorded.
+func TestInsideUnitStops(t *testing.T) {
+	c := inside(t)
+	obeys := startIn(t, c, spooled("trap 'sleep 0.2; exit 3' TERM; echo $$; while :; do sleep 0.01; done"))
+	ignores := spooled("trap '' TERM; echo $$; while :; do sleep 0.01; done")
+	ignores.Grace = 500 * time.Millisecond
+	stubborn := startIn(t, c, ignores)
+	eventually(t, "both run", func() bool { return len(pidsIn(obeys.Output))+len(pidsIn(stubborn.Output)) == 2 })
+	if out, err := exec.Command("systemctl", "stop", "agent-runs").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for file, want := range map[string]Run{
+		"/var/lib/agent/runs/" + obeys.ID + "/status.json":    {ExitCode: 3},
+		"/var/lib/agent/runs/" + stubborn.ID + "/status.json": {ExitCode: 137, Signal: 9},
+	} {
+		rec, err := readRecord(file)
+		if err != nil || rec.Run.ExitCode != want.ExitCode || rec.Run.Signal != want.Signal || rec.Run.StoppedBy != "shutdown" {
+			t.Errorf("recorded as %+v, %v", rec.Run, err)
+		}
+	}
+	if out, err := exec.Command("systemctl", "start", "agent-runs").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+}
+
+// After all of the above nothing may be left: no group, no process, no descriptor, no thread too many.
+func TestInsideZNothingLeaks(t *testing.T) {
+	c := inside(t)
+	for range 30 {
+		waitFor(t, c, startIn(t, c, spooled("true")).ID)
+	}
+	info, err := c.Info(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "no group is left", func() bool {
+		var left []string
+		for _, pattern := range []string{"/sys/fs/cgroup/system.slice/agent-runs.service/*/", "/sys/fs/cgroup/*/system.slice/agent-runs.service/*/"} {
+			dirs, _ := filepath.Glob(pattern)
+			left = append(left, dirs...)
+		}
+		left = slices.DeleteFunc(left, func(d string) bool { return filepath.Base(d) == "supervisor" })
+		return len(left) == 0
+	})
+	fds, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", info.PID))
+	if len(fds) > 16 {
+		t.Errorf("the idle supervisor has %d descriptors", len(fds))
+	}
+	threads, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", info.PID))
+	if len(threads) > 12 {
+		t.Errorf("the idle supervisor has %d threads", len(threads))
+	}
+	t.Logf("%d descriptors, %d threads", len(fds), len(threads))
+}
