@@ -210,10 +210,9 @@ func (s *server) postShutdown(w http.ResponseWriter, r *http.Request) *errorBody
 		return e
 	}
 	s.endAll("shutdown", body.Grace)
-	reply(w, s.info())
-	http.NewResponseController(w).Flush() // before Serve closes this connection
+	e := reply(w, s.info())
 	s.quit(errShutdown)
-	return nil
+	return e
 }
 
 func (s *server) attachRun(w http.ResponseWriter, r *http.Request) *errorBody {

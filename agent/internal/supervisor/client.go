@@ -27,10 +27,11 @@ var (
 	ErrEnded    = errors.New("the run has ended")
 	ErrNoAttach = errors.New("the run has no terminal")
 	ErrDenied   = errors.New("not allowed")
+	ErrClosing  = errors.New("the supervisor is shutting down")
 )
 
 var errorKinds = map[string]error{
-	"exists": ErrExists, "locked": ErrLocked, "unknown": ErrUnknown, "ended": ErrEnded, "no terminal": ErrNoAttach, "denied": ErrDenied,
+	"exists": ErrExists, "locked": ErrLocked, "unknown": ErrUnknown, "ended": ErrEnded, "no terminal": ErrNoAttach, "denied": ErrDenied, "closing": ErrClosing,
 }
 
 // Refused is the supervisor's answer when it did not do what it was asked.
@@ -51,8 +52,8 @@ func (e *Refused) Unwrap() error { return e.kind }
 type Client struct {
 	Socket string // required
 
-	// Patience is how long a call waits for a socket where nobody answers: a supervisor that is being
-	// replaced is back in some hundred milliseconds. 0: not at all.
+	// Patience is how long a call waits for a supervisor that does not answer, or is about to end: one that
+	// is being replaced is back in some hundred milliseconds. 0: not at all.
 	Patience time.Duration
 }
 
@@ -65,10 +66,39 @@ type Handover struct {
 }
 
 // Start starts a run. When it returns without error the command runs and, with a handed over connection,
-// the client has been told so on it. An error may be a *Refused.
+// the client has been told so on it. An error may be a *Refused. A supervisor that ends while it is asked
+// is asked again, by the same id, so that the command runs once.
 func (c *Client) Start(ctx context.Context, req Request, h Handover) (run Run, err error) {
-	err = c.send(ctx, "/runs", startBody{Request: req, HasConn: h.Conn != nil}, h, &run)
+	if req.ID == "" {
+		req.ID = newID()
+	}
+	again := false
+	err = c.patiently(ctx, func() error {
+		err := c.send(ctx, "/runs", startBody{Request: req, HasConn: h.Conn != nil}, h, &run)
+		if again && errors.Is(err, ErrExists) {
+			run, err = c.Get(ctx, req.ID)
+		}
+		again = true
+		return err
+	})
 	return run, err
+}
+
+// patiently calls f until it has an answer, for Patience.
+func (c *Client) patiently(ctx context.Context, f func() error) error {
+	end := time.Now().Add(c.Patience)
+	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 200*time.Millisecond) {
+		err := f()
+		_, refused := errors.AsType[*Refused](err)
+		if err == nil || refused && !errors.Is(err, ErrClosing) || time.Now().Add(pause).After(end) {
+			return err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }
 
 // Attach gives a terminal session a client, in place of one it may have.
@@ -176,8 +206,17 @@ func (c *Client) Events(ctx context.Context, after uint64) iter.Seq2[Event, erro
 	}
 }
 
-// call makes one request and decodes its answer into out.
+// call makes one request and decodes its answer into out. What only asks is asked again while nobody
+// answers.
 func (c *Client) call(ctx context.Context, method, path string, body, out any, files ...int) error {
+	once := func() error { return c.once(ctx, method, path, body, out, files...) }
+	if method == "GET" {
+		return c.patiently(ctx, once)
+	}
+	return once()
+}
+
+func (c *Client) once(ctx context.Context, method, path string, body, out any, files ...int) error {
 	resp, err := c.do(ctx, method, path, body, files...)
 	if err != nil {
 		return err

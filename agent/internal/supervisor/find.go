@@ -91,11 +91,12 @@ func (s *server) liveRuns() []Run {
 	return runs
 }
 
-// announce wakes those who wait for events.
-func (s *server) announce() {
+// announce wakes those who wait for events. It reports whether the server is ending all runs.
+func (s *server) announce() (closing bool) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.changedLocked()
-	s.mu.Unlock()
+	return s.closing
 }
 
 // getEvents streams events, one JSON value a line, for as long as the client stays.
@@ -120,7 +121,7 @@ func (s *server) agentCame(n int) {
 
 func (s *server) streamEvents(ctx context.Context, w http.ResponseWriter, after uint64) {
 	enc, flush := json.NewEncoder(w), http.NewResponseController(w)
-	for {
+	for last := false; ; {
 		s.mu.Lock()
 		changed := s.changed
 		s.mu.Unlock()
@@ -130,11 +131,13 @@ func (s *server) streamEvents(ctx context.Context, w http.ResponseWriter, after 
 			}
 			after = e.Seq
 		}
-		if flush.Flush() != nil {
+		if flush.Flush() != nil || last {
 			return
 		}
 		select {
 		case <-changed:
+		case <-s.over:
+			last = true
 		case <-ctx.Done():
 			return
 		}

@@ -1,17 +1,16 @@
 package supervisor
 
-import (
-	"beanstalk-agent/agent/internal/command"
-)
+import "beanstalk-agent/agent/internal/command"
 
-// identify tells a process from a later one with the same number.
-func identify(pid int) (start uint64, boot string) {
-	return command.StartTime(pid), bootID()
-}
+// startTime tells a process from a later one with the same number.
+func startTime(pid int) uint64 { return command.StartTime(pid) }
 
 // endLeftovers ends processes of a lost run where no control group did.
-func endLeftovers(rec record) {
-	if rec.Run.PID > 1 && rec.Boot != "" && rec.Boot == bootID() && rec.Begun != 0 {
-		command.EndSession(rec.Run.PID, rec.Begun)
+func (s *store) endLeftovers(rec record) {
+	if rec.Run.PID <= 1 || rec.Begun == 0 || rec.Boot == "" || rec.Boot != s.boot {
+		return
+	}
+	if err := command.EndSession(rec.Run.PID, rec.Begun); err != nil {
+		s.log.Error("cannot end what a lost run left", "run", rec.Run.ID, "err", err)
 	}
 }

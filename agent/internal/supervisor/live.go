@@ -77,7 +77,9 @@ func (s *server) reserve(ctx context.Context, req *Request) (*live, *errorBody) 
 	if refusal := s.enlist(ctx, l, req.LockWait); refusal != nil {
 		return nil, refusal
 	}
-	if err := s.store.create(&l.run); err != nil {
+	if err := s.store.create(&l.run); err != nil && req.IO != IOSpool {
+		s.log.Error("cannot record run; it goes on", "run", l.id, "err", err) // on a full disk a person must be able to work
+	} else if err != nil {
 		s.store.settle(l.run.StartSeq)
 		s.forget(l)
 		s.work.Done()
@@ -107,7 +109,7 @@ func (s *server) enlist(ctx context.Context, l *live, wait time.Duration) *error
 
 func (s *server) enlistLocked(l *live) *errorBody {
 	if s.closing {
-		return &errorBody{Status: 503, Message: "the supervisor is shutting down", Hint: "try again in a moment"}
+		return &errorBody{Status: 503, Kind: "closing", Message: "the supervisor is shutting down", Hint: "try again in a moment"}
 	}
 	if other, ok := s.live[l.id]; ok {
 		run := other.snapshot()
@@ -182,8 +184,10 @@ func (l *live) launch(body startBody, cred *command.Credential, files []int) *er
 	}
 	l.s.store.settle(run.StartSeq)
 	io.begun(l)
-	l.s.announce()
 	go l.follow(body.Timeout) // server.work waits for it
+	if l.s.announce() {
+		l.stop("shutdown", min(l.grace, shutdownGrace)) // endAll passed us by while we were starting
+	}
 	return nil
 }
 

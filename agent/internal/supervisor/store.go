@@ -1,7 +1,6 @@
 package supervisor
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -54,11 +53,13 @@ type store struct {
 	dir  string
 	keep Keep
 	log  *slog.Logger
+	boot string // names this boot: a start time in clock ticks means nothing without it
 
 	mu      sync.Mutex
 	seq     uint64
 	pending map[uint64]bool // numbers given to what cannot be seen yet
 	ended   map[string]entry
+	unsaved map[string]Run // ended, and the disk would not take the status; tried again with each that follows
 }
 
 type entry struct {
@@ -80,7 +81,7 @@ func openStore(dir string, keep Keep, log *slog.Logger) (*store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open state: %w", err)
 	}
-	s := &store{dir: dir, keep: keep.withDefaults(), log: log, ended: make(map[string]entry), pending: make(map[uint64]bool)}
+	s := &store{dir: dir, keep: keep.withDefaults(), log: log, boot: bootID(), ended: make(map[string]entry), pending: make(map[uint64]bool), unsaved: make(map[string]Run)}
 	var orphans []record
 	for _, e := range entries {
 		if !e.IsDir() || !idPattern.MatchString(e.Name()) {
@@ -109,7 +110,7 @@ func openStore(dir string, keep Keep, log *slog.Logger) (*store, error) {
 
 // lose records a run whose end nobody saw.
 func (s *store) lose(rec record) {
-	endLeftovers(rec)
+	s.endLeftovers(rec)
 	run := rec.Run
 	run.State, run.ExitCode, run.Ended = StateLost, 125, time.Now()
 	if info, err := os.Stat(s.path(run.ID, "output")); err == nil {
@@ -129,6 +130,12 @@ var errNewer = errors.New("written by a newer version")
 // read returns what is known of a run: its status, else its meta file. When neither can be read, the run
 // is the id and nothing more, with the error.
 func (s *store) read(id string) (record, error) {
+	s.mu.Lock()
+	run, unsaved := s.unsaved[id]
+	s.mu.Unlock()
+	if unsaved {
+		return record{Run: run}, nil
+	}
 	rec, err := readRecord(s.path(id, "status.json"))
 	if errors.Is(err, fs.ErrNotExist) {
 		rec, err = readRecord(s.path(id, "meta.json"))
@@ -166,17 +173,16 @@ func parseRecord(b []byte) (record, error) {
 
 // create makes a run's directory and its meta file, before anything is started, and gives it a number.
 func (s *store) create(run *Run) error {
+	run.StartSeq = s.number()
 	if err := os.Mkdir(filepath.Join(s.dir, run.ID), 0o700); err != nil {
 		return fmt.Errorf("record run: %w", err)
 	}
-	run.StartSeq = s.number()
 	return s.write(run.ID, "meta.json", record{Run: *run}, run.Kind == "cron")
 }
 
 // begun writes the meta file again, with the process that was started.
 func (s *store) begun(run Run) error {
-	rec := record{Run: run}
-	rec.Begun, rec.Boot = identify(run.PID)
+	rec := record{Run: run, Begun: startTime(run.PID), Boot: s.boot}
 	return s.write(run.ID, "meta.json", rec, false)
 }
 
@@ -184,7 +190,24 @@ func (s *store) begun(run Run) error {
 func (s *store) finish(run *Run) error {
 	run.EndSeq = s.number()
 	s.note(*run)
-	return s.write(run.ID, "status.json", record{Run: *run}, run.Kind == "cron")
+	err := s.write(run.ID, "status.json", record{Run: *run}, run.Kind == "cron")
+	s.retry(*run, err)
+	return err
+}
+
+// retry keeps a status that could not be written, and writes earlier ones when this one could.
+func (s *store) retry(run Run, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil {
+		s.unsaved[run.ID] = run
+		return
+	}
+	for id, run := range s.unsaved {
+		if os.MkdirAll(filepath.Join(s.dir, id), 0o700) == nil && s.write(id, "status.json", record{Run: run}, false) == nil {
+			delete(s.unsaved, id)
+		}
+	}
 }
 
 // blocks is what a spool takes of the disk; with a hole in it, less than its size.
@@ -279,6 +302,7 @@ func syncDir(dir string) error {
 func (s *store) remove(id string) {
 	s.mu.Lock()
 	delete(s.ended, id)
+	delete(s.unsaved, id)
 	s.mu.Unlock()
 	if err := os.RemoveAll(filepath.Join(s.dir, id)); err != nil {
 		s.log.Warn("cannot remove a run's files", "run", id, "err", err)
@@ -331,13 +355,13 @@ func (s *store) excess(now time.Time) (ids []string) {
 	return ids
 }
 
-// bootID names this boot; a start time in clock ticks means nothing without it.
+// bootID is empty where the system does not tell.
 func bootID() string {
 	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return ""
 	}
-	return strings.TrimSpace(string(bytes.TrimSpace(b)))
+	return strings.TrimSpace(string(b))
 }
 
 // has reports whether an ended run of this id is known.

@@ -14,6 +14,7 @@
 package supervisor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -54,6 +55,13 @@ type Config struct {
 // stopGrace is what runs get between TERM and KILL unless they say otherwise, DESIGN §5.
 const stopGrace = 5 * time.Second
 
+// shutdownGrace is the most that a run gets when the supervisor itself ends: TimeoutStopSec= of the unit
+// must be longer, or systemd kills before we have written how runs ended.
+const shutdownGrace = 30 * time.Second
+
+// lastReplies is how long answers may take that are on their way when the supervisor ends.
+const lastReplies = 2 * time.Second
+
 // ErrRetired is returned by Serve when it ended for a newer supervisor to take over.
 var ErrRetired = errors.New("retired: a newer supervisor takes over")
 
@@ -68,6 +76,7 @@ type server struct {
 	quit    context.CancelCauseFunc // ends Serve
 
 	work sync.WaitGroup // one for each live run, until all of it is gone
+	over chan struct{}  // closed once there are no runs and will be none: event streams end
 
 	mu       sync.Mutex
 	live     map[string]*live
@@ -102,7 +111,7 @@ func newServer(cfg Config, quit context.CancelCauseFunc) (*server, error) {
 	}
 	s := &server{
 		cfg: cfg, log: cfg.Logger, reaper: &command.Reaper{}, started: time.Now(), quit: quit,
-		live: make(map[string]*live), changed: make(chan struct{}),
+		live: make(map[string]*live), changed: make(chan struct{}), over: make(chan struct{}),
 	}
 	var err error
 	if s.place, err = command.FindPlace(cfg.Unit); err != nil {
@@ -136,6 +145,10 @@ func (s *server) serve(ctx context.Context, l *fdconn.Listener) error {
 	}
 	<-ctx.Done()
 	s.endAll("shutdown", 0)
+	close(s.over)
+	lastWords, cancel := context.WithTimeout(background, lastReplies)
+	hs.Shutdown(lastWords) // answers that are on their way: that a run was stopped, how it ended
+	cancel()
 	hs.Close()
 	stop()
 	wg.Wait()
@@ -152,7 +165,7 @@ func (s *server) endAll(by string, grace time.Duration) {
 	s.mu.Lock()
 	s.closing = true
 	for _, l := range s.live {
-		l.stop(by, grace)
+		l.stop(by, cmp.Or(grace, min(l.grace, shutdownGrace)))
 	}
 	s.mu.Unlock()
 	s.work.Wait()

@@ -4,6 +4,7 @@ package supervisor
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
@@ -60,6 +61,12 @@ func onSystemd(t *testing.T, layout string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	extra := "OOMScoreAdjust=0" // a container may not have a negative one
+	if layout == "v1" {
+		// Nor is systemd told there that a v1 group has become empty (release_agent is the host's): after a
+		// kill it waits for its time limit.
+		extra += "\nTimeoutStopSec=2s"
+	}
 	script := fmt.Sprintf(`set -e
 cat > /etc/systemd/system/agent-runs.service
 mkdir -p /etc/systemd/system/agent-runs.service.d
@@ -73,13 +80,13 @@ ExecStart=
 ExecStart=%s/%s
 END
 systemctl daemon-reload
-systemctl start agent-runs`, "OOMScoreAdjust=0", insideDir, filepath.Base(exe))
+systemctl start agent-runs`, extra, insideDir, filepath.Base(exe))
 	cmd := exec.Command(box, "exec", name, "sh", "-c", script)
 	cmd.Stdin = bytes.NewReader(unit)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("start unit: %v: %s", err, out)
 	}
-	out, err := nspawn("exec", "env", "CI=1", "SUPERVISOR_TEST_INSIDE="+layout, insideDir+"/"+filepath.Base(exe), "-test.v", "-test.run", "^TestInside")
+	out, err := nspawn("exec", "env", "CI=1", "SUPERVISOR_TEST_INSIDE="+layout, insideDir+"/"+filepath.Base(exe), "-test.v", "-test.run", cmp.Or(os.Getenv("SUPERVISOR_TEST_RUN"), "^TestInside"))
 	if err != nil || !bytes.Contains(out, []byte("--- PASS: TestInside")) {
 		log, _ := nspawn("exec", "journalctl", "--no-pager", "-u", "agent-runs", "-n", "60")
 		t.Errorf("inside: %v\n%s\n%s", err, out, log)

@@ -1,0 +1,361 @@
+package supervisor
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func open(t testing.TB, dir string, keep Keep) *store {
+	t.Helper()
+	s, err := openStore(dir, keep, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// A run whose supervisor died at any byte of its writing is lost by name, if its name was ever on disk,
+// and by id otherwise; never forgotten, never a reason not to start.
+func TestTornRecords(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, Keep{})
+	run := newRun(&Request{ID: "torn", Args: []string{"rake"}, Name: "nightly", Kind: "cron", IO: IOSpool})
+	if err := s.create(&run); err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(s.path("torn", "meta.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := 0; n <= len(whole); n += 7 {
+		for _, file := range []string{"meta.json", "status.json"} {
+			dir := t.TempDir()
+			os.Mkdir(filepath.Join(dir, "torn"), 0o700)
+			os.WriteFile(filepath.Join(dir, "torn", file), whole[:n], 0o600)
+			os.WriteFile(filepath.Join(dir, "torn", "status.json.new"), whole[:n/2], 0o600)
+			s := open(t, dir, Keep{})
+			rec, err := s.read("torn")
+			if err != nil || rec.Run.State != StateLost || rec.Run.EndSeq == 0 || rec.Run.ExitCode != 125 {
+				t.Fatalf("%s cut at %d of %d: read as %+v, %v", file, n, len(whole), rec.Run, err)
+			}
+			again := open(t, dir, Keep{})
+			if rec2, err := again.read("torn"); err != nil || rec2.Run.EndSeq != rec.Run.EndSeq {
+				t.Fatalf("%s cut at %d: lost a second time: %+v, %v", file, n, rec2.Run, err)
+			}
+		}
+	}
+}
+
+// A downgrade finds records of a newer version: it must not touch what it would misread.
+func TestNewerRecordIsLeftAlone(t *testing.T) {
+	dir := t.TempDir()
+	os.Mkdir(filepath.Join(dir, "new"), 0o700)
+	text := `{"version":2,"run":{"id":"new","name":"from the future"}}`
+	name := filepath.Join(dir, "new", "status.json")
+	os.WriteFile(name, []byte(text), 0o600)
+	s := open(t, dir, Keep{Count: 1, Age: time.Nanosecond})
+	if s.has("new") {
+		t.Error("it was taken for a run of ours")
+	}
+	if b, err := os.ReadFile(name); string(b) != text {
+		t.Errorf("it now reads %q, %v", b, err)
+	}
+}
+
+func TestRetention(t *testing.T) {
+	now := time.Now()
+	for name, c := range map[string]struct {
+		keep Keep
+		want []string
+	}{
+		"count":    {Keep{Count: 2}, []string{"c2", "c3"}},
+		"per name": {Keep{PerName: 1}, []string{"a", "c3"}},
+		"age":      {Keep{Age: 90 * time.Minute}, []string{"c2", "c3"}},
+		"bytes":    {Keep{Bytes: 25}, []string{"c2", "c3"}},
+		"all":      {Keep{}, []string{"a", "c1", "c2", "c3"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			s := open(t, dir, Keep{})
+			for i, id := range []string{"a", "c1", "c2", "c3"} {
+				run := newRun(&Request{ID: id, Args: []string{"x"}, Name: id[:1], IO: IOSpool})
+				if err := s.create(&run); err != nil {
+					t.Fatal(err)
+				}
+				run.State, run.Ended, run.OutputBytes = StateExited, now.Add(time.Duration(i-4)*time.Hour/2-time.Minute), 10
+				if err := s.finish(&run); err != nil {
+					t.Fatal(err)
+				}
+			}
+			live := newRun(&Request{ID: "live", Args: []string{"x"}, Name: "a", IO: IOSpool})
+			s.create(&live)
+			s.keep = c.keep.withDefaults()
+			s.prune(now)
+			left, _ := filepath.Glob(filepath.Join(dir, "*"))
+			for i := range left {
+				left[i] = filepath.Base(left[i])
+			}
+			if want := append(slices.Clone(c.want), "live"); !slices.Equal(left, want) {
+				t.Errorf("kept %q, want %q", left, want)
+			}
+		})
+	}
+}
+
+// Reason: on a full disk the end of a run must still be told, and be written once there is room.
+func TestStatusThatCannotBeWritten(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "runs"), Keep{})
+	run := newRun(&Request{ID: "full", Args: []string{"x"}, IO: IOPipes})
+	if err := s.create(&run); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(s.dir, s.dir+".away"); err != nil {
+		t.Fatal(err)
+	}
+	run.State, run.ExitCode, run.Ended = StateExited, 7, time.Now()
+	if err := s.finish(&run); err == nil {
+		t.Fatal("written into a directory that is away")
+	}
+	if rec, err := s.read("full"); err != nil || rec.Run.ExitCode != 7 {
+		t.Errorf("meanwhile read as %+v, %v", rec.Run, err)
+	}
+	if err := os.Rename(s.dir+".away", s.dir); err != nil {
+		t.Fatal(err)
+	}
+	next := newRun(&Request{ID: "next", Args: []string{"x"}, IO: IOPipes})
+	next.Ended = time.Now()
+	s.create(&next)
+	s.finish(&next)
+	if rec, err := open(t, s.dir, Keep{}).read("full"); err != nil || rec.Run.ExitCode != 7 || rec.Run.State != StateExited {
+		t.Errorf("on disk as %+v, %v", rec.Run, err)
+	}
+}
+
+func FuzzParseRecord(f *testing.F) {
+	for _, name := range []string{"run.json", "status.json"} {
+		if b, err := os.ReadFile(filepath.Join("testdata", "v1", name)); err == nil {
+			f.Add(b)
+		}
+	}
+	f.Add([]byte(`{"version":1,"run":{"id":"a","started":"2026-11-23T00:00:00Z"}}`))
+	f.Add([]byte(`{"version":1e9}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		rec, err := parseRecord(b)
+		if err != nil {
+			return
+		}
+		text, err := json.Marshal(rec)
+		if err != nil {
+			t.Fatalf("what was read cannot be written: %v", err)
+		}
+		if again, err := parseRecord(text); err != nil || !reflect.DeepEqual(again, rec) {
+			t.Errorf("read %+v, written and read again %+v (%v)", rec, again, err)
+		}
+	})
+}
+
+// An agent that was away learns of every end, once, in order.
+func TestEventsAreDurable(t *testing.T) {
+	d := start(t)
+	want := map[string]int{}
+	for i := range 5 {
+		run, err := d.Start(t.Context(), spooled(fmt.Sprintf("exit %d", i)), Handover{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want[run.ID] = i
+	}
+	for id := range want {
+		d.Wait(t.Context(), id)
+	}
+	d.cmd.Process.Kill()
+	d.cmd.Wait()
+	d.restart(t)
+	last, err := d.Start(t.Context(), spooled("sleep 0.1; exit 9"), Handover{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want[last.ID] = 9
+
+	var seq uint64
+	started := map[string]bool{}
+	for e, err := range d.Events(t.Context(), 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e.Seq <= seq {
+			t.Errorf("event %d after %d", e.Seq, seq)
+		}
+		seq = e.Seq
+		code, known := want[e.Run.ID]
+		switch {
+		case !known || e.Type == EventEnded && (!started[e.Run.ID] || e.Run.ExitCode != code):
+			t.Errorf("unexpected event %+v", e)
+		case e.Type == EventStarted:
+			started[e.Run.ID] = true
+		default:
+			delete(want, e.Run.ID)
+		}
+		if len(want) == 0 {
+			break
+		}
+	}
+	for e := range d.Events(t.Context(), seq-1) {
+		if e.Seq != seq || e.Run.ID != last.ID {
+			t.Errorf("after %d came %+v", seq-1, e)
+		}
+		break
+	}
+}
+
+// Without systemd nobody ends what is left of a killed supervisor's runs but the next supervisor.
+func TestKilledSupervisorWithoutSystemd(t *testing.T) {
+	d := start(t)
+	run, err := d.Start(t.Context(), spooled("sleep 1000 & echo $!; wait"), Handover{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var child []int
+	eventually(t, "child runs", func() bool { child = pidsOf(run.Output); return len(child) == 1 })
+	d.cmd.Process.Kill()
+	d.cmd.Wait()
+	if !alive(run.PID) {
+		t.Error("the run ended with its supervisor: nothing is left to test")
+	}
+	d.restart(t)
+	lost, err := d.Get(t.Context(), run.ID)
+	if err != nil || lost.State != StateLost || lost.Name != "sh" || lost.ExitCode != 125 {
+		t.Errorf("recorded as %+v, %v", lost, err)
+	}
+	if alive(run.PID) || alive(child[0]) {
+		t.Error("what was left still runs, by nobody's leave")
+	}
+}
+
+func pidsOf(file string) (pids []int) {
+	text, _ := os.ReadFile(file)
+	for _, f := range strings.Fields(string(text)) {
+		var pid int
+		if _, err := fmt.Sscan(f, &pid); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// DESIGN §6, local mode: kept while an agent or a run is there, gone by itself after.
+func TestIdleExit(t *testing.T) {
+	d := start(t, func(c *Config) { c.IdleExit = 300 * time.Millisecond })
+	ctx, cancel := context.WithCancel(t.Context())
+	seen, gone := make(chan Event, 8), make(chan struct{})
+	go func() {
+		defer close(gone)
+		for e, err := range d.Events(ctx, 0) {
+			if err == nil {
+				seen <- e
+			}
+		}
+	}()
+	run, err := d.Start(t.Context(), spooled("sleep 0.5"), Handover{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for e := range seen {
+		if e.Type == EventEnded && e.Run.ID == run.ID {
+			break
+		}
+	}
+	select {
+	case <-gone:
+		t.Fatal("it ended while an agent was there")
+	case <-time.After(600 * time.Millisecond):
+	}
+	cancel()
+	<-gone
+	if err := d.cmd.Wait(); err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+	if _, err := os.Lstat(d.Socket); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("its socket is left: %v", err)
+	}
+}
+
+func TestShutdownEndsRunsAndItself(t *testing.T) {
+	d := start(t)
+	run, err := d.Start(t.Context(), spooled("trap '' TERM; echo $$; while :; do sleep 1; done"), Handover{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "trap is set", func() bool { return len(pidsOf(run.Output)) == 1 })
+	begun := time.Now()
+	if err := d.Shutdown(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	d.cmd.Wait()
+	if took := time.Since(begun); took > 8*time.Second {
+		t.Errorf("it took %v, at most 8 s are allowed", took)
+	}
+	rec, err := readRecord(filepath.Join(d.cfg.StateDir, "runs", run.ID, "status.json"))
+	if err != nil || rec.Run.StoppedBy != "shutdown" || rec.Run.Signal != int(syscall.SIGKILL) {
+		t.Errorf("recorded as %+v, %v", rec.Run, err)
+	}
+	if _, err := d.Start(t.Context(), spooled("true"), Handover{}); err == nil {
+		t.Error("it still starts runs")
+	}
+}
+
+// DESIGN §2: idle, it is replaced at once; busy, it stays until its last run has ended.
+func TestRetireWaitsForTheLastRun(t *testing.T) {
+	d := start(t)
+	run, err := d.Start(t.Context(), spooled("sleep 1000"), Handover{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := d.Retire(t.Context()); err != nil || !info.Retiring || info.Live != 1 {
+		t.Fatalf("%+v, %v", info, err)
+	}
+	second, err := d.Start(t.Context(), spooled("exit 3"), Handover{})
+	if err != nil {
+		t.Fatalf("while it retires: %v", err)
+	}
+	if ended, err := d.Wait(t.Context(), second.ID); err != nil || ended.ExitCode != 3 {
+		t.Errorf("while it retires: %+v, %v", ended, err)
+	}
+	if _, err := d.Stop(t.Context(), run.ID, 0); err != nil {
+		t.Fatal(err)
+	}
+	d.cmd.Wait()
+	if code := d.cmd.ProcessState.ExitCode(); code != 3 { // superviseMain's for ErrRetired
+		t.Errorf("it ended with %d", code)
+	}
+}
+
+// What is given the same id twice is started once: an agent that lost the answer may ask again.
+func TestStartIsIdempotentByID(t *testing.T) {
+	d := start(t)
+	req := spooled("exit 3")
+	req.ID = "nightly-2026-11-23t0200z"
+	for range 2 {
+		run, err := d.Start(t.Context(), req, Handover{})
+		if err != nil && !errors.Is(err, ErrExists) {
+			t.Fatal(err)
+		}
+		if ended, err := d.Wait(t.Context(), req.ID); err != nil || ended.ExitCode != 3 {
+			t.Errorf("%+v, then %+v, %v", run, ended, err)
+		}
+	}
+	if runs, _ := d.List(t.Context(), Filter{}); len(runs) != 1 {
+		t.Errorf("%d runs", len(runs))
+	}
+}
