@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"beanstalk-agent/agent/internal/config"
 	"beanstalk-agent/agent/internal/supervisor"
 	"beanstalk-agent/packaging"
 )
@@ -62,6 +63,10 @@ func installHere(cmd *cobra.Command, o packaging.Options) (packaging.Report, err
 		return packaging.Report{}, fmt.Errorf("find this binary: %w", err)
 	}
 	o.Binary = exe
+	o.Preflight = func() error {
+		_, err := config.Load(config.DefaultPath, false)
+		return err
+	}
 	o.Retire = func(ctx context.Context) error {
 		_, err := (&supervisor.Client{Socket: "/run/agent-runs/supervisor.sock"}).Retire(ctx)
 		return err

@@ -23,6 +23,9 @@ type Options struct {
 	Root string
 	// DryRun reports what would be done and does nothing.
 	DryRun bool
+	// Preflight is called before anything is changed on a live host where an agent
+	// runs: an error means that the new one would not start, and leaves all as it is.
+	Preflight func() error
 	// Retire is called when agent-runs.service still runs the binary of before: it
 	// asks that process to end once nothing of its runs is left. Nil leaves it to the
 	// agent, or to the next boot.
@@ -68,6 +71,9 @@ func (h *host) install(ctx context.Context, o Options) error {
 		return err
 	}
 	defer unlock()
+	if err := h.preflight(ctx, o); err != nil {
+		return err
+	}
 	if err := h.place(o.Binary); err != nil {
 		return errors.Join(err, h.rollBack())
 	}

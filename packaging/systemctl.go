@@ -44,6 +44,17 @@ func (h *host) manage(ctx context.Context, o Options) error {
 	return nil
 }
 
+// preflight keeps a running agent from being replaced by one that cannot start.
+func (h *host) preflight(ctx context.Context, o Options) error {
+	if o.Preflight == nil || !o.live() || unitState(ctx, agentUnit)["ActiveState"] != "active" {
+		return nil
+	}
+	if err := o.Preflight(); err != nil {
+		return fmt.Errorf("install: the agent that runs is left as it is: %w", err)
+	}
+	return nil
+}
+
 // wrote reports whether path was, or in a dry run would be, written.
 func (h *host) wrote(path string) bool {
 	return slices.Contains(h.report.Steps, Step{"write", path})

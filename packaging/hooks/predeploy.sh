@@ -7,6 +7,6 @@
 # none of the application's variables (they are all in a hook's environment).
 agent=/opt/agent/bin/agent
 [ -x "$agent" ] || exit 0
-env -i HOME=/root PATH=/usr/bin:/bin timeout -k 2 10 "$agent" hold --for 15m </dev/null 2>&1 ||
+env -i HOME=/root PATH=/usr/bin:/bin timeout -k 2 10 "$agent" hold </dev/null 2>&1 ||
     echo "agent: hold did not succeed; the deployment goes on"
 exit 0
