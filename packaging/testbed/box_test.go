@@ -1,0 +1,211 @@
+package testbed
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+)
+
+// box is one environment of instances in containers, driven as a person drives it.
+type box struct {
+	t    *testing.T
+	name string
+	dir  string // of the environment, on this machine
+}
+
+// newBox builds what an environment needs and takes it away at the end of the test.
+// The agents it deploys come from agentOf.
+func newBox(t *testing.T, name string) *box {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("takes minutes")
+	}
+	if os.Geteuid() != 0 {
+		need(t, "root")
+	}
+	for _, tool := range []string{"systemd-nspawn", "nginx", "gunicorn", "ip", "sudo", "curl", "/usr/bin/aws"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			need(t, tool)
+		}
+	}
+	b := &box{t, name, "/tmp/agent-box." + name}
+	b.try("down") // of a test that was killed
+	t.Cleanup(func() { b.try("down") })
+	return b
+}
+
+// need ends a test that lacks something: on the gate it must be there.
+func need(t *testing.T, what string) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatalf("needs %s", what)
+	}
+	t.Skipf("needs %s", what)
+}
+
+// try runs the box and returns what it printed.
+func (b *box) try(args ...string) (string, error) {
+	cmd := exec.Command("./box", args...)
+	cmd.Env = append(os.Environ(), "BOX="+b.name, "BOX_AGENT="+agentOf(b.t, "1.0.0"))
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("box %s: %w\n%s", strings.Join(args, " "), err, out)
+	}
+	return strings.TrimSpace(string(out)), err
+}
+
+// do is try for what must work.
+func (b *box) do(args ...string) string {
+	b.t.Helper()
+	out, err := b.try(args...)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return out
+}
+
+// on runs a shell command as root on an instance.
+func (b *box) on(instance, script string) string {
+	b.t.Helper()
+	return b.do("exec", instance, "/bin/bash", "-c", script)
+}
+
+// holds reports whether a shell command succeeds on an instance.
+func (b *box) holds(instance, script string) bool {
+	_, err := b.try("exec", instance, "/bin/bash", "-c", script)
+	return err == nil
+}
+
+// app writes the sample application with the agent of a version, and returns where.
+func (b *box) app(version string) string {
+	b.t.Helper()
+	dir := filepath.Join(b.t.TempDir(), "app")
+	b.do("app", dir, agentOf(b.t, version))
+	return dir
+}
+
+// agentOf builds the agent under a version's name, once in the life of this test
+// program.
+func agentOf(t *testing.T, version string) string {
+	t.Helper()
+	path := filepath.Join(binaries, version)
+	if _, err := os.Stat(path); err == nil {
+		return path
+	}
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w -X main.Version="+version, "-o", path, "./agent")
+	cmd.Dir = "../.."
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+runtime.GOARCH)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build the agent: %v\n%s", err, out)
+	}
+	return path
+}
+
+var binaries string // where agentOf keeps them
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "agent-versions-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	binaries = dir
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// wait polls until ok, for at most a minute.
+func wait(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(time.Minute); !ok(); <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited a minute for: %s", what)
+		}
+	}
+}
+
+// write and remove change a file of an application before it is deployed.
+func write(t *testing.T, dir, name, content string) {
+	t.Helper()
+	path := filepath.Join(dir, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(content), 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func edit(t *testing.T, dir, name, old, new string) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(dir, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(text), old) {
+		t.Fatalf("%s has no %q to replace", name, old)
+	}
+	write(t, dir, name, strings.Replace(string(text), old, new, 1))
+}
+
+// run is a line of agent ps --json.
+type run struct {
+	ID, Name, State string
+	Args            []string
+	Signal          int
+	StoppedBy       string `json:"stopped_by"`
+}
+
+// runs lists what agent ps says, as root.
+func (b *box) runs(t *testing.T, instance, flags string) []run {
+	t.Helper()
+	var all []run
+	text := b.on(instance, "agent ps --json "+flags)
+	if err := json.Unmarshal([]byte(text), &all); err != nil {
+		t.Fatalf("agent ps --json: %v\n%s", err, text)
+	}
+	return all
+}
+
+func (b *box) live(t *testing.T) []run { return b.runs(t, "1", "") }
+
+// runOf finds a run by its id, ended ones included.
+func (b *box) runOf(instance, id string) run {
+	b.t.Helper()
+	all := b.runs(b.t, instance, "--all -n 500 --kind exec")
+	for _, r := range all {
+		if r.ID == id {
+			return r
+		}
+	}
+	b.t.Fatalf("agent ps does not list %s: %+v", id, all)
+	return run{}
+}
+
+// pid is the main process of a unit, "0" when there is none.
+func (b *box) pid(instance, unit string) string {
+	b.t.Helper()
+	return b.on(instance, "systemctl show -p MainPID --value "+unit)
+}
+
+// version is the running agent's, or what stands in its way.
+func (b *box) version(instance string) string {
+	var status struct{ Version string }
+	text, err := b.try("exec", instance, "agent", "status", "--json")
+	if err == nil {
+		err = json.Unmarshal([]byte(text), &status)
+	}
+	if err != nil {
+		return err.Error()
+	}
+	return status.Version
+}

@@ -1,0 +1,282 @@
+package testbed
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// TestLifecycle plays the life of an environment from its first deployment to its
+// end. Each part stands on what the parts before it left.
+func TestLifecycle(t *testing.T) {
+	b := newBox(t, "box-life")
+	b.do("build")
+	app := b.app("1.0.0")
+	b.do("up", app)
+
+	step := func(name string, part func(*testing.T)) {
+		if !t.Failed() {
+			t.Run(name, func(t *testing.T) {
+				b.t = t
+				part(t)
+			})
+			b.t = t
+		}
+	}
+	step("first deployment", b.firstDeployment)
+	step("every step again changes nothing", func(t *testing.T) { b.again(t, app) })
+	step("a change of properties", b.changeOfProperties)
+	step("an upgrade", b.upgrade)
+	step("back to an older agent", func(t *testing.T) { b.olderAgent(t, app) })
+	step("a deployment that fails", b.failedDeployment)
+	step("back to a bundle from before the agent", b.bareBundle)
+	step("a reboot", func(t *testing.T) { b.reboot(t, app) })
+	step("scale-out and scale-in", b.scale)
+	step("an immutable update", func(t *testing.T) { b.immutable(t, app) })
+}
+
+// With one copied folder and nothing else done, all four jobs work.
+func (b *box) firstDeployment(t *testing.T) {
+	wait(t, "a status without a fault", func() bool { return b.statusGood(t, "1") })
+	b.sameEnvironment(t, "1")
+	wait(t, "the job's stamp", func() bool { return b.holds("1", "test -s /var/tmp/stamp") })
+	if owner := b.on("1", "stat -c %U /var/tmp/stamp"); owner != "webapp" {
+		t.Errorf("the job ran as %s, want webapp", owner)
+	}
+	if line := b.on("1", "tail -n 1 /var/tmp/stamp"); !strings.HasPrefix(line, "webapp /var/app/current ") {
+		t.Errorf("the job wrote %q", line)
+	}
+	wait(t, "a datum in CloudWatch", func() bool {
+		return b.holds("1", `AWS_ACCESS_KEY_ID=x AWS_SECRET_ACCESS_KEY=x AWS_DEFAULT_REGION=us-east-1 /usr/bin/aws \
+			--endpoint-url http://127.0.0.1:8126 cloudwatch list-metrics --namespace BeanstalkAgent --metric-name mem_used_percent \
+			--dimensions Name=EnvironmentName,Value=box-env --output text | grep -q mem_used_percent`)
+	})
+	b.healthAnswers(t, "1")
+	if b.holds("1", "journalctl --no-pager | grep -q not-to-be-logged || grep -rq not-to-be-logged /var/log") {
+		t.Error("a property's value is in a log")
+	}
+}
+
+// statusGood reports whether agent status shows nothing bad and warns of nothing.
+func (b *box) statusGood(t *testing.T, instance string) bool {
+	text, err := b.try("exec", instance, "agent", "status", "--json")
+	if err != nil {
+		return false
+	}
+	var status struct {
+		Lines []struct{ What, State, Text string }
+	}
+	if err := json.Unmarshal([]byte(text), &status); err != nil || len(status.Lines) == 0 {
+		t.Fatalf("agent status --json: %v\n%s", err, text)
+	}
+	for _, l := range status.Lines {
+		if l.State != "ok" && l.State != "note" {
+			t.Logf("%s: %s: %s", l.State, l.What, l.Text)
+			return false
+		}
+	}
+	return true
+}
+
+// sameEnvironment compares what exec gives with what the web process has.
+func (b *box) sameEnvironment(t *testing.T, instance string) {
+	t.Helper()
+	// systemd's own, which say which process it is
+	const own = "^(INVOCATION_ID|JOURNAL_STREAM|SYSTEMD_EXEC_PID|PWD|SHLVL|_)="
+	web := b.on(instance, `tr '\0' '\n' </proc/$(cat /var/pids/web.pid)/environ | grep -Ev '`+own+`' | sort`)
+	got := b.on(instance, `sudo -u ec2-user agent exec -- env 2>/dev/null | grep -Ev '`+own+`' | sort`)
+	if got != web {
+		t.Errorf("agent exec has\n%s\nthe web process has\n%s", got, web)
+	}
+	if !strings.Contains(got, "GREETING=") {
+		t.Errorf("no property is there:\n%s", got)
+	}
+}
+
+// healthAnswers asks as a load balancer does, and checks that it is the agent who
+// answers: the application says 400 to this Host.
+func (b *box) healthAnswers(t *testing.T, instance string) {
+	t.Helper()
+	ask := func(path string) string {
+		out, _ := b.try("exec", instance, "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-H", "Host: 10.0.0.5", "http://127.0.0.1"+path)
+		return out
+	}
+	wait(t, "health 200 through nginx", func() bool { return ask("/health") == "200" })
+	if got := ask("/"); got != "400" {
+		t.Errorf("the application itself answers %s to that Host, want 400", got)
+	}
+}
+
+// again repeats deployment and change of properties: nothing of ours may move.
+func (b *box) again(t *testing.T, app string) {
+	const look = `systemctl show -p MainPID,ActiveEnterTimestamp agent agent-runs
+		stat -c '%n %i %Z' /opt/agent/bin/agent /usr/bin/agent /etc/systemd/system/agent*.service /etc/systemd/system/multi-user.target.wants/agent.service
+		ls -A /opt/agent /opt/agent/bin`
+	before := b.on("1", look)
+	for range 3 {
+		b.do("deploy", app)
+		b.do("config", "GREETING=the same")
+		if after := b.on("1", look); after != before {
+			t.Fatalf("before:\n%s\nafter:\n%s", before, after)
+		}
+	}
+	if log := b.on("1", "cat /var/log/agent-install.log"); !strings.Contains(log, "nothing to do") {
+		t.Errorf("the last installation says:\n%s", log)
+	}
+	b.sameEnvironment(t, "1")
+}
+
+// start starts a run that outlasts the test and returns its id.
+func (b *box) start(t *testing.T) string {
+	t.Helper()
+	id := b.on("1", "sudo -u ec2-user agent exec -d -- sleep 3000 2>/dev/null")
+	if r := b.runOf("1", id); r.State != "running" {
+		t.Fatalf("it does not run: %+v", r)
+	}
+	return id
+}
+
+// startTerminal has ec2-user sit at a terminal, and returns the run's id.
+func (b *box) startTerminal(t *testing.T) string {
+	t.Helper()
+	mark := "sleep " + strconv.Itoa(3001+len(b.live(t)))
+	b.on("1", `systemd-run --quiet --collect --uid=ec2-user -E TERM=xterm script -qec "agent exec -t -- `+mark+`" /dev/null`)
+	var id string
+	wait(t, "a session", func() bool {
+		for _, r := range b.live(t) {
+			if strings.Join(r.Args, " ") == mark {
+				id = r.ID
+			}
+		}
+		return id != ""
+	})
+	return id
+}
+
+// survives checks that runs started before something still run after it.
+func (b *box) survives(t *testing.T, ids ...string) {
+	t.Helper()
+	for _, id := range ids {
+		if r := b.runOf("1", id); r.State != "running" {
+			t.Errorf("did not survive: %+v", r)
+		}
+	}
+}
+
+func (b *box) changeOfProperties(t *testing.T) {
+	job, terminal := b.start(t), b.startTerminal(t)
+	agent := b.pid("1", "agent")
+	b.do("config", `GREETING=changed "too" $x`)
+	b.survives(t, job, terminal)
+	if now := b.pid("1", "agent"); now != agent {
+		t.Errorf("the agent was restarted: %s, then %s", agent, now)
+	}
+	b.sameEnvironment(t, "1")
+	b.healthAnswers(t, "1") // the location is still there
+	wait(t, "a job with the new property", func() bool { return b.holds("1", `tail -n 1 /var/tmp/stamp | grep -qF 'changed "too" $x'`) })
+	b.do("restart")
+	b.survives(t, job, terminal)
+	b.on("1", "agent stop "+job+" && agent stop "+terminal)
+}
+
+func (b *box) upgrade(t *testing.T) {
+	job, terminal := b.start(t), b.startTerminal(t)
+	supervisor := b.pid("1", "agent-runs")
+	b.do("deploy", b.app("2.0.0"))
+	wait(t, "the new version", func() bool { return b.version("1") == "2.0.0" })
+	b.survives(t, job, terminal)
+	if now := b.pid("1", "agent-runs"); now != supervisor {
+		t.Errorf("the supervisor of a run was restarted: %s, then %s", supervisor, now)
+	}
+	b.on("1", "agent stop "+job+" && agent stop "+terminal)
+	wait(t, "the supervisor of the new version", func() bool {
+		return b.holds("1", "cmp -s /proc/$(systemctl show -p MainPID --value agent-runs)/exe /opt/agent/bin/agent")
+	})
+	wait(t, "a good status", func() bool { return b.statusGood(t, "1") })
+	if r := b.runOf("1", job); r.State != "exited" || r.StoppedBy != "stop" {
+		t.Errorf("the new version knows of the old one's run: %+v", r)
+	}
+}
+
+func (b *box) olderAgent(t *testing.T, app string) {
+	b.do("deploy", app)
+	wait(t, "the older version", func() bool { return b.version("1") == "1.0.0" })
+	wait(t, "a good status", func() bool { return b.statusGood(t, "1") })
+}
+
+// A build that fails comes before anything of ours; a hook of the application's
+// that fails comes after our hold, which must not last.
+func (b *box) failedDeployment(t *testing.T) {
+	job, agent := b.start(t), b.pid("1", "agent")
+	for name, file := range map[string]string{"a build": "fail-build", "a hook": ".platform/hooks/predeploy/50_fail.sh"} {
+		app := b.app("1.0.0")
+		write(t, app, file, "#!/bin/sh\nexit 1\n")
+		if out, err := b.try("deploy", app); err == nil {
+			t.Errorf("with %s that fails the deployment succeeds:\n%s", name, out)
+		}
+		b.survives(t, job)
+		b.sameEnvironment(t, "1")
+		b.healthAnswers(t, "1")
+	}
+	if now := b.pid("1", "agent"); now != agent {
+		t.Errorf("the agent was restarted: %s, then %s", agent, now)
+	}
+	b.on("1", "agent release && agent stop "+job)
+}
+
+// A bundle without any of our files leaves the agent there, with no jobs.
+func (b *box) bareBundle(t *testing.T) {
+	bare := filepath.Join(t.TempDir(), "bare")
+	if err := os.CopyFS(bare, os.DirFS("sample")); err != nil {
+		t.Fatal(err)
+	}
+	os.Remove(filepath.Join(bare, "cron.yaml"))
+	b.do("deploy", bare)
+	wait(t, "a good status", func() bool { return b.statusGood(t, "1") })
+	wait(t, "an empty table", func() bool { return b.holds("1", `agent cron list --json | grep -q "\"jobs\": \[\]"`) })
+	b.sameEnvironment(t, "1")
+}
+
+// A reboot ends runs in order, with a record, and is then a whole deployment while
+// our units already run.
+func (b *box) reboot(t *testing.T, app string) {
+	b.do("deploy", app)
+	id := b.start(t)
+	b.do("reboot", "1")
+	wait(t, "a good status", func() bool { return b.statusGood(t, "1") })
+	if r := b.runOf("1", id); r.State != "exited" || r.StoppedBy != "shutdown" || r.Signal != 15 {
+		t.Errorf("the shutdown is recorded as %+v", r)
+	}
+	b.sameEnvironment(t, "1")
+	b.healthAnswers(t, "1")
+	lines := b.on("1", "wc -l </var/tmp/stamp")
+	wait(t, "the job's next stamp", func() bool { return b.on("1", "wc -l </var/tmp/stamp") != lines })
+}
+
+func (b *box) scale(t *testing.T) {
+	n := b.do("scale-out")
+	wait(t, "a good status on the new instance", func() bool { return b.statusGood(t, n) })
+	b.sameEnvironment(t, n)
+	b.healthAnswers(t, n)
+	b.do("scale-in", n)
+	b.healthAnswers(t, "1")
+}
+
+func (b *box) immutable(t *testing.T, app string) {
+	n := b.do("swap", app)
+	if n == "1" {
+		t.Fatal("no new instance was made")
+	}
+	wait(t, "a good status on the new instance", func() bool { return b.statusGood(t, n) })
+	b.sameEnvironment(t, n)
+	if stack := b.on(n, "cat /opt/elasticbeanstalk/config/ebenvinfo/stackid"); strings.Contains(stack, "immutable") {
+		t.Errorf("the stack was not switched: %s", stack)
+	}
+	if names := strings.Fields(b.on(n, "systemctl list-units --failed --plain --no-legend")); slices.Contains(names, "agent.service") {
+		t.Errorf("failed units: %s", names)
+	}
+}
