@@ -28,6 +28,7 @@ type backend struct {
 	runs     spooled
 	launcher *launch.Launcher
 	cron     *cronParts
+	people   *notices
 	check    *health.Checker
 	metrics  *metricsParts
 	cfg      config.Config

@@ -47,9 +47,9 @@ checks with the right Host.
 // verbs is the table of verbs: adding one is a file cmd_NAME.go and a line here.
 func verbs(g *globals) []*cobra.Command {
 	return []*cobra.Command{
-		newRunCmd(g), newSuperviseCmd(g),
+		newRunCmd(g), newSuperviseCmd(g), newPostCmd(g),
 		newExecCmd(g), newAttachCmd(g), newPsCmd(g), newLogsCmd(g), newStopCmd(g), newWaitCmd(g),
-		newCronCmd(g), newEnvCmd(g), newMetricsCmd(g),
+		newCronCmd(g), newEnvCmd(g), newMetricsCmd(g), newCapacityCmd(g),
 		newHealthCmd(g), newDrainCmd(g), newUndrainCmd(g),
 		newStatusCmd(g), newReloadCmd(g), newHoldCmd(g), newReleaseCmd(g),
 		newConfigCmd(g), newVersionCmd(g),

@@ -7,10 +7,13 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"beanstalk-agent/agent/internal/control"
+	"beanstalk-agent/agent/internal/health"
 )
 
 func newHealthCmd(g *globals) *cobra.Command {
-	var asJSON, history bool
+	var asJSON, history, balancer bool
 	c := &cobra.Command{
 		Use:   "health",
 		Short: "ask the application as the load balancer should: with the right Host",
@@ -21,6 +24,9 @@ healthy, 1 when it is not.`,
 			cl, err := g.client()
 			if err != nil {
 				return err
+			}
+			if balancer {
+				return asLoadBalancer(c, g, cl, asJSON)
 			}
 			if history {
 				var h []verdict
@@ -49,6 +55,7 @@ healthy, 1 when it is not.`,
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	c.Flags().BoolVar(&balancer, "as-load-balancer", false, "ask through nginx exactly as a load balancer would: is it safe to point the check here?")
 	c.Flags().BoolVar(&history, "history", false, "the last results, newest last")
 	return c
 }
@@ -76,6 +83,29 @@ func printHistory(g *globals, h []verdict, asJSON bool) error {
 	}
 	for _, v := range h {
 		fmt.Fprintf(g.out, "%s  %s\n", v.At.Local().Format(time.DateTime), v)
+	}
+	return nil
+}
+
+// asLoadBalancer prints what each kind of load balancer would see; exit 1 when
+// it is not safe to point the environment's health check at the agent.
+func asLoadBalancer(c *cobra.Command, g *globals, cl *control.Client, asJSON bool) error {
+	var r health.Report
+	if err := cl.Get(c.Context(), "/v1/health/as-load-balancer", &r); err != nil {
+		return err
+	}
+	if asJSON {
+		if err := printJSON(g.out, r); err != nil {
+			return err
+		}
+	} else {
+		for _, a := range r.Asks {
+			fmt.Fprintf(g.out, "%-4s Host %-24s %d in %.1f ms  %s\n", a.As, a.Host, a.Status, a.LatencyMS, a.Fault)
+		}
+		fmt.Fprintf(g.out, "safe to set the health check path to %s: %v\n", r.Path, r.Safe)
+	}
+	if !r.Safe {
+		return exitWith(1)
 	}
 	return nil
 }

@@ -83,16 +83,20 @@ func runAgent(ctx context.Context, g *globals, cfg config.Config, app string) er
 		return err
 	}
 	launcher := newLauncher(cfg, inst, env, runs, log)
-	cron := newCron(cfg, inst, env, launcher, runs, log)
+	people, err := newNotices(cfg, inst, env, log)
+	if err != nil {
+		return err
+	}
+	cron := newCron(cfg, inst, env, launcher, runs, people, log)
 	check, err := newHealth(cfg, inst, env, log)
 	if err != nil {
 		return err
 	}
-	metrics, err := newMetrics(cfg, inst, appPort(inst, env), check, cron, log)
+	metrics, err := newMetrics(cfg, inst, appPort(inst, env), check, cron, runs, log)
 	if err != nil {
 		return err
 	}
-	back := &backend{started: time.Now(), cfg: cfg, inst: inst, env: env, launcher: launcher, cron: cron, check: check, metrics: metrics,
+	back := &backend{started: time.Now(), cfg: cfg, inst: inst, env: env, launcher: launcher, cron: cron, people: people, check: check, metrics: metrics,
 		runs: spooled{runs, launch.Outputs{Dir: cfg.StateDir, Runs: runs}}}
 	server := &control.Server{Listener: ln, Allow: cfg.Exec.Allow, Log: log, Backend: back.routes()}
 	alive := func(ctx context.Context) error { return control.NewClient(cfg.Socket).Get(ctx, "/v1/status", nil) }
@@ -102,9 +106,11 @@ func runAgent(ctx context.Context, g *globals, cfg config.Config, app string) er
 		local, // stopped last: it ends what still runs
 		{Name: "identity", Run: func(ctx context.Context) error { inst.Run(ctx, log); return nil }},
 		{Name: "ends", Run: newEnds(cfg, runs, cron, log).Run},
+		{Name: "notices", Run: people.notifier.Run},
 		{Name: "metrics", Run: metrics.publisher.Run, Grace: 8 * time.Second},
 		{Name: "sampling", Run: metrics.loop.Run},
 		{Name: "health", Run: func(ctx context.Context) error { return check.Serve(ctx, cfg.Health.Listen) }},
+		newTermination(inst, check, cron, log),
 		{Name: "scheduler", Run: cron.run, Grace: 5 * time.Second},
 		{Name: "cron file", Run: cron.watcher.Run},
 		{Name: "control", Run: server.Run},

@@ -21,7 +21,7 @@ func (b *backend) status(ctx context.Context) control.Status {
 	defer cancel()
 	s := control.Status{Version: version(), PID: os.Getpid(), Started: b.started, Ready: true}
 	for _, part := range []func(context.Context) []control.Line{
-		b.hostLines, b.envLines, b.runLines, b.cronLines, b.healthLines, b.metricLines,
+		b.hostLines, b.envLines, b.runLines, b.cronLines, b.noticeLines, b.healthLines, b.metricLines,
 	} {
 		s.Lines = append(s.Lines, part(ctx)...)
 	}
@@ -109,6 +109,22 @@ func (b *backend) cronLines(context.Context) []control.Line {
 		if j.Counts.Missed > 0 {
 			lines = append(lines, line("cron", control.Warn, "", "%s: %d runs missed, the last at %s", j.Job.Name, j.Counts.Missed, j.Counts.LastMissed.Format(time.DateTime)))
 		}
+	}
+	return lines
+}
+
+func (b *backend) noticeLines(context.Context) []control.Line {
+	s := b.people.notifier.Status()
+	var lines []control.Line
+	if s.Dropped > 0 {
+		lines = append(lines, line("notices", control.Warn, "", "%d dropped: too many at once", s.Dropped))
+	}
+	for _, t := range s.Targets {
+		state := control.Good
+		if t.LastError != "" {
+			state = control.Warn
+		}
+		lines = append(lines, line("notices", state, "", "%s: %d sent, %d waiting, %d dropped %s", t.Name, t.Sent, t.Queued, t.Dropped, t.LastError))
 	}
 	return lines
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -99,9 +100,11 @@ func newHealth(cfg config.Config, inst *platform.Instance, env *appenv.Resolver,
 		return nil, fmt.Errorf("health.expect: %w", err)
 	}
 	return health.New(health.Config{
-		Target: cmp.Or(cfg.Health.Target, origin(cfg, inst, env)+cfg.Health.Path), Log: log,
-		Host:    func(ctx context.Context) string { return healthHost(ctx, cfg, env) },
-		Headers: cfg.Health.Headers, Method: cfg.Health.Method, Expect: expect, Path: cfg.Health.Path,
+		Target: cfg.Health.Target, Log: log,
+		FindTarget: func(context.Context) (string, error) { return origin(cfg, inst, env) + cfg.Health.Path, nil },
+		DrainFile:  filepath.Join(filepath.Dir(cfg.Socket), "drain"),
+		Host:       func(ctx context.Context) string { return healthHost(ctx, cfg, env) },
+		Headers:    cfg.Health.Headers, Method: cfg.Health.Method, Expect: expect, Path: cfg.Health.Path,
 		Timeout: cfg.Health.Timeout, Grace: cfg.Health.Grace, Failures: cfg.Health.Failures,
 	})
 }
@@ -158,8 +161,34 @@ func healthHost(ctx context.Context, cfg config.Config, env *appenv.Resolver) st
 	return ""
 }
 
+// newTermination drains the instance when AWS says that it takes it away, and
+// starts no more jobs: another instance runs them.
+func newTermination(inst *platform.Instance, check *health.Checker, cron *cronParts, log *slog.Logger) lifecycle.Service {
+	w := &health.TerminationWatch{Log: log, Endpoint: os.Getenv("AWS_EC2_METADATA_SERVICE_ENDPOINT"), OnNotice: func(t health.Termination) {
+		check.Drain(t.By, t.Reason)
+		cron.sched.Hold(24 * time.Hour)
+	}}
+	return lifecycle.Service{Name: "termination notices", Run: func(ctx context.Context) error {
+		if !inst.Facts().EC2 && w.Endpoint == "" {
+			return nil
+		}
+		return w.Run(ctx)
+	}}
+}
+
 func newEnds(cfg config.Config, runs *supervisor.Client, cron *cronParts, log *slog.Logger) *launch.Ends {
 	return &launch.Ends{Events: runs.Events, File: filepath.Join(cfg.StateDir, "told"), Log: log,
 		Last: func(ctx context.Context) (uint64, error) { i, err := runs.Info(ctx); return i.LastSeq, err },
 		Tell: func(r supervisor.Run) { launch.Ended(log, r); cron.ended(r) }}
+}
+
+// privateIP is the address that a load balancer uses: that of the interface
+// that leads out. Nothing is sent.
+func privateIP() string {
+	c, err := net.Dial("udp", "192.0.2.1:9") // TEST-NET-1, RFC 5737
+	if err != nil {
+		return "127.0.0.1"
+	}
+	defer c.Close()
+	return c.LocalAddr().(*net.UDPAddr).IP.String()
 }

@@ -28,14 +28,15 @@ type cronParts struct {
 	sched    *scheduler.Scheduler
 	launcher *launch.Launcher
 	runs     *supervisor.Client
+	people   *notices
 	log      *slog.Logger
 
 	// since the last time they were published
 	ran, failed, missed, overlapped, overdue atomic.Int64
 }
 
-func newCron(cfg config.Config, inst *platform.Instance, env *appenv.Resolver, l *launch.Launcher, runs *supervisor.Client, log *slog.Logger) *cronParts {
-	c := &cronParts{launcher: l, runs: runs, log: log}
+func newCron(cfg config.Config, inst *platform.Instance, env *appenv.Resolver, l *launch.Launcher, runs *supervisor.Client, people *notices, log *slog.Logger) *cronParts {
+	c := &cronParts{launcher: l, runs: runs, people: people, log: log}
 	store, err := crontable.OpenStore(filepath.Join(cfg.StateDir, "cron.json"))
 	if err != nil {
 		log.Error("scheduler's memory", "err", err)
@@ -94,6 +95,7 @@ func (c *cronParts) tell(e scheduler.Event) {
 	case scheduler.Overdue:
 		c.overdue.Add(1)
 	}
+	c.people.event(e)
 	c.log.Warn("cron: "+string(e.Kind), "job", e.Job, "due", e.Due, "count", e.Count, "what", e.Text, "err", e.Err)
 }
 
@@ -106,6 +108,10 @@ func (c *cronParts) ended(r supervisor.Run) {
 	if r.ExitCode != 0 || r.State == supervisor.StateLost {
 		c.failed.Add(1)
 	}
+	if job, ok := c.watcher.State().Table.Job(r.Name); ok && r.ExitCode != 0 && r.Attempt <= job.Retries && r.Attempt > 0 {
+		return // it is tried again: people hear of the last attempt
+	}
+	c.people.ended(r)
 }
 
 func (c *cronParts) samples() []collectors.Sample {

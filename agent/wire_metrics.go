@@ -2,18 +2,22 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"runtime/debug"
 	"time"
 
 	"beanstalk-agent/agent/internal/awsconf"
+	"beanstalk-agent/agent/internal/capacity"
 	"beanstalk-agent/agent/internal/cloudwatch"
 	"beanstalk-agent/agent/internal/config"
 	"beanstalk-agent/agent/internal/health"
 	"beanstalk-agent/agent/internal/platform"
 	"beanstalk-agent/agent/internal/sampling"
+	"beanstalk-agent/agent/internal/supervisor"
 	"beanstalk-agent/collectors"
 )
 
@@ -21,9 +25,10 @@ import (
 type metricsParts struct {
 	publisher *cloudwatch.Publisher
 	loop      *sampling.Loop
+	web       *collectors.Group
 }
 
-func newMetrics(cfg config.Config, inst *platform.Instance, port int, check *health.Checker, cron *cronParts, log *slog.Logger) (*metricsParts, error) {
+func newMetrics(cfg config.Config, inst *platform.Instance, port int, check *health.Checker, cron *cronParts, runs *supervisor.Client, log *slog.Logger) (*metricsParts, error) {
 	m := cfg.Metrics
 	aws, err := awsconf.New(awsconf.Config{Region: cfg.AWS.Region, CloudWatchEndpoint: cfg.AWS.CloudWatchEndpoint, S3Endpoint: cfg.AWS.S3Endpoint})
 	if err != nil {
@@ -36,14 +41,34 @@ func newMetrics(cfg config.Config, inst *platform.Instance, port int, check *hea
 		Namespace: m.Namespace, Dimensions: m.Dimensions, Instance: m.PerInstance, Interval: m.Interval, Send: cloudwatch.Mode(m.Send),
 		Dimension: func(name string) string { return dimension(inst.Facts(), name) },
 		Connect:   aws.CloudWatch, SpoolDir: filepath.Join(cfg.StateDir, "spool"), Logger: log,
+		Skip:      func(s collectors.Sample) bool { return kept[s.Name] },
 		Published: debug.FreeOSMemory, // measured: 1.2 to 2.4 MB less for 2 ms of CPU
 	})
 	if err != nil {
 		return nil, err
 	}
-	g := collectors.NewGatherer(m.Sample*4/5, sources(cfg, inst, port, check, cron)...)
-	loop := &sampling.Loop{Interval: m.Sample, Gather: g.Gather, Sinks: []func(collectors.Batch){p.Add}}
-	return &metricsParts{publisher: p, loop: loop}, nil
+	parts := &metricsParts{publisher: p, web: collectors.NewGroup(webGroup(inst, port))}
+	list := append(sources(cfg, port), parts.groups(cfg)...)
+	list = append(list, collectors.NewOOM(collectors.OOMConfig{Report: func(v collectors.Victim) { tellVictim(runs, v, log) }}),
+		figures{"health", func() []collectors.Sample { return healthSamples(check.Figures()) }}, figures{"cron", cron.samples})
+	g := collectors.NewGatherer(m.Sample*4/5, list...)
+	parts.loop = &sampling.Loop{Interval: m.Sample, Gather: g.Gather, Sinks: []func(collectors.Batch){p.Add}}
+	return parts, nil
+}
+
+// kept are figures that stay on the instance, in status and for those who ask:
+// each series costs money every month, and nobody sets an alarm on these.
+var kept = map[string]bool{
+	"collector_duration": true, "collector_ok": true, "mem_total": true, "mem_available": true,
+	"pressure_memory_full": true, "pressure_io_full": true, "load_1m": true,
+	"group_memory_pss_age": true, "group_memory_rss": true, "group_memory_anon": true, "group_exits": true,
+	"listen_backlog_limit": true, "agent_goroutines": true, "agent_memory_rss": true, "agent_cpu": true,
+}
+
+// tellVictim says whom the kernel killed for want of memory: a run by its name
+// and id, from the control group it died in; else what the kernel said.
+func tellVictim(runs *supervisor.Client, v collectors.Victim, log *slog.Logger) {
+	log.Error("the kernel killed a process for want of memory", "process", v.Command, "pid", v.PID, "anon_mb", v.Anon>>20, "cgroup", v.Cgroup, "limit", v.Limit)
 }
 
 func dimension(f platform.Facts, name string) string {
@@ -56,29 +81,72 @@ func dimension(f platform.Facts, name string) string {
 	return ""
 }
 
-// sources are what is measured: the host, the web process, its listening
-// socket, the configured groups, and the agent itself.
-func sources(cfg config.Config, inst *platform.Instance, port int, check *health.Checker, cron *cronParts) []collectors.Collector {
-	web := collectors.GroupConfig{Name: "web", Unit: inst.Facts().WebUnit, Port: uint16(port)}
-	list := []collectors.Collector{
+func webGroup(inst *platform.Instance, port int) collectors.GroupConfig {
+	return collectors.GroupConfig{Name: "web", Unit: inst.Facts().WebUnit, Port: uint16(port)}
+}
+
+// sources are what is measured of the host, of the application's listening
+// socket, and of the agent itself.
+func sources(cfg config.Config, port int) []collectors.Collector {
+	return []collectors.Collector{
 		collectors.NewHost(collectors.HostConfig{}),
 		collectors.NewDisk(collectors.DiskConfig{}),
 		collectors.NewListen(collectors.ListenConfig{Port: uint16(port)}),
 		collectors.NewSelf(),
-		figures{"health", func() []collectors.Sample { return healthSamples(check.Figures()) }},
-		figures{"cron", cron.samples},
 	}
+}
+
+// groups are the configured process groups, by default the web process.
+func (m *metricsParts) groups(cfg config.Config) (list []collectors.Collector) {
 	if len(cfg.Metrics.Groups) == 0 {
-		return append(list, collectors.NewGroup(web))
+		return []collectors.Collector{m.web}
 	}
 	for _, g := range cfg.Metrics.Groups {
 		c := collectors.GroupConfig{Name: g.Name, Unit: g.Unit, Port: uint16(g.Port)}
 		if g.Match != "" {
 			c.Match = regexp.MustCompile(g.Match) // config has compiled it once already
 		}
-		list = append(list, collectors.NewGroup(c))
+		group := collectors.NewGroup(c)
+		if g.Name == "web" {
+			m.web = group
+		}
+		list = append(list, group)
 	}
 	return list
+}
+
+// capacity is what the measured workers say about how many fit.
+func (m *metricsParts) capacity() (capacity.Advice, error) {
+	g := m.web.Snapshot()
+	if len(g.Processes) == 0 {
+		return capacity.Advice{}, unavailable(errors.New("no web process has been found yet"))
+	}
+	in := capacity.Measured{CPUs: runtime.NumCPU()}
+	for _, s := range m.loop.Last().Samples {
+		switch {
+		case s.Name == "mem_total":
+			in.Total = uint64(s.Value)
+		case s.Name == "mem_available":
+			in.Available = uint64(s.Value)
+		case s.Name == "listen_backlog":
+			in.Backlog, in.BacklogKnown = int(s.Value), true
+		case s.Name == "group_cpu" && len(s.Labels) > 0 && s.Labels[0].Value == "web":
+			in.CPU = s.Value
+		}
+	}
+	parents := map[int]bool{}
+	for _, p := range g.Processes {
+		parents[p.Parent] = true
+	}
+	for _, p := range g.Processes {
+		w := capacity.Worker{Private: p.Private, PSS: p.PSS, Age: g.At.Sub(p.Started), CPU: p.CPU}
+		if parents[p.PID] && len(g.Processes) > 1 {
+			in.Master = w
+		} else {
+			in.Workers = append(in.Workers, w)
+		}
+	}
+	return capacity.Advise(in), nil
 }
 
 // figures is a collector of what another part of the agent counts.

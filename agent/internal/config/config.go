@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -25,15 +26,16 @@ const DefaultPath = "/etc/agent/agent.yaml"
 // Config is the whole configuration. The zero value is not usable: start from
 // [Default].
 type Config struct {
-	App      App      `yaml:"app"`
-	Socket   string   `yaml:"socket"`    // "" = by the rule of DefaultSocket
-	StateDir string   `yaml:"state_dir"` // "" = by the rule of DefaultStateDir
-	AWS      AWS      `yaml:"aws"`
-	Metrics  Metrics  `yaml:"metrics"`
-	Cron     Cron     `yaml:"cron"`
-	Health   Health   `yaml:"health"`
-	Exec     Exec     `yaml:"exec"`
-	Notify   []Notify `yaml:"notify"`
+	App      App           `yaml:"app"`
+	Socket   string        `yaml:"socket"`    // "" = by the rule of DefaultSocket
+	StateDir string        `yaml:"state_dir"` // "" = by the rule of DefaultStateDir
+	AWS      AWS           `yaml:"aws"`
+	Metrics  Metrics       `yaml:"metrics"`
+	Cron     Cron          `yaml:"cron"`
+	Health   Health        `yaml:"health"`
+	Exec     Exec          `yaml:"exec"`
+	Notify   []Notify      `yaml:"notify"`
+	Cooldown time.Duration `yaml:"notify_cooldown"` // further failures of a job are held back for so long
 }
 
 // App says where the application lives and who its commands run as.
@@ -98,14 +100,18 @@ type Exec struct {
 	Audit string   `yaml:"audit"` // program (its name and argument count) or full (argv, as typed)
 }
 
-// Notify is one place where people are told about jobs.
+// Notify is one place where people are told about jobs. Its addresses and token
+// are secrets; ${NAME} in them is from the application's environment.
 type Notify struct {
-	Type     string        `yaml:"type"` // slack, webhook or rollbar
-	URL      string        `yaml:"url"`
-	Token    string        `yaml:"token"`
-	On       []string      `yaml:"on"` // failed, recovered, overdue; empty = all
-	Output   bool          `yaml:"output"`
-	Cooldown time.Duration `yaml:"cooldown"`
+	Type     string   `yaml:"type"` // slack, webhook, rollbar or checkin
+	Name     string   `yaml:"name"` // in status and logs
+	URL      string   `yaml:"url"`
+	StartURL string   `yaml:"start_url"` // of a check-in that has addresses of its own
+	FailURL  string   `yaml:"fail_url"`
+	Token    string   `yaml:"token"`  // Rollbar's
+	Jobs     []string `yaml:"jobs"`   // patterns of job names; empty = all
+	On       []string `yaml:"on"`     // failed, recovered, overdue, missed, …; empty = bad news and recoveries
+	Output   bool     `yaml:"output"` // send the last lines of output too
 }
 
 // Default returns the configuration of an empty file.
@@ -129,7 +135,8 @@ func Default() Config {
 			Timeout:  4 * time.Second,
 			Failures: 1,
 		},
-		Exec: Exec{Allow: []string{"root", "ec2-user", "ssm-user"}, Audit: "program"},
+		Cooldown: 30 * time.Minute,
+		Exec:     Exec{Allow: []string{"root", "ec2-user", "ssm-user"}, Audit: "program"},
 	}
 }
 
@@ -181,14 +188,7 @@ func (c *Config) validate(fault func(key, format string, a ...any)) {
 	}
 	oneOf(fault, "exec.audit", c.Exec.Audit, "program", "full")
 	for i, n := range c.Notify {
-		key := fmt.Sprintf("notify[%d]", i)
-		oneOf(fault, key+".type", n.Type, "slack", "webhook", "rollbar")
-		if n.Type != "rollbar" && !isURL(n.URL) {
-			fault(key, "expected an http or https url") // the value is a secret
-		}
-		for _, on := range n.On {
-			oneOf(fault, key+".on", on, "failed", "recovered", "overdue")
-		}
+		oneOf(fault, fmt.Sprintf("notify[%d].type", i), n.Type, "slack", "webhook", "rollbar", "checkin")
 	}
 }
 
@@ -216,6 +216,9 @@ func (m *Metrics) validate(fault func(key, format string, a ...any)) {
 		}
 		if n := btoi(g.Unit != "") + btoi(g.Port != 0) + btoi(g.Match != ""); n != 1 {
 			fault(key, "expected exactly one of unit, port or match, have %d", n)
+		}
+		if _, err := regexp.Compile(g.Match); err != nil {
+			fault(key+".match", "expected a regular expression: %v", err)
 		}
 		if g.Port < 0 || g.Port > 65535 {
 			fault(key+".port", "expected 1 to 65535, have %d", g.Port)

@@ -46,7 +46,8 @@ health:
   target: unix:/run/puma.sock:/up
   timeout: 2s
 exec: {allow: [deploy], audit: full}
-notify: [{type: slack, url: 'https://hooks.example.com/x', on: [failed], cooldown: 5m}]
+notify: [{type: slack, url: 'https://hooks.example.com/x', on: [failed]}]
+notify_cooldown: 5m
 `))
 	if err != nil {
 		t.Fatal(err)
@@ -63,7 +64,8 @@ notify: [{type: slack, url: 'https://hooks.example.com/x', on: [failed], cooldow
 	want.Health.Headers = map[string]string{"X-A": "b", "X-Forwarded-Proto": "https"}
 	want.Health.Timeout = 2 * time.Second
 	want.Exec = Exec{[]string{"deploy"}, "full"}
-	want.Notify = []Notify{{Type: "slack", URL: "https://hooks.example.com/x", On: []string{"failed"}, Cooldown: 5 * time.Minute}}
+	want.Notify = []Notify{{Type: "slack", URL: "https://hooks.example.com/x", On: []string{"failed"}}}
+	want.Cooldown = 5 * time.Minute
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
 	}
@@ -73,7 +75,7 @@ notify: [{type: slack, url: 'https://hooks.example.com/x', on: [failed], cooldow
 func TestFaults(t *testing.T) {
 	for _, tc := range []struct{ name, text, want string }{
 		{"unknown key", "metrics:\n  intervall: 60s\n", `a.yaml:2:3: metrics.intervall: unknown key: did you mean interval?`},
-		{"unknown top", "zebra: 1\n", `a.yaml:1:1: zebra: unknown key: expected one of app, socket, state_dir, aws, metrics, cron, health, exec, notify`},
+		{"unknown top", "zebra: 1\n", `a.yaml:1:1: zebra: unknown key: expected one of app, socket, state_dir, aws, metrics, cron, health, exec, notify, notify_cooldown`},
 		{"wrong type", "metrics:\n  interval: [60]\n", `a.yaml:2:13: metrics.interval: expected a duration, have a list`},
 		{"not a duration", "metrics: {interval: 60}\n", `a.yaml:1:21: metrics.interval: expected a duration such as 30s, have "60"`},
 		{"not a list", "exec: {allow: root}\n", `a.yaml:1:15: exec.allow: expected a list, have "root"`},
@@ -84,7 +86,7 @@ func TestFaults(t *testing.T) {
 		{"twice", "socket: /a\nsocket: /b\n", `a.yaml:2:1: `},
 		{"syntax", "app: {dir: [}\n", `a.yaml:1:`},
 		{"two", "cron: {timezone: Mars/Base}\nexec: {audit: all}\nx: 1\n", "a.yaml:3:1: x: unknown key"},
-		{"secret kept", "notify: [{type: slack, url: hooks.example.com/T0KEN}]\n", "a.yaml:1:10: notify[0]: expected an http or https url"},
+		{"secret kept", "notify: [{type: slak, url: hooks.example.com/T0KEN}]\n", "a.yaml:1:17: notify[0].type: expected slack, webhook, rollbar, checkin, have \"slak\""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			c, err := Parse("a.yaml", []byte(tc.text))

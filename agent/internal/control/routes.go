@@ -25,11 +25,13 @@ type Backend struct {
 	Env     func(ctx context.Context, names []string, values bool) (Environment, error)
 	EnvDiff func(ctx context.Context, values bool) (EnvironmentDiff, error)
 
-	Metrics func(context.Context) (any, error)
-	Cost    func(ctx context.Context, instances int) (any, error)
-	Health  func(context.Context) (any, error)
-	History func(context.Context) (any, error) // the last health results
-	Drain   func(ctx context.Context, reason string, on bool) error
+	Metrics  func(context.Context) (any, error)
+	Cost     func(ctx context.Context, instances int) (any, error)
+	Capacity func(context.Context) (any, error)
+	Balancer func(context.Context) (any, error) // the health check as load balancers see it
+	Health   func(context.Context) (any, error)
+	History  func(context.Context) (any, error) // the last health results
+	Drain    func(ctx context.Context, reason string, on bool) error
 
 	Reload func(context.Context) error
 	Hold   func(ctx context.Context, limit time.Duration) error
@@ -96,6 +98,8 @@ func (s *Server) routes() []route {
 			n, _ := strconv.Atoi(c.r.URL.Query().Get("instances"))
 			return answer(c)(b.Cost(c.ctx(), max(n, 1)))
 		}},
+		{"GET /v1/capacity", Callers, func(c *call) error { return answer(c)(b.Capacity(c.ctx())) }},
+		{"GET /v1/health/as-load-balancer", Callers, func(c *call) error { return answer(c)(b.Balancer(c.ctx())) }},
 		{"GET /v1/health", Callers, func(c *call) error { return answer(c)(b.Health(c.ctx())) }},
 		{"GET /v1/health/history", Callers, func(c *call) error { return answer(c)(b.History(c.ctx())) }},
 

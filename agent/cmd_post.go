@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+type postOptions struct {
+	target, host, task, at string
+	headers                []string
+}
+
+// newPostCmd is what a url: job runs, as the application's user: one POST as
+// Beanstalk's worker daemon makes it. People do not type it.
+func newPostCmd(g *globals) *cobra.Command {
+	var o postOptions
+	c := &cobra.Command{Use: "post PATH", Hidden: true, Short: "POST to the application as a worker tier's daemon does", Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error { return o.post(c.Context(), g.out, args[0]) }}
+	f := c.Flags()
+	f.StringVar(&o.target, "target", "", "where the application listens: http://HOST:PORT or unix:/SOCKET")
+	f.StringVar(&o.host, "host", "", "Host header")
+	f.StringVar(&o.task, "task", "", "X-Aws-Sqsd-Taskname")
+	f.StringVar(&o.at, "scheduled-at", "", "X-Aws-Sqsd-Scheduled-At")
+	f.StringArrayVar(&o.headers, "header", nil, "NAME: value")
+	return c
+}
+
+// post fails when the answer is not 200, as the daemon counts it (Developer
+// Guide, "Worker environments"). The time limit is the run's own.
+func (o *postOptions) post(ctx context.Context, out io.Writer, path string) error {
+	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	base := o.target
+	if socket, ok := strings.CutPrefix(o.target, "unix:"); ok {
+		base = "http://localhost"
+		client.Transport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+		}}
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, base+path, nil)
+	if err != nil {
+		return err
+	}
+	for _, h := range o.headers {
+		name, value, _ := strings.Cut(h, ": ")
+		req.Header.Set(name, value)
+	}
+	req.Host = o.host
+	req.Header.Set("User-Agent", "aws-sqsd/agent")
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("X-Aws-Sqsd-Taskname", o.task)
+	req.Header.Set("X-Aws-Sqsd-Scheduled-At", o.at)
+	req.Header.Set("X-Aws-Sqsd-Sender-Id", "agent")
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if _, err := io.Copy(out, resp.Body); err != nil {
+		return fmt.Errorf("read answer: %w", err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("the application answered %s", resp.Status)
+	}
+	return nil
+}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"beanstalk-agent/agent/internal/appenv"
+	"beanstalk-agent/agent/internal/config"
+	"beanstalk-agent/agent/internal/launch"
+	"beanstalk-agent/agent/internal/notify"
+	"beanstalk-agent/agent/internal/platform"
+	"beanstalk-agent/agent/internal/supervisor"
+	"beanstalk-agent/scheduler"
+)
+
+// notices turns what happened to jobs into what people are told.
+type notices struct {
+	notifier *notify.Notifier
+	inst     *platform.Instance
+	state    string
+	tail     bool // somebody wants the last lines of output
+}
+
+func newNotices(cfg config.Config, inst *platform.Instance, env *appenv.Resolver, log *slog.Logger) (*notices, error) {
+	n := &notices{inst: inst, state: cfg.StateDir}
+	c := notify.Config{Log: log, Cooldown: cfg.Cooldown, Expand: func(s string) (string, error) { return expand(env, s) }}
+	for _, t := range cfg.Notify {
+		target := notify.Target{Type: notify.Type(t.Type), Name: t.Name, URL: t.URL, StartURL: t.StartURL, FailURL: t.FailURL, Token: t.Token, Jobs: t.Jobs, Tail: t.Output}
+		for _, on := range t.On {
+			target.On = append(target.On, notify.Kind(on))
+		}
+		n.tail = n.tail || t.Output
+		c.Targets = append(c.Targets, target)
+	}
+	var err error
+	n.notifier, err = notify.New(c)
+	return n, err
+}
+
+// expand resolves ${NAME} from the application's environment; a name that is
+// not there is an error, so that no message goes to half an address.
+func expand(env *appenv.Resolver, s string) (string, error) {
+	if !strings.Contains(s, "${") {
+		return s, nil
+	}
+	e, err := env.Resolve(context.Background())
+	if err != nil {
+		return "", err
+	}
+	var missing error
+	out := os.Expand(s, func(name string) string {
+		v, ok := e.Lookup(name)
+		if !ok {
+			missing = errors.Join(missing, errors.New("the application has no variable "+name))
+		}
+		return v
+	})
+	return out, missing
+}
+
+func (n *notices) send(e notify.Event) {
+	e.Environment = n.inst.Facts().EnvironmentName
+	if e.Host = n.inst.Facts().InstanceID; e.Host == "" {
+		e.Host, _ = os.Hostname()
+	}
+	n.notifier.Notify(e)
+}
+
+// ended tells of a job's run that has ended for good.
+func (n *notices) ended(r supervisor.Run) {
+	e := notify.Event{Job: r.Name, Kind: notify.Succeeded, At: r.Ended, Run: r.ID, Exit: r.ExitCode, Reason: launch.Describe(r), Took: r.Took()}
+	if r.ExitCode != 0 || r.State == supervisor.StateLost {
+		e.Kind = notify.Failed
+	}
+	if n.tail {
+		e.Tail = lastLines(filepath.Join(n.state, "runs", r.ID, "output"))
+	}
+	n.send(e)
+}
+
+// event tells of what no run can tell.
+func (n *notices) event(e scheduler.Event) {
+	kind, ok := map[scheduler.EventKind]notify.Kind{scheduler.Overdue: notify.Overdue, scheduler.Missed: notify.Missed}[e.Kind]
+	if ok {
+		n.send(notify.Event{Job: e.Job, Kind: kind, At: time.Now(), Reason: e.Text})
+	}
+}
+
+// lastLines is the end of a run's output, at most 2 kB.
+func lastLines(path string) string {
+	const most = 2 << 10
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	if end, err := f.Seek(0, io.SeekEnd); err == nil {
+		_, _ = f.Seek(max(end-most, 0), io.SeekStart)
+	}
+	b, _ := io.ReadAll(io.LimitReader(f, most))
+	return string(b)
+}
