@@ -126,20 +126,17 @@ func (b *backend) drain(_ context.Context, reason string, on bool) error {
 	return nil
 }
 
-// spooled adds reading the spools to what the supervisor answers: the agent
-// reads the files itself, the supervisor is not in the data path.
-type spooled struct {
-	*supervisor.Client
-	outputs launch.Outputs
-}
+// spooled is the supervisor with errors that a person can act on. Output is read
+// by the agent from the files themselves: nobody is in the data path.
+type spooled struct{ *supervisor.Client }
 
-func (s spooled) Output(ctx context.Context, id string, follow bool) (io.ReadCloser, error) {
-	out, err := s.outputs.Open(ctx, id, follow)
+func (s spooled) Logs(ctx context.Context, w io.Writer, id string, lines int, follow bool) error {
+	err := s.Client.Logs(ctx, w, id, lines, follow)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &control.Error{Status: http.StatusNotFound, Message: fmt.Sprintf("run %q has no output here", id),
+		return &control.Error{Status: http.StatusNotFound, Message: fmt.Sprintf("run %q has no output here", id),
 			Hint: "the output of an exec went to its own stdout; a detached run and a job have a file"}
 	}
-	return out, notFound(id, err)
+	return notFound(id, err)
 }
 
 func (s spooled) Get(ctx context.Context, id string) (supervisor.Run, error) {

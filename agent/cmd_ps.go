@@ -65,6 +65,7 @@ func runRow(r supervisor.Run) []string {
 
 func newLogsCmd(g *globals) *cobra.Command {
 	var followIt bool
+	var lines int
 	c := &cobra.Command{Use: "logs ID|JOB", Short: "the output of a run, or of a job's newest run", Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			cl, err := g.client()
@@ -78,7 +79,7 @@ func newLogsCmd(g *globals) *cobra.Command {
 			if followIt {
 				return follow(c.Context(), cl, id, g.out)
 			}
-			out, err := cl.Stream(c.Context(), control.Path("runs", id, "output"))
+			out, err := cl.Stream(c.Context(), fmt.Sprintf("%s?lines=%d", control.Path("runs", id, "output"), lines))
 			if err != nil {
 				return err
 			}
@@ -86,6 +87,7 @@ func newLogsCmd(g *globals) *cobra.Command {
 			_, err = io.Copy(g.out, out)
 			return err
 		}}
+	c.Flags().IntVarP(&lines, "lines", "n", 0, "only the last so many lines")
 	c.Flags().BoolVarP(&followIt, "follow", "f", false, "go on until the run ends")
 	return c
 }

@@ -19,7 +19,6 @@ import (
 	"beanstalk-agent/agent/internal/config"
 	"beanstalk-agent/agent/internal/control"
 	"beanstalk-agent/agent/internal/fdconn"
-	"beanstalk-agent/agent/internal/launch"
 	"beanstalk-agent/agent/internal/lifecycle"
 	"beanstalk-agent/agent/internal/platform"
 )
@@ -97,7 +96,7 @@ func runAgent(ctx context.Context, g *globals, cfg config.Config, app string) er
 		return err
 	}
 	back := &backend{started: time.Now(), cfg: cfg, inst: inst, env: env, launcher: launcher, cron: cron, people: people, check: check, metrics: metrics,
-		runs: spooled{runs, launch.Outputs{Dir: cfg.StateDir, Runs: runs}}}
+		runs: spooled{runs}}
 	server := &control.Server{Listener: ln, Allow: cfg.Exec.Allow, Log: log, Backend: back.routes()}
 	alive := func(ctx context.Context) error { return control.NewClient(cfg.Socket).Get(ctx, "/v1/status", nil) }
 

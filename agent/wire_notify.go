@@ -6,7 +6,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -23,12 +22,11 @@ import (
 type notices struct {
 	notifier *notify.Notifier
 	inst     *platform.Instance
-	state    string
 	tail     bool // somebody wants the last lines of output
 }
 
 func newNotices(cfg config.Config, inst *platform.Instance, env *appenv.Resolver, log *slog.Logger) (*notices, error) {
-	n := &notices{inst: inst, state: cfg.StateDir}
+	n := &notices{inst: inst}
 	c := notify.Config{Log: log, Cooldown: cfg.Cooldown, Expand: func(s string) (string, error) { return expand(env, s) }}
 	for _, t := range cfg.Notify {
 		target := notify.Target{Type: notify.Type(t.Type), Name: t.Name, URL: t.URL, StartURL: t.StartURL, FailURL: t.FailURL, Token: t.Token, Jobs: t.Jobs, Tail: t.Output}
@@ -79,7 +77,7 @@ func (n *notices) ended(r supervisor.Run) {
 		e.Kind = notify.Failed
 	}
 	if n.tail {
-		e.Tail = lastLines(filepath.Join(n.state, "runs", r.ID, "output"))
+		e.Tail = lastLines(r)
 	}
 	n.send(e)
 }
@@ -92,17 +90,16 @@ func (n *notices) event(e scheduler.Event) {
 	}
 }
 
-// lastLines is the end of a run's output, at most 2 kB.
-func lastLines(path string) string {
-	const most = 2 << 10
-	f, err := os.Open(path)
+// lastLines is the end of a run's output.
+func lastLines(r supervisor.Run) string {
+	out, err := supervisor.OpenOutput(r)
 	if err != nil {
 		return ""
 	}
-	defer f.Close()
-	if end, err := f.Seek(0, io.SeekEnd); err == nil {
-		_, _ = f.Seek(max(end-most, 0), io.SeekStart)
+	defer out.Close()
+	if out.Tail(20) != nil {
+		return ""
 	}
-	b, _ := io.ReadAll(io.LimitReader(f, most))
+	b, _ := io.ReadAll(io.LimitReader(out, 4<<10))
 	return string(b)
 }

@@ -48,7 +48,7 @@ type Runs interface {
 	Wait(ctx context.Context, id string) (supervisor.Run, error)
 	Stop(ctx context.Context, id string, grace time.Duration) (supervisor.Run, error)
 	Attach(ctx context.Context, id string, size supervisor.Size, h supervisor.Handover) (supervisor.Run, error)
-	Output(ctx context.Context, id string, follow bool) (io.ReadCloser, error)
+	Logs(ctx context.Context, w io.Writer, id string, lines int, follow bool) error
 }
 
 // Cron is the scheduler, as far as clients reach it.
@@ -167,27 +167,35 @@ func (s *Server) next(c *call) error {
 	return answer(c)(s.Backend.Cron.Next(c.ctx(), from, n, q.Get("job")))
 }
 
-// output streams a run's output; with ?follow until the run ends.
+// output streams a run's output; with ?follow until the run ends. An error
+// before the first byte is answered as one; after it the connection is broken
+// off, so that the client does not take a part for the whole.
 func (s *Server) output(c *call) error {
-	out, err := s.Backend.Runs.Output(c.ctx(), c.id(), c.r.URL.Query().Has("follow"))
-	if err != nil {
-		return err
+	q := c.r.URL.Query()
+	lines, _ := strconv.Atoi(q.Get("lines"))
+	w := &flusher{w: c.w, rc: http.NewResponseController(c.w)}
+	err := s.Backend.Runs.Logs(c.ctx(), w, c.id(), lines, q.Has("follow"))
+	if err != nil && w.begun {
+		panic(http.ErrAbortHandler)
 	}
-	defer out.Close()
-	c.w.Header().Set("Content-Type", "application/octet-stream")
-	c.w.WriteHeader(http.StatusOK)
-	io.Copy(flusher{c.w, http.NewResponseController(c.w)}, out) // an error is the client's going away
-	return nil
+	return err
 }
 
 type flusher struct {
-	io.Writer
-	rc *http.ResponseController
+	w     http.ResponseWriter
+	rc    *http.ResponseController
+	begun bool
 }
 
-func (f flusher) Write(b []byte) (int, error) {
-	n, err := f.Writer.Write(b)
-	f.rc.Flush()
+func (f *flusher) Write(b []byte) (int, error) {
+	if !f.begun {
+		f.begun = true
+		f.w.Header().Set("Content-Type", "application/octet-stream")
+	}
+	n, err := f.w.Write(b)
+	if err == nil {
+		err = f.rc.Flush()
+	}
 	return n, err
 }
 
