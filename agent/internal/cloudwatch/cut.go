@@ -69,12 +69,11 @@ func (p *Publisher) ownLocked(w *window) {
 			p.fold.into(w, collectors.Sample{Name: name, Unit: collectors.Count, Value: float64(v)})
 		}
 	}
-	c := &p.counts
 	own("metrics_spooled", uint64(p.queue.datums))
 	if p.state == Sending {
-		own("metrics_dropped", c.dropped-c.toldDropped)
-		own("possible_duplicates", c.duplicates-c.toldDuplicates)
-		c.toldDropped, c.toldDuplicates = c.dropped, c.duplicates
+		own("metrics_dropped", p.counts.untold.dropped)
+		own("possible_duplicates", p.counts.untold.duplicates)
+		p.counts.untold = untold{}
 	}
 }
 
@@ -104,7 +103,7 @@ func (p *Publisher) store(namespace string, at time.Time, ds []Datum, unsure int
 	if unsure > 0 {
 		p.spool.mark(e, unsure)
 	}
-	if p.spool.diskErr != nil && before == nil {
+	if p.spool.diskErr != nil && before == nil && p.spool.dir != "" {
 		p.logger.Warn("metrics are spooled in memory", "err", p.spool.diskErr)
 	}
 	for _, e := range lost {

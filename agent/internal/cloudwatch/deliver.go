@@ -79,6 +79,7 @@ func (p *Publisher) open(ctx context.Context) {
 		p.logger.Warn("metrics are spooled in memory only", "err", err)
 	}
 	p.spool = s
+	p.inherit(s.untold)
 	p.noteQueue()
 	p.launch(ctx, nil)
 }
@@ -157,7 +158,7 @@ func (p *Publisher) land(o outcome, now time.Time) {
 	case o.parcel == nil:
 		p.next.failures, p.next.send = 0, now.Add(p.next.phase)
 		return
-	case o.verdict == delivered || o.verdict == invalid:
+	case o.verdict == delivered || o.verdict == invalid && p.spoiled < maxSpoiled:
 		p.next.failures = 0
 		if p.spool.pick(now) != nil {
 			p.pauseFor(now, p.pace)
@@ -210,6 +211,7 @@ func (p *Publisher) settle(o outcome, now time.Time) {
 	earlier := e.unsure - 1 // sendings that may have been applied, without this one
 	switch o.verdict {
 	case delivered:
+		p.spoiled = 0
 		p.spool.remove(e)
 		p.sent(len(o.parcel.datums), earlier, now)
 		return
@@ -217,15 +219,19 @@ func (p *Publisher) settle(o outcome, now time.Time) {
 	default:
 		p.spool.mark(e, earlier)
 	}
-	switch o.verdict {
-	case invalid:
+	switch {
+	case o.verdict == invalid && p.spoiled < maxSpoiled:
 		p.isolate(o.parcel, o.err)
-	case denied:
+	case o.verdict == denied:
 		p.enter(Denied, sentence(o.verdict, o.parcel.namespace, o.err))
 	default:
 		p.enter(Waiting, sentence(o.verdict, o.parcel.namespace, o.err))
 	}
 }
+
+// maxSpoiled is how many datums are set aside in a row, without one delivered in between. When everything is refused
+// it is not the datums: a clock that is hours wrong, for one. They are kept then, and tried again.
+const maxSpoiled = 3
 
 // isolate finds the datum that spoils a request: the batch is halved, and halved again, until it stands alone; then it
 // is set aside. A process that dies between the steps sends a half twice, uncounted.
@@ -235,6 +241,7 @@ func (p *Publisher) isolate(o *parcel, why error) {
 			p.store(o.namespace, o.at, half, o.entry.unsure)
 		}
 	} else {
+		p.spoiled++
 		p.logger.Warn("metric set aside", "metric", o.datums[0].Name, "err", cause(why))
 		p.drop("refused by CloudWatch", 1)
 		p.tell(sentence(invalid, o.namespace, why))
@@ -276,7 +283,7 @@ func (p *Publisher) finish(ctx context.Context) {
 		o := p.ask(ctx, p.api, parcel)
 		p.settle(o, time.Now())
 		p.noteQueue()
-		if o.verdict != delivered && o.verdict != invalid {
+		if o.verdict != delivered && (o.verdict != invalid || p.spoiled >= maxSpoiled) {
 			return
 		}
 	}

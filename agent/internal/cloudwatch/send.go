@@ -95,7 +95,7 @@ func sentence(v verdict, namespace string, err error) string {
 	case unsure:
 		return fmt.Sprintf("kept locally, not known to be sent: no good answer from CloudWatch: %v", cause(err))
 	case invalid:
-		return fmt.Sprintf("a metric was refused: %v", cause(err))
+		return fmt.Sprintf("CloudWatch refuses: %v; if it refuses everything, check this instance's clock", cause(err))
 	}
 	switch errorCode(err) {
 	case "InvalidClientTokenId", "UnrecognizedClientException", "ExpiredToken", "ExpiredTokenException", "SignatureDoesNotMatch", "InvalidSignatureException",

@@ -1,6 +1,7 @@
 package cloudwatch
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -37,6 +38,7 @@ type spool struct {
 	disk     int64    // bytes
 	mem      int64    // bytes
 	diskErr  error    // why the last write went to memory; nil when it did not
+	untold   untold   // as the disk has it
 }
 
 // entry is one record.
@@ -106,7 +108,8 @@ func openSpool(dir string, limit int64) (*spool, error) {
 		s.entries = append(s.entries, e)
 		s.next = max(s.next, e.seq+1)
 	}
-	slices.SortFunc(s.entries, func(a, b *entry) int { return int(int64(a.seq) - int64(b.seq)) })
+	slices.SortFunc(s.entries, func(a, b *entry) int { return cmp.Compare(a.seq, b.seq) })
+	s.untold = s.loadUntold()
 	return s, nil
 }
 
@@ -172,10 +175,15 @@ func (s *spool) write(e *entry, rec []byte) error {
 		return errors.New("the record is larger than the spool")
 	}
 	e.file = e.name()
-	tmp := filepath.Join(s.dir, ".tmp-"+e.file)
-	err := os.WriteFile(tmp, rec, 0o600)
+	return writeFile(s.dir, e.file, rec)
+}
+
+// writeFile makes the file whole or not at all, as far as a process can die.
+func writeFile(dir, name string, b []byte) error {
+	tmp := filepath.Join(dir, ".tmp-"+name)
+	err := os.WriteFile(tmp, b, 0o600)
 	if err == nil {
-		err = os.Rename(tmp, filepath.Join(s.dir, e.file))
+		err = os.Rename(tmp, filepath.Join(dir, name))
 	}
 	if err != nil {
 		os.Remove(tmp)
@@ -220,6 +228,33 @@ func (s *spool) remove(e *entry) {
 	}
 	s.disk -= e.size
 	os.Remove(filepath.Join(s.dir, e.file))
+}
+
+// untoldFile holds what is lost and not yet published, so that a restart does not forget it.
+const untoldFile = "untold"
+
+// keepUntold writes u when it has changed. Without a disk it is only known until the process ends.
+func (s *spool) keepUntold(u untold) {
+	if u == s.untold || s.dir == "" {
+		return
+	}
+	text := fmt.Sprintf("dropped %d duplicates %d\n", u.dropped, u.duplicates)
+	if writeFile(s.dir, untoldFile, []byte(text)) == nil {
+		s.untold = u
+	}
+}
+
+// loadUntold reads what an earlier process left. A damaged file counts as none.
+func (s *spool) loadUntold() untold {
+	var u untold
+	b, err := os.ReadFile(filepath.Join(s.dir, untoldFile))
+	if err != nil {
+		return untold{}
+	}
+	if n, err := fmt.Sscanf(string(b), "dropped %d duplicates %d\n", &u.dropped, &u.duplicates); n != 2 || err != nil {
+		return untold{}
+	}
+	return u
 }
 
 // pick returns what to send next: what is fresh and has not been tried, else the oldest; nil when nothing may be sent.

@@ -35,12 +35,15 @@ type Status struct {
 }
 
 type counts struct {
-	sent, dropped, duplicates   uint64
-	droppedBy                   map[string]uint64
-	toldDropped, toldDuplicates uint64 // already published
-	lastSent                    time.Time
-	lastError                   string
+	sent, dropped, duplicates uint64
+	droppedBy                 map[string]uint64
+	untold                    untold
+	lastSent                  time.Time
+	lastError                 string
 }
+
+// untold is what has been lost, or may have been sent twice, and is not yet published; of earlier processes too.
+type untold struct{ dropped, duplicates uint64 }
 
 // Status returns how delivery stands.
 func (p *Publisher) Status() Status {
@@ -81,8 +84,17 @@ func (p *Publisher) sent(n, unsure int, now time.Time) {
 	p.counts.sent += uint64(n)
 	p.counts.lastSent = now
 	p.counts.duplicates += uint64(n * unsure)
+	p.counts.untold.duplicates += uint64(n * unsure)
 	p.mu.Unlock()
 	p.enter(Sending, "")
+}
+
+// inherit takes over what an earlier process could not tell.
+func (p *Publisher) inherit(u untold) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.counts.untold.dropped += u.dropped
+	p.counts.untold.duplicates += u.duplicates
 }
 
 func (p *Publisher) drop(why string, n int) {
@@ -99,6 +111,7 @@ func (p *Publisher) dropLocked(why string, n uint64) {
 		p.logger.Warn("metrics dropped", "reason", why)
 	}
 	p.counts.dropped += n
+	p.counts.untold.dropped += n
 	p.counts.droppedBy[why] += n
 }
 
@@ -108,12 +121,15 @@ func (p *Publisher) tell(sentence string) {
 	p.counts.lastError = sentence
 }
 
+// noteQueue copies what others may ask for out of what is Run's own, and has the disk remember what is untold.
 func (p *Publisher) noteQueue() {
 	var st spoolStats
 	if !p.holding() {
 		st = p.spool.stats()
 	}
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.queue = st
+	u := p.counts.untold
+	p.mu.Unlock()
+	p.spool.keepUntold(u)
 }

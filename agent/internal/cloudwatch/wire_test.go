@@ -407,6 +407,84 @@ func TestSkewedClockIsCorrectedWhenSigning(t *testing.T) {
 	})
 }
 
+// A clock that is hours ahead makes every datum one that CloudWatch refuses. That is not the datums' fault: but for the
+// few it takes to notice, they are kept, and arrive when the clock is right.
+func TestEverythingRefusedIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		var behind atomic.Int64
+		behind.Store(int64(3 * time.Hour))
+		w.fake.Now = func() time.Time { return time.Now().Add(-time.Duration(behind.Load())) }
+		p, stop := w.start()
+		w.sample(p, 20*time.Minute)
+		if s := p.Status(); s.State != Waiting || !strings.Contains(s.Reason, "clock") || s.Dropped != maxSpoiled {
+			t.Errorf("got %+v", s)
+		}
+		behind.Store(0)
+		w.sample(p, 4*time.Minute)
+		time.Sleep(10 * time.Second)
+		stop()
+		if lost := len(w.added) - len(w.arrived()); lost > maxSpoiled || p.Status().Spooled != 0 {
+			t.Errorf("%d were lost, %d are spooled", lost, p.Status().Spooled)
+		}
+	})
+}
+
+// What was lost and not yet told when the agent stopped is told by the next one.
+func TestLossesAreToldAfterARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.config.SpoolLimit = 20_000
+		w.down.Store(true)
+		p, stop := w.start()
+		w.sample(p, time.Hour)
+		stop()
+		lost := p.Status().Dropped
+		w.down.Store(false)
+		p, stop = w.start()
+		w.sample(p, 3*time.Minute)
+		time.Sleep(10 * time.Second)
+		stop()
+		if lost == 0 || w.count("metrics_dropped") != float64(lost) || p.Status().Dropped != 0 {
+			t.Errorf("lost %d, published %v", lost, w.count("metrics_dropped"))
+		}
+	})
+}
+
+// Credentials that cannot be had are no sending: nothing is unsure, and it is said what is missing.
+func TestNoCredentialsLaterOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		connect, gone := w.config.Connect, atomic.Bool{}
+		w.config.Connect = func(ctx context.Context) (aws.Config, error) {
+			c, err := connect(ctx)
+			good := c.Credentials
+			c.Credentials = aws.CredentialsProviderFunc(func(ctx context.Context) (aws.Credentials, error) {
+				if gone.Load() {
+					return aws.Credentials{}, errors.New("the instance has no role")
+				}
+				return good.Retrieve(ctx)
+			})
+			return c, err
+		}
+		p, stop := w.start()
+		w.sample(p, 2*time.Minute)
+		gone.Store(true)
+		w.sample(p, 10*time.Minute)
+		if s := p.Status(); s.State != Waiting || !strings.HasSuffix(s.Reason, "the instance has no role") {
+			t.Errorf("got %+v", s)
+		}
+		gone.Store(false)
+		w.sample(p, 3*time.Minute)
+		time.Sleep(10 * time.Second)
+		stop()
+		w.check(p)
+		if n := p.Status().PossibleDuplicates; n != 0 {
+			t.Errorf("%d possible duplicates", n)
+		}
+	})
+}
+
 // pipeListener accepts the other ends of pipes; closing it ends Accept.
 type pipeListener chan net.Conn
 
