@@ -22,6 +22,10 @@ type Config struct {
 	// known once the application is deployed, or that its environment may change.
 	FindTarget func(context.Context) (string, error)
 
+	// NginxFile keeps Host and target where the nginx snippet looks for them, for the time in which
+	// the agent is down: /var/lib/agent/nginx-health.conf.
+	NginxFile string
+
 	// DrainFile keeps the operator's drain across restarts of the agent. It belongs below /run: a
 	// reboot ends a drain.
 	DrainFile string

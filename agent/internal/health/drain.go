@@ -80,10 +80,7 @@ func writeDrain(path string, d Drain) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(path+".new", b, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(path+".new", path)
+	return replaceFile(path, b)
 }
 
 // readDrain takes up the operator's drain. A file that cannot be read is a drain too: it is there

@@ -39,6 +39,9 @@ type Checker struct {
 	retry  time.Duration // between attempts to listen
 	probes sync.WaitGroup
 
+	fallbackMu sync.Mutex
+	fallback   string // what NginxFile holds, as far as is known
+
 	mu      sync.Mutex
 	prober  *prober         // of the last target; nil before the first probe
 	calls   map[asker]*call // under way, or younger than their lifetime
@@ -188,6 +191,9 @@ func (c *Checker) probe(ctx context.Context, a asker) Result {
 	p, err := c.currentProber(ctx)
 	if err != nil {
 		return Result{At: time.Now(), Host: a.host, Reason: "the application's address is not known: " + err.Error()}
+	}
+	if !a.own {
+		c.keepFallback(a.host, p.target)
 	}
 	if a.host == "" {
 		a.host = p.target.hostOfItsOwn()

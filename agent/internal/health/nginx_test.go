@@ -1,6 +1,9 @@
 package health
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -74,18 +77,30 @@ func stoppedWorkers(t *testing.T, s *stack) {
 	s.checkAll(t, "back", 200)
 }
 
-// agentDown: nginx asks the application itself, with the Host and path written in the snippet,
-// and the truth when that is down as well.
+// agentDown: nginx asks the application itself, as the agent did, and tells the truth when that is
+// down as well. What the agent knew counts from nginx's next start, which every deployment brings.
 func agentDown(t *testing.T, s *stack) {
-	s.checkAll(t, "agent never started", 200)
+	os.Remove(filepath.Join(s.dir, "nginx-health.conf"))
+	s.reloadNginx(t, 400) // Django's answer to the load balancer's own Host
 	c, stop := s.serveAgent(t, Config{Host: host("www.example.com"), Headers: production})
 	c.Drain("operator", "to see who answers")
 	s.checkAll(t, "agent answers", 503)
+	eventually(t, "the fallback to be kept", func() bool { _, err := os.Stat(c.cfg.NginxFile); return err == nil })
 	stop()
+	s.reloadNginx(t, 200)
 	s.checkAll(t, "agent gone", 200)
 	s.gunicorn.stop()
 	s.checkAll(t, "both gone", 502)
 	s.startGunicorn(t)
+}
+
+// reloadNginx waits until nginx answers a check with want, by its new configuration.
+func (s *stack) reloadNginx(t *testing.T, want int) {
+	t.Helper()
+	syscall.Kill(s.proxy.cmd.Process.Pid, syscall.SIGHUP)
+	eventually(t, fmt.Sprintf("nginx to answer %d by itself", want), func() bool {
+		return s.check("10.0.0.5", "ELB-HealthChecker/2.0") == want
+	})
 }
 
 // healthLog: checks stay out of Beanstalk's, and out of the application's log of refused Hosts.
@@ -95,6 +110,7 @@ func healthLog(t *testing.T, s *stack) {
 	_, stop := s.serveAgent(t, Config{Host: host("www.example.com"), Headers: production})
 	s.checkAll(t, "through the agent", 200)
 	stop()
+	s.reloadNginx(t, 200)
 	s.checkAll(t, "without the agent", 200)
 	s.ask("www.example.com", "/seen")
 	eventually(t, "nginx to write its log", func() bool { return strings.Contains(s.log(t, "healthd.log"), `"/seen"404`) })
@@ -140,7 +156,8 @@ func asLoadBalancer(t *testing.T, s *stack) {
 		t.Errorf("draining: %+v", r)
 	}
 	c.Undrain("operator")
-	stop() // nginx now answers 200 by its fallback, which must not pass for the agent's answer
+	stop()
+	s.reloadNginx(t, 200) // nginx now answers 200 by its fallback, which must not pass for the agent's answer
 	if r := ask(); r.Safe || r.Asks[0].Status != 200 || r.Asks[0].ByAgent || !strings.Contains(r.Asks[0].Fault, "not by the agent") {
 		t.Errorf("agent's listener gone: %+v", r)
 	}

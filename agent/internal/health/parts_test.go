@@ -75,6 +75,7 @@ type stack struct {
 	nginx    string // address of nginx
 	agent    string // address the snippet expects the agent at
 	gunicorn *process
+	proxy    *process
 }
 
 func startStack(t *testing.T, env ...string) *stack {
@@ -89,8 +90,8 @@ func startStack(t *testing.T, env ...string) *stack {
 	t.Cleanup(func() { s.gunicorn.stop() })
 	os.Chmod(s.dir, 0o755) // nginx's workers are another user when the test is root
 	s.writeNginx(t)
-	nginx := startProcess(t, s.dir, nil, "nginx", "-p", s.dir, "-c", "nginx.conf", "-e", "error.log")
-	t.Cleanup(nginx.stop)
+	s.proxy = startProcess(t, s.dir, nil, "nginx", "-p", s.dir, "-c", "nginx.conf", "-e", "error.log")
+	t.Cleanup(s.proxy.stop)
 	eventually(t, "nginx to answer", func() bool { return s.ask("www.example.com", "/") == 200 })
 	return s
 }
@@ -123,10 +124,9 @@ func (s *stack) writeNginx(t *testing.T) {
 	}
 	edited := string(snippet)
 	for from, to := range map[string]string{
-		"Host $host;                       # <-": "Host www.example.com; #",
-		"proxy_pass http://127.0.0.1:8127;":      "proxy_pass http://" + s.agent + ";",
-		"proxy_pass http://127.0.0.1:8000;":      "proxy_pass http://" + s.app + ";",
-		"rewrite ^ /health break;":               "rewrite ^ /health/ break;",
+		"proxy_pass http://127.0.0.1:8127;":     "proxy_pass http://" + s.agent + ";",
+		"set $agent_health_app 127.0.0.1:8000;": "set $agent_health_app " + s.app + ";",
+		"include /var/lib/agent/":               "include " + s.dir + "/",
 	} {
 		if strings.Count(edited, from) != 1 {
 			t.Fatalf("the snippet has %q %d times, want once", from, strings.Count(edited, from))
@@ -186,6 +186,7 @@ func (s *stack) serveAgent(t *testing.T, c Config) (*Checker, func()) {
 	if c.Target == "" {
 		c.Target = "http://" + s.app + "/health/"
 	}
+	c.NginxFile = filepath.Join(s.dir, "nginx-health.conf")
 	checker := newChecker(t, c)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)

@@ -101,6 +101,7 @@ func (c *Checker) Serve(ctx context.Context, addr string) error {
 	if err := CheckListen(addr); err != nil {
 		return err
 	}
+	c.probes.Go(func() { c.keepFallbackEarly(ctx) })
 	for ctx.Err() == nil {
 		ln, err := net.Listen("tcp", addr)
 		c.setListening(addr, ln, err)

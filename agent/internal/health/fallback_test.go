@@ -1,0 +1,107 @@
+package health
+
+import (
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestFallbackNeverBreaksNginx: values that nginx would read as something else are not written.
+func TestFallbackNeverBreaksNginx(t *testing.T) {
+	tcp := Target{"tcp", "127.0.0.1:8000", "/health/"}
+	if got := fallback("www.example.com", tcp); strings.Count(got, "set $agent_health_") != 3 {
+		t.Errorf("got %q", got)
+	}
+	for _, bad := range []struct {
+		host string
+		t    Target
+	}{
+		{"a\"; return 200; #", tcp},
+		{"", tcp},
+		{"a.example", Target{"tcp", "127.0.0.1:8000", "/$host"}},
+		{"a.example", Target{"tcp", "127.0.0.1:8000", "/a;b"}},
+		{"a.example", Target{"unix", "/run/a b.sock", "/"}},
+		{"a.example", Target{"unix", "/run/a\"}.sock", "/"}},
+	} {
+		if got := fallback(bad.host, bad.t); got != "" {
+			t.Errorf("%q, %+v: wrote %q", bad.host, bad.t, got)
+		}
+	}
+}
+
+// FuzzFallback: whatever is configured, nginx accepts the file: each line is one plain directive.
+func FuzzFallback(f *testing.F) {
+	f.Add("www.example.com", "http://127.0.0.1:8000/health/?x=1")
+	f.Add("a", "unix:/run/puma/my_app.sock:/up")
+	f.Add("a\"", "http://h:1/;")
+	f.Fuzz(func(t *testing.T, host, address string) {
+		target, err := ParseTarget(address)
+		if err != nil {
+			return
+		}
+		text := fallback(host, target)
+		if text == "" {
+			return
+		}
+		lines := strings.Split(text, "\n")
+		if len(lines) != 5 || strings.Count(text, `"`) != 6 || strings.Count(text, ";") != 3 || strings.Count(text, "$") != 3 || strings.ContainsAny(text[1:], "\\{}'#") {
+			t.Fatalf("%q, %q: %q", host, address, text)
+		}
+	})
+}
+
+// TestNginxAcceptsFallbacks: the snippet with the kept file is a valid configuration, for each kind
+// of target.
+func TestNginxAcceptsFallbacks(t *testing.T) {
+	_, err := exec.LookPath("nginx")
+	need(t, err == nil, "nginx (Debian: nginx-light)")
+	for _, address := range []string{"http://127.0.0.1:8000/health/", "http://[::1]:5000/up", "unix:/run/puma/my_app.sock:/up"} {
+		target, err := ParseTarget(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &stack{dir: t.TempDir(), app: "127.0.0.1:8000", agent: "127.0.0.1:8127", nginx: "127.0.0.1:" + freePort(t)}
+		s.writeNginx(t)
+		if err := os.WriteFile(filepath.Join(s.dir, "nginx-health.conf"), []byte(fallback("www.example.com", target)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := exec.Command("nginx", "-t", "-q", "-p", s.dir, "-c", "nginx.conf", "-e", "error.log").CombinedOutput(); err != nil {
+			t.Errorf("%s: %v\n%s", address, err, out)
+		}
+	}
+}
+
+// TestNginxFallsBackToASocket: nginx finds a unix target through the kept values, with the path
+// and Host that the agent used.
+func TestNginxFallsBackToASocket(t *testing.T) {
+	_, err := exec.LookPath("nginx")
+	need(t, err == nil, "nginx (Debian: nginx-light)")
+	s := &stack{dir: t.TempDir(), app: "127.0.0.1:" + freePort(t), agent: "127.0.0.1:" + freePort(t), nginx: "127.0.0.1:" + freePort(t)}
+	for dir := s.dir; dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
+		os.Chmod(dir, 0o755) // nginx's workers are another user when the test is root
+	}
+	socket := filepath.Join(s.dir, "app.sock")
+	ln, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	os.Chmod(socket, 0o777)
+	go http.Serve(ln, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Host != "www.example.com" || r.URL.Path != "/up" || r.Header.Get("X-Forwarded-Proto") != "https" || r.Header.Get("Cookie") != "" {
+			w.WriteHeader(400)
+		}
+	}))
+	c := newChecker(t, Config{Target: "unix:" + socket + ":/up", Host: host("www.example.com"), NginxFile: filepath.Join(s.dir, "nginx-health.conf")})
+	if v := c.Check(t.Context()); v.Status != 400 { // without X-Forwarded-Proto
+		t.Fatalf("the agent's own probe: %+v", v)
+	}
+	s.writeNginx(t)
+	s.proxy = startProcess(t, s.dir, nil, "nginx", "-p", s.dir, "-c", "nginx.conf", "-e", "error.log")
+	t.Cleanup(s.proxy.stop)
+	eventually(t, "nginx to fall back", func() bool { return s.get("/health", "10.0.0.5", http.Header{"Cookie": {"a=b"}}) == 200 })
+}
