@@ -23,6 +23,7 @@ type finder struct {
 	buf       []byte
 
 	vain     []uint32      // listeners whose owner was not found
+	lastUnit string        // the cgroup where the unit was, outside system.slice
 	nextUnit time.Time     // when to search the slices again
 	next     time.Time     // when to walk for the pattern again
 	wait     time.Duration // until then, doubled each time
@@ -70,14 +71,15 @@ func (f *finder) byCgroup(now time.Time) *source {
 	if f.cfg.Unit == "" {
 		return nil
 	}
-	if s := f.hierarchy.cgroup("system.slice/" + f.cfg.Unit); s != nil || now.Before(f.nextUnit) {
+	if s := f.hierarchy.cgroup("system.slice/" + f.cfg.Unit); s != nil {
+		return s
+	}
+	if s := f.hierarchy.cgroup(f.lastUnit); s != nil || now.Before(f.nextUnit) {
 		return s
 	}
 	f.nextUnit = now.Add(time.Minute)
-	if name := f.unit(); name != "" {
-		return f.hierarchy.cgroup(name)
-	}
-	return nil
+	f.lastUnit = f.unit()
+	return f.hierarchy.cgroup(f.lastUnit)
 }
 
 // unit searches the slices for the unit's cgroup: Slice= may have put it

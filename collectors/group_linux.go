@@ -134,10 +134,7 @@ func (g *Group) list() (err error) {
 func (g *Group) fromCgroup() error {
 	g.pids = g.pids[:0]
 	for i := range g.source.procs {
-		b, err := g.source.procs[i].read(&g.buf)
-		if err != nil { // removed, and perhaps made anew: once more, by its name
-			b, err = g.source.procs[i].read(&g.buf)
-		}
+		b, err := g.source.readProcs(i, &g.buf)
 		if err != nil {
 			if err := unlessGone(err); err != nil {
 				return err
@@ -247,7 +244,7 @@ func (g *Group) readShare(m *member) error {
 	if m.reading.at.IsZero() {
 		first = s.pss
 	}
-	m.reading = pssReading{smaps: s, at: g.at, first: first}
+	m.reading = pssReading{smaps: s, at: g.at, resident: m.rss, first: first}
 	return nil
 }
 

@@ -283,6 +283,28 @@ func TestGroupByCgroupAgreesWithItsAccounting(t *testing.T) {
 	}
 }
 
+// Version 1 shows a list as old as the descriptor to whoever reads it often.
+func TestGroupByCgroupSeesWorkersComeAndGo(t *testing.T) {
+	name := fmt.Sprintf("collectors-test-%d", os.Getpid())
+	dir := makeMemoryCgroup(t, name)
+	p := startPrefork(t, prefork{workers: 2, shared: 1, own: 1}, filepath.Join(dir, "cgroup.procs"))
+	g := NewGroup(GroupConfig{Name: "web", Cgroup: name})
+	defer g.Close()
+	if got, err := collect(t, g); err != nil || got["group_processes"].Value != 3 {
+		t.Fatalf("got %v, %v, want 3 processes", got, err)
+	}
+	syscall.Kill(p.children(t)[0], syscall.SIGKILL)
+	processes := func(n float64) func() bool {
+		return func() bool {
+			got, err := collect(t, g)
+			return err == nil && got["group_processes"].Value == n
+		}
+	}
+	eventually(t, "one worker less", processes(2))
+	p.cmd.Process.Signal(syscall.SIGHUP)
+	eventually(t, "a new one", processes(3))
+}
+
 // makeMemoryCgroup makes a cgroup with memory accounting and returns its directory.
 func makeMemoryCgroup(t *testing.T, name string) string {
 	t.Helper()

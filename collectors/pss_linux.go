@@ -42,25 +42,26 @@ func (b *pssBudget) spend(d time.Duration) { b.purse -= d }
 // pssReading is what a process's smaps_rollup said, and when.
 type pssReading struct {
 	smaps
-	at    time.Time
-	first uint64 // PSS at the first reading
+	at       time.Time
+	resident uint64 // resident memory as stat told it then: the two files differ a little
+	first    uint64 // PSS at the first reading
 }
 
 // estimate is the process's PSS now, when it has rss resident: the reading,
 // scaled. A process cannot own more than it has.
 func (r *pssReading) estimate(rss uint64) float64 {
-	if r.rss == 0 {
-		return 0
+	if r.resident == 0 {
+		return float64(min(r.pss, rss))
 	}
-	return min(float64(r.pss)*float64(rss)/float64(r.rss), float64(rss))
+	return min(float64(r.pss)*float64(rss)/float64(r.resident), float64(rss))
 }
 
 // due reports whether a process is to be read: never yet, long ago, or it has
 // grown or shrunk by a quarter since, as a worker does that has just started.
 func (r *pssReading) due(rss uint64, now time.Time, every time.Duration) bool {
 	age := now.Sub(r.at)
-	moved := max(rss, r.rss) - min(rss, r.rss)
-	return r.at.IsZero() || age >= every || age >= pssSettle && moved > r.rss/4+1<<20
+	moved := max(rss, r.resident) - min(rss, r.resident)
+	return r.at.IsZero() || age >= every || age >= pssSettle && moved > r.resident/4+1<<20
 }
 
 // urgency orders due processes: the smallest first, but each grows more urgent

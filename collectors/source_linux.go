@@ -39,6 +39,7 @@ type source struct {
 	roots []int
 
 	procs  []kernelFile // cgroup.procs, of the cgroup and those below it
+	stale  bool         // version 1: a kept cgroup.procs must not be believed
 	memory kernelFile   // memory.stat; no name: not accounted
 	anonIs string       // which line of it is the anonymous memory
 	cpu    kernelFile   // cpu.stat or cpuacct.usage; no name: not accounted
@@ -56,7 +57,7 @@ func (h *hierarchy) cgroup(name string) *source {
 		if len(procs) == 0 {
 			continue
 		}
-		s := &source{found: fmt.Sprintf("cgroup %q", name), procs: procs}
+		s := &source{found: fmt.Sprintf("cgroup %q", name), procs: procs, stale: !h.isUnified()}
 		h.accounting(s, name)
 		return s
 	}
@@ -128,6 +129,22 @@ func (s *source) cpuUsed(buf *[]byte) (used time.Duration, ok bool, err error) {
 	}
 	n, ok, err := parseKeyed(b, s.cpuIs)
 	return time.Duration(min(n, 1<<52)) * time.Microsecond, ok, err
+}
+
+// readProcs reads one list of processes. Version 1 makes the list when the file
+// is opened and keeps it for as long as somebody reads it more often than once a
+// second (kernel/cgroup/cgroup-v1.c, CGROUP_PIDLIST_DESTROY_DELAY), so there it
+// is opened each time.
+func (s *source) readProcs(i int, buf *[]byte) ([]byte, error) {
+	f := &s.procs[i]
+	b, err := f.read(buf)
+	if err != nil { // removed, and perhaps made anew: once more, by its name
+		b, err = f.read(buf)
+	}
+	if s.stale {
+		f.close()
+	}
+	return b, err
 }
 
 func (s *source) close() {
