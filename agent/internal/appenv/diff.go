@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
+	"syscall"
 )
 
 // ErrNoWeb: there is no live web process to compare with.
@@ -69,15 +71,24 @@ func (r *Resolver) Diff(ctx context.Context) (Diff, error) {
 	var byName []DiffVar
 	for _, pid := range pids {
 		web, err := r.readEnviron(pid)
-		if err != nil || len(web) == 0 {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+			continue // it ended meanwhile
+		}
+		if err == nil && len(web) == 0 {
+			err = errors.New("its environment is empty")
+		}
+		if err != nil {
 			d.Unread = append(d.Unread, fmt.Sprintf("process %d: %v", pid, err))
 			continue
 		}
 		d.PIDs = append(d.PIDs, pid)
 		byName = append(byName, compare(pid, web, run)...)
 	}
+	if len(d.PIDs) == 0 && len(d.Unread) == 0 {
+		return d, ErrNoWeb
+	}
 	if len(d.PIDs) == 0 {
-		return d, fmt.Errorf("compare with the web process: %v", d.Unread)
+		return d, fmt.Errorf("compare with the web process: %s", strings.Join(d.Unread, "; "))
 	}
 	d.Vars = fold(byName, len(d.PIDs))
 	return d, nil
@@ -133,4 +144,36 @@ func fold(all []DiffVar, processes int) []DiffVar {
 		}
 	}
 	return out
+}
+
+// CompareProperties tells, by name only, where the environment and what `get-config environment` says now disagree:
+// the deployment file is the truth for the web process, get-config for what the next deployment will write. Variables
+// that only the environment has are the platform's own (PATH and the like) and no disagreement; nor are properties
+// that systemd drops for their names. It runs get-config; it is for `doctor`.
+func (r *Resolver) CompareProperties(ctx context.Context) ([]string, error) {
+	if r.cfg.GetConfig == nil {
+		return nil, errors.New("get-config is not on this host")
+	}
+	env, err := r.Resolve(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out, err := r.cfg.GetConfig(ctx)
+	if err != nil {
+		return nil, err
+	}
+	file, err := parseProperties(out)
+	if err != nil {
+		return nil, fmt.Errorf("get-config environment: %w", err)
+	}
+	var found []string
+	for _, v := range file.Vars {
+		switch value, ok := env.Lookup(v.Name); {
+		case !ok:
+			found = append(found, v.Name+": get-config has it, the environment does not")
+		case value != v.Value():
+			found = append(found, v.Name+": get-config has another value than "+env.Source(v.Name))
+		}
+	}
+	return found, nil
 }

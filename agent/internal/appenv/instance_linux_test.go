@@ -102,7 +102,7 @@ func (b box) differences(t *testing.T) []string {
 	var d struct {
 		Vars []struct{ Name, State string }
 	}
-	out := b.run("/usr/bin/env", "-i", "ENV_TEST_INSIDE=diff", "/opt/inside.test", "-test.run=^TestInside$")
+	out := b.run("/usr/bin/env", "-i", "ENV_TEST_INSIDE=diff", "/opt/inside.test")
 	line, _, _ := strings.Cut(out, "\n")
 	if err := json.Unmarshal([]byte(line), &d); err != nil {
 		t.Fatalf("%v in %s", err, out)
@@ -125,60 +125,55 @@ func (b box) differences(t *testing.T) []string {
 // asWebapp is what the kernel says of a process started with Profile's user and umask.
 func (b box) asWebapp(t *testing.T) string {
 	t.Helper()
-	out := b.run("/usr/bin/env", "-i", "ENV_TEST_INSIDE=start", "/opt/inside.test", "-test.run=^TestInside$")
-	return strings.TrimSuffix(out, "PASS\n")
+	out := b.run("/usr/bin/env", "-i", "ENV_TEST_INSIDE=start", "/opt/inside.test")
+	return out
 }
 
-// TestInside is the part of the test above that runs inside the container.
-func TestInside(t *testing.T) {
+// TestMain is also the part of the test above that runs inside the container.
+func TestMain(m *testing.M) {
 	what := os.Getenv("ENV_TEST_INSIDE")
 	if what == "" {
-		t.Skip("is run inside the container by TestDiffOnABootedInstance")
+		os.Exit(m.Run())
 	}
-	o := platform.Options{NoIMDS: true}
-	f := platform.Detect(t.Context(), o)
+	if err := inside(what); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func inside(what string) error {
+	ctx, o := context.Background(), platform.Options{NoIMDS: true}
+	f := platform.Detect(ctx, o)
 	r := appenv.New(appenv.Config{
-		Beanstalk: f.Beanstalk, AppDir: f.AppDir, User: f.AppUser, WebUnit: f.WebUnit,
+		Beanstalk: f.Beanstalk, AppDir: f.AppDir,
 		GetConfig: func(ctx context.Context) ([]byte, error) { return platform.GetConfig(ctx, o, "environment") },
 		WebPIDs:   func(ctx context.Context) ([]int, error) { return platform.WebPIDs(ctx, o, f.WebUnit) },
 	})
 	if what == "start" {
-		start(t, r)
-		return
+		return start(ctx, r)
 	}
-	d := waitForWorkers(t, r, 3)
-	json.NewEncoder(os.Stdout).Encode(d)
-}
-
-// waitForWorkers waits until gunicorn's master and workers all run with the environment they were started with.
-func waitForWorkers(t *testing.T, r *appenv.Resolver, n int) appenv.Diff {
+	// gunicorn's master and its two workers, all past execve.
 	for deadline := time.Now().Add(20 * time.Second); ; {
-		d, err := r.Diff(t.Context())
-		if err == nil && len(d.PIDs) >= n && len(d.Unread) == 0 {
-			return d
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%v, %v", d, err)
+		d, err := r.Diff(ctx)
+		switch {
+		case err == nil && len(d.PIDs) == 3 && len(d.Unread) == 0:
+			return json.NewEncoder(os.Stdout).Encode(d)
+		case time.Now().After(deadline):
+			return fmt.Errorf("%v, %w", d, err)
 		}
 	}
 }
 
-func start(t *testing.T, r *appenv.Resolver) {
-	p, err := r.Profile(t.Context(), appenv.ProfileOptions{})
+func start(ctx context.Context, r *appenv.Resolver) error {
+	p, err := r.Profile(ctx, appenv.ProfileOptions{})
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	if p.Dir != "/var/app/current" || p.User.Home != "/home/webapp" {
-		t.Fatalf("dir %q, user %v", p.Dir, p.User)
+		return fmt.Errorf("dir %q, user %v", p.Dir, p.User)
 	}
 	cmd := exec.Command("/bin/sh", "-c", fmt.Sprintf("umask %04o; exec grep -E '^(Uid|Gid|Groups|Umask):' /proc/self/status", p.Umask))
 	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = p.Env, p.Dir, os.Stdout, os.Stderr
-	cmd.SysProcAttr = credential(p.User)
-	if err := cmd.Run(); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func credential(u appenv.User) *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: u.UID, Gid: u.GID, Groups: u.Groups}}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: p.User.UID, Gid: p.User.GID, Groups: p.User.Groups}}
+	return cmd.Run()
 }

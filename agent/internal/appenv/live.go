@@ -49,7 +49,8 @@ func parseEnviron(data []byte) ([]Var, error) {
 	var vars []Var
 	for s := range bytes.SplitSeq(bytes.TrimSuffix(data, []byte{0}), []byte{0}) {
 		name, value, ok := strings.Cut(string(s), "=")
-		if !ok || name == "" {
+		// systemd gives a service no other names than these, so the first one is not another.
+		if !ok || name == "" || len(vars) == 0 && !isVariableName(name) {
 			return nil, errOverwritten
 		}
 		vars = append(vars, NewVar(name, value))

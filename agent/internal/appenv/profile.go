@@ -50,9 +50,13 @@ func (r *Resolver) Profile(ctx context.Context, o ProfileOptions) (Profile, erro
 	if err != nil {
 		return Profile{}, err
 	}
-	user, err := r.user(o.User, app, rd.unit)
+	warnings := env.Warnings()
+	user, byOwner, err := r.user(o.User, app, rd.unit)
 	if err != nil {
 		return Profile{}, err
+	}
+	if byOwner && user.UID == 0 {
+		warnings = append(warnings, fmt.Sprintf("commands run as root, because root owns %s", app))
 	}
 	dir := app
 	if o.Dir != "" {
@@ -68,7 +72,7 @@ func (r *Resolver) Profile(ctx context.Context, o ProfileOptions) (Profile, erro
 		return slices.Contains(rd.unit.unset, v.Name) || slices.Contains(rd.unit.unset, v.Assignment())
 	})
 	vars := merge(around, env.vars, extra)
-	p := Profile{Env: make(Environ, len(vars)), Dir: dir, User: user, Umask: 0o022, Warnings: env.Warnings()}
+	p := Profile{Env: make(Environ, len(vars)), Dir: dir, User: user, Umask: 0o022, Warnings: warnings}
 	if r.cfg.Beanstalk {
 		p.Umask = rd.unit.umask
 	}
@@ -139,8 +143,8 @@ func isEmpty(dir string) bool {
 const defaultUser = "webapp"
 
 // user decides who runs. The unit's groups are those of the unit's user only.
-func (r *Resolver) user(asked, app string, web unit) (User, error) {
-	self, selfGID := uint32(os.Geteuid()), uint32(os.Getegid())
+func (r *Resolver) user(asked, app string, web unit) (u User, byOwner bool, err error) {
+	self := uint32(os.Geteuid())
 	name := cmp.Or(asked, r.cfg.User)
 	if name == "" && r.cfg.Beanstalk {
 		name = web.user
@@ -148,30 +152,30 @@ func (r *Resolver) user(asked, app string, web unit) (User, error) {
 			name = defaultUser
 		}
 	}
-	if name != "" {
-		u, err := r.lookupUser(name)
-		switch {
-		case err != nil:
-			return User{}, err
-		case self != 0 && u.UID != self:
-			return User{}, fmt.Errorf("run as %q: the agent is not root, so it can run commands only as itself", name)
-		case name == web.user:
+	switch {
+	case name != "":
+		u, err = r.lookupUser(name)
+		if err == nil && self != 0 && u.UID != self {
+			err = fmt.Errorf("run as %q: the agent is not root, so it can run commands only as itself", name)
+		}
+		if err == nil && name == web.user {
 			err = r.unitGroups(&u, web)
 		}
-		return u, err
-	}
-	if self != 0 {
-		return r.userByID(self, selfGID)
+		return u, false, err
+	case self != 0:
+		u, err = r.userByID(self, uint32(os.Getegid()))
+		return u, false, err
 	}
 	info, err := os.Stat(app)
 	if err != nil {
-		return User{}, err
+		return User{}, false, err
 	}
-	uid, ok := ownerOf(info)
+	uid, gid, ok := ownerOf(info)
 	if !ok {
-		return User{}, fmt.Errorf("the owner of %q is not known on this system", app)
+		return User{}, false, fmt.Errorf("the owner of %q is not known on this system", app)
 	}
-	return r.userByID(uid, selfGID)
+	u, err = r.userByID(uid, gid)
+	return u, true, err
 }
 
 // surroundings is what a service has before its own files: the manager's PATH and locale, then the user's variables.

@@ -18,10 +18,10 @@ func changeTime(info fs.FileInfo) time.Time {
 	return info.ModTime()
 }
 
-func ownerOf(info fs.FileInfo) (uid uint32, ok bool) {
+func ownerOf(info fs.FileInfo) (uid, gid uint32, ok bool) {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
-		return 0, false
+		return 0, 0, false
 	}
-	return st.Uid, true
+	return st.Uid, st.Gid, true
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -33,7 +34,7 @@ type envFile struct {
 }
 
 // unitDirs are where systemd looks for a system unit, first found wins; drop-ins come from all of them.
-var unitDirs = []string{"/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"}
+var unitDirs = []string{"/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system"}
 
 // webUnits are the units that Beanstalk's platforms run the application in, most likely first.
 var webUnits = []string{"web.service", "php-fpm.service", "tomcat.service"}
@@ -55,39 +56,17 @@ func (r *Resolver) webUnit(seen map[string]stamp) unit {
 // nothing to say.
 func (r *Resolver) readUnit(name string, seen map[string]stamp) unit {
 	u := unit{name: name, umask: 0o022}
-	dropins := map[string]string{} // by file name: one in an earlier directory replaces those in later ones
 	main := ""
 	for _, dir := range unitDirs {
-		dir = r.path(dir)
-		if path := filepath.Join(dir, name); main == "" && note(seen, path) {
+		if path := filepath.Join(r.path(dir), name); main == "" && note(seen, path) {
 			main = path
-		}
-		for _, d := range []string{"service.d", name + ".d"} {
-			d = filepath.Join(dir, d)
-			if !note(seen, d) {
-				continue
-			}
-			entries, _ := os.ReadDir(d)
-			for _, e := range entries {
-				if _, ok := dropins[e.Name()]; !ok && strings.HasSuffix(e.Name(), ".conf") {
-					dropins[e.Name()] = filepath.Join(d, e.Name())
-				}
-			}
 		}
 	}
 	if main == "" {
 		return u
 	}
 	u.found = true
-	paths := []string{main}
-	names := make([]string, 0, len(dropins))
-	for n := range dropins {
-		names = append(names, n)
-	}
-	slices.Sort(names)
-	for _, n := range names {
-		paths = append(paths, dropins[n])
-	}
+	paths := append([]string{main}, r.dropIns(name, seen)...)
 	for _, path := range paths {
 		note(seen, path)
 		data, _, err := readOnce(func() (*os.File, error) { return openFile(path) })
@@ -103,6 +82,30 @@ func (r *Resolver) readUnit(name string, seen map[string]stamp) unit {
 		}
 	}
 	return u
+}
+
+// dropIns lists the drop-ins of a unit by name; one in an earlier directory replaces those in later ones.
+func (r *Resolver) dropIns(unit string, seen map[string]stamp) []string {
+	byName := map[string]string{}
+	for _, dir := range unitDirs {
+		for _, d := range []string{"service.d", unit + ".d"} {
+			d = filepath.Join(r.path(dir), d)
+			if !note(seen, d) {
+				continue
+			}
+			entries, _ := os.ReadDir(d)
+			for _, e := range entries {
+				if _, ok := byName[e.Name()]; !ok && strings.HasSuffix(e.Name(), ".conf") {
+					byName[e.Name()] = filepath.Join(d, e.Name())
+				}
+			}
+		}
+	}
+	paths := make([]string, 0, len(byName))
+	for _, n := range slices.Sorted(maps.Keys(byName)) {
+		paths = append(paths, byName[n])
+	}
+	return paths
 }
 
 // note remembers a path's state, and reports whether it exists.

@@ -2,48 +2,102 @@ package platform
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 )
 
-// WebPIDs returns the processes of a systemd unit, its main process (the oldest) first: from the unit's cgroup, in
-// the unified layout of Amazon Linux 2023 or the legacy one of Amazon Linux 2. None is no error.
+// WebPIDs returns the processes of a systemd unit that serve it, the oldest first: its main process, what that forked,
+// and what a shell in front of it started. A program that a worker runs for a moment, with an environment of its own
+// making, is not one of them. They are found in the unit's cgroup, in the unified layout of Amazon Linux 2023 or the
+// legacy one of Amazon Linux 2. None is no error.
 func WebPIDs(_ context.Context, o Options, unit string) ([]int, error) {
-	h := host{Options: o}
 	if unit == "" || strings.ContainsRune(unit, '/') {
-		return nil, fmt.Errorf("no unit of the web process is known")
+		return nil, errors.New("the unit of the web process is not known")
 	}
-	var pids []int
+	h := host{Options: o}
+	procs := map[int]process{}
 	for _, base := range []string{"/sys/fs/cgroup/system.slice/", "/sys/fs/cgroup/systemd/system.slice/", "/sys/fs/cgroup/unified/system.slice/"} {
 		data, err := os.ReadFile(h.path(base + unit + "/cgroup.procs"))
 		if err != nil {
 			continue
 		}
 		for line := range strings.Lines(string(data)) {
-			if pid, err := strconv.Atoi(strings.TrimSpace(line)); err == nil && pid > 0 {
-				pids = append(pids, pid)
+			pid, err := strconv.Atoi(strings.TrimSpace(line))
+			if err != nil || pid <= 0 { // 0: of another pid namespace
+				continue
+			}
+			if p, ok := h.process(pid); ok {
+				procs[pid] = p
 			}
 		}
 		break
 	}
-	slices.SortFunc(pids, func(a, b int) int { return h.startTime(a) - h.startTime(b) })
-	return pids, nil
+	return workers(procs), nil
 }
 
-// startTime is field 22 of /proc/PID/stat, in clock ticks since boot.
-func (h host) startTime(pid int) int {
-	data, err := os.ReadFile(h.path("/proc/" + strconv.Itoa(pid) + "/stat"))
+// process is what tells a worker from a program it runs.
+type process struct {
+	parent int
+	start  int    // in clock ticks since boot
+	exe    string // "" when it cannot be read
+}
+
+// workers returns the serving processes, the oldest first.
+func workers(procs map[int]process) []int {
+	var pids []int
+	for pid := range procs {
+		if serves(procs, pid) {
+			pids = append(pids, pid)
+		}
+	}
+	slices.SortFunc(pids, func(a, b int) int {
+		if d := procs[a].start - procs[b].start; d != 0 {
+			return d
+		}
+		return a - b
+	})
+	return pids
+}
+
+// serves reports whether a process is the unit's own: every step up to the one systemd started is a fork, or the
+// program behind a shell.
+func serves(procs map[int]process, pid int) bool {
+	for range 64 { // deeper than any server; a loop through reused pids ends too
+		p := procs[pid]
+		parent, inside := procs[p.parent]
+		if !inside {
+			return true
+		}
+		_, grandparent := procs[parent.parent]
+		behindShell := !grandparent && slices.Contains(shells, filepath.Base(parent.exe))
+		if p.exe != parent.exe && p.exe != "" && !behindShell {
+			return false
+		}
+		pid = p.parent
+	}
+	return false
+}
+
+var shells = []string{"sh", "dash", "bash", "busybox"}
+
+// process reads /proc/PID/stat (fields 4 and 22) and exe.
+func (h host) process(pid int) (process, bool) {
+	dir := h.path("/proc/" + strconv.Itoa(pid))
+	data, err := os.ReadFile(filepath.Join(dir, "stat"))
 	if err != nil {
-		return 1 << 62
+		return process{}, false
 	}
-	_, rest, _ := strings.Cut(string(data[max(0, strings.LastIndexByte(string(data), ')')):]), " ")
-	fields := strings.Fields(rest)
-	if len(fields) < 20 {
-		return 1 << 62
+	text := string(data)
+	fields := strings.Fields(text[strings.LastIndexByte(text, ')')+1:])
+	if len(fields) < 20 || fields[0] == "Z" {
+		return process{}, false
 	}
-	ticks, _ := strconv.Atoi(fields[19])
-	return ticks
+	exe, _ := os.Readlink(filepath.Join(dir, "exe"))
+	parent, err1 := strconv.Atoi(fields[1])
+	start, err2 := strconv.Atoi(fields[19])
+	return process{parent, start, exe}, err1 == nil && err2 == nil
 }
