@@ -129,7 +129,7 @@ func (a *AWS) Region(ctx context.Context) (string, error) {
 	}
 	id, err := a.Identity(ctx)
 	if err != nil {
-		return "", fmt.Errorf("%w: AWS_REGION is not set, aws.region is not configured, and the instance does not say: %w", ErrNoRegion, err)
+		return "", fmt.Errorf("%w: neither aws.region nor AWS_REGION is set, and %w", ErrNoRegion, err)
 	}
 	return id.Region, nil
 }
@@ -149,7 +149,7 @@ func (a *AWS) provider(getenv func(string) string) (aws.CredentialsProvider, err
 }
 
 func noCredentials(cause error) error {
-	return fmt.Errorf("%w: AWS_ACCESS_KEY_ID is not set, and the instance gives none: %w", ErrNoCredentials, cause)
+	return fmt.Errorf("%w: AWS_ACCESS_KEY_ID is not set, and %w", ErrNoCredentials, brief(cause))
 }
 
 // checkEndpoint accepts "" and absolute http and https URLs. The value may carry a password, so no error repeats it.

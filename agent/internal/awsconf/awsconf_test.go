@@ -78,12 +78,26 @@ func TestNothingAnswers(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer deaf.Close()
-	for name, vars := range map[string]map[string]string{
-		"deaf":     {"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://" + deaf.Addr().String()},
-		"disabled": {"AWS_EC2_METADATA_DISABLED": "TRUE"},
-		"refused":  {"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:1"},
+	roleless := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPut {
+			w.Header().Set("X-Aws-Ec2-Metadata-Token-Ttl-Seconds", "300")
+			fmt.Fprint(w, "token")
+			return
+		}
+		w.WriteHeader(http.StatusNotFound)
+	}))
+	defer roleless.Close()
+	for name, tt := range map[string]struct {
+		vars  map[string]string
+		words string
+	}{
+		"deaf":     {map[string]string{"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://" + deaf.Addr().String()}, "and no instance metadata service answers"},
+		"disabled": {map[string]string{"AWS_EC2_METADATA_DISABLED": "TRUE"}, "and AWS_EC2_METADATA_DISABLED is set"},
+		"refused":  {map[string]string{"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:1"}, "and no instance metadata service answers"},
+		"no role":  {map[string]string{"AWS_EC2_METADATA_SERVICE_ENDPOINT": roleless.URL}, "and the instance has no role: give its environment an instance profile"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			vars := tt.vars
 			a, err := New(Config{Getenv: env(vars)})
 			if err != nil {
 				t.Fatal(err)
@@ -94,8 +108,8 @@ func TestNothingAnswers(t *testing.T) {
 			}
 			vars["AWS_REGION"] = "eu-west-1"
 			a, _ = New(Config{Getenv: env(vars)})
-			if _, err := a.CloudWatch(t.Context()); !errors.Is(err, ErrNoCredentials) {
-				t.Errorf("got %v, want ErrNoCredentials", err)
+			if _, err := a.CloudWatch(t.Context()); !errors.Is(err, ErrNoCredentials) || !strings.HasSuffix(err.Error(), tt.words) {
+				t.Errorf("got %v, want ErrNoCredentials ending in %q", err, tt.words)
 			}
 			if took := time.Since(start); took > 2*imdsQuery+2*time.Second {
 				t.Errorf("two questions took %v", took)

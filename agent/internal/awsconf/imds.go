@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/credentials/ec2rolecreds"
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
 // Time limits of the metadata service. It is one hop away and answers in a millisecond; off EC2 nothing answers, and
@@ -80,10 +81,10 @@ func (a *AWS) Identity(ctx context.Context) (Identity, error) {
 	defer cancel()
 	doc, err := a.imds.GetInstanceIdentityDocument(ctx, nil)
 	if err != nil {
-		return Identity{}, fmt.Errorf("ask the instance metadata service: %w", err)
+		return Identity{}, brief(err)
 	}
 	if doc.Region == "" {
-		return Identity{}, errors.New("ask the instance metadata service: the identity document names no region")
+		return Identity{}, errors.New("the instance's identity document names no region")
 	}
 	a.identity = Identity{Region: doc.Region, Account: doc.AccountID, InstanceID: doc.InstanceID}
 	return a.identity, nil
@@ -95,16 +96,36 @@ func (a *AWS) Role(ctx context.Context) (string, error) {
 	defer cancel()
 	out, err := a.imds.GetMetadata(ctx, &imds.GetMetadataInput{Path: "iam/security-credentials/"})
 	if err != nil {
-		return "", fmt.Errorf("ask the instance for its role: %w", err)
+		return "", brief(fmt.Errorf("no EC2 IMDS role: %w", err))
 	}
 	defer out.Content.Close()
 	b, err := io.ReadAll(io.LimitReader(out.Content, 1024))
 	if err != nil {
-		return "", fmt.Errorf("ask the instance for its role: %w", err)
+		return "", brief(err)
 	}
 	role, _, _ := strings.Cut(strings.TrimSpace(string(b)), "\n")
 	if role == "" {
-		return "", errors.New("ask the instance for its role: it has none")
+		return "", errNoRole
 	}
 	return role, nil
+}
+
+var errNoRole = errors.New("the instance has no role: give its environment an instance profile")
+
+// brief says in a few words what the SDK says in many. An operator reads it at the end of a sentence.
+func brief(err error) error {
+	if answer, ok := errors.AsType[*smithyhttp.ResponseError](err); ok && answer.HTTPStatusCode() != 0 {
+		if answer.HTTPStatusCode() == http.StatusNotFound && strings.Contains(err.Error(), "IMDS role") {
+			return errNoRole
+		}
+		return fmt.Errorf("the instance metadata service answers with status %d", answer.HTTPStatusCode())
+	}
+	if strings.Contains(err.Error(), "access disabled to EC2 IMDS") {
+		return errors.New("AWS_EC2_METADATA_DISABLED is set")
+	}
+	// The SDK's token step keeps the text of its cause and not the cause.
+	if _, unsent := errors.AsType[*smithyhttp.RequestSendError](err); unsent || strings.Contains(err.Error(), "failed to get API token") {
+		return errors.New("no instance metadata service answers")
+	}
+	return fmt.Errorf("ask the instance metadata service: %w", err)
 }
