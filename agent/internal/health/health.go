@@ -198,6 +198,9 @@ func (c *Checker) probe(ctx context.Context, a asker) Result {
 	if a.host == "" {
 		a.host = p.target.hostOfItsOwn()
 	}
+	if err := CheckHost(a.host); err != nil { // a value of the environment: never checked before
+		return Result{At: time.Now(), Host: a.host, Reason: err.Error()}
+	}
 	return p.ask(ctx, a.host, a.agent)
 }
 

@@ -204,6 +204,42 @@ func TestRedirectsAreExplained(t *testing.T) {
 	}
 }
 
+func TestRefusalsAreExplained(t *testing.T) {
+	for _, tt := range []struct {
+		status     int
+		body, want string
+	}{
+		{403, "Blocked hosts: www.example.com", `refuses Host "www.example.com"`}, // Rails before 7
+		{403, "<h1>Blocked host</h1>", `refuses Host "www.example.com"`},
+		{403, "s3cret", "wants a login"},
+		{401, "", "wants a login"},
+		{405, "", "does not allow GET"},
+		{421, "", "set health.host"},
+		{429, "", "exempt the health path"},
+		{418, "s3cret", "418 I'm a teapot is not an expected status"},
+		{502, "s3cret", "502 Bad Gateway: the application failed"},
+	} {
+		c := newChecker(t, Config{Host: host("www.example.com"), Target: app(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(tt.status)
+			w.Write([]byte(tt.body))
+		})})
+		v := c.Check(t.Context())
+		if v.Status != tt.status || !strings.Contains(v.Reason, tt.want) || strings.Contains(v.Reason, "s3cret") {
+			t.Errorf("%d %q: %d %q, want %q in it", tt.status, tt.body, v.Status, v.Reason, tt.want)
+		}
+	}
+}
+
+// TestHostThatCannotBeSentIsNamed: it came from the application's environment, so nobody checked it.
+func TestHostThatCannotBeSentIsNamed(t *testing.T) {
+	for _, bad := range []string{"https://www.example.com", "a b", "a\r\nX-Evil: 1", strings.Repeat("a", 300)} {
+		c := newChecker(t, Config{Target: app(t, ok), Host: host(bad)})
+		if v := c.Check(t.Context()); v.Healthy || v.Status != 503 || !strings.Contains(v.Reason, "health host") {
+			t.Errorf("%q: %+v", bad, v)
+		}
+	}
+}
+
 func TestNewTellsAllFaults(t *testing.T) {
 	_, err := New(Config{Target: "https://x/", Method: "POST", Path: "health", Timeout: -1, Headers: map[string]string{"Host": "a"}})
 	if err == nil {
