@@ -21,6 +21,7 @@ type entry struct {
 
 	wake  int64 // when the loop must look at it, Unix nanoseconds
 	place int   // in the heap; -1 when not in it
+	pos   int   // in the table: of those due at one time, the first comes first
 	gone  bool  // not in the table any more, but a run still goes on
 }
 
@@ -112,8 +113,10 @@ func (e *entry) after(t time.Time) {
 // queue is a heap of entries, the one to look at first on top.
 type queue []*entry
 
-func (q queue) Len() int           { return len(q) }
-func (q queue) Less(i, j int) bool { return q[i].wake < q[j].wake }
+func (q queue) Len() int { return len(q) }
+func (q queue) Less(i, j int) bool {
+	return q[i].wake < q[j].wake || q[i].wake == q[j].wake && q[i].pos < q[j].pos
+}
 func (q queue) Swap(i, j int) {
 	q[i], q[j] = q[j], q[i]
 	q[i].place, q[j].place = i, j

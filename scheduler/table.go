@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"container/heap"
 	"context"
 	"fmt"
 	"time"
@@ -31,6 +32,7 @@ func (s *Scheduler) SetTable(t Table) {
 			s.replace(e, j, now)
 			delete(old, j.Name)
 		}
+		e.pos = i
 		s.turn(e, offs[i], now)
 		s.entries[j.Name] = e
 		s.order = append(s.order, e)
@@ -38,6 +40,7 @@ func (s *Scheduler) SetTable(t Table) {
 	for _, e := range old {
 		s.remove(e)
 	}
+	heap.Init(&s.due) // the jobs' order may have changed
 	s.poke()
 }
 
