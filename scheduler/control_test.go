@@ -422,8 +422,8 @@ func TestConcurrentUse(t *testing.T) {
 				t.Errorf("%s still runs", st.Job.Name)
 			}
 		}
-		if r.s.running != 0 || len(r.s.locks) != 0 {
-			t.Errorf("%d running, locks %v", r.s.running, r.s.locks)
+		if s := r.s; s.running != 0 || len(s.locks) != 0 || len(s.busy) > len(s.entries) {
+			t.Errorf("%d running, locks %v, %d busy", s.running, s.locks, len(s.busy))
 		}
 	})
 }

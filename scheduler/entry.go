@@ -103,10 +103,13 @@ func (s *Scheduler) arm(e *entry) {
 }
 
 // after sets the next slot to the first after t.
-func (e *entry) after(t time.Time) {
+func (e *entry) after(t time.Time) { e.setNext(e.job.Schedule.Next(t)) }
+
+// setNext sets the next slot; the zero time is none.
+func (e *entry) setNext(t time.Time) {
 	e.next = never
-	if n := e.job.Schedule.Next(t); !n.IsZero() {
-		e.next = n.Unix()
+	if !t.IsZero() {
+		e.next = t.Unix()
 	}
 }
 

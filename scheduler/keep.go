@@ -8,6 +8,9 @@ import (
 
 // keep marks what is to be saved about a job.
 func (s *Scheduler) keep(e *entry) {
+	if s.cfg.Save == nil {
+		return
+	}
 	k := Kept{Spec: e.job.spec(), Last: time.Unix(e.settled, 0).UTC()}
 	if e.paused != 0 {
 		k.Paused = time.Unix(e.paused, 0).UTC()
@@ -38,7 +41,7 @@ func (s *Scheduler) saveNow(failing bool) bool {
 	dirty := s.dirty
 	s.dirty = map[string]Kept{}
 	s.mu.Unlock()
-	if s.cfg.Save == nil || len(dirty) == 0 {
+	if len(dirty) == 0 {
 		return failing
 	}
 	err := s.cfg.Save(dirty)

@@ -73,13 +73,13 @@ func TestNewScheduleOwesNothing(t *testing.T) {
 // "Still running" is not "missed": an hour of skipped slots is counted as overlaps, and
 // the next free slot is on time.
 func TestStillRunningIsNotMissed(t *testing.T) {
-	inBubble(t, "* * * * * a\n", lasts(61*time.Minute), Config{}, func(r *rig) {
-		r.after(60*time.Minute + time.Second)
+	inBubble(t, "* * * * * a\n", lasts(60*time.Minute+30*time.Second), Config{}, func(r *rig) {
+		r.after(60*time.Minute + time.Second) // the run began at 1m
 		c := r.state("a").Counts
 		if c.Overlapped != 59 || c.Missed != 0 || !c.Since.Equal(midnight.Add(2*time.Minute)) {
 			t.Errorf("got %+v", c)
 		}
-		r.after(3 * time.Minute)
+		r.after(2 * time.Minute)
 		if st := r.state("a"); !st.Counts.Since.IsZero() || len(r.starts) != 2 || r.starts[1].Reason != Scheduled {
 			t.Errorf("got %+v", st.Counts)
 		}

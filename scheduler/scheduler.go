@@ -59,9 +59,10 @@ type Scheduler struct {
 
 	mu      sync.Mutex
 	entries map[string]*entry
-	order   []*entry // as in the table
-	due     queue    // the entries that are due some day
-	waiting []*entry // starts that wait, the first come first
+	order   []*entry        // as in the table
+	due     queue           // the entries that are due some day
+	waiting []*entry        // starts that wait, the first come first
+	busy    map[*entry]bool // those with a run or a waiting start
 	running int
 	locks   map[string]int // runs that hold each lock
 	seq     uint64
@@ -92,6 +93,7 @@ func New(cfg Config) *Scheduler {
 		wake:    make(chan struct{}, 1),
 		save:    make(chan struct{}, 1),
 		entries: map[string]*entry{},
+		busy:    map[*entry]bool{},
 		locks:   map[string]int{},
 		kept:    map[string]Kept{},
 		dirty:   map[string]Kept{},

@@ -22,8 +22,8 @@ func (s *Scheduler) come(e *entry, now time.Time) {
 
 // slot makes one start of the slots that have come, or tells that they were missed.
 func (s *Scheduler) slot(e *entry, now time.Time) {
-	due, n := latest(e.job.Schedule, time.Unix(e.next, 0), now.Add(-time.Duration(e.splay)))
-	e.after(due)
+	due, next, n := latest(e.job.Schedule, time.Unix(e.next, 0), now.Add(-time.Duration(e.splay)))
+	e.setNext(next)
 	due = due.In(e.job.Location)
 	s.dropRetry(e, "the next slot has come")
 	late := now.Sub(due) - time.Duration(e.splay)
@@ -43,31 +43,31 @@ func (s *Scheduler) slot(e *entry, now time.Time) {
 	s.offer(e, f, now)
 }
 
-// latest gives the last slot that is not after limit, first being one, and how many
-// there are from first on; counting ends at a thousand.
-func latest(sched Schedule, first, limit time.Time) (at time.Time, n int) {
+// latest gives the last slot that is not after limit, first being one; the slot after it;
+// and how many there are from first on, where counting ends at a thousand.
+func latest(sched Schedule, first, limit time.Time) (at, next time.Time, n int) {
 	const most = 1000
-	at, n = first, 1
-	for n <= most {
-		next := sched.Next(at)
-		if next.IsZero() || next.After(limit) {
-			return at, n
+	for at, n = first, 1; ; at, n = next, min(n+1, most+1) {
+		if n == most {
+			at = leap(sched, at, limit)
 		}
-		at = next
-		n++
+		if next = sched.Next(at); next.IsZero() || next.After(limit) {
+			return at, next, n
+		}
 	}
+}
+
+// leap gives a slot not long before limit, or at, whichever is later: what is
+// between need not be counted.
+func leap(sched Schedule, at, limit time.Time) time.Time {
 	for w := time.Minute; ; w *= 2 {
-		if c := sched.Next(limit.Add(-w)); !c.IsZero() && !c.After(limit) {
-			at = c
-			break
+		from := limit.Add(-w)
+		if !from.After(at) {
+			return at
 		}
-	}
-	for {
-		next := sched.Next(at)
-		if next.IsZero() || next.After(limit) {
-			return at, n
+		if c := sched.Next(from); !c.IsZero() && !c.After(limit) {
+			return c
 		}
-		at = next
 	}
 }
 
@@ -164,6 +164,7 @@ func (s *Scheduler) full(e *entry) string {
 func (s *Scheduler) wait(e *entry, f Firing, now time.Time, what string) {
 	a := e.active()
 	a.waiting, a.waitingSince, a.waitingFor = &f, now, what
+	s.busy[e] = true
 	s.waiting = append(s.waiting, e)
 	s.tell(Event{Kind: Waiting, Job: e.job.Name, Due: f.Due, Count: 1 + f.Coalesced, Text: "waits for " + what})
 }
@@ -204,6 +205,7 @@ func (s *Scheduler) dropWaiting(e *entry, why string) {
 	}
 	if f := e.act.waiting; f != nil {
 		e.act.waiting = nil // startWaiting takes it off the list
+		s.rest(e)
 		s.tell(Event{Kind: Dropped, Job: e.job.Name, Due: f.Due, Count: 1 + f.Coalesced, Text: "the waiting start is dropped: " + why})
 	}
 	s.dropRetry(e, why)
@@ -231,6 +233,7 @@ func (s *Scheduler) start(e *entry, f Firing, do func(context.Context, Firing) e
 	ctx, cancel := context.WithCancelCause(s.base)
 	r := &run{firing: f, started: s.cfg.Now(), cancel: cancel, done: make(chan error, 1)}
 	a.running = append(a.running, r)
+	s.busy[e] = true
 	s.running++
 	if f.Job.Lock != "" {
 		s.locks[f.Job.Lock]++
@@ -279,6 +282,14 @@ func (s *Scheduler) finish(e *entry, r *run, err, cause error) {
 		s.forget(e)
 	}
 	s.startWaiting()
+	s.rest(e)
+}
+
+// rest takes a job that neither runs nor waits off the busy ones.
+func (s *Scheduler) rest(e *entry) {
+	if e.idle() && e.act.waiting == nil {
+		delete(s.busy, e)
+	}
 }
 
 // mayRetry reports whether a failed attempt is to be followed by another.

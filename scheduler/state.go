@@ -137,9 +137,9 @@ func (s *Scheduler) tellOverdue(now time.Time) {
 		return
 	}
 	s.checked = now
-	for _, e := range s.entries {
+	for e := range s.busy {
 		a := e.act
-		if a == nil || a.overdueTold {
+		if a.overdueTold {
 			continue
 		}
 		if due, text := a.overdue(now); text != "" {

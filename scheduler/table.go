@@ -114,7 +114,9 @@ func (s *Scheduler) forget(e *entry) {
 		k.Paused = time.Unix(e.paused, 0)
 		s.kept[e.job.Name] = k
 	}
-	s.dirty[e.job.Name] = k
+	if s.cfg.Save != nil {
+		s.dirty[e.job.Name] = k
+	}
 }
 
 // Pause keeps a job from starting until Resume, also in the next life. Slots meanwhile
