@@ -5,7 +5,6 @@ import "errors"
 // smaps is what we use of /proc/PID/smaps_rollup, in bytes. See the kernel's
 // Documentation/filesystems/proc.rst.
 type smaps struct {
-	rss     uint64
 	pss     uint64 // each page divided by the number of processes that map it
 	anon    uint64 // the part of pss that is no file; since Linux 5.4
 	private uint64 // pages nobody else maps
@@ -20,8 +19,6 @@ func parseSmapsRollup(b []byte) (s smaps, err error) {
 		key, rest := cutWord(line)
 		var to *uint64
 		switch string(key) {
-		case "Rss:":
-			to = &s.rss
 		case "Pss:":
 			to, hasPSS = &s.pss, true
 		case "Pss_Anon:":

@@ -1,0 +1,117 @@
+package collectors
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+)
+
+const djangoApp = `
+import django
+from django.conf import settings
+settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], SECRET_KEY="test")
+django.setup()
+import django.db.models, django.forms
+from django.http import HttpResponse
+from django.urls import path
+from django.core.wsgi import get_wsgi_application
+urlpatterns = [path("", lambda request: HttpResponse("ok"))]
+application = get_wsgi_application()
+`
+
+// A real gunicorn with eight preforked Django workers, in a cgroup that accounts
+// memory: the group's memory is the cgroup's own within 5 %, while the sum of
+// resident memory is far off.
+func TestGunicornGroupEqualsItsCgroup(t *testing.T) {
+	for _, preload := range []bool{false, true} {
+		t.Run(fmt.Sprintf("preload=%v", preload), func(t *testing.T) {
+			name := fmt.Sprintf("collectors-gunicorn-%d", os.Getpid())
+			dir := makeMemoryCgroup(t, name)
+			port := startGunicorn(t, dir, preload)
+			g := rich(NewGroup(GroupConfig{Name: "web", Port: port}))
+			defer g.Close()
+			byCgroup := rich(NewGroup(GroupConfig{Name: "web", Cgroup: name}))
+			defer byCgroup.Close()
+			got, err := collect(t, g)
+			if err != nil {
+				t.Fatal(err)
+			}
+			own, err := collect(t, byCgroup)
+			if err != nil {
+				t.Fatal(err)
+			}
+			near(t, "group_processes", got["group_processes"].Value, 9, 0)
+			pss, anon, rss := got["group_memory_pss"].Value, own["group_memory_anon"].Value, got["group_memory_rss"].Value
+			pids := g.pidsNow()
+			within(t, "cgroup's anonymous memory, against the processes' own", anon, sumOf(t, "smaps_rollup", "Pss_Anon:", pids), 0.01)
+			within(t, "PSS by port, against smaps", pss, pssOf(t, pids...), 0.01)
+			within(t, "PSS by cgroup, against smaps", own["group_memory_pss"].Value, pssOf(t, pids...), 0.01)
+			within(t, "PSS, against the cgroup's anonymous memory", pss, anon, 0.05+fileShare(t, pids))
+			if rss < 1.3*anon {
+				t.Errorf("RSS sum: got %.0f, want it to overstate %.0f by far", rss, anon)
+			}
+			t.Logf("MiB: PSS %.1f, cgroup anonymous %.1f, RSS sum %.1f (%.2f times)", pss/(1<<20), anon/(1<<20), rss/(1<<20), rss/pss)
+		})
+	}
+}
+
+// fileShare is the part of the processes' PSS that is pages of files: shared
+// libraries, which the cgroup accounts to whoever read them first.
+func fileShare(t *testing.T, pids []int) float64 {
+	t.Helper()
+	return sumOf(t, "smaps_rollup", "Pss_File:", pids) / sumOf(t, "smaps_rollup", "Pss_Anon:", pids)
+}
+
+func (g *Group) pidsNow() (pids []int) {
+	for _, p := range g.Snapshot().Processes {
+		pids = append(pids, p.PID)
+	}
+	return pids
+}
+
+// startGunicorn serves djangoApp by eight workers in the cgroup of dir.
+func startGunicorn(t *testing.T, dir string, preload bool) (port uint16) {
+	t.Helper()
+	_, err := os.Stat("/usr/bin/gunicorn")
+	need(t, "needs gunicorn", err)
+	need(t, "needs Django", exec.Command("/usr/bin/python3", "-c", "import django").Run())
+	app := t.TempDir()
+	if err := os.WriteFile(filepath.Join(app, "app.py"), []byte(djangoApp), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := ln.Addr().String()
+	ln.Close()
+	args := []string{"-c", `echo $$ > "$1"/cgroup.procs && shift && exec "$@"`, "sh", dir,
+		"/usr/bin/python3", "-B", "/usr/bin/gunicorn", "--workers=8", "--bind", addr, "--log-level=error", "app:application"}
+	if preload {
+		args = append(args, "--preload")
+	}
+	cmd := exec.Command("/bin/sh", args...)
+	cmd.Dir, cmd.Stderr = app, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); cmd.Wait() })
+	p := prefork{cmd: cmd}
+	eventually(t, "eight workers", func() bool { return len(p.children(t)) == 8 })
+	for range 16 {
+		eventually(t, "an answer", func() bool {
+			resp, err := http.Get("http://" + addr)
+			if err == nil {
+				resp.Body.Close()
+			}
+			return err == nil && resp.StatusCode == http.StatusOK
+		})
+	}
+	return uint16(ln.Addr().(*net.TCPAddr).Port)
+}
