@@ -13,3 +13,6 @@ func SystemdCases() []string {
 
 // SetSettle sets how old a change must be before a reading counts.
 func (r *Resolver) SetSettle(d time.Duration) { r.settle = d }
+
+// OfOneProcess is the list of variables that differ by nature.
+var OfOneProcess = ofOneProcess

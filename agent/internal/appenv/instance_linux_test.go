@@ -86,6 +86,8 @@ func TestDiffOnABootedInstance(t *testing.T) {
 		t.Errorf("a run would be %s", got)
 	}
 
+	b.inside("exact")
+
 	b.write(appenv.DefaultDeploymentEnv, strings.Replace(deploymentEnv, "before", "after", 1), 0o400)
 	if got := b.differences(t); !slices.Equal(got, []string{"CHANGES changed"}) {
 		t.Errorf("after one property changed: %v", got)
@@ -94,6 +96,14 @@ func TestDiffOnABootedInstance(t *testing.T) {
 	if got := b.differences(t); len(got) > 0 {
 		t.Errorf("after the web service restarted: %v", got)
 	}
+
+	b.run("systemctl", "stop", "web")
+	b.run("usermod", "--shell", "/bin/bash", "webapp")
+	b.run("systemctl", "start", "web")
+	if got := b.differences(t); len(got) > 0 {
+		t.Errorf("after the user got a login shell: %v", got)
+	}
+	b.inside("exact")
 }
 
 // differences runs Diff inside, where process ids and cgroups are the instance's own.
@@ -102,7 +112,7 @@ func (b box) differences(t *testing.T) []string {
 	var d struct {
 		Vars []struct{ Name, State string }
 	}
-	out := b.run("/usr/bin/env", "-i", "ENV_TEST_INSIDE=diff", "/opt/inside.test")
+	out := b.inside("diff")
 	line, _, _ := strings.Cut(out, "\n")
 	if err := json.Unmarshal([]byte(line), &d); err != nil {
 		t.Fatalf("%v in %s", err, out)
@@ -125,8 +135,13 @@ func (b box) differences(t *testing.T) []string {
 // asWebapp is what the kernel says of a process started with Profile's user and umask.
 func (b box) asWebapp(t *testing.T) string {
 	t.Helper()
-	out := b.run("/usr/bin/env", "-i", "ENV_TEST_INSIDE=start", "/opt/inside.test")
-	return out
+	return b.inside("start")
+}
+
+// inside runs one of the functions below in the container.
+func (b box) inside(what string) string {
+	b.t.Helper()
+	return b.run("/usr/bin/env", "-i", "ENV_TEST_INSIDE="+what, "/opt/inside.test")
 }
 
 // TestMain is also the part of the test above that runs inside the container.
@@ -149,8 +164,11 @@ func inside(what string) error {
 		GetConfig: func(ctx context.Context) ([]byte, error) { return platform.GetConfig(ctx, o, "environment") },
 		WebPIDs:   func(ctx context.Context) ([]int, error) { return platform.WebPIDs(ctx, o, f.WebUnit) },
 	})
-	if what == "start" {
+	switch what {
+	case "start":
 		return start(ctx, r)
+	case "exact":
+		return exact(ctx, r)
 	}
 	// gunicorn's master and its two workers, all past execve.
 	for deadline := time.Now().Add(20 * time.Second); ; {
@@ -176,4 +194,29 @@ func start(ctx context.Context, r *appenv.Resolver) error {
 	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = p.Env, p.Dir, os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: p.User.UID, Gid: p.User.GID, Groups: p.User.Groups}}
 	return cmd.Run()
+}
+
+// exact compares a run's environment with the web process's as lists: the same assignments in the same order, when
+// what belongs to one process is left out.
+func exact(ctx context.Context, r *appenv.Resolver) error {
+	p, err := r.Profile(ctx, appenv.ProfileOptions{})
+	if err != nil {
+		return err
+	}
+	d, err := r.Diff(ctx)
+	if err != nil {
+		return err
+	}
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", d.PIDs[0]))
+	if err != nil {
+		return err
+	}
+	web := slices.DeleteFunc(strings.Split(strings.TrimSuffix(string(data), "\x00"), "\x00"), func(s string) bool {
+		name, _, _ := strings.Cut(s, "=")
+		return slices.Contains(appenv.OfOneProcess, name)
+	})
+	if !slices.Equal(web, p.Env) {
+		return fmt.Errorf("the web process has %v, a run would have %v", appenv.Environ(web), p.Env)
+	}
+	return nil
 }

@@ -30,8 +30,12 @@ type ProfileOptions struct {
 	Extra []string // NAME=value, laid over everything in order: a job's own environment
 }
 
-// defaultPath is what systemd and Debian's login give; it is used where no source has a PATH.
-const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+// What systemd gives a service that no source gives a PATH: built for a system whose /bin is /usr/bin, as Amazon Linux,
+// or for one where it need not be, as Debian (systemd's path-util.h). Local mode has the second one too.
+const (
+	mergedPath  = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"
+	defaultPath = mergedPath + ":/sbin:/bin"
+)
 
 // Profile resolves what a run started now would get: the application's environment over PATH (with a virtualenv
 // found on this host first), LANG, HOME, LOGNAME, USER and SHELL, which is the order in which systemd builds a
@@ -178,9 +182,10 @@ func (r *Resolver) user(asked, app string, web unit) (u User, byOwner bool, err 
 	return u, true, err
 }
 
-// surroundings is what a service has before its own files: the manager's PATH and locale, then the user's variables.
+// surroundings is what a service has before its own files, in systemd's order: the manager's locale and PATH, then the
+// user's variables.
 func (r *Resolver) surroundings(env *Env, u User) []Var {
-	vars := append([]Var{NewVar("PATH", r.searchPath(env))}, r.locale()...)
+	vars := append(r.locale(), NewVar("PATH", r.searchPath(env)))
 	if u.Home != "" {
 		vars = append(vars, NewVar("HOME", u.Home))
 	}
@@ -196,10 +201,14 @@ func (r *Resolver) searchPath(env *Env) string {
 	if path, ok := env.Lookup("PATH"); ok {
 		return path
 	}
-	if venv := r.venvBin(env); venv != "" {
-		return venv + ":" + defaultPath
+	base := defaultPath
+	if release, err := os.ReadFile(r.path("/etc/os-release")); err == nil && strings.Contains(string(release), "\nID=\"amzn\"") {
+		base = mergedPath
 	}
-	return defaultPath
+	if venv := r.venvBin(env); venv != "" {
+		return venv + ":" + base
+	}
+	return base
 }
 
 // noLogin are the shells of users who cannot log in.
@@ -219,6 +228,9 @@ func (r *Resolver) locale() []Var {
 		if err == nil && len(vars) > 0 {
 			return vars
 		}
+	}
+	if r.cfg.Systemd == AmazonLinux2 {
+		return nil // it had no built-in one
 	}
 	return []Var{NewVar("LANG", "C.UTF-8")}
 }

@@ -250,12 +250,25 @@ func TestProfileIsWhatSystemdWouldGive(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"PATH=" + in.root + "/var/app/venv/staging-abc/bin:" + defaultPath, "LANG=en_US.UTF-8", "HOME=/elsewhere", "LOGNAME=webapp", "USER=webapp", "A=1"}
+	want := []string{"LANG=en_US.UTF-8", "PATH=" + in.root + "/var/app/venv/staging-abc/bin:" + defaultPath, "HOME=/elsewhere", "LOGNAME=webapp", "USER=webapp", "A=1"}
 	if !slices.Equal(p.Env, want) {
 		t.Errorf("got  %q\nwant %q", []string(p.Env), want)
 	}
 	if p.Dir != filepath.Join(in.root, "var/app/current") || p.Umask != 0o022 || !slices.Contains(p.User.Groups, 991) {
 		t.Errorf("dir %q umask %o groups %v", p.Dir, p.Umask, p.User.Groups)
+	}
+}
+
+func TestPathWithoutAnySource(t *testing.T) {
+	in := newInstance(t)
+	in.write(t, DefaultDeploymentEnv, "A=1\n")
+	r := New(in.cfg)
+	for release, want := range map[string]string{"NAME=x\nID=debian\n": defaultPath, "NAME=\"Amazon Linux\"\nID=\"amzn\"\n": mergedPath} {
+		in.write(t, "/etc/os-release", release)
+		p, err := r.Profile(t.Context(), ProfileOptions{})
+		if got, _ := p.Env.Lookup("PATH"); err != nil || got != want {
+			t.Errorf("%q: %q, %v", release, got, err)
+		}
 	}
 }
 

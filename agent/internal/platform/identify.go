@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -43,7 +44,7 @@ func (f Facts) Identify(ctx context.Context, o Options) Facts {
 	f.Found, f.Missing = append([]string(nil), f.Found...), append([]string(nil), f.Missing...)
 	f.fromGetConfig(o, container, platform)
 	for _, err := range []error{cErr, pErr} {
-		if err != nil {
+		if err != nil && !slices.Contains(f.Missing, err.Error()) {
 			f.missing(err.Error())
 		}
 	}
