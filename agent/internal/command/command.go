@@ -56,7 +56,7 @@ type Status struct {
 	Code       int            // 0 … 255 as the command chose it; 128+Signal when a signal ended it
 	Signal     syscall.Signal // 0: it ended by itself
 	OOM        bool           // the kernel killed one of its processes for memory
-	PeakMemory uint64         // bytes; of the group where it is known, else of the largest process
+	PeakMemory uint64         // bytes; of the group where it is known, else of the largest process; 0: not known
 	CPU        time.Duration  // user and system, of the command and the children it waited for
 }
 

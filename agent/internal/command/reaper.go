@@ -54,23 +54,30 @@ func (r *Reaper) collect() {
 			return
 		}
 		if p != nil {
-			p.status = statusOf(ws, usage)
+			p.status = statusOf(ws, usage, ownPeak())
 			close(p.done)
 		}
 	}
 }
 
-func statusOf(ws syscall.WaitStatus, usage syscall.Rusage) Status {
-	s := Status{
-		Code:       ws.ExitStatus(),
-		PeakMemory: uint64(usage.Maxrss) * maxrssUnit,
-		CPU:        time.Duration(usage.Utime.Nano() + usage.Stime.Nano()),
+// statusOf reads what wait4 told. A child's peak begins with its parent's, whose memory it shared until it
+// became the command, so a peak below that (own) is not known and left out.
+func statusOf(ws syscall.WaitStatus, usage syscall.Rusage, own int64) Status {
+	s := Status{Code: ws.ExitStatus(), CPU: time.Duration(usage.Utime.Nano() + usage.Stime.Nano())}
+	if usage.Maxrss > own {
+		s.PeakMemory = uint64(usage.Maxrss) * maxrssUnit
 	}
 	if ws.Signaled() {
 		s.Signal = ws.Signal()
 		s.Code = 128 + int(s.Signal)
 	}
 	return s
+}
+
+func ownPeak() int64 {
+	var usage syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &usage)
+	return usage.Maxrss
 }
 
 // adopt runs fork and takes charge of the child it made.

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"os/user"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,7 +11,17 @@ import (
 	"beanstalk-agent/agent/internal/command"
 )
 
-var idPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
+// validID reports whether id may name a run: [a-z0-9][a-z0-9._-]*, at most 64. It is a file's name, too.
+// By hand, since a compiled pattern costs every start of the binary 50 kB.
+func validID(id string) bool {
+	for i, r := range []byte(id) {
+		word := r >= 'a' && r <= 'z' || r >= '0' && r <= '9'
+		if !word && (i == 0 || r != '.' && r != '_' && r != '-') {
+			return false
+		}
+	}
+	return id != "" && len(id) <= 64
+}
 
 // check refuses a request that is not whole, or that this supervisor's own rules do not allow, and
 // returns whom to run as. The agent has judged before; this is the second lock, behind the privilege line.
@@ -20,7 +29,7 @@ func (c *Config) check(req *Request) (*command.Credential, *errorBody) {
 	switch {
 	case len(req.Args) == 0 || req.Args[0] == "":
 		return nil, misuse("no command given")
-	case req.ID != "" && !idPattern.MatchString(req.ID):
+	case req.ID != "" && !validID(req.ID):
 		return nil, misuse("run id %q: expected at most 64 of a-z 0-9 . _ -", req.ID)
 	case req.Kind != "" && req.Kind != "exec" && req.Kind != "cron":
 		return nil, misuse("kind %q: expected exec or cron", req.Kind)

@@ -84,7 +84,7 @@ func openStore(dir string, keep Keep, log *slog.Logger) (*store, error) {
 	s := &store{dir: dir, keep: keep.withDefaults(), log: log, boot: bootID(), ended: make(map[string]entry), pending: make(map[uint64]bool), unsaved: make(map[string]Run)}
 	var orphans []record
 	for _, e := range entries {
-		if !e.IsDir() || !idPattern.MatchString(e.Name()) {
+		if !e.IsDir() || !validID(e.Name()) {
 			continue
 		}
 		rec, err := s.read(e.Name())

@@ -23,6 +23,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"syscall"
 	"time"
@@ -172,34 +173,64 @@ func (s *server) endAll(by string, grace time.Duration) {
 }
 
 // watchIdle ends Serve when nobody needs it: retired and no run left, or IdleExit without agent and runs.
+// When the last run has ended it gives memory back: a supervisor idles for most of its life.
 func (s *server) watchIdle(ctx context.Context) {
-	for {
-		s.mu.Lock()
-		idle, changed := len(s.live) == 0, s.changed
-		retire := idle && s.retiring
-		idle = idle && s.agents == 0 && s.cfg.IdleExit > 0
-		if retire {
-			s.closing = true // from here to the last word nothing may be started and lost
-		}
-		s.mu.Unlock()
-		if retire {
+	for tidy := time.Duration(0); ; {
+		idle, alone, changed := s.idle()
+		if idle == retire {
 			s.quit(ErrRetired)
 			return
 		}
-		var limit <-chan time.Time
-		if idle {
-			limit = time.After(s.cfg.IdleExit)
+		if idle == busy {
+			tidy = tidyAfter
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
 			return
-		case <-limit:
+		case <-after(tidy, idle != busy && tidy > 0):
+			tidy = 0
+			debug.FreeOSMemory()
+		case <-after(s.cfg.IdleExit, alone):
 			s.log.Info("no agent and no runs", "took", s.cfg.IdleExit)
 			s.quit(errShutdown)
 			return
 		}
 	}
+}
+
+// tidyAfter is how long no run lasts before memory is given back.
+const tidyAfter = time.Second
+
+// after is time.After, or never.
+func after(d time.Duration, when bool) <-chan time.Time {
+	if !when {
+		return nil
+	}
+	return time.After(d)
+}
+
+type idleness int
+
+const (
+	busy idleness = iota
+	idle
+	retire
+)
+
+// idle tells whether there are runs, whether IdleExit counts, and what to wait for. From retire on nothing
+// is started any more, or it might be started and lost.
+func (s *server) idle() (now idleness, alone bool, changed <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case len(s.live) > 0:
+	case s.retiring:
+		now, s.closing = retire, true
+	default:
+		now, alone = idle, s.agents == 0 && s.cfg.IdleExit > 0
+	}
+	return now, alone, s.changed
 }
 
 // changedLocked wakes whoever waits for a change of runs, agents or events.

@@ -1,0 +1,201 @@
+// Exec-latency measures what running a command through the agent costs, beside sudo and a bare fork and
+// exec: interleaved, so that a busy machine is busy for all, and told as ratios, which travel where
+// milliseconds do not. exec-latency.sh starts the agent for it.
+package main
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+func main() {
+	agent := flag.String("agent", "agent", "the binary; AGENT_SOCKET says where it serves")
+	n := flag.Int("n", 100, "runs of each")
+	mb := flag.Int("mb", 1024, "megabytes through a pipe; 0: none")
+	sessions := flag.Int("sessions", 200, "sessions at once; 0: none")
+	supervisor := flag.Int("supervisor", 0, "its pid, for memory and CPU")
+	flag.Parse()
+	if err := bench(*agent, *n, *mb, *sessions, *supervisor); err != nil {
+		fmt.Fprintln(os.Stderr, "error:", err)
+		os.Exit(1)
+	}
+}
+
+func bench(agent string, n, mb, sessions, pid int) error {
+	if err := latency(agent, n); err != nil {
+		return err
+	}
+	if mb > 0 {
+		if err := throughput(agent, mb, pid); err != nil {
+			return err
+		}
+	}
+	if sessions > 0 && pid > 0 {
+		return memory(agent, sessions, pid)
+	}
+	return nil
+}
+
+func latency(agent string, n int) error {
+	ways := [][]string{
+		{"true"},
+		{"sudo", "-n", "-u", "nobody", "true"},
+		{agent, "version"},
+		{agent, "exec", "--", "true"},
+	}
+	if _, err := exec.LookPath("sudo"); err != nil {
+		ways = slices.Delete(ways, 1, 2)
+	}
+	took := make([][]time.Duration, len(ways))
+	for range n {
+		for i, way := range ways {
+			begun := time.Now()
+			if out, err := exec.Command(way[0], way[1:]...).CombinedOutput(); err != nil {
+				return fmt.Errorf("%q: %w: %s", way, err, out)
+			}
+			took[i] = append(took[i], time.Since(begun))
+		}
+	}
+	fmt.Printf("%-28s %9s %9s %9s %7s\n", "ms of "+strconv.Itoa(n), "median", "p95", "p99", "ratio")
+	for i, way := range ways {
+		slices.Sort(took[i])
+		at := func(q float64) float64 { return took[i][int(q*float64(n-1))].Seconds() * 1000 }
+		last := took[len(ways)-1][n/2]
+		way[0] = filepath.Base(way[0])
+		fmt.Printf("%-28s %9.2f %9.2f %9.2f %7.2f\n", strings.Join(way, " "), at(0.5), at(0.95), at(0.99), last.Seconds()/took[i][n/2].Seconds())
+	}
+	fmt.Println("ratio: agent exec to this")
+	return nil
+}
+
+// throughput sends zeros through a pipe, plain and through the agent, in both directions.
+func throughput(agent string, mb, pid int) error {
+	size := strconv.Itoa(mb << 20)
+	before := cpu(pid)
+	for _, c := range []struct {
+		name        string
+		plain, with []string
+		stdin       bool
+	}{
+		{"stdout", []string{"head", "-c", size, "/dev/zero"}, []string{agent, "exec", "--", "head", "-c", size, "/dev/zero"}, false},
+		{"stdin", []string{"wc", "-c"}, []string{agent, "exec", "--", "wc", "-c"}, true},
+	} {
+		var plain, with time.Duration
+		for range 3 {
+			p, err := flow(c.plain, mb, c.stdin)
+			if err != nil {
+				return err
+			}
+			w, err := flow(c.with, mb, c.stdin)
+			if err != nil {
+				return err
+			}
+			plain, with = plain+p, with+w
+		}
+		fmt.Printf("%s, 3 x %d MB: plain %.0f ms, agent exec %.0f ms: %.0f %% of a plain pipe\n", c.name, mb, ms(plain), ms(with), 100*plain.Seconds()/with.Seconds())
+	}
+	if pid > 0 {
+		fmt.Printf("the supervisor's CPU meanwhile: %.0f ms\n", ms(cpu(pid)-before))
+	}
+	return nil
+}
+
+func flow(args []string, mb int, stdin bool) (time.Duration, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return 0, err
+	}
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Stderr = os.Stderr
+	if stdin {
+		cmd.Stdin = r
+	} else {
+		cmd.Stdout = w
+	}
+	begun := time.Now()
+	if err := cmd.Start(); err != nil {
+		return 0, err
+	}
+	if stdin {
+		r.Close()
+		block := make([]byte, 1<<20)
+		for range mb {
+			if _, err := w.Write(block); err != nil {
+				return 0, err
+			}
+		}
+		w.Close()
+	} else {
+		w.Close()
+		if n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{r}, make([]byte, 1<<20)); err != nil || n != int64(mb)<<20 {
+			return 0, fmt.Errorf("%d bytes came: %v", n, err)
+		}
+		r.Close()
+	}
+	err = cmd.Wait()
+	return time.Since(begun), err
+}
+
+// memory opens many sessions and tells what each costs the supervisor.
+func memory(agent string, n, pid int) error {
+	before := anon(pid)
+	var clients []*exec.Cmd
+	var up sync.WaitGroup
+	for range n {
+		cmd := exec.Command(agent, "exec", "--", "sh", "-c", "echo up; exec sleep 1000")
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			return err
+		}
+		if err := cmd.Start(); err != nil {
+			return err
+		}
+		clients = append(clients, cmd)
+		up.Go(func() { out.Read(make([]byte, 3)) })
+	}
+	up.Wait()
+	after := anon(pid)
+	fmt.Printf("%d sessions without terminal: %.0f kB of the supervisor each (%d to %d kB)\n", n, float64(after-before)/float64(n), before, after)
+	for _, c := range clients {
+		c.Process.Kill()
+		c.Wait()
+	}
+	return nil
+}
+
+// anon is a process's anonymous memory in kB.
+func anon(pid int) int {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	for line := range strings.Lines(string(b)) {
+		if rest, ok := strings.CutPrefix(line, "RssAnon:"); ok {
+			n, _ := strconv.Atoi(strings.Fields(rest)[0])
+			return n
+		}
+	}
+	return 0
+}
+
+// cpu is a process's user and system time, in ticks of 10 ms.
+func cpu(pid int) time.Duration {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, rest, _ := bytes.Cut(b, []byte(") "))
+	f := strings.Fields(string(rest))
+	if len(f) < 13 {
+		return 0
+	}
+	user, _ := strconv.Atoi(f[11])
+	system, _ := strconv.Atoi(f[12])
+	return time.Duration(user+system) * 10 * time.Millisecond
+}
+
+func ms(d time.Duration) float64 { return d.Seconds() * 1000 }
