@@ -86,7 +86,7 @@ systemctl start agent-runs`, extra, insideDir, filepath.Base(exe))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("start unit: %v: %s", err, out)
 	}
-	out, err := nspawn("exec", "env", "CI=1", "SUPERVISOR_TEST_INSIDE="+layout, insideDir+"/"+filepath.Base(exe), "-test.v", "-test.run", cmp.Or(os.Getenv("SUPERVISOR_TEST_RUN"), "^TestInside"))
+	out, err := nspawn("exec", "env", "CI=1", "SUPERVISOR_TEST_INSIDE="+layout, insideDir+"/"+filepath.Base(exe), "-test.v", "-test.run", cmp.Or(os.Getenv("SUPERVISOR_TEST_RUN"), "^TestInside"), "-faults", strconv.Itoa(*faults))
 	if err != nil || !bytes.Contains(out, []byte("--- PASS: TestInside")) {
 		log, _ := nspawn("exec", "journalctl", "--no-pager", "-u", "agent-runs", "-n", "60")
 		t.Errorf("inside: %v\n%s\n%s", err, out, log)

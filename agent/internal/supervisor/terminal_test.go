@@ -330,3 +330,21 @@ func need(t testing.TB, what string) {
 	}
 	t.Skipf("needs %s", what)
 }
+
+// onPTY gives cmd a terminal for its three streams.
+func onPTY(t *testing.T, cmd *exec.Cmd) (master *os.File) {
+	t.Helper()
+	master, slave, err := pty.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
+	return master
+}
+
+// closeStdin closes this process's copy of the terminal, so that the master sees its end.
+func closeStdin(cmd *exec.Cmd, ioKind string) {
+	if f, ok := cmd.Stdin.(*os.File); ok && ioKind == IOTerminal {
+		f.Close()
+	}
+}
