@@ -25,13 +25,13 @@ func mockBinary(t *testing.T) string {
 	if err != nil {
 		cache = os.TempDir()
 	}
-	dir := filepath.Join(cache, "beanstalk-agent-test", "ec2-metadata-mock-v1.13.0")
+	dir := filepath.Join(cache, "beanstalk-agent-testbed", "v1.13.0") // shared with packaging/testbed/box
 	binary := filepath.Join(dir, "ec2-metadata-mock")
 	if _, err := os.Stat(binary); err == nil {
 		return binary
 	}
 	install := exec.Command("go", "install", metadataMock)
-	install.Env = append(os.Environ(), "GOBIN="+dir, "GOFLAGS=")
+	install.Env = append(os.Environ(), "GOBIN="+dir, "GOFLAGS=", "CGO_ENABLED=0")
 	install.Dir = os.TempDir()
 	out, err := install.CombinedOutput()
 	need(t, err == nil, "AWS's metadata mock (go install "+metadataMock+"): "+string(out))
