@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -184,12 +185,8 @@ func report(w io.Writer, err error) {
 	if err == nil {
 		return
 	}
-	if faults, ok := errors.AsType[config.Faults](err); ok {
-		for _, f := range faults {
-			fmt.Fprintln(w, "error:", f)
-		}
-	} else {
-		fmt.Fprintln(w, "error:", err)
+	for line := range strings.Lines(err.Error()) { // one fault a line
+		fmt.Fprintln(w, "error:", strings.TrimSuffix(line, "\n"))
 	}
 	if h, ok := errors.AsType[hinter](err); ok {
 		for _, hint := range h.Hints() {

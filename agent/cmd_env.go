@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -110,7 +111,8 @@ func (o *envOptions) fromFile(g *globals, args []string) error {
 		return inFile(o.file, err)
 	}
 	for _, f := range file.Dropped {
-		fmt.Fprintf(g.err, "note: %s: %v\n", o.file, f)
+		f.File = o.file
+		fmt.Fprintln(g.err, "note:", f)
 	}
 	var vars []control.Variable
 	for _, v := range file.Vars {
@@ -120,13 +122,16 @@ func (o *envOptions) fromFile(g *globals, args []string) error {
 	return o.print(g, vars, args)
 }
 
-// inFile puts the file's name before each line of err.
+// inFile names the file in each fault of err.
 func inFile(file string, err error) error {
-	lines := strings.Split(err.Error(), "\n")
-	for i := range lines {
-		lines[i] = file + ": " + lines[i]
+	faults, ok := errors.AsType[appenv.Faults](err)
+	if !ok {
+		return fmt.Errorf("%s: %w", file, err)
 	}
-	return fmt.Errorf("%s", strings.Join(lines, "\nerror: "))
+	for i := range faults {
+		faults[i].File = file
+	}
+	return faults
 }
 
 func (o *envOptions) compare(c *cobra.Command, g *globals) error {

@@ -97,6 +97,7 @@ func runAgent(ctx context.Context, g *globals, cfg config.Config, app string) er
 	}
 	back := &backend{started: time.Now(), cfg: cfg, inst: inst, env: env, launcher: launcher, cron: cron, people: people, check: check, metrics: metrics,
 		runs: spooled{runs}}
+	defer metrics.sources.Close()
 	server := &control.Server{Listener: ln, Allow: cfg.Exec.Allow, Log: log, Backend: back.routes()}
 	alive := func(ctx context.Context) error { return control.NewClient(cfg.Socket).Get(ctx, "/v1/status", nil) }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"path/filepath"
 	"regexp"
@@ -25,6 +26,7 @@ import (
 type metricsParts struct {
 	publisher *cloudwatch.Publisher
 	loop      *sampling.Loop
+	sources   io.Closer // closed once the loop has ended
 	web       *collectors.Group
 }
 
@@ -52,6 +54,7 @@ func newMetrics(cfg config.Config, inst *platform.Instance, port int, check *hea
 	list = append(list, collectors.NewOOM(collectors.OOMConfig{Report: func(v collectors.Victim) { tellVictim(runs, v, log) }}),
 		figures{"health", func() []collectors.Sample { return healthSamples(check.Figures()) }}, figures{"cron", cron.samples})
 	g := collectors.NewGatherer(m.Sample*4/5, list...)
+	parts.sources = g
 	parts.loop = &sampling.Loop{Interval: m.Sample, Gather: g.Gather, Sinks: []func(collectors.Batch){p.Add}}
 	return parts, nil
 }
