@@ -78,7 +78,9 @@ func TestStopLeavesNothing(t *testing.T) {
 		t.Fatal("does not stop")
 	}
 
-	await(t, "all processes end", func() bool { return len(processes(t, marker))+len(processes(t, cfg.Socket[:len(cfg.Socket)-1]+"supervisor.sock")) == 0 })
+	await(t, "all processes end", func() bool {
+		return len(processes(t, marker))+len(processes(t, cfg.Socket[:len(cfg.Socket)-1]+"supervisor.sock")) == 0
+	})
 	await(t, "all goroutines end", func() bool { return runtime.NumGoroutine() <= goroutines })
 	await(t, "all files are closed", func() bool { return openFiles(t) <= files })
 	for _, name := range []string{"s", "supervisor.sock"} {
