@@ -23,9 +23,10 @@ var accounts = []string{"root", "webapp", "ec2-user", "www-data", "nginx", "apac
 // crontab is the part of the state that a line NAME=value changes for those below it.
 type crontab struct {
 	*parser
-	env   []string
-	shell string
-	job   Job // what the next entry starts from
+	env    []string
+	shared bool // env is some job's
+	shell  string
+	job    Job // what the next entry starts from
 
 	copies map[string]int // how many names were numbered, by what they have in common
 }
@@ -36,6 +37,13 @@ func (p *parser) crontab() {
 		trimmed := strings.TrimLeft(line, " \t")
 		if trimmed == "" || trimmed[0] == '#' {
 			continue
+		}
+		if len(line) > maxLine {
+			c.fault(i+1, 1, "put it into a script", "the line is %d bytes long, more than %d", len(line), maxLine)
+			continue
+		}
+		if len(c.jobs) > maxJobs {
+			return // told already
 		}
 		if m := assignment.FindStringSubmatch(line); m != nil {
 			c.assign(m[1], unquote(m[2]), i+1, column(line, strings.LastIndex(line, m[2])))
@@ -65,9 +73,15 @@ func (c *crontab) assign(name, value string, line, col int) {
 	case "SHELL":
 		c.shell = value
 	}
-	// A new slice: the jobs above share the old one.
-	c.env = slices.DeleteFunc(slices.Clone(c.env), func(kv string) bool { return strings.HasPrefix(kv, name+"=") })
-	c.env = append(c.env, name+"="+value)
+	if c.shared { // with the jobs above
+		c.env, c.shared = slices.Clone(c.env), false
+	}
+	kv := name + "=" + value
+	same := func(old string) bool { return strings.HasPrefix(old, kv[:len(name)+1]) }
+	if c.env = append(slices.DeleteFunc(c.env, same), kv); len(c.env) > maxEnv {
+		c.fault(line, 1, "", "more than %d variables", maxEnv)
+		c.env = nil
+	}
 }
 
 // entry reads one line of five fields, or a macro, and a command.
@@ -91,7 +105,8 @@ func (c *crontab) entry(line string, number int) {
 		return
 	}
 	j := c.job
-	j.Line, j.Env = number, c.env
+	j.Line, j.Env = number, c.env[:len(c.env):len(c.env)]
+	c.shared = true
 	j.Expr = strings.Join(words[:n], " ")
 	var ok bool
 	j.Schedule, ok = c.spaced(when{j.Expr, false, j.Location}, number, line, at)

@@ -43,15 +43,27 @@ type source struct {
 	lines    []string
 	faults   Faults
 	warnings Faults
+	more     int // faults that are not told, there being so many
 }
+
+// maxFaults is how many faults are told: a file that is something else altogether must
+// not cost a hundred times its size.
+const maxFaults = 1000
 
 // fault notes that something at line and column is wrong, and what to do about it.
 func (s *source) fault(line, column int, hint, format string, args ...any) {
+	if len(s.faults) >= maxFaults {
+		s.more++
+		return
+	}
 	s.faults = append(s.faults, s.at(line, column, hint, fmt.Sprintf(format, args...)))
 }
 
 // warn notes something that is allowed but probably not meant.
 func (s *source) warn(line, column int, hint, format string, args ...any) {
+	if len(s.warnings) >= maxFaults {
+		return
+	}
 	s.warnings = append(s.warnings, s.at(line, column, hint, fmt.Sprintf(format, args...)))
 }
 

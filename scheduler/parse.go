@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"path"
@@ -12,9 +13,12 @@ import (
 
 // What a cron file may cost the host: the application's user can write it.
 const (
-	maxFile = 8 << 20
-	maxJobs = 20_000
-	maxName = 100
+	maxFile  = 4 << 20 // ten thousand jobs are less than 2 MB
+	maxLines = 400_000
+	maxLine  = 16 << 10 // of a crontab
+	maxJobs  = 20_000
+	maxName  = 100
+	maxEnv   = 500
 )
 
 // ParseOptions say what a cron file cannot know. The zero value serves where nothing of
@@ -47,7 +51,12 @@ func Parse(file string, data []byte, opt ParseOptions) (Table, error) {
 	}
 	p.parse(data)
 	if len(p.faults) > 0 {
-		return Table{}, byPlace(p.faults)
+		faults := byPlace(p.faults)
+		if p.more > 0 {
+			last := faults[len(faults)-1]
+			faults = append(faults, p.at(last.Line, last.Column, "", fmt.Sprintf("and %d more faults", p.more)))
+		}
+		return Table{}, faults
 	}
 	return Table{Jobs: p.jobs, Warnings: byPlace(p.warnings)}, nil
 }
@@ -73,6 +82,10 @@ type when struct {
 func (p *parser) parse(data []byte) {
 	if len(data) > maxFile {
 		p.fault(1, 1, "", "the file is %d bytes long, more than %d", len(data), maxFile)
+		return
+	}
+	if n := bytes.Count(data, []byte("\n")); n > maxLines {
+		p.fault(1, 1, "", "the file has %d lines, more than %d", n, maxLines)
 		return
 	}
 	text := strings.TrimPrefix(string(data), "\ufeff")
@@ -171,10 +184,9 @@ func (p *parser) claimName(name string, line, column int) bool {
 
 // add keeps a finished job.
 func (p *parser) add(j Job) {
-	if len(p.jobs) == maxJobs {
+	if p.jobs = append(p.jobs, j); len(p.jobs) == maxJobs+1 {
 		p.fault(j.Line, 1, "", "more than %d jobs", maxJobs)
 	}
-	p.jobs = append(p.jobs, j)
 }
 
 // checkName says why a name will not do: it becomes a metric's dimension, an argument

@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"regexp"
 	"slices"
@@ -19,15 +20,61 @@ type cronYAML struct {
 	shift   int  // lines of the file before the part being read
 	broken  bool // some part was no YAML
 	anchors map[string]ast.Node
-	merges  int // merge keys still allowed, against files that nest them without end
+	merges  int // merge keys the job may still have, against those that nest without end
+	budget  int // bytes that lists and merges may still expand to, against references to references
 	job     Job // what each job starts from
+}
+
+// What a part of the file may be, one job or all the rest. goccy's parser recurses and
+// takes quadratic time: 30 kB of brackets cost it 1.5 GB and 20 seconds.
+const (
+	maxPart     = 64 << 10
+	maxPartLine = 1000
+	maxMarks    = 4000 // brackets, commas, colons and quotes
+	maxDepth    = 50
+	maxExpanded = 4 * maxFile
+)
+
+// deepLine finds what nests on one line without a bracket.
+var deepLine = regexp.MustCompile(`(?:(?:[-?:]|[&!*][^ \t\n]*)[ \t]+){20}`)
+
+// tooDeep says why a part must not be given to the parser, or "".
+func tooDeep(text string) string {
+	depth, marks, bytes, lines := 0, 0, 0, 0
+	for i := range len(text) {
+		bytes++
+		switch text[i] {
+		case '[', '{':
+			depth++
+			marks++
+		case ']', '}':
+			depth = max(depth-1, 0)
+		case ',', ':', '"', '\'':
+			marks++
+		case '\n':
+			if lines++; i > 0 && text[i-1] == '\n' { // blank, as where jobs were cut out
+				bytes--
+				lines--
+			}
+		}
+		if depth > maxDepth {
+			return "brackets nest too deep"
+		}
+	}
+	switch {
+	case bytes > maxPart, lines > maxPartLine, marks > maxMarks:
+		return fmt.Sprintf("%d bytes in %d lines with %d marks are too many for one job, or for all beside the list of jobs", bytes, lines, marks)
+	case deepLine.MatchString(text):
+		return "a line nests too deep"
+	}
+	return ""
 }
 
 // yaml reads a cron.yaml. Its jobs are parsed one by one: a tree takes forty times the
 // space of its text, and a syntax error in one job then hides no other's faults.
 func (p *parser) yaml(text string) {
 	head, jobs := cutJobs(p.lines)
-	if y := p.newYAML(); !y.read(head, jobs) && len(jobs) > 0 && isYAML(text) {
+	if y := p.newYAML(); !y.read(head, jobs) && len(jobs) > 0 && tooDeep(text) == "" && isYAML(text) {
 		// The cut was wrong: a text over several lines looked like a list. Once more, whole.
 		p.faults, p.warnings, p.jobs = nil, nil, nil
 		clear(p.names)
@@ -36,15 +83,18 @@ func (p *parser) yaml(text string) {
 }
 
 func (p *parser) newYAML() *cronYAML {
-	return &cronYAML{parser: p, anchors: map[string]ast.Node{}, job: newJob(0, p.opt.Location)}
+	return &cronYAML{parser: p, anchors: map[string]ast.Node{}, budget: maxExpanded, job: newJob(0, p.opt.Location)}
 }
 
 // read reports whether all of it was YAML.
 func (y *cronYAML) read(head string, jobs []part) bool {
 	y.head(y.tree(head), len(jobs) > 0)
 	for _, c := range jobs {
+		if y.budget < 0 || len(y.parser.jobs) == maxJobs+1 {
+			break // told already
+		}
 		y.shift = c.shift
-		y.jobs(y.tree(c.text))
+		y.items(y.tree(c.text))
 	}
 	return !y.broken
 }
@@ -55,7 +105,7 @@ type part struct {
 	shift int
 }
 
-var cronKey = regexp.MustCompile(`^cron[ \t]*:[ \t]*(#.*)?$`)
+var cronKey = regexp.MustCompile(`^["']?cron["']?[ \t]*:[ \t]*(#.*)?$`)
 
 // cutJobs takes the items of the list below cron: out of a file. Blank lines stand in for
 // them in the rest. It goes by indentation alone, and gives no items where it is not
@@ -100,13 +150,27 @@ func cutJobs(lines []string) (rest string, jobs []part) {
 }
 
 func isYAML(text string) bool {
-	_, err := yamlparser.ParseBytes([]byte(text), 0, yamlparser.AllowDuplicateMapKey())
+	_, err := parseYAML(text)
 	return err == nil
+}
+
+// parseYAML makes an error of a panic of goccy's parser: the file is not ours.
+func parseYAML(text string) (file *ast.File, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the parser gave up: %v", p)
+		}
+	}()
+	return yamlparser.ParseBytes([]byte(text), 0, yamlparser.AllowDuplicateMapKey())
 }
 
 // tree parses one part, and notes its anchors. It is nil for an empty or faulty one.
 func (y *cronYAML) tree(text string) ast.Node {
-	file, err := yamlparser.ParseBytes([]byte(text), 0, yamlparser.AllowDuplicateMapKey())
+	if why := tooDeep(text); why != "" {
+		y.fault(y.shift+1, 1, "", "%s", why)
+		return nil
+	}
+	file, err := parseYAML(text)
 	if err != nil {
 		y.broken = true
 		y.syntaxFault(err)
@@ -190,11 +254,11 @@ func (y *cronYAML) head(n ast.Node, cut bool) {
 		}
 	}
 	if !cut && list != nil {
-		y.jobs(list)
+		y.items(list)
 	}
 }
 
-func (y *cronYAML) jobs(n ast.Node) {
+func (y *cronYAML) items(n ast.Node) {
 	if n == nil {
 		return
 	}
@@ -211,7 +275,10 @@ func (y *cronYAML) jobs(n ast.Node) {
 
 // item reads one job.
 func (y *cronYAML) item(n ast.Node) {
-	y.merges = 100
+	if y.budget < 0 {
+		return // told already
+	}
+	y.merges = 20
 	before := len(y.faults)
 	b := jobNodes{}
 	j := y.job

@@ -149,24 +149,27 @@ var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 // env reads NAME: value pairs, or a list of NAME=value. Values never stand in a message.
 func (y *cronYAML) env(e pair) (env []string) {
 	v := y.resolve(e.value)
-	if list, ok := v.(*ast.SequenceNode); ok {
-		for _, n := range list.Values {
-			kv, ok := y.text(pair{key: "each of env", value: n})
-			if name, _, found := strings.Cut(kv, "="); ok && (!found || !variable.MatchString(name)) {
-				y.faultAt(n, "", "each of env must be NAME=value")
-			}
-			env = append(env, kv)
-		}
-		return env
-	}
 	if v == nil {
 		return nil
+	}
+	if _, ok := v.(*ast.SequenceNode); ok {
+		env, ok = y.texts(e)
+		for _, kv := range env {
+			if name, _, found := strings.Cut(kv, "="); ok && (!found || !variable.MatchString(name)) {
+				y.faultAt(v, "", "each of env must be NAME=value")
+			}
+		}
+		return env
 	}
 	for _, kv := range y.entries(v) {
 		if !variable.MatchString(kv.key) {
 			y.faultAt(kv.keyNode, "letters, digits and _ only", "env: %q cannot be the name of a variable", kv.key)
 		}
-		if value, ok := y.scalar(kv); ok {
+		value, ok := y.scalar(kv)
+		if !y.spend(kv.value, len(kv.key)+len(value)+32) {
+			return env
+		}
+		if ok {
 			env = append(env, kv.key+"="+value)
 		}
 	}

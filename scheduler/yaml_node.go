@@ -43,13 +43,13 @@ func (y *cronYAML) entries(n ast.Node) []pair {
 		own = append(own, pair{key, k, it.Value()})
 	}
 	for _, n := range merged {
-		own = y.merge(own, n)
+		own = y.merge(own, lines, n)
 	}
 	return own
 }
 
-// merge adds the entries of a merge key's value that are not there yet.
-func (y *cronYAML) merge(own []pair, n ast.Node) []pair {
+// merge adds the entries of a merge key's value whose keys are not there yet.
+func (y *cronYAML) merge(own []pair, there map[string]int, n ast.Node) []pair {
 	if y.merges--; y.merges < 0 {
 		if y.merges == -1 {
 			y.faultAt(n, "", "too many merge keys")
@@ -62,15 +62,28 @@ func (y *cronYAML) merge(own []pair, n ast.Node) []pair {
 	}
 	for _, s := range sources {
 		for _, e := range y.entries(s) {
-			if !slices.ContainsFunc(own, func(o pair) bool { return o.key == e.key }) {
+			if !y.spend(s, 64) {
+				return own
+			}
+			if _, ok := there[e.key]; !ok {
+				there[e.key] = 0
 				own = append(own, e)
 			}
 		}
-		if y.merges < 0 {
-			break
-		}
 	}
 	return own
+}
+
+// spend reports whether the file may still expand by n bytes.
+func (y *cronYAML) spend(at ast.Node, n int) bool {
+	if y.budget < 0 {
+		return false
+	}
+	if y.budget -= n; y.budget < 0 {
+		y.faultAt(at, "", "the references of the file expand to more than %d bytes", maxExpanded)
+		return false
+	}
+	return true
 }
 
 // resolve follows anchors and aliases to the value they stand for: nil after a fault.
@@ -161,11 +174,14 @@ func (y *cronYAML) texts(e pair) ([]string, bool) {
 		t, ok := y.text(e)
 		return []string{t}, ok
 	}
-	out := make([]string, 0, len(list.Values))
+	var out []string
 	good := true
 	for _, n := range list.Values {
 		t, ok := y.text(pair{key: "each of " + e.key, value: n})
-		out, good = append(out, t), good && ok
+		out, good = append(out, t), good && ok && y.spend(n, len(t)+16)
+		if y.budget < 0 {
+			break
+		}
 	}
 	return out, good
 }
