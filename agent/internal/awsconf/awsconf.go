@@ -31,9 +31,10 @@ var (
 	ErrNoRegion      = errors.New("no AWS region")
 )
 
-// compressFrom is the body size in bytes from which requests are gzipped. It is the default of the SDK's config
-// module; an aws.Config built by hand has 0, with which even 150 bytes are.
-const compressFrom = 10240
+// compressFrom is the body size in bytes from which requests are gzipped. The SDK's config module has 10,240, and an
+// aws.Config built by hand 0. A minute of sixty series is some 20 kB: to gzip it was measured at 40 % of a publish's CPU
+// and 0.8 MB of memory, to save most of a gigabyte of free inbound traffic a month and instance.
+const compressFrom = 64 << 10
 
 // Config says what to use instead of what the environment and the instance say. The zero value is valid.
 type Config struct {

@@ -65,7 +65,7 @@ func TestEnvironmentIsEnough(t *testing.T) {
 		t.Fatal(err)
 	}
 	if c.Region != "eu-west-1" || *c.BaseEndpoint != "http://127.0.0.1:1" || a.S3Endpoint() != "http://127.0.0.1:2" ||
-		creds.AccessKeyID != "AKID" || creds.SessionToken != "TOK" || c.RequestMinCompressSizeBytes != 10240 {
+		creds.AccessKeyID != "AKID" || creds.SessionToken != "TOK" || c.RequestMinCompressSizeBytes != compressFrom {
 		t.Errorf("got region %q, endpoint %q, s3 %q, key %q, compress from %d",
 			c.Region, *c.BaseEndpoint, a.S3Endpoint(), creds.AccessKeyID, c.RequestMinCompressSizeBytes)
 	}

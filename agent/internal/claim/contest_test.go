@@ -103,6 +103,7 @@ func (c *contest) report(t *testing.T) {
 // The claim of this package: two real gateways on one directory, a network that does its worst, clocks that differ by
 // up to three minutes. No slot runs twice, none is missed without a word.
 func TestContest(t *testing.T) {
+	t.Parallel()
 	urls := startVersity(t)
 	for i := range urls {
 		urls[i] = faultProxy(t, urls[i], 0.15)
@@ -110,7 +111,7 @@ func TestContest(t *testing.T) {
 	c := &contest{jobs: 5, slots: 12, period: 600 * time.Millisecond, window: 6 * time.Second, skew: 3,
 		endpoint: func(i int) string { return urls[i%2] }}
 	if *full {
-		c.jobs, c.slots, c.period = 10, 50, time.Second
+		c.jobs, c.slots, c.period = 10, 50, 800*time.Millisecond
 	}
 	c.run(t)
 	c.report(t)
@@ -128,6 +129,7 @@ func TestContest(t *testing.T) {
 // The negative control: against a store that ignores the conditions the same contest must see slots run twice. If it
 // does not, the contest proves nothing.
 func TestContestNoticesAStoreWithoutConditions(t *testing.T) {
+	t.Parallel()
 	server := httptest.NewServer(&fakeS3{ignoreConditions: true})
 	defer server.Close()
 	url := faultProxy(t, server.URL, 0.15)

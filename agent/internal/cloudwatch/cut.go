@@ -12,7 +12,7 @@ func (p *Publisher) cut(now time.Time, all bool) {
 	if !p.holding() {
 		p.spool.settle()
 	}
-	p.spool.fresh = p.spool.next
+	p.spool.turn()
 	for _, b := range p.close(now, all) {
 		p.keep(b)
 	}
@@ -100,6 +100,7 @@ func (p *Publisher) store(namespace string, at time.Time, ds []Datum, unsure int
 	}
 	before := p.spool.diskErr
 	e, lost := p.spool.put(at, len(ds), rec)
+	e.fresh = &parcel{e, namespace, at, ds}
 	if unsure > 0 {
 		p.spool.mark(e, unsure)
 	}

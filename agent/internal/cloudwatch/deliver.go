@@ -185,10 +185,10 @@ func (p *Publisher) pauseFor(now time.Time, d time.Duration) {
 
 // prepare reads e and notes on disk that it is about to be sent. What cannot be sent is set aside, and nil returned.
 func (p *Publisher) prepare(e *entry, now time.Time) *parcel {
-	rec, err := p.spool.load(e)
-	out := &parcel{entry: e}
-	if err == nil {
-		out.namespace, out.at, out.datums, err = decodeRecord(rec)
+	out, err := e.fresh, error(nil)
+	e.fresh = nil
+	if out == nil {
+		out, err = p.unpack(e)
 	}
 	if err == nil && e.at.Before(now.Add(-oldest)) {
 		err = fmt.Errorf("timestamp %s is older than CloudWatch accepts", e.at.Format(time.RFC3339))
@@ -202,6 +202,16 @@ func (p *Publisher) prepare(e *entry, now time.Time) *parcel {
 	e.tried, e.flying = true, true
 	p.spool.mark(e, e.unsure+1)
 	return out
+}
+
+// unpack reads a batch back from the spool.
+func (p *Publisher) unpack(e *entry) (*parcel, error) {
+	rec, err := p.spool.load(e)
+	if err != nil {
+		return nil, err
+	}
+	namespace, at, ds, err := decodeRecord(rec)
+	return &parcel{e, namespace, at, ds}, err
 }
 
 // settle does with a parcel what the answer says.

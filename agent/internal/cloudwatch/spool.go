@@ -47,11 +47,12 @@ type entry struct {
 	at     time.Time
 	datums int
 	size   int64
-	unsure int    // sendings that may have been applied, the one under way included
-	tried  bool   // by this process
-	flying bool   // being sent at this moment
-	file   string // its name on disk, which is behind unsure when a rename failed
-	memory []byte // the record itself when it is not on disk
+	unsure int     // sendings that may have been applied, the one under way included
+	tried  bool    // by this process
+	flying bool    // being sent at this moment
+	file   string  // its name on disk, which is behind unsure when a rename failed
+	memory []byte  // the record itself when it is not on disk
+	fresh  *parcel // what is in the record, while it is the present's and not tried: it need not be read back
 }
 
 // spoolStats is what Status shows of it.
@@ -111,6 +112,14 @@ func openSpool(dir string, limit int64) (*spool, error) {
 	slices.SortFunc(s.entries, func(a, b *entry) int { return cmp.Compare(a.seq, b.seq) })
 	s.untold = s.loadUntold()
 	return s, nil
+}
+
+// turn makes what is kept from now on the present.
+func (s *spool) turn() {
+	s.fresh = s.next
+	for _, e := range s.entries {
+		e.fresh = nil // an outage must not hold them all in memory
+	}
 }
 
 // put keeps one record of n datums and returns it, with the entries that had to make room.

@@ -140,7 +140,7 @@ func TestSpoolOrder(t *testing.T) {
 	s := openTestSpool(t, t.TempDir(), 1<<20)
 	old, _ := s.put(noon, 1, []byte("x"))
 	mid, _ := s.put(noon.Add(time.Minute), 1, []byte("x"))
-	s.fresh = s.next
+	s.turn()
 	fresh, _ := s.put(noon.Add(2*time.Minute), 1, []byte("x"))
 	now := noon.Add(3 * time.Minute)
 	for _, want := range []*entry{fresh, old, mid} {
