@@ -49,9 +49,6 @@ func TestHostileFilesCostLittle(t *testing.T) {
 			runtime.ReadMemStats(&before)
 			_, err := Parse(file, []byte(text), ParseOptions{})
 			runtime.ReadMemStats(&after)
-			if err == nil && file == "cron.yaml" && name != "tags" {
-				t.Errorf("%s as %s: parses", name, file)
-			}
 			if fs, ok := err.(Faults); ok && len(fs) > maxFaults+1 {
 				t.Errorf("%s as %s: %d faults", name, file, len(fs))
 			}
