@@ -17,17 +17,20 @@ import (
 // deployment writes the environment a second before it starts nginx: probes would come too late.
 const maxSearch = 15 * time.Minute
 
-// keepFallbackEarly keeps the fallback as soon as its values are known.
+// keepFallbackEarly keeps the fallback as soon as its values are known. Looking for them takes at
+// most a fiftieth of the time, whatever it costs.
 func (c *Checker) keepFallbackEarly(ctx context.Context) {
 	if c.cfg.NginxFile == "" || c.cfg.Host == nil {
 		return
 	}
-	for start := time.Now(); ctx.Err() == nil && time.Since(start) < maxSearch; sleep(ctx, time.Second) {
+	for start := time.Now(); ctx.Err() == nil && time.Since(start) < maxSearch; {
+		asked := time.Now()
 		host := c.cfg.Host(ctx)
 		if p, err := c.currentProber(ctx); err == nil && host != "" {
 			c.keepFallback(host, p.target)
 			return
 		}
+		sleep(ctx, max(time.Second, 50*time.Since(asked)))
 	}
 }
 

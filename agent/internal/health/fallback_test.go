@@ -1,6 +1,7 @@
 package health
 
 import (
+	"context"
 	"net"
 	"net/http"
 	"os"
@@ -8,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // TestFallbackNeverBreaksNginx: values that nginx would read as something else are not written.
@@ -104,4 +107,34 @@ func TestNginxFallsBackToASocket(t *testing.T) {
 	s.proxy = startProcess(t, s.dir, nil, "nginx", "-p", s.dir, "-c", "nginx.conf", "-e", "error.log")
 	t.Cleanup(s.proxy.stop)
 	eventually(t, "nginx to fall back", func() bool { return s.get("/health", "10.0.0.5", http.Header{"Cookie": {"a=b"}}) == 200 })
+}
+
+// TestFallbackIsKeptBeforeAnyoneAsks: a first deployment writes the environment after the agent's
+// start and a moment before it starts nginx.
+func TestFallbackIsKeptBeforeAnyoneAsks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "nginx-health.conf")
+		deployed, asked := time.Now().Add(5*time.Minute), 0
+		c, err := New(Config{Target: "http://127.0.0.1:8000/up", NginxFile: file, Log: quiet, Host: func(context.Context) string {
+			asked++
+			if time.Now().Before(deployed) {
+				return ""
+			}
+			return "www.example.com"
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go c.keepFallbackEarly(ctx)
+		time.Sleep(5*time.Minute + 1500*time.Millisecond)
+		synctest.Wait()
+		if text, err := os.ReadFile(file); err != nil || !strings.Contains(string(text), "www.example.com") {
+			t.Errorf("a second after the deployment: %q, %v", text, err)
+		}
+		if asked > 302 {
+			t.Errorf("the environment was read %d times", asked)
+		}
+	})
 }

@@ -102,8 +102,9 @@ func (c *Checker) Serve(ctx context.Context, addr string) error {
 		return err
 	}
 	c.probes.Go(func() { c.keepFallbackEarly(ctx) })
+	listen := net.ListenConfig{KeepAlive: -1} // connections live for milliseconds
 	for ctx.Err() == nil {
-		ln, err := net.Listen("tcp", addr)
+		ln, err := listen.Listen(ctx, "tcp", addr)
 		c.setListening(addr, ln, err)
 		if err == nil {
 			err = c.serveListener(ctx, ln)
