@@ -123,6 +123,9 @@ func readPIDs(name string) (pids []int) {
 }
 
 func (g *Group) empty() bool {
+	if g.seen != nil {
+		return g.seen.empty()
+	}
 	if g.place.kind == "v2" {
 		return counter(g.dirs[0], "cgroup.events", "populated") != 1
 	}

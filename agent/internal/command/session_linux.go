@@ -28,10 +28,26 @@ func (s *session) begin(pid int) {
 	s.leader, s.known = pid, map[int]uint64{}
 }
 
-// members looks at every process there is, some hundreds of microseconds on a small host.
-func (s *session) members() (pids []int) {
+// empty reports whether nobody is left. While one that is known lives, only that one is looked at.
+func (s *session) empty() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for pid, start := range s.known {
+		if p, ok := readStat(pid); ok && p.start == start && p.state != 'Z' {
+			return false
+		}
+	}
+	return len(s.membersLocked()) == 0
+}
+
+func (s *session) members() []int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.membersLocked()
+}
+
+// membersLocked looks at every process there is, about a millisecond on a small host.
+func (s *session) membersLocked() (pids []int) {
 	if s.leader == 0 {
 		return nil
 	}
@@ -78,15 +94,19 @@ func processTable() map[int]procStat {
 		if err != nil {
 			continue
 		}
-		text, err := readFile("/proc/" + e.Name() + "/stat")
-		if err != nil {
-			continue
-		}
-		if p, ok := parseStat(text); ok {
+		if p, ok := readStat(pid); ok {
 			all[pid] = p
 		}
 	}
 	return all
+}
+
+func readStat(pid int) (p procStat, ok bool) {
+	text, err := readFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return p, false
+	}
+	return parseStat(text)
 }
 
 // parseStat reads the fields after the command's name, which may hold anything, ")" too.
@@ -114,11 +134,7 @@ func cutLast(s, sep string) (before, after string, ok bool) {
 
 // StartTime tells a process from a later one with the same number: clock ticks since boot, 0 if it is gone.
 func StartTime(pid int) uint64 {
-	text, err := readFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return 0
-	}
-	p, _ := parseStat(text)
+	p, _ := readStat(pid)
 	return p.start
 }
 

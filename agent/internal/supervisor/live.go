@@ -252,7 +252,9 @@ func (l *live) conclude(st command.Status) Run {
 	run.State, run.Ended, run.Attached = StateExited, time.Now(), false
 	run.ExitCode, run.Signal, run.OOM = st.Code, int(st.Signal), st.OOM
 	run.PeakMemory, run.CPU = st.PeakMemory, st.CPU
-	run.LeftBehind = len(l.group.Processes())
+	if l.s.place.Grouped() && !l.group.Empty() { // otherwise it takes a look at every process, and a client waits
+		run.LeftBehind = len(l.group.Processes())
+	}
 	if run.StoppedBy == "timeout" {
 		run.TimedOut, run.ExitCode = true, command.CodeTimeout
 	}

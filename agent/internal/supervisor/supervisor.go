@@ -118,8 +118,8 @@ func newServer(cfg Config, quit context.CancelCauseFunc) (*server, error) {
 	if s.place, err = command.FindPlace(cfg.Unit); err != nil {
 		return nil, err
 	}
-	if err := command.Subreaper(); err != nil {
-		s.log.Warn("cannot adopt orphans", "err", err)
+	if err := errors.Join(command.Subreaper(), command.CloseOnExec()); err != nil {
+		s.log.Warn("cannot keep this process and its runs apart", "err", err)
 	}
 	s.store, err = openStore(filepath.Join(cfg.StateDir, "runs"), cfg.Keep, cfg.Logger)
 	return s, err
