@@ -15,8 +15,8 @@ var full = flag.Bool("full", os.Getenv("CI") != "", "run the contest at full len
 // contest is 20 claimants and some jobs that are due once a minute, pressed into short time: every period is a minute.
 type contest struct {
 	jobs     int
-	slots    int // of each job
-	period   time.Duration
+	slots    int           // of each job
+	period   time.Duration // at least; minutes pass slower when the machine is slower
 	window   time.Duration
 	skew     int // minutes by which clocks differ, either way
 	endpoint func(claimant int) string
@@ -31,24 +31,34 @@ type jobSlot struct{ job, n int }
 
 var firstSlot = time.Date(2026, 11, 22, 2, 0, 0, 0, time.UTC)
 
-// run lets every claimant claim every slot when its own clock says that it is due.
+// run lets every claimant claim every slot when its own clock says that it is due. A minute ends when its time is over
+// and not too many claims are under way: what is tested is who wins, not how fast the machine is.
 func (c *contest) run(t *testing.T) {
 	t.Helper()
 	c.won, c.missed = map[jobSlot][]string{}, map[jobSlot][]string{}
+	const claimants = 20
+	var stores []*Store
+	for i := range claimants {
+		stores = append(stores, storeAt(t, c.endpoint(i), fmt.Sprintf("i-%02d", i)))
+	}
+	room := make(chan struct{}, 4*claimants*c.jobs)
 	var wg sync.WaitGroup
-	begin := time.Now().Add(time.Duration(c.skew) * c.period)
-	for i := range 20 {
-		owner := fmt.Sprintf("i-%02d", i)
-		s := storeAt(t, c.endpoint(i), owner)
-		ahead := time.Duration(i%(2*c.skew+1)-c.skew) * c.period
-		wg.Go(func() {
-			for n := range c.slots {
-				<-time.After(time.Until(begin.Add(time.Duration(n)*c.period - ahead)))
-				for job := range c.jobs {
-					wg.Go(func() { c.claim(t, s, jobSlot{job, n}) })
+	for minute := -c.skew; minute < c.slots+c.skew; minute++ {
+		over := time.After(c.period)
+		for i, s := range stores {
+			n := minute + i%(2*c.skew+1) - c.skew
+			for job := range c.jobs {
+				if n < 0 || n >= c.slots {
+					continue
 				}
+				room <- struct{}{}
+				wg.Go(func() {
+					defer func() { <-room }()
+					c.claim(t, s, jobSlot{job, n})
+				})
 			}
-		})
+		}
+		<-over
 	}
 	wg.Wait()
 }
@@ -103,7 +113,6 @@ func (c *contest) report(t *testing.T) {
 // The claim of this package: two real gateways on one directory, a network that does its worst, clocks that differ by
 // up to three minutes. No slot runs twice, none is missed without a word.
 func TestContest(t *testing.T) {
-	t.Parallel()
 	urls := startVersity(t)
 	for i := range urls {
 		urls[i] = faultProxy(t, urls[i], 0.15)
@@ -129,7 +138,6 @@ func TestContest(t *testing.T) {
 // The negative control: against a store that ignores the conditions the same contest must see slots run twice. If it
 // does not, the contest proves nothing.
 func TestContestNoticesAStoreWithoutConditions(t *testing.T) {
-	t.Parallel()
 	server := httptest.NewServer(&fakeS3{ignoreConditions: true})
 	defer server.Close()
 	url := faultProxy(t, server.URL, 0.15)
