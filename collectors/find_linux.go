@@ -22,6 +22,8 @@ type finder struct {
 	socket    *listenSocket
 	buf       []byte
 
+	owned    []uint32      // listeners that led to the group; nil: something else did
+	nextLook time.Time     // when to compare them with those there are now
 	vain     []uint32      // listeners whose owner was not found
 	lastUnit string        // the cgroup where the unit was, outside system.slice
 	nextUnit time.Time     // when to search the slices again
@@ -52,6 +54,7 @@ func (f *finder) where() string {
 
 // find returns nil when there is no such group now.
 func (f *finder) find(now time.Time) (*source, error) {
+	f.owned = nil
 	if s := f.byCgroup(now); s != nil {
 		return s, nil
 	}
@@ -132,8 +135,21 @@ func (f *finder) byListener(now time.Time) (*source, error) {
 		f.vain = slices.Clone(inodes)
 		return nil, nil
 	}
-	f.vain = nil
+	f.vain, f.owned = nil, slices.Clone(inodes)
+	f.nextLook = now.Add(time.Minute)
 	return f.from(roots), nil
+}
+
+// moved reports whether the port has other listeners than those that led to the
+// group: a new server may have taken over while the old one lives on. It looks
+// once a minute.
+func (f *finder) moved(now time.Time) bool {
+	if f.owned == nil || now.Before(f.nextLook) {
+		return false
+	}
+	f.nextLook = now.Add(time.Minute)
+	err := f.socket.look(now)
+	return err == nil && len(f.socket.found.inodes) > 0 && !slices.Equal(f.socket.found.inodes, f.owned)
 }
 
 // holders returns the processes with a descriptor of one of the listeners. PID

@@ -50,6 +50,7 @@ type Gatherer struct {
 // slot is one collector and its goroutine.
 type slot struct {
 	c      Collector
+	name   string
 	label  []Label
 	run    func()          // made once: `go` on a kept func allocates nothing
 	ctx    context.Context // set before run
@@ -71,7 +72,8 @@ func NewGatherer(limit time.Duration, cs ...Collector) *Gatherer {
 	g.timer.Stop()
 	for i, c := range cs {
 		s := &g.slots[i]
-		s.c, s.label = c, []Label{{"collector", c.Name()}}
+		s.c, s.name = c, c.Name()
+		s.label = []Label{{"collector", s.name}}
 		s.run = func() {
 			defer func() { g.done <- i }() // whatever becomes of the call
 			s.ask()
@@ -126,7 +128,7 @@ func (g *Gatherer) Close() error {
 	for i := range g.slots {
 		s := &g.slots[i]
 		if s.busy {
-			errs = append(errs, fmt.Errorf("close collector %q: it is stuck", s.c.Name()))
+			errs = append(errs, fmt.Errorf("close collector %q: it is stuck", s.name))
 		} else if c, ok := s.c.(io.Closer); ok {
 			errs = append(errs, c.Close())
 		}
@@ -203,7 +205,7 @@ func (g *Gatherer) batch(at time.Time, late error) Batch {
 	g.samples, g.results = g.samples[:0], g.results[:0]
 	for i := range g.slots {
 		s := &g.slots[i]
-		r := Result{Collector: s.c.Name()}
+		r := Result{Collector: s.name}
 		switch {
 		case !s.asked:
 			r.Err = fmt.Errorf("%w: still busy with an earlier call", ErrLimit)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"runtime"
 	"strconv"
 	"sync"
 	"time"
@@ -96,11 +97,13 @@ func (g *Group) missing(err error) error {
 // refresh brings the list of processes up to date. A group that has vanished is
 // looked for at once: a restarted service is back already.
 func (g *Group) refresh() error {
-	if g.source != nil {
+	if g.source != nil && !g.finder.moved(g.at) {
 		err := g.list()
 		if err != nil || len(g.members.byPID) > 0 {
 			return err
 		}
+	}
+	if g.source != nil {
 		g.lose()
 	}
 	found, err := g.finder.find(g.at)
@@ -206,15 +209,20 @@ func (g *Group) readShares(ctx context.Context) error {
 			g.due = append(g.due, m)
 		}
 	}
-	sortByUrgency(g.due, g.at)
 	g.budget.fill(g.at)
+	if len(g.due) == 0 {
+		return nil
+	}
+	sortByUrgency(g.due, g.at)
+	runtime.LockOSThread() // for threadCPU
+	defer runtime.UnlockOSThread()
 	for _, m := range g.due {
 		if !g.budget.open() || ctx.Err() != nil {
 			break
 		}
-		began := time.Now()
+		began := threadCPU()
 		err := g.readShare(m)
-		g.budget.spend(time.Since(began))
+		g.budget.spend(threadCPU() - began)
 		if err != nil {
 			g.denied, g.retry = err, g.at.Add(10*time.Minute)
 			return err
@@ -301,6 +309,16 @@ func (g *Group) Snapshot() GroupSnapshot {
 		})
 	}
 	return s
+}
+
+// threadCPU is the CPU time the calling thread has used: what a reading costs,
+// however busy the machine.
+func threadCPU() time.Duration {
+	var ts unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts) != nil {
+		return 0
+	}
+	return time.Duration(ts.Nano())
 }
 
 func sinceBoot() time.Duration {

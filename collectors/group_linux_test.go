@@ -17,7 +17,7 @@ import (
 
 // need skips a test for want of something, unless this is CI, where everything
 // is to be had.
-func need(t *testing.T, what string, err error) {
+func need(t testing.TB, what string, err error) {
 	t.Helper()
 	if err == nil {
 		return
@@ -29,7 +29,7 @@ func need(t *testing.T, what string, err error) {
 }
 
 // eventually polls until ok says yes, for at most a minute: the machine may be busy.
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	poll := time.NewTicker(5 * time.Millisecond)
 	defer poll.Stop()
@@ -51,7 +51,7 @@ type prefork struct {
 
 // startPrefork runs the little server, in the cgroup whose procs files are
 // given, and kills all of it at the end.
-func startPrefork(t *testing.T, p prefork, procs ...string) *prefork {
+func startPrefork(t testing.TB, p prefork, procs ...string) *prefork {
 	t.Helper()
 	python, err := exec.LookPath("/usr/bin/python3")
 	need(t, "needs /usr/bin/python3", err)
@@ -224,6 +224,31 @@ func TestGroupIsFoundAgain(t *testing.T) {
 	}
 }
 
+// A new server takes the port over while the old one lives on: both count, and
+// the new one alone once the old has gone.
+func TestGroupFollowsItsPort(t *testing.T) {
+	old := startPrefork(t, prefork{workers: 1, shared: 1, own: 1})
+	g := NewGroup(GroupConfig{Name: "web", Port: old.port})
+	defer g.Close()
+	if _, err := collect(t, g); err != nil {
+		t.Fatal(err)
+	}
+	startPrefork(t, prefork{workers: 3, shared: 1, own: 1, port: old.port})
+	if got, _ := collect(t, g); got["group_processes"].Value != 2 {
+		t.Errorf("within the minute: got %v, want the old one's 2 processes", got["group_processes"].Value)
+	}
+	g.finder.nextLook = time.Time{}
+	if got, err := collect(t, g); err != nil || got["group_processes"].Value != 6 {
+		t.Errorf("both: got %v, %v, want 6 processes", got["group_processes"].Value, err)
+	}
+	old.kill()
+	g.finder.nextLook = time.Time{}
+	eventually(t, "the new one alone", func() bool {
+		got, err := collect(t, g)
+		return err == nil && got["group_processes"].Value == 4
+	})
+}
+
 func TestGroupByPattern(t *testing.T) {
 	p := startPrefork(t, prefork{workers: 2, shared: 1, own: 1})
 	g := NewGroup(GroupConfig{Name: "web", Match: regexp.MustCompile(`python3 .*prefork\.py 2 1 1 0$`)})
@@ -309,7 +334,7 @@ func TestGroupByCgroupSeesWorkersComeAndGo(t *testing.T) {
 }
 
 // makeMemoryCgroup makes a cgroup with memory accounting and returns its directory.
-func makeMemoryCgroup(t *testing.T, name string) string {
+func makeMemoryCgroup(t testing.TB, name string) string {
 	t.Helper()
 	dir := "/sys/fs/cgroup/memory/" + name
 	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {

@@ -2,16 +2,19 @@ package collectors
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 )
 
 const djangoApp = `
+import os, time
 import django
 from django.conf import settings
 settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], SECRET_KEY="test")
@@ -20,7 +23,11 @@ import django.db.models, django.forms
 from django.http import HttpResponse
 from django.urls import path
 from django.core.wsgi import get_wsgi_application
-urlpatterns = [path("", lambda request: HttpResponse("ok"))]
+def answer(request):
+    time.sleep(0.05)  # so that others take the next requests
+    return HttpResponse(str(os.getpid()))
+
+urlpatterns = [path("", answer)]
 application = get_wsgi_application()
 `
 
@@ -104,14 +111,31 @@ func startGunicorn(t *testing.T, dir string, preload bool) (port uint16) {
 	t.Cleanup(func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); cmd.Wait() })
 	p := prefork{cmd: cmd}
 	eventually(t, "eight workers", func() bool { return len(p.children(t)) == 8 })
+	eventually(t, "an answer of every worker", func() bool { return len(workersOf(addr)) == 8 })
+	return uint16(ln.Addr().(*net.TCPAddr).Port)
+}
+
+// workersOf asks sixteen times at once and returns which workers answered.
+func workersOf(addr string) map[string]bool {
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	pids := map[string]bool{}
 	for range 16 {
-		eventually(t, "an answer", func() bool {
+		all.Go(func() {
 			resp, err := http.Get("http://" + addr)
-			if err == nil {
-				resp.Body.Close()
+			if err != nil {
+				return
 			}
-			return err == nil && resp.StatusCode == http.StatusOK
+			defer resp.Body.Close()
+			body, err := io.ReadAll(resp.Body)
+			if err != nil || resp.StatusCode != http.StatusOK {
+				return
+			}
+			mu.Lock()
+			pids[string(body)] = true
+			mu.Unlock()
 		})
 	}
-	return uint16(ln.Addr().(*net.TCPAddr).Port)
+	all.Wait()
+	return pids
 }

@@ -2,7 +2,6 @@ package collectors
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -42,7 +41,7 @@ func (l *Listen) Close() error {
 func (l *Listen) Collect(context.Context) ([]Sample, error) {
 	l.out = l.out[:0]
 	if l.cfg.Port == 0 && l.cfg.UnixPath == "" {
-		return nil, errors.New("read backlog: neither a port nor a socket path is given")
+		return nil, fmt.Errorf("%w: the application's port or socket is not known", ErrNoData)
 	}
 	now := time.Now()
 	switch err := l.socket.look(now); {

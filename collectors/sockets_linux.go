@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -57,6 +58,7 @@ func (l *listenSocket) look(now time.Time) error {
 	if now.Before(l.nextProc) {
 		return errPause
 	}
+	defer func() { slices.Sort(l.found.inodes) }() // the kernel's order is any
 	err := l.byDiag()
 	if err == nil || !diagUnusable(err) {
 		l.noDiag = nil

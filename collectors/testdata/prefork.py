@@ -18,6 +18,7 @@ def burn(*_):
 base = fill(shared)
 listener = socket.socket()
 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
 for _ in range(500):
     try:
         listener.bind(("127.0.0.1", port))
