@@ -97,6 +97,7 @@ Exit codes: 0 done, or nothing to do; 1 something is left; 2 misuse.`,
 	cmd.Flags().StringVar(&o.Root, "root", "", "put `DIR` before every path, and stop nothing")
 	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "say what would be done")
 	cmd.Flags().BoolVar(&o.KeepData, "keep-data", false, "leave /etc/agent and /var/lib/agent")
+	cmd.Flags().BoolVar(&o.KeepBinary, "keep-binary", false, "leave the binary, for a package manager to remove")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	return cmd
 }

@@ -32,6 +32,8 @@ type Options struct {
 	Retire func(context.Context) error
 	// KeepData makes Uninstall leave /etc/agent and /var/lib/agent.
 	KeepData bool
+	// KeepBinary makes Uninstall leave the binary, which a package manager removes.
+	KeepBinary bool
 }
 
 func (o Options) host() (*host, error) {

@@ -231,13 +231,13 @@ func TestUninstallLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestUninstallKeepsDataWhenAsked(t *testing.T) {
+func TestUninstallKeepsWhatIsAsked(t *testing.T) {
 	root := t.TempDir()
 	install(t, root, binary(t, "one"))
-	if _, err := Uninstall(t.Context(), Options{Root: root, KeepData: true}); err != nil {
+	if _, err := Uninstall(t.Context(), Options{Root: root, KeepData: true, KeepBinary: true}); err != nil {
 		t.Fatal(err)
 	}
-	for _, dir := range []string{configDir, stateDir} {
+	for _, dir := range []string{configDir, stateDir, binaryPath} {
 		if _, err := os.Stat(filepath.Join(root, dir)); err != nil {
 			t.Errorf("removed: %v", err)
 		}

@@ -26,7 +26,7 @@ func (h *host) uninstall(ctx context.Context, o Options) error {
 	if manage {
 		errs = append(errs, h.stopUnits(ctx))
 	}
-	for _, path := range installed(o.KeepData) {
+	for _, path := range installed(o) {
 		errs = append(errs, h.remove(path))
 	}
 	if target, err := os.Readlink(h.at(linkPath)); err == nil && target == binaryPath {
@@ -45,16 +45,19 @@ func (h *host) uninstall(ctx context.Context, o Options) error {
 
 // installed lists what Uninstall removes, the link in /usr/bin apart, which may
 // be someone else's.
-func installed(keepData bool) []string {
+func installed(o Options) []string {
 	paths := []string{wantsLink}
 	for _, name := range units {
 		paths = append(paths, filepath.Join(unitDir, name))
 	}
-	paths = append(paths, "/opt/agent", "/run/agent", "/run/agent-runs", installLog)
-	if keepData {
-		return paths
+	paths = append(paths, "/run/agent", "/run/agent-runs", installLog)
+	if !o.KeepBinary {
+		paths = append(paths, "/opt/agent")
 	}
-	return append(paths, configDir, stateDir)
+	if !o.KeepData {
+		paths = append(paths, configDir, stateDir)
+	}
+	return paths
 }
 
 // stopUnits stops the agent first, so that nothing new starts. A unit that is not

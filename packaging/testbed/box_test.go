@@ -169,7 +169,7 @@ type run struct {
 func (b *box) runs(t *testing.T, instance, flags string) []run {
 	t.Helper()
 	var all []run
-	text := b.on(instance, "agent ps --json "+flags)
+	text := b.on(instance, "agent --socket /run/agent/agent.sock ps --json "+flags)
 	if err := json.Unmarshal([]byte(text), &all); err != nil {
 		t.Fatalf("agent ps --json: %v\n%s", err, text)
 	}
@@ -197,10 +197,11 @@ func (b *box) pid(instance, unit string) string {
 	return b.on(instance, "systemctl show -p MainPID --value "+unit)
 }
 
-// version is the running agent's, or what stands in its way.
+// version is the running agent's, or what stands in its way. The socket is named,
+// because a faulty configuration is a client's fault, too.
 func (b *box) version(instance string) string {
 	var status struct{ Version string }
-	text, err := b.try("exec", instance, "agent", "status", "--json")
+	text, err := b.try("exec", instance, "agent", "--socket", "/run/agent/agent.sock", "status", "--json")
 	if err == nil {
 		err = json.Unmarshal([]byte(text), &status)
 	}

@@ -1,0 +1,217 @@
+package testbed
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+)
+
+// fault is something that goes wrong while a deployment brings a new agent.
+type fault struct {
+	name   string
+	damage func(t *testing.T, app string) // to the bundle
+	before string                         // on the instance
+	after  string                         // takes it back
+	says   string                         // in the log of the installation
+	starts bool                           // it goes wrong only after the old agent was stopped
+}
+
+const (
+	fromBundle = "\n      from='.agent'\n" // not the comment above it
+	noSum      = "0000000000000000000000000000000000000000000000000000000000000000"
+)
+
+var bundled = ".agent/agent-linux-" + runtime.GOARCH
+
+func from(address string) func(*testing.T, string) {
+	return func(t *testing.T, app string) {
+		edit(t, app, ".ebextensions/agent.config", fromBundle, "\n      from='"+address+"'\n")
+	}
+}
+
+var faults = []fault{
+	{name: "the binary is cut short", says: "does not have the SHA-256", damage: func(t *testing.T, app string) {
+		if err := os.Truncate(filepath.Join(app, bundled), 1<<20); err != nil {
+			t.Fatal(err)
+		}
+	}},
+	{name: "the checksums are missing", says: "get .agent/SHA256SUMS", damage: func(t *testing.T, app string) {
+		os.Remove(filepath.Join(app, ".agent/SHA256SUMS"))
+	}},
+	{name: "there is no binary for this machine", says: "has no line for", damage: func(t *testing.T, app string) {
+		write(t, app, ".agent/SHA256SUMS", noSum+"  agent-linux-riscv64\n")
+	}},
+	{name: "the address refuses", says: "get https://127.0.0.1:1/", damage: from("https://127.0.0.1:1/agent#" + noSum)},
+	{name: "the address never answers", says: "get https://127.0.0.1:4444/", damage: from("https://127.0.0.1:4444/agent#" + noSum),
+		before: `systemd-run --quiet --unit=deaf /usr/bin/python3 -c 'import socket, time; s = socket.create_server(("127.0.0.1", 4444)); time.sleep(3000)'`,
+		after:  "systemctl stop deaf"},
+	{name: "the address has no checksum", says: "needs #SUM", damage: from("https://127.0.0.1:1/agent")},
+	{name: "the bucket cannot be reached", says: "get s3://", damage: from("s3://no-such-bucket/agent#" + noSum)},
+	{name: "the checksums are not the ones named", says: "is not the file whose SHA-256", damage: from(".agent#" + noSum)},
+	{name: "the disk is full", says: "No space left",
+		before: `mount -t tmpfs -o size=$(($(stat -c %s /opt/agent/bin/agent) / 1024 + 600))k tmpfs /mnt && cp -a /opt/agent/. /mnt && mount --bind /mnt /opt/agent`,
+		after:  "umount -l /opt/agent /mnt"},
+	{name: "the disk is read-only", says: "Read-only file system",
+		before: "mount --bind /opt/agent /opt/agent && mount -o remount,bind,ro /opt/agent",
+		after:  "umount -l /opt/agent"},
+	{name: "the new agent would not take the configuration", says: "agent.yaml:", damage: func(t *testing.T, app string) {
+		edit(t, app, ".ebextensions/agent-yaml.config", "      metrics:", "      metricks:")
+	}},
+	{name: "the new agent does not start", says: "the one before it is back", starts: true,
+		before: `mkdir -p /etc/systemd/system/agent.service.d && printf '[Service]\nExecStartPre=/bin/sh -c "! /opt/agent/bin/agent version | grep -q 2.0.0"\n' \
+			>/etc/systemd/system/agent.service.d/test.conf && systemctl daemon-reload`,
+		after: "rm -r /etc/systemd/system/agent.service.d && systemctl daemon-reload"},
+}
+
+// Whatever goes wrong with the new agent, the deployment succeeds, the application
+// is up, and the old agent and what it runs go on.
+func TestFaultsLeaveDeploymentAndOldAgent(t *testing.T) {
+	b := newBox(t, "box-fault")
+	b.do("build")
+	b.do("up", b.app("1.0.0"))
+	wait(t, "the agent", func() bool { return b.version("1") == "1.0.0" })
+	job := b.start(t)
+	for _, f := range faults {
+		t.Run(f.name, func(t *testing.T) {
+			b.t = t
+			b.endure(t, f, job)
+		})
+		b.t = t
+	}
+	t.Run("and an address that is as it should be", func(t *testing.T) {
+		b.t = t
+		b.fromHTTPS(t)
+	})
+}
+
+func (b *box) endure(t *testing.T, f fault, job string) {
+	app := b.app("2.0.0")
+	if f.damage != nil {
+		f.damage(t, app)
+	}
+	if f.before != "" {
+		b.on("1", f.before)
+	}
+	agent := b.pid("1", "agent")
+	b.do("deploy", app) // fails the test when the deployment fails
+	if f.after != "" {
+		b.on("1", f.after)
+	}
+	if log := b.on("1", "cat /var/log/agent-install.log"); !strings.Contains(log, f.says) || !strings.Contains(log, "what was there goes on") {
+		t.Errorf("the log does not say %q:\n%s", f.says, log)
+	}
+	if got := b.version("1"); got != "1.0.0" {
+		b.do("deploy", b.app("1.0.0")) // the next fault wants it, too
+		t.Fatalf("version %s answers, want the old one", got)
+	}
+	if now := b.pid("1", "agent"); now != agent && !f.starts {
+		t.Errorf("the agent was restarted: %s, then %s", agent, now)
+	}
+	b.survives(t, job)
+	if left := b.on("1", "ls -A /opt/agent /opt/agent/bin | grep -E '^[.]' || :"); left != "" {
+		t.Errorf("left behind in /opt/agent: %s", left)
+	}
+}
+
+// fromHTTPS serves the three files from the instance itself, under a certificate
+// that is trusted there.
+func (b *box) fromHTTPS(t *testing.T) {
+	app := b.app("2.0.0")
+	sums, err := os.ReadFile(filepath.Join(app, ".agent/SHA256SUMS"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(filepath.Join(b.dir, "served"), os.DirFS(filepath.Join(app, ".agent"))); err != nil {
+		t.Fatal(err)
+	}
+	certificate(t, filepath.Join(b.dir, "served.pem"))
+	write(t, b.dir, "serve", `#!/usr/bin/python3
+import http.server, ssl
+server = http.server.HTTPServer(("127.0.0.1", 4443), http.server.SimpleHTTPRequestHandler)
+tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+tls.load_cert_chain("/box/served.pem")
+server.socket = tls.wrap_socket(server.socket, server_side=True)
+server.serve_forever()
+`)
+	b.on("1", `cat /box/served.pem >>/etc/ssl/certs/ca-certificates.crt
+		systemd-run --quiet --unit=served --working-directory=/box/served /box/serve`)
+	from(fmt.Sprintf("https://127.0.0.1:4443#%x", sha256.Sum256(sums)))(t, app)
+	os.RemoveAll(filepath.Join(app, ".agent"))
+	b.do("deploy", app)
+	if got := b.version("1"); got != "2.0.0" {
+		t.Errorf("version %s answers, want the new one:\n%s", got, b.on("1", "cat /var/log/agent-install.log"))
+	}
+	b.do("deploy", app) // with the binary in place, only the checksums are fetched
+	log := b.on("1", "journalctl -u served --no-pager")
+	if n := strings.Count(log, "GET /agent-linux"); n != 1 {
+		t.Errorf("the binary was fetched %d times:\n%s", n, log)
+	}
+}
+
+// certificate writes key and certificate for 127.0.0.1, which is its own authority.
+func certificate(t *testing.T, path string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "box"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+	}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := append(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}),
+		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert})...)
+	if err := os.WriteFile(path, text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What Install and the services wrote is gone after uninstall, and a second
+// uninstall finds nothing to do.
+func TestRemovalLeavesNothing(t *testing.T) {
+	b := newBox(t, "box-gone")
+	b.do("build")
+	bare := filepath.Join(t.TempDir(), "bare")
+	if err := os.CopyFS(bare, os.DirFS("sample")); err != nil {
+		t.Fatal(err)
+	}
+	b.do("up", bare)
+	const look = `find / -xdev \( -path /proc -o -path /sys -o -path /box -o -path /var/log/journal -o -path /var/lib/systemd -o -path /var/tmp -o -path /root/.cache \) -prune -o -print | sort
+		systemctl list-unit-files --plain --no-legend | sort; ps -eo comm= | grep -x agent; find /run -maxdepth 1 | sort`
+	b.on("1", look+" >/box/before")
+	app := b.app("1.0.0")
+	b.do("deploy", app)
+	wait(t, "a good status", func() bool { return b.statusGood(t, "1") })
+	b.start(t)
+	b.startTerminal(t)
+	b.do("deploy", bare)
+	b.on("1", "agent uninstall")
+	b.on("1", look+" >/box/after")
+	if left := b.on("1", "diff /box/before /box/after | grep '^>' || :"); left != "" {
+		t.Errorf("left behind:\n%s", left)
+	}
+	b.on("1", "/box/bin/agent uninstall 2>&1 | grep -x 'nothing to do'")
+	b.do("deploy", bare)
+}
