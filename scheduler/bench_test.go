@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -138,4 +140,32 @@ func BenchmarkFire(b *testing.B) {
 		b.Fatalf("%d runs in %d seconds, want %d each", ran.Load(), rounds, jobs)
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(ran.Load()), "ns/run")
+}
+
+// BenchmarkLateness reports how long after the second a run reaches the Runner, on the
+// real clock: one second an iteration, so run it with -benchtime 30x on an idle machine.
+func BenchmarkLateness(b *testing.B) {
+	late := make(chan time.Duration)
+	s := New(Config{Runner: runnerFunc(func(_ context.Context, f Firing) error {
+		late <- time.Since(f.Due)
+		return nil
+	})})
+	s.SetTable(mustParse(b, "cron.yaml", "cron:\n- {name: a, schedule: '* * * * * *', seconds: true, command: x, overlap: allow}\n"))
+	ctx, cancel := context.WithCancel(b.Context())
+	var all []time.Duration
+	var done sync.WaitGroup
+	done.Go(func() { s.Run(ctx) })
+	for b.Loop() {
+		all = append(all, <-late)
+	}
+	cancel()
+	go func() {
+		for range late {
+		}
+	}()
+	done.Wait()
+	close(late)
+	slices.Sort(all)
+	b.ReportMetric(float64(all[len(all)/2].Microseconds()), "median-µs")
+	b.ReportMetric(float64(all[len(all)*99/100].Microseconds()), "p99-µs")
 }

@@ -118,7 +118,11 @@ func cutJobs(lines []string) (rest string, jobs []part) {
 	depth, start, i := -1, 0, begin
 	end := func() {
 		if start > 0 {
-			jobs = append(jobs, part{strings.Join(lines[start-1:i], "\n"), start - 1})
+			text := strings.Join(lines[start-1:i], "\n")
+			if i < len(lines) {
+				text += "\n"
+			}
+			jobs = append(jobs, part{text, start - 1})
 		}
 	}
 	for ; i < len(lines); i++ {
