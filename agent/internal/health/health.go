@@ -1,11 +1,13 @@
 package health
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 	"sync"
 	"time"
 )
@@ -170,14 +172,7 @@ func (c *Checker) dropOldLocked() {
 func (c *Checker) answer(cl *call, a asker) {
 	ctx, cancel := context.WithTimeout(context.Background(), c.cfg.Timeout)
 	defer cancel()
-	if !a.own {
-		a.host = c.configuredHost(ctx)
-	}
-	noHost := a.host == "" && !a.own
-	var r Result
-	if !noHost {
-		r = c.probe(ctx, a)
-	}
+	r, noHost := c.probe(ctx, a)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	cl.noHost, cl.ended = noHost, time.Now()
@@ -187,21 +182,37 @@ func (c *Checker) answer(cl *call, a asker) {
 	close(cl.done)
 }
 
-func (c *Checker) probe(ctx context.Context, a asker) Result {
+// probe asks the application for a. noHost: there is no configured Host to ask with. A panic, in the
+// configured functions too, is a failed probe: those who wait must be answered.
+func (c *Checker) probe(ctx context.Context, a asker) (r Result, noHost bool) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.log.Error("probe panicked", "err", p, "stack", string(debug.Stack()))
+			r, noHost = noProbe(a, "the probe itself failed, which is a fault of the agent: see its log"), false
+		}
+	}()
+	if !a.own {
+		if a.host = c.configuredHost(ctx); a.host == "" {
+			return Result{}, true
+		}
+	}
 	p, err := c.currentProber(ctx)
 	if err != nil {
-		return Result{At: time.Now(), Host: a.host, Reason: "the application's address is not known: " + err.Error()}
+		return noProbe(a, "the application's address is not known: "+err.Error()), false
 	}
 	if !a.own {
 		c.keepFallback(a.host, p.target)
 	}
-	if a.host == "" {
-		a.host = p.target.hostOfItsOwn()
-	}
+	a.host = cmp.Or(a.host, p.target.hostOfItsOwn())
 	if err := CheckHost(a.host); err != nil { // a value of the environment: never checked before
-		return Result{At: time.Now(), Host: a.host, Reason: err.Error()}
+		return noProbe(a, err.Error()), false
 	}
-	return p.ask(ctx, a.host, a.agent)
+	return p.ask(ctx, a.host, a.agent), false
+}
+
+// noProbe is the result of a probe that could not be sent.
+func noProbe(a asker, reason string) Result {
+	return Result{At: time.Now(), Host: a.host, Reason: reason}
 }
 
 // currentProber asks where the application is and keeps the prober as long as that does not change.

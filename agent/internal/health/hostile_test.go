@@ -224,3 +224,36 @@ func TestAskerWhoLeavesHarmsNobody(t *testing.T) {
 		t.Errorf("who stayed: %+v", v)
 	}
 }
+
+// TestBurstLosesNobody: a thousand honest checks at once, far more than there are places, are all
+// answered, and none passes for a slow client.
+func TestBurstLosesNobody(t *testing.T) {
+	c := newChecker(t, Config{Target: app(t, ok), Host: host("a.example"), Lifetime: time.Hour})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- c.Serve(ctx, "127.0.0.1:0") }()
+	addr := listening(t, c)
+	var askers sync.WaitGroup
+	var answered atomic.Int32
+	for range 1000 {
+		askers.Go(func() {
+			conn, err := net.Dial("tcp", addr)
+			if err != nil {
+				return
+			}
+			defer conn.Close()
+			fmt.Fprint(conn, "GET /health HTTP/1.0\r\nHost: a\r\n\r\n")
+			if answer, _ := io.ReadAll(conn); strings.HasPrefix(string(answer), "HTTP/1.0 200 OK") {
+				answered.Add(1)
+			}
+		})
+	}
+	askers.Wait()
+	if f := c.Figures(); answered.Load() != 1000 || f.Asked != 1000 || f.Probes != 1 {
+		t.Errorf("%d of 1000 answered; %+v", answered.Load(), f)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("Serve: %v", err)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -13,9 +14,10 @@ import (
 const patience = 50 * time.Millisecond
 
 // limiter is a listener that keeps at most max connections open. When all places are taken, the
-// next connection waits in the kernel's queue until one is free, or until the oldest one that has
-// still not sent its request has had its patience: that one is cut off. So slow clients cost
-// others milliseconds, a burst of honest ones loses nobody, and memory has a bound.
+// next connection waits in the kernel's queue until one is free, or until the oldest one that we
+// wait for has had its patience: that one is cut off. One whose request has arrived but was not
+// read yet, on a busy machine, is not waited for. So slow clients cost others milliseconds, a burst
+// of honest ones loses nobody, and memory has a bound.
 type limiter struct {
 	net.Listener
 	max    int
@@ -34,6 +36,14 @@ type limitedConn struct {
 	since time.Time
 	busy  bool // its request has been read; guarded by l.mu
 	once  sync.Once
+
+	waiting atomic.Bool // a Read has nothing to return yet
+}
+
+func (c *limitedConn) Read(p []byte) (int, error) {
+	c.waiting.Store(true)
+	defer c.waiting.Store(false)
+	return c.Conn.Read(p)
 }
 
 func newLimiter(ln net.Listener, max int, onShed func()) *limiter {
@@ -58,42 +68,37 @@ func (l *limiter) Accept() (net.Conn, error) {
 // waitForPlace returns once fewer than max connections are open. Only Accept adds any.
 func (l *limiter) waitForPlace() error {
 	for {
-		wait, slow := l.place()
-		if wait == 0 && slow == nil {
+		full, slow := l.look()
+		switch {
+		case !full:
 			return nil
-		}
-		if slow != nil {
+		case slow != nil:
 			slow.Close()
 			l.onShed()
 			continue
 		}
 		select {
 		case <-l.freed:
-		case <-time.After(wait):
+		case <-time.After(patience / 5):
 		case <-l.closing:
 			return net.ErrClosed
 		}
 	}
 }
 
-// place returns how long to wait for a place, or the connection to cut off for one; neither when
-// there is a place.
-func (l *limiter) place() (wait time.Duration, slow *limitedConn) {
+// look reports whether all places are taken, and which connection to cut off for one, if any.
+func (l *limiter) look() (full bool, slow *limitedConn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.open) < l.max {
-		return 0, nil
+		return false, nil
 	}
 	for _, c := range l.open {
-		if c.busy {
-			continue
+		if !c.busy && c.waiting.Load() && time.Since(c.since) >= patience {
+			return true, c
 		}
-		if wait := patience - time.Since(c.since); wait > 0 {
-			return wait, nil
-		}
-		return 0, c
 	}
-	return time.Hour, nil // all are being answered, which has a time limit
+	return true, nil
 }
 
 func (l *limiter) Close() error {

@@ -240,6 +240,24 @@ func TestHostThatCannotBeSentIsNamed(t *testing.T) {
 	}
 }
 
+// TestPanicIsAFailedProbe: whoever waits is answered, and the next probe is asked as usual.
+func TestPanicIsAFailedProbe(t *testing.T) {
+	first := true
+	c := newChecker(t, Config{Target: app(t, ok), Host: func(context.Context) string {
+		if first {
+			first = false
+			panic("environment")
+		}
+		return "www.example.com"
+	}})
+	if v := c.Check(t.Context()); v.Healthy || !strings.Contains(v.Reason, "fault of the agent") {
+		t.Errorf("got %+v", v)
+	}
+	if v := c.Check(t.Context()); !v.Healthy {
+		t.Errorf("afterwards: %+v", v)
+	}
+}
+
 func TestNewTellsAllFaults(t *testing.T) {
 	_, err := New(Config{Target: "https://x/", Method: "POST", Path: "health", Timeout: -1, Headers: map[string]string{"Host": "a"}})
 	if err == nil {
