@@ -2,6 +2,7 @@ package cloudwatch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -232,6 +233,7 @@ func (p *Publisher) settle(o outcome, now time.Time) {
 	switch {
 	case o.verdict == invalid && p.spoiled < maxSpoiled:
 		p.isolate(o.parcel, o.err)
+	case errors.Is(o.err, context.Canceled): // it was us, who are stopping
 	case o.verdict == denied:
 		p.enter(Denied, sentence(o.verdict, o.parcel.namespace, o.err))
 	default:
@@ -265,6 +267,7 @@ func (p *Publisher) connected(o outcome) {
 	case o.err == nil:
 		p.api = sdk.NewFromConfig(o.config)
 		p.enter(Waiting, notYet)
+	case errors.Is(o.err, context.Canceled):
 	case p.config.Send == Auto:
 		p.enter(Local, fmt.Sprintf("kept locally: %v", o.err))
 	default:

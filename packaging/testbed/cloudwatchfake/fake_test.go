@@ -219,9 +219,10 @@ func TestDecodesTheSDKsOwnSnapshot(t *testing.T) {
 // Debian's awscli is by others and speaks another protocol: what it reads back is what a person would see.
 func TestCommandLineReadsBack(t *testing.T) {
 	_, c, url := serve(t)
-	other := datum()
+	one, other := datum(), datum()
+	at := *one.Timestamp // the command line is slow: minutes may pass
 	other.Dimensions, other.Values, other.Counts, other.Value = nil, nil, nil, aws.Float64(7)
-	if err := put(t, c, "App", datum(), other); err != nil {
+	if err := put(t, c, "App", one, other); err != nil {
 		t.Fatal(err)
 	}
 	var list struct {
@@ -242,14 +243,13 @@ func TestCommandLineReadsBack(t *testing.T) {
 			ExtendedStatistics                          map[string]float64
 		}
 	}
-	at := *datum().Timestamp
 	args := []string{"get-metric-statistics", "--namespace", "App", "--metric-name", "mem_used_percent", "--period", "60",
 		"--start-time", at.UTC().Format(time.RFC3339), "--end-time", at.Add(time.Minute).UTC().Format(time.RFC3339),
 		"--dimensions", "Name=EnvironmentName,Value=shop prod"}
 	awscli(t, url, &got, append(args, "--statistics", "SampleCount", "Average", "Sum", "Minimum", "Maximum")...)
 	if len(got.Datapoints) != 1 || got.Datapoints[0].SampleCount != 10 || got.Datapoints[0].Sum != 220 ||
 		got.Datapoints[0].Minimum != 10 || got.Datapoints[0].Maximum != 90 || got.Datapoints[0].Average != 22 || got.Datapoints[0].Unit != "Percent" {
-		t.Errorf("got %+v", got)
+		t.Fatalf("got %+v", got)
 	}
 	awscli(t, url, &got, append(args, "--extended-statistics", "p50", "p99")...)
 	if e := got.Datapoints[0].ExtendedStatistics; e["p50"] != 10 || e["p99"] != 90 {
@@ -272,4 +272,24 @@ func awscli(t *testing.T, url string, out any, args ...string) {
 	if err := json.Unmarshal(b, out); err != nil {
 		t.Fatalf("aws %q: %v in %s", args, err, b)
 	}
+}
+
+func FuzzPut(f *testing.F) {
+	f.Add(cbor.Encode(cbor.Map{"Namespace": cbor.String("App"), "MetricData": cbor.List{cbor.Map{
+		"MetricName": cbor.String("m"), "Value": cbor.Float64(1), "Timestamp": &cbor.Tag{ID: 1, Value: cbor.Float64(1e9)},
+		"Dimensions": cbor.List{cbor.Map{"Name": cbor.String("n"), "Value": cbor.String("v")}}, "Counts": cbor.List{cbor.Uint(1)},
+	}}}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		v, err := cbor.Decode(b)
+		if err != nil {
+			return
+		}
+		points, err := decodePut(v)
+		if err != nil || validate(points, time.Unix(1e9, 0)) != nil {
+			return
+		}
+		for _, p := range points { // what is accepted can be read
+			datapoint([]Point{p}, []string{"Sum"}, []string{"p99"})
+		}
+	})
 }

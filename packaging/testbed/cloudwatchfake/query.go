@@ -1,9 +1,9 @@
 package cloudwatchfake
 
 import (
+	"cmp"
 	"encoding/xml"
 	"fmt"
-	"math"
 	"net/http"
 	"net/url"
 	"slices"
@@ -156,17 +156,17 @@ func formDimensions(form url.Values) map[string]string {
 }
 
 func datapoint(points []Point, statistics, extended []string) xmlDatapoint {
-	var all []float64
-	var sum float64
+	var all []weighed
+	var n, sum float64
 	for _, p := range points {
 		for i, v := range p.Values {
-			all = append(all, slices.Repeat([]float64{v}, int(p.Counts[i]))...)
+			all = append(all, weighed{v, p.Counts[i]})
+			n += p.Counts[i]
 			sum += v * p.Counts[i]
 		}
 	}
-	slices.Sort(all)
-	n := float64(len(all))
-	average, low, high := sum/n, all[0], all[len(all)-1]
+	slices.SortFunc(all, func(a, b weighed) int { return cmp.Compare(a.value, b.value) })
+	average, low, high := sum/n, all[0].value, all[len(all)-1].value
 	var d xmlDatapoint
 	for _, s := range statistics {
 		switch s {
@@ -184,8 +184,20 @@ func datapoint(points []Point, statistics, extended []string) xmlDatapoint {
 	}
 	for _, s := range extended {
 		if p, err := strconv.ParseFloat(strings.TrimPrefix(s, "p"), 64); err == nil && p > 0 && p <= 100 {
-			d.Extended = append(d.Extended, xmlEntry{s, all[int(math.Ceil(p/100*n))-1]})
+			d.Extended = append(d.Extended, xmlEntry{s, percentile(all, n*p/100)})
 		}
 	}
 	return d
+}
+
+type weighed struct{ value, count float64 }
+
+// percentile returns the value at which the counts of all sorted values reach rank.
+func percentile(all []weighed, rank float64) float64 {
+	for _, w := range all {
+		if rank -= w.count; rank <= 0 {
+			return w.value
+		}
+	}
+	return all[len(all)-1].value
 }
