@@ -36,6 +36,10 @@ type backend struct {
 
 func (b *backend) routes() control.Backend {
 	return control.Backend{
+		Capacity: func(context.Context) (any, error) { return b.metrics.capacity() },
+		Balancer: func(ctx context.Context) (any, error) {
+			return health.AsLoadBalancer(ctx, health.Options{Checker: b.check, PrivateIP: privateIP()}), nil
+		},
 		Status:  b.status,
 		Prepare: b.launcher.Prepare, Runs: b.runs, Cron: b.cron,
 		Env: b.environment, EnvDiff: b.difference,

@@ -100,7 +100,7 @@ func asLoadBalancer(c *cobra.Command, g *globals, cl *control.Client, asJSON boo
 		}
 	} else {
 		for _, a := range r.Asks {
-			fmt.Fprintf(g.out, "%-4s Host %-24s %d in %.1f ms  %s\n", a.As, a.Host, a.Status, a.LatencyMS, a.Fault)
+			fmt.Fprintf(g.out, "%-16s Host %-20s %d in %.1f ms  %s\n", a.As, a.Host, a.Status, a.LatencyMS, a.Fault)
 		}
 		fmt.Fprintf(g.out, "safe to set the health check path to %s: %v\n", r.Path, r.Safe)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -57,10 +58,18 @@ func printPayload(g *globals, p cloudwatch.Payload) error {
 			dims = append(dims, k+"="+v)
 		}
 		slices.Sort(dims)
-		rows = append(rows, []string{d.Name, strconv.FormatFloat(d.Value, 'f', -1, 64), string(d.Unit), strings.Join(dims, " ")})
+		rows = append(rows, []string{d.Name, figure(d.Value), string(d.Unit), strings.Join(dims, " ")})
 	}
 	fmt.Fprintf(g.err, "namespace %s\n", p.Namespace)
 	return table(g.out, []string{"METRIC", "MEAN", "UNIT", "DIMENSIONS"}, rows)
+}
+
+// figure prints a value as a person reads it: no more digits than matter.
+func figure(v float64) string {
+	if math.Abs(v) >= 1000 || v == math.Trunc(v) {
+		return strconv.FormatFloat(v, 'f', 0, 64)
+	}
+	return strconv.FormatFloat(v, 'g', 4, 64)
 }
 
 func printCost(c *cobra.Command, g *globals, cl *control.Client, instances int, asJSON bool) error {

@@ -196,7 +196,7 @@ func (s *stage) metrics(ctx context.Context) error {
 		out, err := s.command(ctx, "metrics", "--once").Output()
 		shown = nil
 		for l := range strings.Lines(string(out)) {
-			for _, name := range []string{"mem_used_percent", "swap_used_percent", "disk_used_percent", "group_processes", "group_memory_pss ", "group_memory_rss", "listen_backlog "} {
+			for _, name := range []string{"mem_used_percent", "swap_used_percent", "disk_used_percent", "group_processes", "group_memory_pss ", "group_memory_largest ", "listen_backlog "} {
 				if strings.HasPrefix(l, name) {
 					shown = append(shown, "  "+l)
 				}

@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"reflect"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -23,8 +25,22 @@ type Server struct {
 	Log      *slog.Logger
 }
 
+// check refuses a backend with a hole: a route would panic when somebody asks.
+func (b Backend) check() error {
+	v := reflect.ValueOf(b)
+	for i := range v.NumField() {
+		if v.Field(i).IsNil() {
+			return fmt.Errorf("control: Backend.%s is required", v.Type().Field(i).Name)
+		}
+	}
+	return nil
+}
+
 // Run serves until ctx is done, then lets requests in flight end for two seconds.
 func (s *Server) Run(ctx context.Context) error {
+	if err := s.Backend.check(); err != nil {
+		return err
+	}
 	srv := &http.Server{
 		Handler:           s.handler(),
 		ConnContext:       fdconn.ConnContext,
@@ -76,9 +92,25 @@ func (s *Server) serve(rt route, w http.ResponseWriter, r *http.Request) {
 		writeError(w, err)
 		return
 	}
-	if err := rt.handle(c); err != nil {
+	if err := s.guard(rt, c); err != nil {
 		writeError(w, err)
 	}
+}
+
+// guard turns a panic into an error and a line in the log: net/http would say
+// it in a place where nobody looks.
+func (s *Server) guard(rt route, c *call) (err error) {
+	defer func() {
+		switch p := recover(); p {
+		case nil:
+		case http.ErrAbortHandler:
+			panic(p)
+		default:
+			s.Log.Error("request failed", "route", rt.pattern, "err", fmt.Errorf("panic: %v", p), "stack", string(debug.Stack()))
+			err = &Error{Status: http.StatusInternalServerError, Message: "the agent failed to answer this: its log says why"}
+		}
+	}()
+	return rt.handle(c)
 }
 
 // decode reads the request's body into v; a field that v does not have is refused.
