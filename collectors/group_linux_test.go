@@ -58,7 +58,8 @@ func startPrefork(t testing.TB, p prefork, procs ...string) *prefork {
 	script := `while [ "$1" != -- ]; do echo $$ > "$1" || exit 1; shift; done; shift; exec "$@"`
 	args := append([]string{"-c", script, "sh"}, procs...)
 	args = append(args, "--", python, "testdata/prefork.py")
-	for _, n := range []int{p.workers, p.shared, p.own, int(p.port)} {
+	// The last is for patterns to tell us from another run of these tests.
+	for _, n := range []int{p.workers, p.shared, p.own, int(p.port), os.Getpid()} {
 		args = append(args, strconv.Itoa(n))
 	}
 	p.cmd = exec.Command("/bin/sh", args...)
@@ -251,7 +252,7 @@ func TestGroupFollowsItsPort(t *testing.T) {
 
 func TestGroupByPattern(t *testing.T) {
 	p := startPrefork(t, prefork{workers: 2, shared: 1, own: 1})
-	g := NewGroup(GroupConfig{Name: "web", Match: regexp.MustCompile(`python3 .*prefork\.py 2 1 1 0$`)})
+	g := NewGroup(GroupConfig{Name: "web", Match: regexp.MustCompile(fmt.Sprintf(`python3 .*prefork\.py 2 1 1 0 %d$`, os.Getpid()))})
 	defer g.Close()
 	got, err := collect(t, g)
 	if err != nil || got["group_processes"].Value != 3 {
