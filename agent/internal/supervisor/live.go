@@ -238,7 +238,7 @@ func (l *live) follow(timeout time.Duration) {
 	l.s.announce()
 	l.cleanUp()
 	l.s.forget(l)
-	l.s.store.prune(time.Now())
+	l.s.store.tidy(time.Now())
 	delivery.Wait()
 	l.s.work.Done()
 }

@@ -59,6 +59,7 @@ type store struct {
 	seq     uint64
 	pending map[uint64]bool // numbers given to what cannot be seen yet
 	ended   map[string]entry
+	pruned  time.Time
 	unsaved map[string]Run // ended, and the disk would not take the status; tried again with each that follows
 }
 
@@ -327,6 +328,20 @@ func (s *store) lastSeq() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.seq
+}
+
+// tidy prunes once a minute, and when there is a good deal too much: not after every run, or each would
+// pay for the whole history.
+func (s *store) tidy(now time.Time) {
+	s.mu.Lock()
+	due := now.Sub(s.pruned) >= time.Minute || len(s.ended) > s.keep.Count+s.keep.Count/16
+	if due {
+		s.pruned = now
+	}
+	s.mu.Unlock()
+	if due {
+		s.prune(now)
+	}
 }
 
 // prune removes what Keep does not allow to stay.
