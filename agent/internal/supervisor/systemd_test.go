@@ -23,6 +23,14 @@ import (
 // layouts of control groups. What it cannot prove: the memory controller on v2, which no container here
 // has, and SELinux.
 func TestOnSystemd(t *testing.T) {
+	needSystemd(t)
+	for _, layout := range []string{"v2", "v1"} {
+		t.Run(layout, func(t *testing.T) { onSystemd(t, layout) })
+	}
+}
+
+func needSystemd(t *testing.T) {
+	t.Helper()
 	if os.Getuid() != 0 {
 		need(t, "root")
 	}
@@ -32,43 +40,92 @@ func TestOnSystemd(t *testing.T) {
 	if os.Getenv("SUPERVISOR_TEST_INSIDE") != "" {
 		t.Skip("already inside")
 	}
-	for _, layout := range []string{"v2", "v1"} {
-		t.Run(layout, func(t *testing.T) { onSystemd(t, layout) })
-	}
 }
 
 const insideDir = "/opt/agent/test"
 
-func onSystemd(t *testing.T, layout string) {
+// box is a booted container with this test's directory, and what was built into it, bound into it.
+type box struct {
+	t    *testing.T
+	name string
+}
+
+func boot(t *testing.T, layout, dir string) *box {
+	t.Helper()
+	b := &box{t, fmt.Sprintf("run-%s-%d", layout, os.Getpid())}
+	if out, err := b.nspawn("start", layout, "--bind-ro="+dir+":"+insideDir); err != nil {
+		t.Fatalf("start container: %v: %s", err, out)
+	}
+	t.Cleanup(func() {
+		if out, err := b.nspawn("stop"); err != nil {
+			t.Errorf("stop container: %v: %s", err, out)
+		}
+	})
+	return b
+}
+
+func (b *box) nspawn(verb string, args ...string) ([]byte, error) {
+	return exec.Command("../../../packaging/testbed/nspawn", append([]string{verb, b.name}, args...)...).CombinedOutput()
+}
+
+// sh runs a script as root inside; its failure ends the test.
+func (b *box) sh(script string) {
+	b.t.Helper()
+	if out, err := b.nspawn("exec", "sh", "-ec", script); err != nil {
+		b.t.Fatalf("%v: %s", err, out)
+	}
+}
+
+// tests runs those tests of this binary inside that match pattern.
+func (b *box) tests(layout, pattern string, env ...string) {
+	b.t.Helper()
+	args := append([]string{"env", "CI=1", "SUPERVISOR_TEST_INSIDE=" + layout}, env...)
+	args = append(args, insideDir+"/supervisor.test", "-test.v", "-test.run", cmp.Or(os.Getenv("SUPERVISOR_TEST_RUN"), pattern), "-faults", strconv.Itoa(*faults))
+	out, err := b.nspawn("exec", args...)
+	if err != nil || !bytes.Contains(out, []byte("--- PASS: ")) {
+		log, _ := b.nspawn("exec", "journalctl", "--no-pager", "-u", "agent-runs", "-u", "agent", "-n", "60")
+		b.t.Errorf("inside: %v\n%s\n%s", err, out, log)
+	}
+	for line := range strings.Lines(string(out)) {
+		if strings.HasPrefix(line, "--- ") {
+			b.t.Log(layout, strings.TrimSpace(line))
+		}
+	}
+}
+
+// copySelf puts this binary into a directory under a fixed name.
+func copySelf(t *testing.T) (dir string) {
+	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	box := "../../../packaging/testbed/nspawn"
-	name := fmt.Sprintf("run-%s-%d", layout, os.Getpid())
-	nspawn := func(verb string, args ...string) ([]byte, error) {
-		return exec.Command(box, append([]string{verb, name}, args...)...).CombinedOutput()
-	}
-	if out, err := nspawn("start", layout, "--bind-ro="+filepath.Dir(exe)+":"+insideDir); err != nil {
-		t.Fatalf("start container: %v: %s", err, out)
-	}
-	defer func() {
-		if out, err := nspawn("stop"); err != nil {
-			t.Errorf("stop container: %v: %s", err, out)
+	dir = t.TempDir()
+	if err := os.Link(exe, filepath.Join(dir, "supervisor.test")); err != nil {
+		b, err := os.ReadFile(exe)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, "supervisor.test"), b, 0o755)
 		}
-	}()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// A container may not have a negative score. Nor is systemd told there that a v1 group has become empty
+// (release_agent is the host's): after a kill it waits for its time limit.
+var containerLimits = map[string]string{"v2": "OOMScoreAdjust=0", "v1": "OOMScoreAdjust=0\nTimeoutStopSec=2s"}
+
+func onSystemd(t *testing.T, layout string) {
+	b := boot(t, layout, copySelf(t))
 	unit, err := os.ReadFile("../../../packaging/systemd/agent-runs.service")
 	if err != nil {
 		t.Fatal(err)
 	}
-	extra := "OOMScoreAdjust=0" // a container may not have a negative one
-	if layout == "v1" {
-		// Nor is systemd told there that a v1 group has become empty (release_agent is the host's): after a
-		// kill it waits for its time limit.
-		extra += "\nTimeoutStopSec=2s"
-	}
-	script := fmt.Sprintf(`set -e
-cat > /etc/systemd/system/agent-runs.service
+	b.sh(fmt.Sprintf(`cat > /etc/systemd/system/agent-runs.service <<'END'
+%s
+END
 mkdir -p /etc/systemd/system/agent-runs.service.d
 cat > /etc/systemd/system/agent-runs.service.d/test.conf <<'END'
 [Service]
@@ -77,25 +134,11 @@ Type=exec
 Environment=SUPERVISOR_TEST_ROLE=supervisor
 Environment='SUPERVISOR_TEST_CONFIG={"Socket":"/run/agent-runs/supervisor.sock","StateDir":"/var/lib/agent","Version":"test","AllowUsers":["nobody"],"AllowRoot":true}'
 ExecStart=
-ExecStart=%s/%s
+ExecStart=%s/supervisor.test
 END
 systemctl daemon-reload
-systemctl start agent-runs`, extra, insideDir, filepath.Base(exe))
-	cmd := exec.Command(box, "exec", name, "sh", "-c", script)
-	cmd.Stdin = bytes.NewReader(unit)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("start unit: %v: %s", err, out)
-	}
-	out, err := nspawn("exec", "env", "CI=1", "SUPERVISOR_TEST_INSIDE="+layout, insideDir+"/"+filepath.Base(exe), "-test.v", "-test.run", cmp.Or(os.Getenv("SUPERVISOR_TEST_RUN"), "^TestInside"), "-faults", strconv.Itoa(*faults))
-	if err != nil || !bytes.Contains(out, []byte("--- PASS: TestInside")) {
-		log, _ := nspawn("exec", "journalctl", "--no-pager", "-u", "agent-runs", "-n", "60")
-		t.Errorf("inside: %v\n%s\n%s", err, out, log)
-	}
-	for _, line := range strings.Split(string(out), "\n") {
-		if strings.HasPrefix(line, "--- ") {
-			t.Log(layout, line)
-		}
-	}
+systemctl start agent-runs`, unit, containerLimits[layout], insideDir))
+	b.tests(layout, "^TestInside")
 }
 
 // inside returns a client of the unit's supervisor, once it answers.

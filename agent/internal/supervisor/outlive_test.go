@@ -1,0 +1,190 @@
+//go:build linux
+
+package supervisor
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestOutlivesOnSystemd is DESIGN §5's table with everything real: the agent as it is built, both units
+// as they are shipped, installed by its own verb. It proves what becomes of runs; a real Beanstalk
+// deployment and an instance's power-off it does not.
+func TestOutlivesOnSystemd(t *testing.T) {
+	needSystemd(t)
+	for _, layout := range []string{"v2", "v1"} {
+		t.Run(layout, func(t *testing.T) { outlivesOnSystemd(t, layout) })
+	}
+}
+
+func outlivesOnSystemd(t *testing.T, layout string) {
+	dir := copySelf(t)
+	build := exec.Command("go", "build", "-o", filepath.Join(dir, "agent"), "beanstalk-agent/agent")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build agent: %v: %s", err, out)
+	}
+	b := boot(t, layout, dir)
+	b.sh(fmt.Sprintf(`useradd -m webapp
+mkdir -p /var/app/current /etc/agent
+chown webapp /var/app/current
+for u in agent agent-runs; do
+  mkdir -p /etc/systemd/system/$u.service.d
+  cat > /etc/systemd/system/$u.service.d/test.conf <<'END'
+[Service]
+%s
+END
+done
+cat > /etc/agent/agent.yaml <<'END'
+app: {dir: /var/app/current, user: webapp}
+metrics: {send: off}
+END
+%s/agent install`, containerLimits[layout], insideDir))
+	b.tests(layout, "^TestOutlive(Piped|Terminal|Detached|Waiting)")
+}
+
+// disturbances are what may happen to the agent while a run is live.
+var disturbances = map[string]string{
+	"restart":    "systemctl restart agent",
+	"stop start": "systemctl stop agent; systemctl start agent",
+	"kill":       "systemctl kill -s KILL agent",
+	"reexec":     "systemctl daemon-reexec",
+	"reload":     "systemctl daemon-reload",
+}
+
+func agentInside(t *testing.T) {
+	t.Helper()
+	if os.Getenv("SUPERVISOR_TEST_INSIDE") == "" {
+		t.Skip("run by TestOutlivesOnSystemd")
+	}
+	agentAnswers(t)
+}
+
+func agentAnswers(t *testing.T) {
+	t.Helper()
+	eventually(t, "the agent answers", func() bool { return exec.Command("agent", "ps").Run() == nil })
+}
+
+func disturb(t *testing.T, how string) {
+	t.Helper()
+	if out, err := exec.Command("sh", "-c", how).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v: %s", how, err, out)
+	}
+	agentAnswers(t)
+}
+
+// The waiting client gets its output whole and its exit code.
+func TestOutlivePiped(t *testing.T) {
+	agentInside(t)
+	for name, how := range disturbances {
+		fifo := filepath.Join(t.TempDir(), "go")
+		os.Chmod(filepath.Dir(fifo), 0o755)
+		os.Chmod(filepath.Dir(filepath.Dir(fifo)), 0o755)
+		if out, err := exec.Command("mkfifo", "-m", "666", fifo).CombinedOutput(); err != nil {
+			t.Fatal(string(out))
+		}
+		cmd := exec.Command("agent", "exec", "--", "sh", "-c", "seq 1 1000; echo up >&2; read x <"+fifo+"; seq 1001 2000; id -un >&2; exit 7")
+		var out bytes.Buffer
+		var errs syncBuffer
+		cmd.Stdout, cmd.Stderr = &out, &errs
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "it is up", func() bool { return strings.Contains(errs.String(), "up") })
+		disturb(t, how)
+		os.WriteFile(fifo, []byte("go\n"), 0)
+		cmd.Wait()
+		if code := cmd.ProcessState.ExitCode(); code != 7 || out.Len() != len(pattern2000()) || errs.String() != "up\nwebapp\n" {
+			t.Errorf("%s: code %d, %d bytes of output, stderr %q", name, code, out.Len(), &errs)
+		}
+	}
+}
+
+func pattern2000() string {
+	var b strings.Builder
+	for i := 1; i <= 2000; i++ {
+		fmt.Fprintln(&b, i)
+	}
+	return b.String()
+}
+
+// A live terminal is not even interrupted; and can be attached to by the new agent.
+func TestOutliveTerminal(t *testing.T) {
+	agentInside(t)
+	d := &daemon{}
+	s := d.terminal(t, exec.Command("agent", "exec", "-t", "--", "sh"), 33, 101)
+	s.typeIn("x=40; stty size\r")
+	s.expect(t, "33 101")
+	n := 0
+	for name, how := range disturbances {
+		disturb(t, how)
+		n++
+		s.typeIn(fmt.Sprintf("x=$((x+1)); echo still-$x\r"))
+		s.expect(t, fmt.Sprintf("still-%d", 40+n))
+		if s.cmd.ProcessState != nil {
+			t.Fatalf("%s ended the client", name)
+		}
+	}
+	runs := ps(t)
+	if len(runs) != 1 || !runs[0].Attached {
+		t.Fatalf("ps shows %+v", runs)
+	}
+	s.cmd.Process.Kill()
+	again := d.terminal(t, exec.Command("agent", "attach", runs[0].ID), 33, 101)
+	again.expect(t, fmt.Sprintf("still-%d", 40+n))
+	again.typeIn("exit $((x-40))\r")
+	again.exitCode(t, n)
+}
+
+func ps(t *testing.T, flags ...string) (runs []Run) {
+	t.Helper()
+	out, err := exec.Command("agent", append([]string{"ps", "--json"}, flags...)...).Output()
+	if err == nil {
+		err = json.Unmarshal(out, &runs)
+	}
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return runs
+}
+
+// Its output is whole, its exit code is kept, and logs, wait and stop work.
+func TestOutliveDetached(t *testing.T) {
+	agentInside(t)
+	for name, how := range disturbances {
+		out, err := exec.Command("agent", "exec", "-d", "--", "sh", "-c", "seq 1 1000; sleep 1; seq 1001 2000; exit 5").Output()
+		id := strings.TrimSpace(string(out))
+		if err != nil || id == "" {
+			t.Fatalf("%v: %s", err, out)
+		}
+		disturb(t, how)
+		wait := exec.Command("agent", "wait", id)
+		wait.Run()
+		if code := wait.ProcessState.ExitCode(); code != 5 {
+			t.Errorf("%s: wait gives %d", name, code)
+		}
+		if logs, err := exec.Command("agent", "logs", id).Output(); err != nil || string(logs) != pattern2000() {
+			t.Errorf("%s: logs give %d bytes, %v", name, len(logs), err)
+		}
+	}
+	out, err := exec.Command("agent", "exec", "-d", "--", "sleep", "1000").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	disturb(t, disturbances["kill"])
+	id := strings.TrimSpace(string(out))
+	if out, err := exec.Command("agent", "stop", id).CombinedOutput(); err != nil {
+		t.Fatalf("stop: %v: %s", err, out)
+	}
+	for _, run := range ps(t, "--all") {
+		if run.ID == id && (run.StoppedBy == "" || run.Live()) {
+			t.Errorf("after stop: %+v", run)
+		}
+	}
+}
