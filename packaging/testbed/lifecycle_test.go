@@ -30,6 +30,7 @@ func TestLifecycle(t *testing.T) {
 	step("first deployment", b.firstDeployment)
 	step("every step again changes nothing", func(t *testing.T) { b.again(t, app) })
 	step("a change of properties", b.changeOfProperties)
+	step("a look at it by capture.sh", b.capture)
 	step("an upgrade", b.upgrade)
 	step("back to an older agent", func(t *testing.T) { b.olderAgent(t, app) })
 	step("a deployment that fails", b.failedDeployment)
@@ -55,9 +56,43 @@ func (b *box) firstDeployment(t *testing.T) {
 			--endpoint-url http://127.0.0.1:8126 cloudwatch list-metrics --namespace BeanstalkAgent --metric-name mem_used_percent \
 			--dimensions Name=EnvironmentName,Value=box-env --output text | grep -q mem_used_percent`)
 	})
+	b.everyMetric(t, "1")
+	b.sends(t, "1")
 	b.healthAnswers(t, "1")
 	if b.holds("1", "journalctl --no-pager | grep -q not-to-be-logged || grep -rq not-to-be-logged /var/log") {
 		t.Error("a property's value is in a log")
+	}
+}
+
+// everyMetric compares what the agent measures inside its unit, hardened as that is,
+// with what another agent measures that is not.
+func (b *box) everyMetric(t *testing.T, instance string) {
+	t.Helper()
+	names := func(socket string) []string {
+		return strings.Fields(b.on(instance, "agent --socket "+socket+` metrics --once --json | grep -o '"name": *"[^"]*"' | sort -u | tr -d ' '`))
+	}
+	const hardened, plain = "/run/agent/agent.sock", "/run/plain.sock"
+	write(t, b.dir, "plain.yaml", `socket: `+plain+`
+state_dir: /var/lib/plain
+metrics: {send: "off"}
+cron: {file: none.yaml}
+health: {listen: "127.0.0.1:8128"}
+`)
+	b.on(instance, "systemd-run --quiet --collect --unit=plain -p Type=notify /opt/agent/bin/agent --config /box/plain.yaml run")
+	defer b.on(instance, "systemctl stop plain")
+	var missing []string
+	wait(t, "every metric from inside the unit", func() bool {
+		inside, outside := names(hardened), names(plain)
+		missing = slices.DeleteFunc(outside, func(name string) bool { return slices.Contains(inside, name) })
+		if len(missing) > 0 || len(outside) < 10 {
+			t.Logf("outside %d, not inside: %s", len(outside), missing)
+		}
+		return len(missing) == 0 && len(outside) >= 10
+	})
+	for _, needs := range []string{"group_memory_pss", "listen_backlog"} { // CAP_SYS_PTRACE, AF_NETLINK
+		if got := strings.Join(names(hardened), " "); !strings.Contains(got, needs) {
+			t.Errorf("%s is not measured inside the unit: %s", needs, got)
+		}
 	}
 }
 
@@ -279,4 +314,31 @@ func (b *box) immutable(t *testing.T, app string) {
 	if names := strings.Fields(b.on(n, "systemctl list-units --failed --plain --no-legend")); slices.Contains(names, "agent.service") {
 		t.Errorf("failed units: %s", names)
 	}
+}
+
+// capture.sh is for others' instances, so it must not print a value, not even the
+// second line of one.
+func (b *box) capture(t *testing.T) {
+	b.do("config", "MULTI=first-line-3f9a\nc2Vjb25kLWxpbmU=\nthird: line-3f9a", "QUOTED=it's \"3f9a\" `x`")
+	write(t, b.dir, "capture", string(read(t, "capture.sh")))
+	out := b.on("1", "/box/capture")
+	for _, secret := range []string{"3f9a", "c2Vjb25k", "third", "www.example.com"} {
+		if strings.Contains(out, secret) {
+			t.Errorf("it prints %q:\n%s", secret, out)
+		}
+	}
+	for _, want := range []string{"MULTI: ", "QUOTED: ", "platformconfig: AppDeployDir", "EnvironmentName", "PartOf=eb-app.target", "FlipApplication"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("it does not say %q:\n%s", want, out)
+		}
+	}
+}
+
+func read(t *testing.T, path string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
 }
