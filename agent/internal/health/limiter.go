@@ -1,12 +1,12 @@
 package health
 
 import (
-	"context"
+	"bytes"
 	"net"
-	"net/http"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -17,7 +17,7 @@ const patience = 50 * time.Millisecond
 // next connection waits in the kernel's queue until one is free, or until the oldest one that we
 // wait for has had its patience: that one is cut off. One whose request has arrived but was not
 // read yet, on a busy machine, is not waited for. So slow clients cost others milliseconds, a burst
-// of honest ones loses nobody, and memory has a bound.
+// of honest ones is answered, and memory has a bound.
 type limiter struct {
 	net.Listener
 	max    int
@@ -34,16 +34,57 @@ type limitedConn struct {
 	net.Conn
 	l     *limiter
 	since time.Time
-	busy  bool // its request has been read; guarded by l.mu
 	once  sync.Once
+	idle  time.Time // since when it was seen to wait for its client; zero: it was not; guarded by l.mu
 
-	waiting atomic.Bool // a Read has nothing to return yet
+	reading atomic.Bool
+	whole   atomic.Bool // the request's header has been read: its answer has a time limit
+	tail    []byte      // the last bytes read, until whole
 }
 
+// Read also notes the header's end. The server cannot tell of it in time: while a request is on its
+// way to the handler, the connection is read already, to notice a client who leaves.
 func (c *limitedConn) Read(p []byte) (int, error) {
-	c.waiting.Store(true)
-	defer c.waiting.Store(false)
-	return c.Conn.Read(p)
+	c.reading.Store(true)
+	defer c.reading.Store(false)
+	n, err := c.Conn.Read(p)
+	if !c.whole.Load() {
+		c.tail = append(c.tail, p[:n]...)
+		if bytes.Contains(c.tail, []byte("\n\r\n")) || bytes.Contains(c.tail, []byte("\n\n")) {
+			c.whole.Store(true)
+		}
+		c.tail = c.tail[max(0, len(c.tail)-2):]
+	}
+	return n, err
+}
+
+// waitsForClient reports whether c wants to read and there is nothing to be read.
+func (c *limitedConn) waitsForClient() bool {
+	if !c.reading.Load() {
+		return false
+	}
+	unread := false
+	if sc, ok := c.Conn.(syscall.Conn); ok {
+		if raw, err := sc.SyscallConn(); err == nil {
+			raw.Control(func(fd uintptr) {
+				n, _, err := syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+				unread = err == nil && n > 0
+			})
+		}
+	}
+	return !unread
+}
+
+// slowLocked reports whether c has had its patience and has been waiting for its client for a
+// while: one look could fall between the arrival of the request and its being read.
+func (c *limitedConn) slowLocked(now time.Time) bool {
+	switch {
+	case c.whole.Load() || now.Sub(c.since) < patience || !c.waitsForClient():
+		c.idle = time.Time{}
+	case c.idle.IsZero():
+		c.idle = now
+	}
+	return !c.idle.IsZero() && now.Sub(c.idle) >= patience/5
 }
 
 func newLimiter(ln net.Listener, max int, onShed func()) *limiter {
@@ -93,8 +134,9 @@ func (l *limiter) look() (full bool, slow *limitedConn) {
 	if len(l.open) < l.max {
 		return false, nil
 	}
+	now := time.Now()
 	for _, c := range l.open {
-		if !c.busy && c.waiting.Load() && time.Since(c.since) >= patience {
+		if c.slowLocked(now) {
 			return true, c
 		}
 	}
@@ -118,21 +160,5 @@ func (c *limitedConn) leave() {
 	select {
 	case c.l.freed <- struct{}{}:
 	default:
-	}
-}
-
-type connKey struct{}
-
-// connContext lets markBusy find the connection of a request.
-func (l *limiter) connContext(ctx context.Context, c net.Conn) context.Context {
-	return context.WithValue(ctx, connKey{}, c)
-}
-
-// markBusy says that the request of r's connection has been read, so that it is not cut off.
-func markBusy(r *http.Request) {
-	if c, ok := r.Context().Value(connKey{}).(*limitedConn); ok {
-		c.l.mu.Lock()
-		c.busy = true
-		c.l.mu.Unlock()
 	}
 }

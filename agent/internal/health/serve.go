@@ -23,7 +23,6 @@ const (
 // it is a load balancer reach the application.
 func (c *Checker) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		markBusy(r)
 		if r.ContentLength != 0 { // cut a body off instead of waiting for it
 			defer http.NewResponseController(w).SetReadDeadline(time.Now())
 		}
@@ -139,7 +138,6 @@ func (c *Checker) serveListener(ctx context.Context, ln net.Listener) error {
 		ReadHeaderTimeout: headerTimeout,
 		WriteTimeout:      c.cfg.Timeout + 2*time.Second,
 		MaxHeaderBytes:    4 << 10,
-		ConnContext:       limited.connContext,
 		ErrorLog:          log.New(io.Discard, "", 0), // what strangers send wrong is no news
 	}
 	server.SetKeepAlivesEnabled(false)
