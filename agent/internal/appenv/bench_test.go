@@ -52,6 +52,9 @@ func BenchmarkGodotenv4K(b *testing.B) {
 		for name, value := range m {
 			out = append(out, name+"="+value)
 		}
+		if len(out) != len(m) {
+			b.Fatal("lost some")
+		}
 	}
 }
 

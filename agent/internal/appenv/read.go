@@ -56,7 +56,7 @@ func readStable(ctx context.Context, open func() (*os.File, error), settle time.
 		select {
 		case <-ctx.Done():
 			return nil, stamp{}, context.Cause(ctx)
-		case <-time.After(min(max(settle-age, time.Millisecond), settle+time.Millisecond)):
+		case <-time.After(min(max(settle-age, time.Millisecond), time.Until(deadline)+time.Millisecond)):
 		}
 	}
 }

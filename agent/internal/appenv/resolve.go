@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -61,8 +60,16 @@ type Resolver struct {
 	cfg    Config
 	settle time.Duration
 
-	mu   sync.Mutex
-	last *reading // nil: none that may be given again
+	turn   chan struct{} // held by who reads; guards the rest
+	last   *reading      // nil: none that may be given again
+	shared outcome       // the latest, for those who waited while it was made
+}
+
+// outcome is how one call of readAll ended.
+type outcome struct {
+	began time.Time
+	rd    *reading
+	err   error
 }
 
 // reading is one pass over the sources.
@@ -81,7 +88,7 @@ func New(cfg Config) *Resolver {
 	if cfg.Secrets == "" {
 		cfg.Secrets = DefaultSecrets
 	}
-	return &Resolver{cfg: cfg, settle: settle}
+	return &Resolver{cfg: cfg, settle: settle, turn: make(chan struct{}, 1)}
 }
 
 // Resolve returns the environment that the web process would get if it were started now.
@@ -107,11 +114,30 @@ func (r *Resolver) read(ctx context.Context) (*reading, error) {
 	if r.cfg.Docker {
 		return nil, ErrDocker
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	asked := time.Now()
+	select {
+	case r.turn <- struct{}{}:
+		defer func() { <-r.turn }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 	if r.last != nil && unchanged(r.last.seen) {
 		return r.last, nil
 	}
+	// Many jobs due at once must not each wait for a slow get-config, one after the other.
+	if r.shared.began.After(asked) {
+		return r.shared.rd, r.shared.err
+	}
+	o := outcome{began: time.Now()}
+	o.rd, o.err = r.readAll(ctx)
+	if ctx.Err() == nil {
+		r.shared = o
+	}
+	return o.rd, o.err
+}
+
+// readAll makes a new reading. The caller has the turn.
+func (r *Resolver) readAll(ctx context.Context) (*reading, error) {
 	r.last = nil
 	// A deployment may replace one file after another was read: start over until none changed meanwhile.
 	for tries := 0; ; tries++ {

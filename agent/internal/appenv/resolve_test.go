@@ -9,7 +9,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // instance is a Beanstalk instance below a temporary root.
@@ -120,6 +123,36 @@ func TestTheLiveProcessStandsInWhenNothingElseCan(t *testing.T) {
 	if len(env.Warnings()) == 0 {
 		t.Error("nothing said")
 	}
+}
+
+// Fifty jobs due in the same second, and a get-config that takes its time.
+func TestManyReadersShareOneSlowGetConfig(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := newInstance(t)
+		calls := 0
+		in.cfg.GetConfig = func(context.Context) ([]byte, error) {
+			calls++
+			time.Sleep(time.Second) // in the bubble
+			return []byte(`{"A":"1"}`), nil
+		}
+		r := New(in.cfg)
+		start := time.Now()
+		var wg sync.WaitGroup
+		for range 50 {
+			wg.Go(func() {
+				if env, err := r.Resolve(t.Context()); err != nil || joined(env.Vars()) != "A=1" {
+					t.Errorf("%v, %v", env, err)
+				}
+			})
+		}
+		wg.Wait()
+		if took := time.Since(start); calls > 2 || took > 2*time.Second {
+			t.Errorf("%d calls in %v", calls, took)
+		}
+		if r.Resolve(t.Context()); calls < 2 {
+			t.Error("the answer was kept for a later reader")
+		}
+	})
 }
 
 func TestAnEmptyFileIsBelievedWhenNobodyKnowsBetter(t *testing.T) {
