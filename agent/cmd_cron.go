@@ -50,7 +50,7 @@ func newCronListCmd(g *globals) *cobra.Command {
 				fmt.Fprintf(g.err, "no jobs: %s is %s\n", t.File, t.State)
 				return nil
 			}
-			return table(g.out, []string{"JOB", "SCHEDULE", "NEXT", "LAST", "RESULT", "ON", "NOTE"}, rows)
+			return table(g.out, []string{"JOB", "SCHEDULE", "NEXT", "LAST", "RESULT", "ON", "HOST", "NOTE"}, rows)
 		}}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
@@ -75,7 +75,7 @@ func cronRow(j control.CronJob) []string {
 	if j.Note != "" {
 		notes = append([]string{j.Note}, notes...)
 	}
-	return []string{j.Name, j.Schedule, when(j.Next), when(j.Last), j.Result, j.On, strings.Join(notes, "; ")}
+	return []string{j.Name, j.Schedule, when(j.Next), when(j.Last), j.Result, j.On, or(j.Host, "-"), strings.Join(notes, "; ")}
 }
 
 type nextOptions struct {

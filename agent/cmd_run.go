@@ -81,17 +81,22 @@ func runAgent(ctx context.Context, g *globals, cfg config.Config, app string) er
 	if err != nil {
 		return err
 	}
-	launcher := newLauncher(cfg, inst, env, runs, log)
+	aws, err := newAWS(cfg)
+	if err != nil {
+		return err
+	}
+	who := newClaims(cfg, inst, aws, log)
+	launcher := newLauncher(cfg, inst, env, runs, who, log)
 	people, err := newNotices(cfg, inst, env, log)
 	if err != nil {
 		return err
 	}
-	cron := newCron(cfg, inst, env, launcher, runs, people, log)
+	cron := newCron(cfg, inst, env, launcher, runs, who, people, log)
 	check, err := newHealth(cfg, inst, env, log)
 	if err != nil {
 		return err
 	}
-	metrics, err := newMetrics(cfg, inst, appPort(inst, env), check, cron, runs, log)
+	metrics, err := newMetrics(cfg, inst, aws, appPort(inst, env), check, cron, runs, log)
 	if err != nil {
 		return err
 	}

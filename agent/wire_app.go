@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"beanstalk-agent/agent/internal/appenv"
+	"beanstalk-agent/agent/internal/awsconf"
 	"beanstalk-agent/agent/internal/config"
 	"beanstalk-agent/agent/internal/health"
 	"beanstalk-agent/agent/internal/launch"
@@ -42,6 +43,11 @@ func envConfig(cfg config.Config, inst *platform.Instance) appenv.Config {
 		c.GetConfig = func(ctx context.Context) ([]byte, error) { return platform.GetConfig(ctx, o, "environment") }
 	}
 	return c
+}
+
+// newAWS says as whom and where the agent itself speaks to AWS.
+func newAWS(cfg config.Config) (*awsconf.AWS, error) {
+	return awsconf.New(awsconf.Config{Region: cfg.AWS.Region, CloudWatchEndpoint: cfg.AWS.CloudWatchEndpoint, S3Endpoint: cfg.AWS.S3Endpoint})
 }
 
 // systemSupervisor is where agent-runs.service serves.
@@ -78,9 +84,9 @@ func isDir(path string) bool {
 	return err == nil && info.IsDir()
 }
 
-func newLauncher(cfg config.Config, inst *platform.Instance, env *appenv.Resolver, runs *supervisor.Client, log *slog.Logger) *launch.Launcher {
+func newLauncher(cfg config.Config, inst *platform.Instance, env *appenv.Resolver, runs *supervisor.Client, who *claims, log *slog.Logger) *launch.Launcher {
 	exe, _ := os.Executable()
-	return &launch.Launcher{Profile: env.Profile, Runs: runs, Version: inst.VersionLabel, Audit: cfg.Exec.Audit, Log: log,
+	return &launch.Launcher{Profile: env.Profile, Runs: runs, Version: inst.VersionLabel, Claims: who, Audit: cfg.Exec.Audit, Log: log,
 		Poster: launch.Poster{Exe: exe, Args: func(ctx context.Context) []string {
 			args := []string{"--target", origin(cfg, inst, env)}
 			if host := healthHost(ctx, cfg, env); host != "" {

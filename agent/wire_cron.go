@@ -28,6 +28,7 @@ type cronParts struct {
 	sched    *scheduler.Scheduler
 	launcher *launch.Launcher
 	runs     *supervisor.Client
+	who      *claims
 	people   *notices
 	log      *slog.Logger
 
@@ -35,8 +36,8 @@ type cronParts struct {
 	ran, failed, missed, overlapped, overdue atomic.Int64
 }
 
-func newCron(cfg config.Config, inst *platform.Instance, env *appenv.Resolver, l *launch.Launcher, runs *supervisor.Client, people *notices, log *slog.Logger) *cronParts {
-	c := &cronParts{launcher: l, runs: runs, people: people, log: log}
+func newCron(cfg config.Config, inst *platform.Instance, env *appenv.Resolver, l *launch.Launcher, runs *supervisor.Client, who *claims, people *notices, log *slog.Logger) *cronParts {
+	c := &cronParts{launcher: l, runs: runs, who: who, people: people, log: log}
 	store, err := crontable.OpenStore(filepath.Join(cfg.StateDir, "cron.json"))
 	if err != nil {
 		log.Error("scheduler's memory", "err", err)
@@ -123,7 +124,7 @@ func (c *cronParts) samples() []collectors.Sample {
 }
 
 // List is `agent cron list`.
-func (c *cronParts) List(context.Context) (control.CronTable, error) {
+func (c *cronParts) List(ctx context.Context) (control.CronTable, error) {
 	st := c.watcher.State()
 	t := control.CronTable{File: st.Path, State: string(st.Kind), Jobs: []control.CronJob{}}
 	if st.Err != nil {
@@ -132,15 +133,25 @@ func (c *cronParts) List(context.Context) (control.CronTable, error) {
 	for _, s := range c.sched.Snapshot() {
 		t.Jobs = append(t.Jobs, cronJob(s))
 	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	if _, err := c.who.open(ctx); err == nil {
+		for i := range t.Jobs {
+			if t.Jobs[i].On == "" {
+				t.Jobs[i].On = "one"
+			}
+		}
+		c.who.last(ctx, t.Jobs)
+	}
+	for i := range t.Jobs {
+		t.Jobs[i].On = or(t.Jobs[i].On, "all")
+	}
 	return t, nil
 }
 
 func cronJob(s scheduler.JobState) control.CronJob {
 	j := control.CronJob{Name: s.Job.Name, Schedule: s.Job.Expr, Timezone: s.Job.Location.String(), Runs: program(s.Job), On: s.Job.On.String(),
 		Next: orNil(s.Next), Last: orNil(s.Last.Due), Skipped: s.Counts.Overlapped, Missed: s.Counts.Missed, Failures: int(s.Counts.Failed)}
-	if j.On == "" {
-		j.On = "all"
-	}
 	if !s.Last.Started.IsZero() {
 		j.Result = "good"
 		if s.Last.Err != nil {

@@ -30,12 +30,8 @@ type metricsParts struct {
 	web       *collectors.Group
 }
 
-func newMetrics(cfg config.Config, inst *platform.Instance, port int, check *health.Checker, cron *cronParts, runs *supervisor.Client, log *slog.Logger) (*metricsParts, error) {
+func newMetrics(cfg config.Config, inst *platform.Instance, aws *awsconf.AWS, port int, check *health.Checker, cron *cronParts, runs *supervisor.Client, log *slog.Logger) (*metricsParts, error) {
 	m := cfg.Metrics
-	aws, err := awsconf.New(awsconf.Config{Region: cfg.AWS.Region, CloudWatchEndpoint: cfg.AWS.CloudWatchEndpoint, S3Endpoint: cfg.AWS.S3Endpoint})
-	if err != nil {
-		return nil, err
-	}
 	if m.CWAgent {
 		m.Namespace = cloudwatch.CWAgentNamespace
 	}

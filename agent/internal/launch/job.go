@@ -25,23 +25,68 @@ type Poster struct {
 // error of kind *RunError is a run that ended badly; any other, one that could
 // not start.
 func (l *Launcher) Run(ctx context.Context, f scheduler.Firing) error {
-	id := slotID(f)
-	run, err := l.start(ctx, id, f)
-	if errors.Is(err, supervisor.ErrExists) {
-		return l.wait(ctx, id) // started before the agent died and could note it
-	}
-	if err != nil {
+	if err := l.claim(ctx, f); err != nil {
 		return err
 	}
-	if f.Reason == scheduler.Manual {
+	id := slotID(f)
+	run, err := l.start(ctx, id, f)
+	switch {
+	case errors.Is(err, supervisor.ErrExists): // started before the agent died and could note it
+	case err != nil:
+		l.finish(ctx, f, "not started")
+		return err
+	case f.Reason == scheduler.Manual:
 		l.started(f.Job.Name, run)
 	}
-	return l.wait(ctx, run.ID)
+	return l.await(ctx, id, f)
+}
+
+// claim asks who runs the slot, once for all attempts at it. A run that
+// somebody asked for by hand is nobody's slot.
+func (l *Launcher) claim(ctx context.Context, f scheduler.Firing) error {
+	if f.Reason == scheduler.Manual {
+		return nil
+	}
+	l.mu.Lock()
+	won := l.won[f.Job.Name].Equal(f.Due)
+	l.mu.Unlock()
+	if won {
+		return nil
+	}
+	if err := l.Claims.Claim(ctx, f); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.won == nil {
+		l.won = map[string]time.Time{}
+	}
+	l.won[f.Job.Name] = f.Due
+	return nil
+}
+
+// await waits for the end of a slot's run and notes it for the fleet.
+func (l *Launcher) await(ctx context.Context, id string, f scheduler.Firing) error {
+	err := l.wait(ctx, id)
+	outcome := "exit 0"
+	if err != nil {
+		outcome = err.Error()
+	}
+	if ctx.Err() == nil { // else the run goes on, and who awaits it next notes its end
+		l.finish(ctx, f, outcome)
+	}
+	return err
+}
+
+func (l *Launcher) finish(ctx context.Context, f scheduler.Firing, outcome string) {
+	if f.Reason != scheduler.Manual {
+		l.Claims.Finish(ctx, f.Job, f.Due, outcome)
+	}
 }
 
 // Await returns what waits for a run that exists already, as a Runner's Run.
 func (l *Launcher) Await(id string) func(context.Context, scheduler.Firing) error {
-	return func(ctx context.Context, _ scheduler.Firing) error { return l.wait(ctx, id) }
+	return func(ctx context.Context, f scheduler.Firing) error { return l.await(ctx, id, f) }
 }
 
 // Manual has trigger start a job and returns its run as soon as there is one;

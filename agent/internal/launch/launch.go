@@ -33,6 +33,15 @@ type Runs interface {
 	Stop(ctx context.Context, id string, grace time.Duration) (supervisor.Run, error)
 }
 
+// Claims decides which instance of a fleet runs a slot of a job.
+type Claims interface {
+	// Claim returns nil when this instance runs the slot, scheduler.ErrElsewhere
+	// when another does, and any other error when that cannot be told.
+	Claim(context.Context, scheduler.Firing) error
+	// Finish notes how the run ended.
+	Finish(ctx context.Context, job scheduler.Job, slot time.Time, outcome string)
+}
+
 // Launcher starts runs. All exported fields are required. It is safe for
 // concurrent use.
 type Launcher struct {
@@ -40,10 +49,12 @@ type Launcher struct {
 	Runs    Runs
 	Version func() string // the application's deployed version, for the record
 	Poster  Poster        // how a url: job is POSTed
+	Claims  Claims        // who decides which instance runs a slot
 	Audit   string        // program or full: how much of argv the log shows
 	Log     *slog.Logger
 
 	mu     sync.Mutex
+	won    map[string]time.Time           // by job: the slot that this instance has claimed
 	manual map[string]chan supervisor.Run // by job: who triggered it and waits for its run
 }
 

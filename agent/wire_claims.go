@@ -1,0 +1,156 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"beanstalk-agent/agent/internal/awsconf"
+	"beanstalk-agent/agent/internal/claim"
+	"beanstalk-agent/agent/internal/config"
+	"beanstalk-agent/agent/internal/control"
+	"beanstalk-agent/agent/internal/platform"
+	"beanstalk-agent/scheduler"
+)
+
+// claims decides which instance of the environment runs a slot.
+type claims struct {
+	setting string // cron.claims
+	inst    *platform.Instance
+	store   func() (*claim.Store, error) // made once, when the instance is identified
+	log     *slog.Logger
+}
+
+// errNoStore says why every instance runs every job.
+var errNoStore = errors.New("no claim store")
+
+func newClaims(cfg config.Config, inst *platform.Instance, aws *awsconf.AWS, log *slog.Logger) *claims {
+	c := &claims{setting: cfg.Cron.Claims, inst: inst, log: log}
+	c.store = sync.OnceValues(func() (*claim.Store, error) {
+		f := inst.Facts()
+		s := claim.Config{Bucket: claim.DefaultBucket(f.Region, f.AccountID), Region: f.Region, Environment: or(f.EnvironmentID, f.EnvironmentName),
+			Owner: f.InstanceID, Credentials: aws.Credentials(), Endpoint: aws.S3Endpoint(), Client: aws.HTTPClient(), Logger: log}
+		if c.setting == "auto" && (!f.Beanstalk || f.Region == "" || f.AccountID == "") {
+			return nil, fmt.Errorf("%w: this is no instance of an Elastic Beanstalk environment, or its account is not known", errNoStore)
+		}
+		if c.setting != "auto" {
+			var err error
+			if s.Bucket, s.Prefix, err = claim.ParseURL(c.setting); err != nil {
+				return nil, err
+			}
+		}
+		if s.Owner == "" {
+			s.Owner, _ = os.Hostname()
+		}
+		return claim.New(s)
+	})
+	return c
+}
+
+// open returns the store, or why there is none.
+func (c *claims) open(ctx context.Context) (*claim.Store, error) {
+	if c.setting == "off" {
+		return nil, fmt.Errorf("%w: cron.claims is off", errNoStore)
+	}
+	select {
+	case <-c.inst.Identified():
+		return c.store()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// Claim returns nil when this instance runs the slot.
+func (c *claims) Claim(ctx context.Context, f scheduler.Firing) error {
+	if f.Job.On == scheduler.OnAll {
+		return nil
+	}
+	s, err := c.open(ctx)
+	if errors.Is(err, errNoStore) {
+		return nil
+	}
+	var out claim.Outcome
+	if err == nil {
+		out, err = s.Claim(ctx, f.Job.Name, f.Due, window(f))
+	}
+	switch {
+	case err != nil && f.Job.OnClaimError == scheduler.ClaimErrorRun:
+		c.log.Warn("run without a claim, as the job says", "job", f.Job.Name, "due", f.Due, "err", err)
+		return nil
+	case err != nil:
+		return err
+	case out.State == claim.Superseded:
+		c.log.Warn("slot skipped: a newer one has been claimed", "job", f.Job.Name, "due", f.Due, "by", out.By.Owner)
+		return scheduler.ErrElsewhere
+	case out.State == claim.Lost:
+		return scheduler.ErrElsewhere
+	}
+	return nil
+}
+
+// window is how long a claim may take: a minute, or half the time to the next slot.
+func window(f scheduler.Firing) time.Duration {
+	gap := f.Job.Schedule.Next(f.Due).Sub(f.Due)
+	return min(time.Minute, max(gap/2, 2*time.Second))
+}
+
+// Finish notes in the register how a slot's run ended, for all instances to see.
+func (c *claims) Finish(ctx context.Context, job scheduler.Job, slot time.Time, outcome string) {
+	if job.On == scheduler.OnAll {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	s, err := c.open(ctx)
+	if err != nil {
+		return
+	}
+	if err := s.Finish(ctx, job.Name, slot, outcome); err != nil && !errors.Is(err, claim.ErrNotRecorded) {
+		c.log.Warn("the end of a run is not in its register", "job", job.Name, "err", err)
+	}
+}
+
+// last fills in who ran a job's newest slot, on whichever instance.
+func (c *claims) last(ctx context.Context, jobs []control.CronJob) {
+	s, err := c.open(ctx)
+	if err != nil {
+		return
+	}
+	var wg sync.WaitGroup
+	for i := range jobs[:min(len(jobs), 100)] {
+		wg.Go(func() {
+			r, err := s.Read(ctx, jobs[i].Name)
+			if err != nil || len(r.Runs) == 0 {
+				return
+			}
+			run := r.Runs[0]
+			jobs[i].Host, jobs[i].Last, jobs[i].Result = run.Owner, &run.Slot, or(run.Outcome, "started, not ended")
+		})
+	}
+	wg.Wait()
+}
+
+// lines say who decides, and what is wrong with it.
+func (c *claims) lines(ctx context.Context) []control.Line {
+	s, err := c.open(ctx)
+	if errors.Is(err, errNoStore) {
+		state := control.Note
+		if c.inst.Facts().Beanstalk {
+			state = control.Warn
+		}
+		return []control.Line{line("cron", state, "", "every instance runs every job: %v", err)}
+	}
+	if err != nil {
+		return []control.Line{line("cron", control.Bad, "", "%v", err)}
+	}
+	st := s.Status()
+	state := control.Good
+	if st.Failing {
+		state = control.Bad
+	}
+	return []control.Line{line("cron", state, "", "one instance runs each slot: %d left to others, %d skipped, %d neither won nor lost %s", st.Lost, st.Skipped, st.Missed, st.LastError)}
+}
