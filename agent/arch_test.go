@@ -45,6 +45,7 @@ var imports = map[string]struct {
 	"agent/internal/launch": {[]string{"agent/internal/appenv", "agent/internal/command", "agent/internal/control", "agent/internal/supervisor", "scheduler"},
 		"it is where a job and a typed command become the same thing"},
 	"packaging":           {nil, "it is files, embedded, and how they get onto a host"},
+	"packaging/bench/*":   {[]string{"agent/internal/session", "agent/internal/supervisor"}, "a benchmark drives what is built"},
 	"packaging/demo":      {[]string{"packaging/demo/site"}, "it drives the built binary, as a person does"},
 	"packaging/demo/site": {nil, "it is an application like any other"},
 	"packaging/testbed/*": {[]string{"packaging/testbed/*"}, "a test bed proves nothing if it shares code with what it tests"},

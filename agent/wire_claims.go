@@ -138,11 +138,10 @@ func (c *claims) last(ctx context.Context, jobs []control.CronJob) {
 func (c *claims) lines(ctx context.Context) []control.Line {
 	s, err := c.open(ctx)
 	if errors.Is(err, errNoStore) {
-		state := control.Note
-		if c.inst.Facts().Beanstalk {
-			state = control.Warn
+		if !c.inst.Facts().Beanstalk {
+			return nil // one machine, no fleet
 		}
-		return []control.Line{line("cron", state, "", "every instance runs every job: %v", err)}
+		return []control.Line{line("cron", control.Warn, "", "every instance runs every job: %v", err)}
 	}
 	if err != nil {
 		return []control.Line{line("cron", control.Bad, "", "%v", err)}
