@@ -1,0 +1,89 @@
+#!/bin/bash
+# cron-peers.sh [-s SECONDS] [-n JOBS] [PATH-OF-SUPERCRONIC]: the agent's cron beside
+# supercronic: lateness past the second, JOBS due in one second, and memory with ten
+# thousand entries. Builds the agent as it is shipped, runs one after the other in a
+# directory of its own, removes it all. CPU is the daemon's own (for the agent, agent and
+# supervisor), without the jobs'. Read the ratios: the figures are the machine's.
+set -eu
+seconds=30 jobs=1000
+while getopts s:n: o; do case $o in s) seconds=$OPTARG ;; n) jobs=$OPTARG ;; *) exit 2 ;; esac; done
+shift $((OPTIND - 1))
+supercronic=${1:-$(command -v supercronic || :)}
+cd "$(dirname "$0")/../.."
+dir=$(mktemp -d /tmp/cron-peers.XXXXXX)
+daemon=
+halt() {
+    [[ -z $daemon ]] || { kill "$daemon" && wait "$daemon"; } 2>/dev/null || :
+    daemon=
+}
+trap 'halt; rm -rf "$dir"' EXIT
+CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$dir/agent-bin" ./agent
+mkdir "$dir/app"
+
+# start NAME: runs that scheduler over $dir/app/crontab (or cron.yaml).
+start() {
+    if [[ $1 = agent ]]; then
+        rm -rf "$dir/state"
+        cat >"$dir/agent.yaml" <<END
+app: {dir: $dir/app}
+socket: $dir/agent.sock
+state_dir: $dir/state
+metrics: {send: off}
+health: {listen: '127.0.0.1:0'}
+END
+        "$dir/agent-bin" run --config "$dir/agent.yaml" >"$dir/log" 2>&1 &
+    else
+        "$supercronic" -quiet -overlapping "$dir/app/crontab" >"$dir/log" 2>&1 &
+    fi
+    daemon=$!
+}
+# pids: the daemon, and the agent's supervisor.
+pids() { echo "$daemon" $(pgrep -f -- "supervise .*$dir/" || :); }
+# cpu: milliseconds that they have used.
+cpu() { for p in $(pids); do awk -v hz="$(getconf CLK_TCK)" '{print ($14 + $15) * 1000 / hz}' "/proc/$p/stat"; done | awk '{n += $1} END {print n}'; }
+memory() { for p in $(pids); do cat "/proc/$p/status"; done | awk '/^(VmRSS|RssAnon)/ {n[$1] += $2} END {print "RSS", n["VmRSS:"], "kB, anonymous", n["RssAnon:"], "kB"}'; }
+# report: lateness in milliseconds of the nanoseconds past a second, one a line.
+report() { sed 's/^0*\(.\)/\1/' | sort -n | awk '{a[NR] = $1 / 1e6} END {printf "%d runs, median %.2f ms, p99 %.2f ms, worst %.2f ms", NR, a[int((NR + 1) / 2)], a[int((NR * 99 + 99) / 100)], a[NR]}'; }
+
+for name in agent ${supercronic:+supercronic}; do
+    rm -f "$dir"/app/*
+    if [[ $name = agent ]]; then
+        printf 'cron:\n- {name: tick, schedule: "* * * * * *", seconds: true, overlap: allow, command: "date +%%N >>%s/late"}\n' "$dir" >"$dir/app/cron.yaml"
+    else
+        echo "* * * * * * * date +%N >>$dir/late" >"$dir/app/crontab"
+    fi
+    : >"$dir/late"
+    start $name
+    sleep 3
+    : >"$dir/late"
+    before=$(cpu)
+    sleep "$seconds"
+    after=$(cpu)
+    n=$(wc -l <"$dir/late")
+    echo "$name: each second: $(report <"$dir/late"); $(awk "BEGIN {printf \"%.2f\", ($after - $before) / ($n > 0 ? $n : 1)}") ms CPU a run"
+    halt
+
+    rm -f "$dir"/app/*
+    : >"$dir/ends"
+    (($(date +%-S) < 40)) || sleep 25
+    due=$(($(date +%s) / 60 * 60 + 60))
+    at=$(date -u -d "@$due" '+%-M %-H')
+    percent='\%' # as cron has it; supercronic does not
+    [[ $name = agent ]] || percent=%
+    for ((i = 0; i < jobs; i++)); do echo "$at * * * date +${percent}s${percent}N >>$dir/ends"; done >"$dir/app/crontab"
+    start $name
+    sleep $((due - $(date +%s) - 1))
+    before=$(cpu)
+    for _ in $(seq 120); do
+        sleep 0.5
+        (($(wc -l <"$dir/ends") < jobs)) || break
+    done
+    echo "$name: $jobs in one second: $(wc -l <"$dir/ends") began, the last $(sort -n "$dir/ends" | tail -1 | awk -v d="$due" '{printf "%.2f", $1 / 1e9 - d}') s late; $(awk "BEGIN {print $(cpu) - $before}") ms CPU; $(memory)"
+    halt
+
+    for ((i = 0; i < 10000; i++)); do echo "$((i % 60)) $((i % 24)) 1 1 * true $i"; done >"$dir/app/crontab"
+    start $name
+    sleep 5
+    echo "$name: 10,000 entries: $(memory)"
+    halt
+done
