@@ -63,14 +63,14 @@ func (p *Publisher) Status() Status {
 // enter changes the state and logs it when it did change; the reason may change without a word.
 func (p *Publisher) enter(s State, reason string) {
 	p.mu.Lock()
-	was := p.state
-	p.state, p.reason = s, reason
+	same := p.said && p.state == s
+	p.said, p.state, p.reason = true, s, reason
 	if s == Denied || s == Waiting && reason != notYet {
 		p.counts.lastError = reason
 	}
 	p.mu.Unlock()
 	switch {
-	case was == s:
+	case same || reason == notYet:
 	case s == Sending || s == Local:
 		p.logger.Info("metrics are "+string(s), "reason", reason)
 	default:

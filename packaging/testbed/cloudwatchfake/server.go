@@ -78,14 +78,14 @@ type Server struct {
 func (s *Server) Points() []Point {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return append([]Point(nil), s.points...)
+	return append([]Point{}, s.points...)
 }
 
 // Requests returns every PutMetricData so far, in order.
 func (s *Server) Requests() []Request {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return append([]Request(nil), s.requests...)
+	return append([]Request{}, s.requests...)
 }
 
 // ServeHTTP answers PutMetricData, the command line's queries, and under /-/ the test's own wishes: GET /-/points,
