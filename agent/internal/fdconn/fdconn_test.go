@@ -282,6 +282,22 @@ func TestOrdinaryFileIsNotRemoved(t *testing.T) {
 	}
 }
 
+func TestDirectoryThatAnybodyMayWriteIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	for mode, ok := range map[os.FileMode]bool{0o777: false, 0o777 | os.ModeSticky: true, 0o755: true, 0o700: true} {
+		if err := os.Chmod(dir, mode); err != nil {
+			t.Fatal(err)
+		}
+		l, err := Listen(filepath.Join(dir, "s"), 0o600)
+		if (err == nil) != ok {
+			t.Errorf("directory of mode %v: %v", mode, err)
+		}
+		if l != nil {
+			l.Close()
+		}
+	}
+}
+
 // Of many that start at once over a stale socket exactly one may win.
 func TestOneWinnerOverStaleSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")

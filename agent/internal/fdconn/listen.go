@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -43,10 +44,15 @@ type Listener struct {
 // lock on path+".lock", which the kernel releases with its holder and which is left in place, since
 // removing it would let two processes hold "the" lock.
 //
+// A directory in which anybody may rename files is refused: whoever owns the name would own the callers.
+//
 // What remains: a program that does not take the lock may bind between our look and our removal, and loses
 // its name then. Between bind and chmod the socket has the process's umask: with the usual 022 nobody but
 // the owner can connect meanwhile.
 func Listen(path string, mode fs.FileMode) (*Listener, error) {
+	if err := checkDir(filepath.Dir(path)); err != nil {
+		return nil, err
+	}
 	lock, err := takeLock(path)
 	if err != nil {
 		return nil, err
@@ -57,6 +63,17 @@ func Listen(path string, mode fs.FileMode) (*Listener, error) {
 		return nil, err
 	}
 	return &Listener{UnixListener: l, lock: lock}, nil
+}
+
+func checkDir(dir string) error {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return fmt.Errorf("look at the socket's directory: %w", err)
+	}
+	if m := info.Mode(); m.Perm()&0o002 != 0 && m&fs.ModeSticky == 0 {
+		return fmt.Errorf("listen in %q: anybody may replace files there (mode %v); chmod o-w %s", dir, m.Perm(), dir)
+	}
+	return nil
 }
 
 func takeLock(path string) (*os.File, error) {

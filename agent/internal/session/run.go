@@ -98,12 +98,12 @@ func (c *Conn) receive(out io.Writer, stderr io.Writer) (Exit, error) {
 }
 
 func finish(e Exit, stderr io.Writer) (int, error) {
+	if e.Message != "" {
+		fmt.Fprintf(stderr, "%s\n", e.Message)
+	}
 	if e.Detached {
 		fmt.Fprintf(stderr, "detached; agent attach %s\n", e.Run)
 		return 0, nil
-	}
-	if e.Message != "" {
-		fmt.Fprintf(stderr, "%s\n", e.Message)
 	}
 	return e.Code, nil
 }

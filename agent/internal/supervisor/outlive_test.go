@@ -125,7 +125,7 @@ func TestOutliveTerminal(t *testing.T) {
 	for name, how := range disturbances {
 		disturb(t, how)
 		n++
-		s.typeIn(fmt.Sprintf("x=$((x+1)); echo still-$x\r"))
+		s.typeIn("x=$((x+1)); echo still-$x\r")
 		s.expect(t, fmt.Sprintf("still-%d", 40+n))
 		if s.cmd.ProcessState != nil {
 			t.Fatalf("%s ended the client", name)

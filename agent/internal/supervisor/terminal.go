@@ -243,8 +243,9 @@ func (t *terminal) attach(conn net.Conn, size Size) error {
 		p = p[n:]
 	}
 	_ = conn.SetWriteDeadline(time.Time{})
-	if !t.serve(conn) {
-		return errors.New("the run has just ended")
+	if !t.serve(conn) { // it ended while this client came: all output was in the scroll-back, the exit is left
+		_ = session.WriteExit(conn, exitOf(t.l.snapshot()))
+		return conn.Close()
 	}
 	t.redraw(size)
 	return nil

@@ -257,7 +257,7 @@ func TestDroppedClientLeavesTheSession(t *testing.T) {
 	third := d.terminal(t, d.attach(d.theRun(t).ID), 33, 101)
 	third.expect(t, "two-7")
 	again.exitCode(t, 0)
-	again.expect(t, "detached; agent attach "+d.theRun(t).ID)
+	again.expect(t, "attached elsewhere\r\ndetached; agent attach "+d.theRun(t).ID)
 	third.typeIn("exit 9\r")
 	third.exitCode(t, 9)
 }

@@ -32,16 +32,16 @@ func main() {
 }
 
 func bench(agent string, n, mb, sessions, pid int) error {
+	if sessions > 0 && pid > 0 {
+		if err := memory(agent, sessions, pid); err != nil {
+			return err
+		}
+	}
 	if err := latency(agent, n); err != nil {
 		return err
 	}
 	if mb > 0 {
-		if err := throughput(agent, mb, pid); err != nil {
-			return err
-		}
-	}
-	if sessions > 0 && pid > 0 {
-		return memory(agent, sessions, pid)
+		return throughput(agent, mb, pid)
 	}
 	return nil
 }
@@ -148,6 +148,7 @@ func flow(args []string, mb int, stdin bool) (time.Duration, error) {
 
 // memory opens many sessions and tells what each costs the supervisor.
 func memory(agent string, n, pid int) error {
+	time.Sleep(2 * time.Second) // an idle supervisor gives memory back after one
 	before := anon(pid)
 	var clients []*exec.Cmd
 	var up sync.WaitGroup
