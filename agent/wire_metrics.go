@@ -46,7 +46,9 @@ func newMetrics(cfg config.Config, inst *platform.Instance, aws *awsconf.AWS, po
 		return nil, err
 	}
 	parts := &metricsParts{publisher: p, web: collectors.NewGroup(webGroup(inst, port))}
-	list := append(sources(cfg, port), parts.groups(cfg)...)
+	// The CloudWatch agent's namespace promises the CloudWatch agent's meaning of "used".
+	host := collectors.NewHost(collectors.HostConfig{CloudWatchAgentFormula: m.CWAgent})
+	list := append(sources(host, port), parts.groups(cfg)...)
 	list = append(list, collectors.NewOOM(collectors.OOMConfig{Report: func(v collectors.Victim) { tellVictim(runs, v, log) }}),
 		figures{"health", func() []collectors.Sample { return healthSamples(check.Figures()) }}, figures{"cron", cron.samples})
 	g := collectors.NewGatherer(m.Sample*4/5, list...)
@@ -86,9 +88,9 @@ func webGroup(inst *platform.Instance, port int) collectors.GroupConfig {
 
 // sources are what is measured of the host, of the application's listening
 // socket, and of the agent itself.
-func sources(cfg config.Config, port int) []collectors.Collector {
+func sources(host *collectors.Host, port int) []collectors.Collector {
 	return []collectors.Collector{
-		collectors.NewHost(collectors.HostConfig{}),
+		host,
 		collectors.NewDisk(collectors.DiskConfig{}),
 		collectors.NewListen(collectors.ListenConfig{Port: uint16(port)}),
 		collectors.NewSelf(),
