@@ -101,7 +101,7 @@ type Publisher struct {
 	recent Payload // of the last interval that was cut
 	counts counts
 	state  State
-	said   bool   // state has been logged
+	said   State  // last logged
 	reason string // why state is not Sending, as a sentence; "" when it is
 	queue  spoolStats
 

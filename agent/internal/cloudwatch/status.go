@@ -63,9 +63,12 @@ func (p *Publisher) Status() Status {
 // enter changes the state and logs it when it did change; the reason may change without a word.
 func (p *Publisher) enter(s State, reason string) {
 	p.mu.Lock()
-	same := p.said && p.state == s
-	p.said, p.state, p.reason = true, s, reason
-	if s == Denied || s == Waiting && reason != notYet {
+	p.state, p.reason = s, reason
+	same := p.said == s
+	if reason != notYet {
+		p.said = s
+	}
+	if (s == Denied || s == Waiting) && reason != notYet {
 		p.counts.lastError = reason
 	}
 	p.mu.Unlock()

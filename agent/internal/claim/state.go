@@ -1,0 +1,120 @@
+package claim
+
+import (
+	"maps"
+	"time"
+)
+
+// Status counts what became of claims since the process started.
+type Status struct {
+	Won       map[string]int `json:"won"` // by job
+	Lost      int            `json:"lost"`
+	Skipped   int            `json:"skipped"` // superseded
+	Missed    int            `json:"missed"`  // neither won nor lost
+	LastError string         `json:"last_error,omitempty"`
+	Failing   bool           `json:"failing"` // the last claim was neither won nor lost
+}
+
+// Status returns the counts.
+func (s *Store) Status() Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.counts
+	c.Won = maps.Clone(c.Won)
+	return c
+}
+
+// note counts a claim's end and logs a change from good to bad and back.
+func (s *Store) note(job string, o Outcome, err error) error {
+	s.mu.Lock()
+	was := s.counts.Failing
+	s.counts.Failing = err != nil
+	switch {
+	case err != nil:
+		s.counts.Missed++
+		s.counts.LastError = err.Error()
+	case o.State == Won:
+		s.counts.Won[job]++
+	case o.State == Lost:
+		s.counts.Lost++
+	default:
+		s.counts.Skipped++
+	}
+	s.mu.Unlock()
+	switch {
+	case err != nil && !was:
+		s.logger.Warn("slots cannot be claimed", "job", job, "err", err)
+	case err == nil && was:
+		s.logger.Info("slots can be claimed again", "job", job)
+	}
+	return err
+}
+
+// job returns the state of a job. The caller holds mu.
+func (s *Store) job(name string) *jobState {
+	j := s.jobs[name]
+	if j == nil {
+		j = &jobState{mine: map[int64]string{}, abandoned: map[string]string{}}
+		s.jobs[name] = j
+	}
+	return j
+}
+
+// cached returns the register as this process wrote it last, if its newest run is ours: who won last time most likely
+// wins again, and needs no read. If somebody wrote since, the tag does not match and the write is refused.
+func (s *Store) cached(job string) register {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.job(job).last
+	if len(r.Runs) > 0 && r.Runs[0].Owner == s.config.Owner {
+		return r
+	}
+	return register{}
+}
+
+// remember keeps what was read or written last, and whether the slot is this process's own.
+func (s *Store) remember(job string, slot time.Time, nonce string, r register) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	j := s.job(job)
+	j.last = r
+	known := map[int64]bool{}
+	for _, run := range r.Runs {
+		known[run.Slot.Unix()] = true
+		if run.Nonce == nonce {
+			j.mine[slot.Unix()] = nonce
+		}
+	}
+	maps.DeleteFunc(j.mine, func(slot int64, _ string) bool { return !known[slot] })
+}
+
+// nonce returns that of a slot claimed by this process, or "".
+func (s *Store) nonce(job string, slot time.Time) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.job(job).mine[slot.Unix()]
+}
+
+func (s *Store) forget(job string, slot time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.job(job).mine, slot.Unix())
+}
+
+// abandon notes a claim that may yet take effect and was not run, so that the register can be told.
+func (s *Store) abandon(job, nonce string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.job(job).abandoned[nonce] = "not run: the claim was left without an answer"
+}
+
+// closeAbandoned writes into r how such claims ended.
+func (s *Store) closeAbandoned(job string, r *register) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range r.Runs {
+		if why := s.job(job).abandoned[r.Runs[i].Nonce]; why != "" && r.Runs[i].Outcome == "" {
+			r.Runs[i].Outcome, r.Runs[i].Finished = why, time.Now().UTC()
+		}
+	}
+}
