@@ -7,7 +7,10 @@
 // are under agent/internal. Begin reading at cmd_run.go.
 package main
 
-import "os"
+import (
+	"os"
+	_ "time/tzdata" // a job's zone must be known on a host without zone files
+)
 
 func main() {
 	os.Exit(run(os.Args[1:], stdio{os.Stdin, os.Stdout, os.Stderr}))

@@ -3,11 +3,11 @@ package launch
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"iter"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -77,16 +77,14 @@ func (e *Ends) load() (uint64, bool) {
 	return n, err == nil
 }
 
-// save notes what has been told. A torn or lost note means that an end is told
-// twice, never that one is not told.
+// save notes what has been told, in place: twenty digits in one write, so that
+// it costs microseconds. A torn or lost note means that an end is told twice,
+// never that one is not told.
 func (e *Ends) save(n uint64) {
-	tmp := e.File + ".new"
-	err := os.MkdirAll(filepath.Dir(e.File), 0o700)
+	f, err := os.OpenFile(e.File, os.O_WRONLY|os.O_CREATE, 0o600)
 	if err == nil {
-		err = os.WriteFile(tmp, []byte(strconv.FormatUint(n, 10)+"\n"), 0o600)
-	}
-	if err == nil {
-		err = os.Rename(tmp, e.File)
+		_, err = fmt.Fprintf(f, "%020d\n", n)
+		err = errors.Join(err, f.Close())
 	}
 	if err != nil {
 		e.Log.Error("write event cursor", "err", err)

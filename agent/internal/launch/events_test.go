@@ -1,0 +1,53 @@
+package launch
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"beanstalk-agent/agent/internal/supervisor"
+)
+
+// history is a supervisor's events, from whatever point an agent asks.
+func history(events []supervisor.Event, done func()) func(context.Context, uint64) iter.Seq2[supervisor.Event, error] {
+	return func(_ context.Context, after uint64) iter.Seq2[supervisor.Event, error] {
+		return func(yield func(supervisor.Event, error) bool) {
+			for _, e := range events {
+				if e.Seq > after && !yield(e, nil) {
+					return
+				}
+			}
+			done()
+			yield(supervisor.Event{}, errors.New("connection lost"))
+		}
+	}
+}
+
+// Every end is told once, also over a restart of the agent, and what was over
+// before the first start is no news.
+func TestEndsAreToldOnce(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "told")
+	var told []string
+	run := func(events []supervisor.Event) {
+		ctx, stop := context.WithCancel(t.Context())
+		e := &Ends{File: file, Log: slog.New(slog.DiscardHandler), Tell: func(r supervisor.Run) { told = append(told, r.ID) },
+			Events: history(events, stop), Last: func(context.Context) (uint64, error) { return 2, nil }}
+		if err := e.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ended := func(seq uint64, id string) supervisor.Event {
+		return supervisor.Event{Seq: seq, Type: supervisor.EventEnded, Run: supervisor.Run{ID: id}}
+	}
+	events := []supervisor.Event{ended(1, "old"), {Seq: 2, Type: supervisor.EventStarted}, ended(3, "a")}
+	run(events)
+	run(append(events, ended(4, "b"))) // the agent was away while b ended
+	run(append(events, ended(4, "b")))
+	if want := []string{"a", "b"}; !slices.Equal(told, want) {
+		t.Errorf("told %v, want %v", told, want)
+	}
+}
