@@ -9,13 +9,11 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"beanstalk-agent/collectors"
-	"beanstalk-agent/packaging/testbed/gotool"
 )
 
 func openTestSpool(t *testing.T, dir string, limit int64) *spool {
@@ -199,40 +197,6 @@ func TestClockSteps(t *testing.T) {
 	if !p.over(noon) {
 		t.Error("an interval that ends an hour after the clock was stepped back stays open")
 	}
-}
-
-// A disk without room, in the middle of an outage: memory takes over, and all of it arrives.
-func TestFullDisk(t *testing.T) {
-	dir := t.TempDir()
-	if os.Getuid() != 0 {
-		gotool.Need(t, "root, to mount a small tmpfs")
-	}
-	if err := syscall.Mount("none", dir, "tmpfs", 0, "size=32k"); err != nil {
-		gotool.Need(t, "a tmpfs: "+err.Error())
-	}
-	t.Cleanup(func() { syscall.Unmount(dir, 0) })
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		w.config.SpoolDir = dir
-		w.down.Store(true)
-		p, stop := w.start()
-		w.sample(p, 30*time.Minute)
-		if s := p.Status(); s.SpooledBatches < 29 || s.Dropped != 0 {
-			t.Errorf("got %+v", s)
-		}
-		if !strings.Contains(w.logs.String(), "no space left on device") {
-			t.Errorf("the full disk is not told: %s", &w.logs)
-		}
-		w.down.Store(false)
-		w.sample(p, 2*time.Minute)
-		time.Sleep(10 * time.Second)
-		stop()
-		w.check(p)
-		files, _ := os.ReadDir(dir)
-		if len(files) != 0 {
-			t.Errorf("%d files left behind", len(files))
-		}
-	})
 }
 
 // A state directory that cannot be made costs the spool, not the metrics.
