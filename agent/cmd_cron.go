@@ -42,6 +42,12 @@ func newCronListCmd(g *globals) *cobra.Command {
 			for _, f := range t.Faults {
 				fmt.Fprintln(g.err, "note: not taken:", f)
 			}
+			for _, w := range t.Warnings {
+				fmt.Fprintln(g.err, "note:", w)
+			}
+			if t.Held != nil {
+				fmt.Fprintf(g.err, "note: starts are held until %s, or agent release\n", t.Held.Format(time.TimeOnly))
+			}
 			var rows [][]string
 			for _, j := range t.Jobs {
 				rows = append(rows, cronRow(j))

@@ -96,7 +96,7 @@ func runAgent(ctx context.Context, g *globals, cfg config.Config, app string) er
 	if err != nil {
 		return err
 	}
-	metrics, err := newMetrics(cfg, inst, aws, appPort(inst, env), check, cron, runs, log)
+	metrics, err := newMetrics(cfg, inst, aws, appPort(inst, env), check, cron, log)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -59,9 +60,47 @@ func newCron(cfg config.Config, inst *platform.Instance, env *appenv.Resolver, l
 		files = append(files, "crontab")
 	}
 	zone, _ := time.LoadLocation(cfg.Cron.Timezone) // checked by config
-	c.watcher = &crontable.Watcher{Dir: f.AppDir, Files: files, Apply: c.sched.SetTable, Log: log,
-		Options: func() scheduler.ParseOptions { return scheduler.ParseOptions{Location: zone} }}
+	c.watcher = &crontable.Watcher{Dir: f.AppDir, Files: files, Log: log,
+		Apply: func(t scheduler.Table) {
+			c.sched.SetTable(t)
+			debug.FreeOSMemory() // of the parser's garbage, which can be a hundred times the file
+		},
+		Options: func() scheduler.ParseOptions {
+			return scheduler.ParseOptions{Location: zone, CheckCommand: func(name string) error { return findCommand(env, name) }}
+		}}
 	return c
+}
+
+// findCommand reports why a job's command would not be found. What cannot be
+// looked at yet, because there is no application, is not held against it.
+func findCommand(env *appenv.Resolver, name string) error {
+	p, err := env.Profile(context.Background(), appenv.ProfileOptions{})
+	if err != nil {
+		return nil
+	}
+	candidates := []string{filepath.Join(p.Dir, name)}
+	switch {
+	case filepath.IsAbs(name):
+		candidates = []string{name}
+	case !strings.ContainsRune(name, '/'):
+		candidates = nil
+		for _, e := range p.Env {
+			if path, ok := strings.CutPrefix(e, "PATH="); ok {
+				for _, dir := range filepath.SplitList(path) {
+					candidates = append(candidates, filepath.Join(dir, name))
+				}
+			}
+		}
+	}
+	for _, path := range candidates {
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+			return nil
+		}
+	}
+	if len(candidates) > 1 {
+		return errors.New("it is in no directory of the run's PATH")
+	}
+	return errors.New("no such program, or it is not executable")
 }
 
 // run takes up what an earlier agent left running, then fires until ctx is done.
@@ -97,7 +136,11 @@ func (c *cronParts) tell(e scheduler.Event) {
 		c.overdue.Add(1)
 	}
 	c.people.event(e)
-	c.log.Warn("cron: "+string(e.Kind), "job", e.Job, "due", e.Due, "count", e.Count, "what", e.Text, "err", e.Err)
+	level := slog.LevelWarn
+	if e.Kind == scheduler.Waiting || e.Kind == scheduler.ClockStep {
+		level = slog.LevelInfo
+	}
+	c.log.Log(context.Background(), level, "cron: "+string(e.Kind), "job", e.Job, "due", e.Due, "count", e.Count, "what", e.Text, "err", e.Err)
 }
 
 // ended counts a run that ended, told once for each.
@@ -130,6 +173,10 @@ func (c *cronParts) List(ctx context.Context) (control.CronTable, error) {
 	if st.Err != nil {
 		t.Faults = strings.Split(st.Err.Error(), "\n")
 	}
+	for _, w := range st.Table.Warnings {
+		t.Warnings = append(t.Warnings, w.String())
+	}
+	t.Held = orNil(c.sched.HeldUntil())
 	for _, s := range c.sched.Snapshot() {
 		t.Jobs = append(t.Jobs, cronJob(s))
 	}

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"path"
 	"path/filepath"
 	"regexp"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"beanstalk-agent/agent/internal/awsconf"
@@ -18,7 +20,6 @@ import (
 	"beanstalk-agent/agent/internal/health"
 	"beanstalk-agent/agent/internal/platform"
 	"beanstalk-agent/agent/internal/sampling"
-	"beanstalk-agent/agent/internal/supervisor"
 	"beanstalk-agent/collectors"
 )
 
@@ -30,7 +31,7 @@ type metricsParts struct {
 	web       *collectors.Group
 }
 
-func newMetrics(cfg config.Config, inst *platform.Instance, aws *awsconf.AWS, port int, check *health.Checker, cron *cronParts, runs *supervisor.Client, log *slog.Logger) (*metricsParts, error) {
+func newMetrics(cfg config.Config, inst *platform.Instance, aws *awsconf.AWS, port int, check *health.Checker, cron *cronParts, log *slog.Logger) (*metricsParts, error) {
 	m := cfg.Metrics
 	if m.CWAgent {
 		m.Namespace = cloudwatch.CWAgentNamespace
@@ -49,7 +50,7 @@ func newMetrics(cfg config.Config, inst *platform.Instance, aws *awsconf.AWS, po
 	// The CloudWatch agent's namespace promises the CloudWatch agent's meaning of "used".
 	host := collectors.NewHost(collectors.HostConfig{CloudWatchAgentFormula: m.CWAgent})
 	list := append(sources(host, port), parts.groups(cfg)...)
-	list = append(list, collectors.NewOOM(collectors.OOMConfig{Report: func(v collectors.Victim) { tellVictim(runs, v, log) }}),
+	list = append(list, collectors.NewOOM(collectors.OOMConfig{Report: func(v collectors.Victim) { tellVictim(v, log) }}),
 		figures{"health", func() []collectors.Sample { return healthSamples(check.Figures()) }}, figures{"cron", cron.samples})
 	g := collectors.NewGatherer(m.Sample*4/5, list...)
 	parts.sources = g
@@ -66,10 +67,14 @@ var kept = map[string]bool{
 	"listen_backlog_limit": true, "agent_goroutines": true, "agent_memory_rss": true, "agent_cpu": true,
 }
 
-// tellVictim says whom the kernel killed for want of memory: a run by its name
-// and id, from the control group it died in; else what the kernel said.
-func tellVictim(runs *supervisor.Client, v collectors.Victim, log *slog.Logger) {
-	log.Error("the kernel killed a process for want of memory", "process", v.Command, "pid", v.PID, "anon_mb", v.Anon>>20, "cgroup", v.Cgroup, "limit", v.Limit)
+// tellVictim says whom the kernel killed for want of memory. A run has a control
+// group of its own that bears its id.
+func tellVictim(v collectors.Victim, log *slog.Logger) {
+	a := []any{"process", v.Command, "pid", v.PID, "anon_mb", v.Anon >> 20, "cgroup", v.Cgroup, "limit", v.Limit}
+	if _, run, ok := strings.Cut(v.Cgroup, "agent-runs.service/"); ok {
+		a = append(a, "run", path.Base(run))
+	}
+	log.Error("the kernel killed a process for want of memory", a...)
 }
 
 func dimension(f platform.Facts, name string) string {

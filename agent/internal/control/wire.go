@@ -91,10 +91,12 @@ type CronJob struct {
 
 // CronTable is the answer to `agent cron list`.
 type CronTable struct {
-	File   string    `json:"file"`
-	State  string    `json:"state"` // loaded, absent, or faulty
-	Faults []string  `json:"faults,omitempty"`
-	Jobs   []CronJob `json:"jobs"`
+	File     string     `json:"file"`
+	State    string     `json:"state"` // loaded, absent, or faulty
+	Faults   []string   `json:"faults,omitempty"`
+	Warnings []string   `json:"warnings,omitempty"`
+	Held     *time.Time `json:"held_until,omitempty"` // no job starts before
+	Jobs     []CronJob  `json:"jobs"`
 }
 
 // Occurrence is one row of `agent cron next`.

@@ -19,6 +19,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -67,13 +69,27 @@ type Watcher struct {
 func (w *Watcher) Run(ctx context.Context) error {
 	tick := time.NewTicker(Every)
 	defer tick.Stop()
-	for {
+	for n := 1; ; n++ {
 		w.look(false)
+		if n%12 == 0 {
+			w.refresh()
+		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
+	}
+}
+
+// refresh applies the table in force again when it asks the application's
+// environment (enabled: ${NAME}), which changes without the file.
+func (w *Watcher) refresh() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	asks := func(j scheduler.Job) bool { return strings.Contains(j.Enabled, "${") }
+	if slices.ContainsFunc(w.state.Table.Jobs, asks) {
+		w.Apply(w.state.Table)
 	}
 }
 
