@@ -99,14 +99,14 @@ func TestInstallAgainChangesNothing(t *testing.T) {
 func stamps(t *testing.T, root string) []string {
 	t.Helper()
 	var lines []string
-	filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, _ error) error {
 		info, err := d.Info()
-		if err != nil {
-			t.Fatal(err)
-		}
 		lines = append(lines, path+" "+info.ModTime().String())
-		return nil
+		return err
 	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	return lines
 }
 

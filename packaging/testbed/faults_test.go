@@ -149,7 +149,7 @@ server.serve_forever()
 	b.on("1", `cat /box/served.pem >>/etc/ssl/certs/ca-certificates.crt
 		systemd-run --quiet --unit=served --working-directory=/box/served /box/serve`)
 	from(fmt.Sprintf("https://127.0.0.1:4443#%x", sha256.Sum256(sums)))(t, app)
-	os.RemoveAll(filepath.Join(app, ".agent"))
+	os.RemoveAll(filepath.Join(app, ".agent")) // from there, and from nowhere else
 	b.do("deploy", app)
 	if got := b.version("1"); got != "2.0.0" {
 		t.Errorf("version %s answers, want the new one:\n%s", got, b.on("1", "cat /var/log/agent-install.log"))
@@ -188,8 +188,8 @@ func certificate(t *testing.T, path string) {
 	}
 }
 
-// What Install and the services wrote is gone after uninstall, and a second
-// uninstall finds nothing to do.
+// What Install, the services and a deployment wrote is gone after the deployment of
+// remove.config, and an uninstall then finds nothing to do.
 func TestRemovalLeavesNothing(t *testing.T) {
 	b := newBox(t, "box-gone")
 	b.do("build")
@@ -206,12 +206,12 @@ func TestRemovalLeavesNothing(t *testing.T) {
 	wait(t, "a good status", func() bool { return b.statusGood(t, "1") })
 	b.start(t)
 	b.startTerminal(t)
+	write(t, app, ".ebextensions/agent.config", string(read(t, "../examples/remove.config")))
+	b.do("deploy", app)
 	b.do("deploy", bare)
-	b.on("1", "agent uninstall")
 	b.on("1", look+" >/box/after")
 	if left := b.on("1", "diff /box/before /box/after | grep '^>' || :"); left != "" {
 		t.Errorf("left behind:\n%s", left)
 	}
 	b.on("1", "/box/bin/agent uninstall 2>&1 | grep -x 'nothing to do'")
-	b.do("deploy", bare)
 }

@@ -211,7 +211,7 @@ func (i *Init) service(name string, s Service) error {
 
 func (i *Init) tool(name string, args ...string) error {
 	out, err := exec.Command(name, args...).CombinedOutput()
-	io.WriteString(i.Output, string(out))
+	i.Output.Write(out)
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", name, strings.Join(args, " "), err)
 	}
