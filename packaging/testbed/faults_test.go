@@ -17,6 +17,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"beanstalk-agent/packaging/testbed/gotool"
 )
 
 // fault is something that goes wrong while a deployment brings a new agent.
@@ -95,6 +97,10 @@ func TestFaultsLeaveDeploymentAndOldAgent(t *testing.T) {
 		b.t = t
 		b.fromHTTPS(t)
 	})
+	t.Run("and a bucket that is as it should be", func(t *testing.T) {
+		b.t = t
+		b.fromS3(t)
+	})
 }
 
 func (b *box) endure(t *testing.T, f fault, job string) {
@@ -130,13 +136,7 @@ func (b *box) endure(t *testing.T, f fault, job string) {
 // that is trusted there.
 func (b *box) fromHTTPS(t *testing.T) {
 	app := b.app("2.0.0")
-	sums, err := os.ReadFile(filepath.Join(app, ".agent/SHA256SUMS"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.CopyFS(filepath.Join(b.dir, "served"), os.DirFS(filepath.Join(app, ".agent"))); err != nil {
-		t.Fatal(err)
-	}
+	sum := b.moveOut(t, app, "served")
 	certificate(t, filepath.Join(b.dir, "served.pem"))
 	write(t, b.dir, "serve", `#!/usr/bin/python3
 import http.server, ssl
@@ -148,8 +148,7 @@ server.serve_forever()
 `)
 	b.on("1", `cat /box/served.pem >>/etc/ssl/certs/ca-certificates.crt
 		systemd-run --quiet --unit=served --working-directory=/box/served /box/serve`)
-	from(fmt.Sprintf("https://127.0.0.1:4443#%x", sha256.Sum256(sums)))(t, app)
-	os.RemoveAll(filepath.Join(app, ".agent")) // from there, and from nowhere else
+	from("https://127.0.0.1:4443#"+sum)(t, app)
 	b.do("deploy", app)
 	if got := b.version("1"); got != "2.0.0" {
 		t.Errorf("version %s answers, want the new one:\n%s", got, b.on("1", "cat /var/log/agent-install.log"))
@@ -161,7 +160,44 @@ server.serve_forever()
 	}
 }
 
-// certificate writes key and certificate for 127.0.0.1, which is its own authority.
+// fromS3 has the aws CLI fetch from a gateway that answers for S3's own address,
+// with the role's keys. The gateway takes no session token, so the role has none
+// here; and it cannot prove what a bucket's policy or IAM would say.
+func (b *box) fromS3(t *testing.T) {
+	gateway := gotool.Build(t, gotool.VersityGW)
+	app := b.app("3.0.0")
+	sum := b.moveOut(t, app, "s3/agents/v3")
+	certificate(t, filepath.Join(b.dir, "served.pem"))
+	write(t, b.dir, "bin/versitygw", string(read(t, gateway)))
+	b.on("1", `echo "127.0.0.1 s3.us-east-1.amazonaws.com s3.amazonaws.com" >>/etc/hosts
+		cat /box/served.pem >>/etc/ssl/certs/ca-certificates.crt
+		sed -i 's/"Token": "box"/"Token": ""/' /box/instances/*.json && systemctl restart box-metadata
+		mkdir -p /root/.aws && printf '[default]\nregion = us-east-1\nca_bundle = /box/served.pem\ns3 =\n  addressing_style = path\n' >/root/.aws/config
+		systemd-run --quiet --unit=gateway -E ROOT_ACCESS_KEY=AKIDBOX -E ROOT_SECRET_KEY=box \
+			/box/bin/versitygw --port 127.0.0.1:443 --cert /box/served.pem --key /box/served.pem posix --nometa /box/s3`)
+	wait(t, "the gateway", func() bool { return b.holds("1", "curl -so /dev/null https://s3.us-east-1.amazonaws.com/") })
+	from("s3://agents/v3#"+sum)(t, app)
+	b.do("deploy", app)
+	if got := b.version("1"); got != "3.0.0" {
+		t.Errorf("version %s answers, want the new one:\n%s", got, b.on("1", "cat /var/log/agent-install.log"))
+	}
+}
+
+// moveOut takes the three files out of an application into a directory of the
+// environment, and returns the sum to name. From there, and from nowhere else.
+func (b *box) moveOut(t *testing.T, app, dir string) string {
+	t.Helper()
+	sums := read(t, filepath.Join(app, ".agent/SHA256SUMS"))
+	to := filepath.Join(b.dir, dir)
+	if err := os.CopyFS(to, os.DirFS(filepath.Join(app, ".agent"))); err != nil {
+		t.Fatal(err)
+	}
+	os.RemoveAll(filepath.Join(app, ".agent"))
+	return fmt.Sprintf("%x", sha256.Sum256(sums))
+}
+
+// certificate writes key and certificate for 127.0.0.1 and S3, which is its own
+// authority.
 func certificate(t *testing.T, path string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -170,6 +206,7 @@ func certificate(t *testing.T, path string) {
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "box"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		DNSNames:  []string{"s3.us-east-1.amazonaws.com", "s3.amazonaws.com"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
 		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
 	}

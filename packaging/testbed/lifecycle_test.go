@@ -31,6 +31,7 @@ func TestLifecycle(t *testing.T) {
 	step("every step again changes nothing", func(t *testing.T) { b.again(t, app) })
 	step("a change of properties", b.changeOfProperties)
 	step("a look at it by capture.sh", b.capture)
+	step("an agent that is killed or stuck", b.restarted)
 	step("an upgrade", b.upgrade)
 	step("back to an older agent", func(t *testing.T) { b.olderAgent(t, app) })
 	step("a deployment that fails", b.failedDeployment)
@@ -110,7 +111,6 @@ func (b *box) statusGood(t *testing.T, instance string) bool {
 	}
 	for _, l := range status.Lines {
 		if l.State != "ok" && l.State != "note" {
-			t.Logf("%s: %s: %s", l.State, l.What, l.Text)
 			return false
 		}
 	}
@@ -216,6 +216,21 @@ func (b *box) changeOfProperties(t *testing.T) {
 	b.do("restart")
 	b.survives(t, job, terminal)
 	b.on("1", "agent stop "+job+" && agent stop "+terminal)
+}
+
+// systemd starts the agent again when it is killed, and when its loops stand still:
+// the watchdog is no timer that runs by itself.
+func (b *box) restarted(t *testing.T) {
+	b.on("1", `mkdir -p /etc/systemd/system/agent.service.d && printf '[Service]\nWatchdogSec=4s\n' >/etc/systemd/system/agent.service.d/test.conf &&
+		systemctl daemon-reload && systemctl restart agent`)
+	job, terminal := b.start(t), b.startTerminal(t)
+	for _, signal := range []string{"KILL", "STOP"} {
+		agent := b.pid("1", "agent")
+		b.on("1", "kill -"+signal+" "+agent)
+		wait(t, "another agent after SIG"+signal, func() bool { return b.pid("1", "agent") != agent && b.version("1") == "1.0.0" })
+		b.survives(t, job, terminal)
+	}
+	b.on("1", `agent stop `+job+` && agent stop `+terminal+` && rm -r /etc/systemd/system/agent.service.d && systemctl daemon-reload && systemctl restart agent`)
 }
 
 func (b *box) upgrade(t *testing.T) {
