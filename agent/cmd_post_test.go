@@ -1,0 +1,61 @@
+package main
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// A url: job reaches the application as Beanstalk's worker daemon would: the
+// headers of the Developer Guide, the right Host, 200 and nothing else is good.
+func TestPostIsTheDaemons(t *testing.T) {
+	var got *http.Request
+	status := http.StatusOK
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got = r
+		w.WriteHeader(status)
+		io.WriteString(w, "done\n")
+	})
+	tcp := httptest.NewServer(handler)
+	defer tcp.Close()
+	dir, err := os.MkdirTemp("", "p") // short: a socket's path may have 107 bytes
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	socket := filepath.Join(dir, "s")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unix := &httptest.Server{Listener: l, Config: &http.Server{Handler: handler}}
+	unix.Start()
+	defer unix.Close()
+
+	for _, target := range []string{tcp.URL, "unix:" + socket} {
+		o := postOptions{target: target, host: "www.example.com", task: "nightly", at: "2026-11-23T03:00:00Z", headers: []string{"X-Forwarded-Proto: https"}}
+		status = http.StatusOK
+		var out strings.Builder
+		if err := o.post(t.Context(), &out, "/tasks/nightly?x=1"); err != nil || out.String() != "done\n" {
+			t.Fatalf("%s: %q, %v", target, out.String(), err)
+		}
+		if got.Method != "POST" || got.URL.RequestURI() != "/tasks/nightly?x=1" || got.Host != "www.example.com" {
+			t.Errorf("%s %s to %s", got.Method, got.URL, got.Host)
+		}
+		for name, want := range map[string]string{"X-Aws-Sqsd-Taskname": "nightly", "X-Aws-Sqsd-Scheduled-At": "2026-11-23T03:00:00Z", "X-Forwarded-Proto": "https"} {
+			if h := got.Header.Get(name); h != want {
+				t.Errorf("%s: %q, want %q", name, h, want)
+			}
+		}
+		for _, status = range []int{301, 404, 500} {
+			if err := o.post(t.Context(), io.Discard, "/"); err == nil {
+				t.Errorf("status %d is taken for good", status)
+			}
+		}
+	}
+}
