@@ -1,8 +1,10 @@
 package command
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,6 +17,8 @@ import (
 // left the session before anybody looked is missed; it is this process's child then (Subreaper), and
 // ends with it.
 type session struct {
+	foreign bool // begun by another process, so that its orphans are not our children
+
 	mu     sync.Mutex
 	leader int
 	known  map[int]uint64 // pid to start time, so that a number used again is not taken for it
@@ -38,7 +42,7 @@ func (s *session) empty() bool {
 			return false
 		}
 	}
-	if len(s.known) == 0 && s.leader != 0 && noOrphans() {
+	if !s.foreign && len(s.known) == 0 && s.leader != 0 && noOrphans() {
 		if p, ok := readStat(s.leader); !ok || p.state == 'Z' {
 			return true
 		}
@@ -49,14 +53,22 @@ func (s *session) empty() bool {
 // noOrphans reports whether every child of this process began a session, as every command of ours does.
 // Whoever a command that has ended left behind is our child by now, Subreaper saw to that: so a run that
 // left nobody is known to be empty without a look at every process of the host.
-func noOrphans() bool {
+//
+// The kernel's lists change while they are read. An orphan's own children come to the main thread's list
+// before it goes from the list it is in, so the main thread's is read last; and since a list from which
+// somebody goes may skip somebody else (proc(5)), all are read twice.
+func noOrphans() bool { return onlyLeaders() && onlyLeaders() }
+
+func onlyLeaders() bool {
 	lists, err := filepath.Glob("/proc/self/task/*/children")
 	if err != nil || len(lists) == 0 {
 		return false
 	}
+	main := fmt.Sprintf("/proc/self/task/%d/children", os.Getpid())
+	lists = append(slices.DeleteFunc(lists, func(l string) bool { return l == main }), main)
 	for _, list := range lists {
 		for _, pid := range readPIDs(list) {
-			if p, ok := readStat(pid); ok && p.session != pid {
+			if p, ok := readStat(pid); !ok || p.session != pid { // gone just now: it may have left somebody
 				return false
 			}
 		}
@@ -168,7 +180,7 @@ func EndSession(leader int, start uint64) error {
 	if now := StartTime(leader); now != 0 && now != start {
 		return nil
 	}
-	g := &Group{place: &Place{}, seen: &session{}}
+	g := &Group{place: &Place{}, seen: &session{foreign: true}}
 	g.Leader(leader)
 	return g.End(Step{Signal: unix.SIGTERM, Wait: killWait})
 }

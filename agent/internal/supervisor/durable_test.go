@@ -254,6 +254,25 @@ func pidsOf(file string) (pids []int) {
 	return pids
 }
 
+// As above, but the command itself has ended by then and only a child of it is left.
+func TestKilledSupervisorLeavesNoOrphan(t *testing.T) {
+	d := start(t)
+	run, err := d.Start(t.Context(), spooled("sleep 1000 & echo $!; wait"), Handover{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var child []int
+	eventually(t, "child runs", func() bool { child = pidsOf(run.Output); return len(child) == 1 })
+	d.cmd.Process.Kill()
+	d.cmd.Wait()
+	syscall.Kill(run.PID, syscall.SIGKILL)
+	eventually(t, "the command is gone", func() bool { return !alive(run.PID) })
+	d.restart(t)
+	if alive(child[0]) {
+		t.Error("its child still runs, by nobody's leave")
+	}
+}
+
 // DESIGN §6, local mode: kept while an agent or a run is there, gone by itself after.
 func TestIdleExit(t *testing.T) {
 	d := start(t, func(c *Config) { c.IdleExit = 300 * time.Millisecond })
