@@ -49,6 +49,7 @@ func TestScripts(t *testing.T) {
 			"eventually": eventually,
 			"code":       code,
 			"signal":     sendSignal,
+			"again":      signalAgain,
 		},
 	})
 }
@@ -84,11 +85,27 @@ func code(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+var signals = map[string]syscall.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "KILL": syscall.SIGKILL, "HUP": syscall.SIGHUP}
+
 // signal NAME sends a signal to the agent that answers at AGENT_SOCKET.
 func sendSignal(ts *testscript.TestScript, neg bool, args []string) {
 	var s control.Status
 	ts.Check(control.NewClient(ts.Getenv("AGENT_SOCKET")).Get(context.Background(), "/v1/status", &s))
-	ts.Check(syscall.Kill(s.PID, map[string]syscall.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "KILL": syscall.SIGKILL, "HUP": syscall.SIGHUP}[args[0]]))
+	ts.Setenv("SIGNALLED", strconv.Itoa(s.PID))
+	ts.Check(syscall.Kill(s.PID, signals[args[0]]))
+}
+
+// again NAME sends another signal to the agent that had the last one, which
+// must be there still, and is gone within two seconds.
+func signalAgain(ts *testscript.TestScript, neg bool, args []string) {
+	pid, err := strconv.Atoi(ts.Getenv("SIGNALLED"))
+	ts.Check(err)
+	ts.Check(syscall.Kill(pid, signals[args[0]]))
+	for deadline := time.Now().Add(2 * time.Second); syscall.Kill(pid, 0) == nil; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			ts.Fatalf("process %d is still there", pid)
+		}
+	}
 }
 
 func freePort() (int, error) {

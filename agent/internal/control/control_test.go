@@ -1,0 +1,302 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"beanstalk-agent/agent/internal/fdconn"
+	"beanstalk-agent/agent/internal/session"
+	"beanstalk-agent/agent/internal/supervisor"
+)
+
+// TestMain lets a test be the client under another uid: the binary asks for a
+// path and prints what it is told.
+func TestMain(m *testing.M) {
+	if socket := os.Getenv("CONTROL_TEST_ASK"); socket != "" {
+		var s Status
+		err := NewClient(socket).Get(context.Background(), os.Getenv("CONTROL_TEST_PATH"), &s)
+		fmt.Printf("%v|%d\n", err, s.PID)
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// Who may what is a decision, so a change of it must be seen in a review.
+func TestPermissionsAreAsDecided(t *testing.T) {
+	owner := map[string]bool{"POST /v1/drain": true, "POST /v1/undrain": true, "POST /v1/reload": true, "POST /v1/hold": true, "POST /v1/release": true}
+	routes := (&Server{}).routes()
+	for _, r := range routes {
+		if want := map[bool]Access{true: Owner, false: Callers}[owner[r.pattern]]; r.access != want {
+			t.Errorf("%s: access %d, want %d", r.pattern, r.access, want)
+		}
+		delete(owner, r.pattern)
+	}
+	if len(owner) > 0 {
+		t.Errorf("routes are gone: %v", owner)
+	}
+}
+
+func TestAdmit(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		who   Caller
+		want  Access
+		allow []string
+		err   string
+	}{
+		{"root", Caller{Owner: true}, Owner, nil, ""},
+		{"an allowed name", Caller{UID: 1000, Login: "ec2-user"}, Callers, []string{"root", "ec2-user"}, ""},
+		{"an allowed number", Caller{UID: 1000, Login: "x"}, Callers, []string{"1000"}, ""},
+		{"an allowed name for root's route", Caller{UID: 1000, Login: "ec2-user"}, Owner, []string{"ec2-user"}, "only root may"},
+		{"a stranger", Caller{UID: 1001, Login: "deploy"}, Callers, []string{"ec2-user"}, "deploy is not allowed to run commands here"},
+		{"nobody is allowed", Caller{UID: 1001, Login: "deploy"}, Callers, nil, "deploy is not allowed"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			err := admit(tc.who, tc.want, tc.allow)
+			if tc.err == "" && err != nil || tc.err != "" && (err == nil || !strings.Contains(err.Error(), tc.err)) {
+				t.Errorf("got %v, want %q", err, tc.err)
+			}
+		})
+	}
+}
+
+// whole is a backend that has every capability and does nothing.
+func whole(t *testing.T) Backend {
+	var b Backend
+	v := reflect.ValueOf(&b).Elem()
+	for i := range v.NumField() {
+		if f := v.Field(i); f.Kind() == reflect.Func {
+			typ := f.Type()
+			f.Set(reflect.MakeFunc(typ, func([]reflect.Value) (out []reflect.Value) {
+				for j := range typ.NumOut() {
+					out = append(out, reflect.Zero(typ.Out(j)))
+				}
+				return out
+			}))
+		}
+	}
+	b.Runs, b.Cron = noRuns{}, noCron{}
+	return b
+}
+
+type noRuns struct{ Runs }
+type noCron struct{ Cron }
+
+// serve starts a server and returns its client.
+func serve(t *testing.T, b Backend, allow ...string) *Client {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "c") // short, and open to others as /run/agent is
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	socket := filepath.Join(dir, "s")
+	ln, err := fdconn.Listen(socket, 0o666)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	s := &Server{Listener: ln, Allow: allow, Backend: b, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	go func() { ended <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	return NewClient(socket)
+}
+
+// A stranger gets a refusal and nothing else, whatever it asks for.
+func TestStrangersLearnNothing(t *testing.T) {
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") != "" {
+			t.Fatal("needs root, to be somebody else")
+		}
+		t.Skip("needs root, to be somebody else")
+	}
+	b := whole(t)
+	b.Status = func(context.Context) Status { return Status{PID: 4711} }
+	c := serve(t, b, "root")
+	exe := openToOthers(t)
+	for _, path := range []string{"/v1/status", "/v1/env?values", "/v1/runs", "/v1/reload"} {
+		cmd := exec.Command(exe)
+		cmd.Env = []string{"CONTROL_TEST_ASK=" + c.Socket(), "CONTROL_TEST_PATH=" + path}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		if strings.Contains(string(out), "4711") || path != "/v1/reload" && !strings.Contains(string(out), "is not allowed to run commands here") {
+			t.Errorf("%s: a stranger is told %s", path, out)
+		}
+	}
+}
+
+// openToOthers copies this binary to where another user may run it.
+func openToOthers(t *testing.T) string {
+	t.Helper()
+	self, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.CreateTemp("", "control-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Remove(f.Name()) })
+	if _, err := f.Write(self); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.Chmod(0o755), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return f.Name()
+}
+
+func TestWrongRequestsAreToldApart(t *testing.T) {
+	c := serve(t, whole(t))
+	post := func(in any) error { return c.Post(t.Context(), "/v1/runs", in, nil) }
+	for _, tc := range []struct {
+		name string
+		err  error
+		want string
+	}{
+		{"a field of a newer client", post(map[string]any{"args": []string{"true"}, "mode": "detached", "priority": 3}), `unknown field "priority"`},
+		{"an unknown mode", post(ExecRequest{Args: []string{"true"}, Mode: "magic"}), `unknown mode "magic"`},
+		{"no command", post(ExecRequest{Mode: Detached}), "no command was given"},
+		{"a NUL", post(ExecRequest{Args: []string{"a\x00b"}, Mode: Detached}), "NUL"},
+		{"no descriptors", post(ExecRequest{Args: []string{"true"}, Mode: Pipes}), "0 descriptors came with the request, expected 3"},
+		{"a hold without limit", c.Post(t.Context(), "/v1/hold", nil, nil), "limit"},
+		{"a time that is none", c.Get(t.Context(), "/v1/cron/next?from=tomorrow", nil), "from"},
+		{"a route of a newer client", c.Get(t.Context(), "/v1/magic", nil), "404"},
+	} {
+		e, ok := errors.AsType[*Error](tc.err)
+		if !ok || !strings.Contains(e.Message, tc.want) {
+			t.Errorf("%s: got %v, want %q", tc.name, tc.err, tc.want)
+		}
+	}
+}
+
+// A panic of one route is an answer and a line in the log; the next is answered.
+func TestPanicIsOneRequests(t *testing.T) {
+	b := whole(t)
+	b.Metrics = func(context.Context) (any, error) { panic("nil map") }
+	b.Status = func(context.Context) Status { return Status{Ready: true} }
+	c := serve(t, b)
+	if err := c.Get(t.Context(), "/v1/metrics", nil); err == nil || !strings.Contains(err.Error(), "its log says why") {
+		t.Errorf("got %v", err)
+	}
+	var s Status
+	if err := c.Get(t.Context(), "/v1/status", &s); err != nil || !s.Ready {
+		t.Errorf("afterwards: %+v, %v", s, err)
+	}
+}
+
+func TestBackendWithAHoleIsRefused(t *testing.T) {
+	b := whole(t)
+	b.Drain = nil
+	s := &Server{Backend: b, Log: slog.New(slog.DiscardHandler)}
+	if err := s.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "Drain") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// The client's descriptors and connection reach the one who starts the run, who
+// answers on that connection; what is not taken is closed.
+func TestExecHandsTheConnectionOver(t *testing.T) {
+	b := whole(t)
+	b.Prepare = func(_ context.Context, who Caller, req ExecRequest) (Prepared, error) {
+		if who.UID != uint32(os.Geteuid()) || !who.Owner {
+			t.Errorf("caller %+v", who)
+		}
+		return func(_ context.Context, h supervisor.Handover) (supervisor.Run, error) {
+			if req.Args[0] == "refuse" {
+				return supervisor.Run{}, &Error{Status: http.StatusConflict, Exit: 127, Message: "command not found", Hint: "look in PATH"}
+			}
+			if _, err := syscall.Write(h.Files[1], []byte("on stdout")); err != nil {
+				t.Error(err)
+			}
+			return supervisor.Run{}, fdconn.Use(h.Conn, func(fd int) error { // as the supervisor does, with a copy
+				w := os.NewFile(uintptr(dup(t, fd)), "conn")
+				defer w.Close()
+				return errors.Join(session.WriteHello(w, session.Hello{Run: "r"}), session.WriteExit(w, session.Exit{Run: "r", Code: 7}))
+			})
+		}, nil
+	}
+	c := serve(t, b)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	conn, err := c.Exec(t.Context(), ExecRequest{Args: []string{"true"}, Mode: Pipes}, os.Stdin, w, os.Stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, err := conn.Run(t.Context(), session.Options{Stdin: os.Stdin, Stdout: w, Stderr: os.Stderr})
+	if code != 7 || err != nil {
+		t.Errorf("code %d, %v", code, err)
+	}
+	w.Close()
+	// EOF comes only if nobody on the server's side kept a copy of stdout.
+	if out, err := io.ReadAll(r); string(out) != "on stdout" || err != nil {
+		t.Errorf("stdout %q, %v", out, err)
+	}
+	_, err = c.Exec(t.Context(), ExecRequest{Args: []string{"refuse"}, Mode: Pipes}, os.Stdin, os.Stdout, os.Stderr)
+	if e, ok := errors.AsType[*Error](err); !ok || e.Exit != 127 || e.Message != "command not found" || e.Hint != "look in PATH" {
+		t.Errorf("a refusal: %+v", err)
+	}
+}
+
+func dup(t *testing.T, fd int) int {
+	t.Helper()
+	n, err := syscall.Dup(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestNobodyAnswers(t *testing.T) {
+	err := NewClient(filepath.Join(t.TempDir(), "s")).Get(t.Context(), "/v1/status", nil)
+	u, ok := errors.AsType[*Unreachable](err)
+	if !ok || !strings.HasPrefix(err.Error(), "cannot reach the agent at ") || !strings.Contains(u.Hints()[0], "--direct") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// Somebody who waits bears an agent that restarts, and is told of one that refuses.
+func TestWaitBearsARestart(t *testing.T) {
+	c := NewClient("unused")
+	tries := 0
+	err := c.Wait(t.Context(), time.Minute, func(context.Context) error {
+		if tries++; tries < 3 {
+			return &Unreachable{Socket: "s", Cause: syscall.ECONNREFUSED}
+		}
+		return nil
+	})
+	if err != nil || tries != 3 {
+		t.Errorf("%d tries, %v", tries, err)
+	}
+	refused := &Error{Message: "no"}
+	if err := c.Wait(t.Context(), time.Minute, func(context.Context) error { return refused }); err != refused {
+		t.Errorf("a refusal: %v", err)
+	}
+}
