@@ -35,7 +35,7 @@ func TestSessionMemory(t *testing.T) {
 		}
 		each := (anonOf(t, d.cmd.Process.Pid) - before) / n
 		t.Logf("%s: %d kB each", io, each)
-		if each > budget {
+		if each > budget && !raceDetector { // which keeps books of its own on every allocation
 			t.Errorf("%s: a session takes %d kB, at most %d are allowed", io, each, budget)
 		}
 	}

@@ -113,7 +113,7 @@ func (d *daemon) theRun(t *testing.T) Run {
 // moby#35407 starts at 0x0, session-manager-plugin#48 at 80x24.
 func TestTerminalSizeFromTheFirstByte(t *testing.T) {
 	d := start(t)
-	s := d.terminal(t, d.client(onTerminal("stty size; tty; trap 'stty size; exit 5' WINCH; while :; do sleep 0.01; done")), 33, 101)
+	s := d.terminal(t, d.client(onTerminal("stty size; trap 'stty size; exit 5' WINCH; tty; while :; do sleep 0.01; done")), 33, 101)
 	s.expect(t, "33 101")
 	s.expect(t, "/dev/pts/")
 	pty.Setsize(s.tty, &pty.Winsize{Rows: 50, Cols: 160})
