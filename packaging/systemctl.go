@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -30,7 +31,7 @@ func (h *host) manage(ctx context.Context, o Options) error {
 	if err != nil {
 		return errors.Join(err, h.rollBack())
 	}
-	agent := unitState(ctx, agentUnit)
+	agent, runs := unitState(ctx, agentUnit), unitState(ctx, runsUnit)
 	switch {
 	case agent["LoadState"] == "masked":
 		return nil
@@ -38,9 +39,9 @@ func (h *host) manage(ctx context.Context, o Options) error {
 		return nil
 	}
 	if err := h.systemctl(ctx, "restart", agentUnit); err != nil {
-		return h.putBack(ctx, err)
+		return h.putBack(ctx, agent["ActiveState"] == "active", err)
 	}
-	h.retireSupervisor(ctx, o.Retire)
+	h.retireSupervisor(ctx, runs["MainPID"], o.Retire)
 	return nil
 }
 
@@ -77,9 +78,10 @@ func (h *host) reloadUnits(ctx context.Context) (bool, error) {
 	return true, h.systemctl(ctx, "daemon-reload")
 }
 
-// putBack undoes an installation whose agent did not start.
-func (h *host) putBack(ctx context.Context, cause error) error {
-	if _, err := os.Stat(h.at(previousBin)); err != nil {
+// putBack undoes an installation whose agent did not start. Without one that ran
+// before, there is nothing to go back to: the new one stays, to be looked at.
+func (h *host) putBack(ctx context.Context, ran bool, cause error) error {
+	if !ran {
 		return fmt.Errorf("start the agent: %w (see journalctl -u %s; systemd goes on trying)", cause, agentUnit)
 	}
 	err := h.rollBack()
@@ -90,11 +92,13 @@ func (h *host) putBack(ctx context.Context, cause error) error {
 	return fmt.Errorf("start the new agent: %w; the one before it is back and runs", cause)
 }
 
-// retireSupervisor has the supervisor of before make way, once nothing runs in it.
-// Its runs outlive the upgrade; that it is not gone yet is no failure.
-func (h *host) retireSupervisor(ctx context.Context, retire func(context.Context) error) {
-	runs := unitState(ctx, runsUnit)
-	if runs["ActiveState"] != "active" || h.runsInstalled(runs["MainPID"]) {
+// retireSupervisor has the supervisor of before make way, once nothing runs in it,
+// when its binary or its unit is another now. Its runs outlive the upgrade; that it
+// is not gone yet is no failure.
+func (h *host) retireSupervisor(ctx context.Context, before string, retire func(context.Context) error) {
+	now := unitState(ctx, runsUnit)["MainPID"]
+	current := h.runsInstalled(now) && !h.wrote(filepath.Join(unitDir, runsUnit))
+	if now == "0" || now != before || current {
 		return
 	}
 	h.note("%s goes on with the version before until nothing runs in it", runsUnit)

@@ -195,6 +195,29 @@ func TestUnitsPassSystemdsOwnCheck(t *testing.T) {
 	}
 }
 
+// Amazon Linux has bash as sh, Debian dash: what a deployment runs must be plain
+// enough for both.
+func TestScriptsAreReadByBothShells(t *testing.T) {
+	_, command, _ := strings.Cut(string(carriedFile("ebextensions/agent.config")), "command: |\n")
+	scripts := map[string]string{"agent.config": command}
+	for _, name := range []string{"hooks/predeploy.sh", "hooks/postdeploy.sh"} {
+		scripts[name] = string(carriedFile(name))
+	}
+	for _, shell := range [][]string{{"dash"}, {"bash", "--posix"}} {
+		path, err := exec.LookPath(shell[0])
+		if err != nil {
+			skip(t, shell[0])
+		}
+		for name, script := range scripts {
+			cmd := exec.CommandContext(t.Context(), path, append(shell[1:], "-n")...)
+			cmd.Stdin = strings.NewReader(script)
+			if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
+				t.Errorf("%s does not read %s: %v\n%s", shell[0], name, err, out)
+			}
+		}
+	}
+}
+
 // skip ends a test that needs something this machine has not; on the gate it must
 // be there.
 func skip(t *testing.T, what string) {
