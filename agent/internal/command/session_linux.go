@@ -57,7 +57,14 @@ func (s *session) empty() bool {
 // The kernel's lists change while they are read. An orphan's own children come to the main thread's list
 // before it goes from the list it is in, so the main thread's is read last; and since a list from which
 // somebody goes may skip somebody else (proc(5)), all are read twice.
-func noOrphans() bool { return onlyLeaders() && onlyLeaders() }
+func noOrphans() bool {
+	for range 2 {
+		if !onlyLeaders() {
+			return false
+		}
+	}
+	return true
+}
 
 func onlyLeaders() bool {
 	lists, err := filepath.Glob("/proc/self/task/*/children")
