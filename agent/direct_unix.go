@@ -5,14 +5,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"strings"
-	"syscall"
-
-	"golang.org/x/sys/unix"
 
 	"beanstalk-agent/agent/internal/appenv"
 	"beanstalk-agent/agent/internal/command"
@@ -35,50 +27,10 @@ func (o *execOptions) runDirect(ctx context.Context, g *globals) error {
 	if err != nil {
 		return exitIf(command.CodeRefused, err)
 	}
-	if err := become(p); err != nil {
-		return exitIf(command.CodeRefused, err)
+	err = command.ExecInPlace(command.Spec{Args: o.req.Args, Env: p.Env, Dir: p.Dir, Umask: p.Umask,
+		Cred: &command.Credential{UID: p.User.UID, GID: p.User.GID, Groups: p.User.Groups}})
+	if e, ok := errors.AsType[*command.StartError](err); ok {
+		return exitIf(e.Code, e)
 	}
-	path, err := lookPath(o.req.Args[0], p.Env)
-	if err != nil {
-		return exitIf(command.CodeNotFound, err)
-	}
-	err = syscall.Exec(path, o.req.Args, p.Env)
-	return exitIf(command.CodeNotExec, fmt.Errorf("run %q: %w", path, err))
-}
-
-// become gives up root for the application's user: groups first, uid last.
-func become(p appenv.Profile) error {
-	u := p.User
-	if int(u.UID) != os.Geteuid() {
-		if os.Geteuid() != 0 {
-			return fmt.Errorf("only root can become %s: try again with sudo", u.Name)
-		}
-		groups := make([]int, len(u.Groups))
-		for i, g := range u.Groups {
-			groups[i] = int(g)
-		}
-		if err := errors.Join(syscall.Setgroups(groups), syscall.Setgid(int(u.GID)), syscall.Setuid(int(u.UID))); err != nil {
-			return fmt.Errorf("become %s: %w", u.Name, err)
-		}
-	}
-	unix.Umask(p.Umask)
-	return os.Chdir(p.Dir)
-}
-
-// lookPath finds name in the PATH of env, not in our own.
-func lookPath(name string, env appenv.Environ) (string, error) {
-	if strings.ContainsRune(name, '/') {
-		return name, nil
-	}
-	search, _ := env.Lookup("PATH")
-	for _, dir := range filepath.SplitList(search) {
-		path, err := filepath.Abs(filepath.Join(dir, name)) // become has changed to the run's directory
-		if err != nil {
-			return "", err
-		}
-		if path, err = exec.LookPath(path); err == nil {
-			return path, nil
-		}
-	}
-	return "", &exec.Error{Name: name, Err: exec.ErrNotFound}
+	return exitIf(command.CodeRefused, err)
 }
