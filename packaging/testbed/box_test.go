@@ -8,19 +8,21 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
 
 // box is one environment of instances in containers, driven as a person drives it.
 type box struct {
-	t    *testing.T
-	name string
-	dir  string // of the environment, on this machine
+	t      *testing.T
+	name   string
+	dir    string // of the environment, on this machine
+	status string // what agent status said last
 }
 
-// newBox builds what an environment needs and takes it away at the end of the test.
-// The agents it deploys come from agentOf.
+// newBox gives a test an environment of its own, which nothing else on this machine
+// uses, and takes it away at the end. Its agents come from agentOf.
 func newBox(t *testing.T, name string) *box {
 	t.Helper()
 	if testing.Short() {
@@ -34,9 +36,15 @@ func newBox(t *testing.T, name string) *box {
 			need(t, tool)
 		}
 	}
-	b := &box{t, name, "/tmp/agent-box." + name}
-	b.try("down") // of a test that was killed
-	t.Cleanup(func() { b.try("down") })
+	t.Parallel() // most of the time of a deployment is waiting
+	name = fmt.Sprintf("%s-%d", name, os.Getpid())
+	b := &box{t: t, name: name, dir: "/tmp/agent-box." + name}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the last status:\n%s", b.status)
+		}
+		b.try("down")
+	})
 	return b
 }
 
@@ -94,6 +102,8 @@ func (b *box) app(version string) string {
 // program.
 func agentOf(t *testing.T, version string) string {
 	t.Helper()
+	building.Lock()
+	defer building.Unlock()
 	path := filepath.Join(binaries, version)
 	if _, err := os.Stat(path); err == nil {
 		return path
@@ -107,7 +117,10 @@ func agentOf(t *testing.T, version string) string {
 	return path
 }
 
-var binaries string // where agentOf keeps them
+var (
+	building sync.Mutex
+	binaries string // where agentOf keeps them
+)
 
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "agent-versions-")

@@ -100,6 +100,7 @@ health: {listen: "127.0.0.1:8128"}
 // statusGood reports whether agent status shows nothing bad and warns of nothing.
 func (b *box) statusGood(t *testing.T, instance string) bool {
 	text, err := b.try("exec", instance, "agent", "status", "--json")
+	b.status = text
 	if err != nil {
 		return false
 	}
