@@ -106,8 +106,9 @@ func (g *globals) fill() {
 	}
 }
 
-// load reads the configuration. A configuration that a client may not read is
-// no error for it: the defaults apply. One that was named and is missing is.
+// load reads the configuration. One that a client may not read is no error for
+// it, and one that is faulty only a note, since the agent runs on with what it
+// had: the defaults apply. One that was named and is missing is an error.
 func (g *globals) load(client bool) (config.Config, error) {
 	path, named := config.DefaultPath, g.config != ""
 	if named {
@@ -115,6 +116,10 @@ func (g *globals) load(client bool) (config.Config, error) {
 	}
 	c, err := config.Load(path, named)
 	if client && errors.Is(err, os.ErrPermission) {
+		return config.Default(), nil
+	}
+	if faults, ok := errors.AsType[config.Faults](err); ok && client {
+		fmt.Fprintf(g.err, "note: %s has %d faults (agent config check tells them): the default socket is asked\n", path, len(faults))
 		return config.Default(), nil
 	}
 	return c, err

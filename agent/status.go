@@ -88,7 +88,7 @@ func (b *backend) runLines(ctx context.Context) []control.Line {
 	return []control.Line{line("runs", control.Good, "", "%s", text)}
 }
 
-func (b *backend) cronLines(ctx context.Context) []control.Line {
+func (b *backend) cronLines(context.Context) []control.Line {
 	st := b.cron.watcher.State()
 	var lines []control.Line
 	switch st.Kind {
@@ -99,7 +99,7 @@ func (b *backend) cronLines(ctx context.Context) []control.Line {
 	case crontable.Loaded:
 		lines = append(lines, line("cron", control.Good, "", "%d jobs from %s", len(st.Table.Jobs), st.Path))
 	}
-	lines = append(lines, b.cron.who.lines(ctx)...)
+	lines = append(lines, b.cron.who.lines()...)
 	if until := b.cron.sched.HeldUntil(); !until.IsZero() {
 		lines = append(lines, line("cron", control.Warn, "agent release", "starts are held until %s", until.Format(time.TimeOnly)))
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"beanstalk-agent/agent/internal/awsconf"
@@ -19,57 +20,65 @@ import (
 
 // claims decides which instance of the environment runs a slot.
 type claims struct {
-	setting string // cron.claims
-	inst    *platform.Instance
-	store   func() (*claim.Store, error) // made once, when the instance is identified
-	log     *slog.Logger
+	cfg  config.Config
+	inst *platform.Instance
+	aws  *awsconf.AWS
+	made atomic.Pointer[claim.Store] // once the instance's region and account are known
+	log  *slog.Logger
 }
 
 // errNoStore says why every instance runs every job.
 var errNoStore = errors.New("no claim store")
 
 func newClaims(cfg config.Config, inst *platform.Instance, aws *awsconf.AWS, log *slog.Logger) *claims {
-	c := &claims{setting: cfg.Cron.Claims, inst: inst, log: log}
-	c.store = sync.OnceValues(func() (*claim.Store, error) {
-		f := inst.Facts()
-		s := claim.Config{Bucket: claim.DefaultBucket(f.Region, f.AccountID), Region: f.Region, Environment: or(f.EnvironmentID, f.EnvironmentName),
-			Owner: f.InstanceID, Credentials: aws.Credentials(), Endpoint: aws.S3Endpoint(), Client: aws.HTTPClient(), Logger: log}
-		if c.setting == "auto" && (!f.Beanstalk || f.Region == "" || f.AccountID == "") {
-			return nil, fmt.Errorf("%w: this is no instance of an Elastic Beanstalk environment, or its account is not known", errNoStore)
-		}
-		if c.setting != "auto" {
-			var err error
-			if s.Bucket, s.Prefix, err = claim.ParseURL(c.setting); err != nil {
-				return nil, err
-			}
-		}
-		if s.Owner == "" {
-			s.Owner, _ = os.Hostname()
-		}
-		return claim.New(s)
-	})
-	return c
+	return &claims{cfg: cfg, inst: inst, aws: aws, log: log}
 }
 
-// open returns the store, or why there is none.
-func (c *claims) open(ctx context.Context) (*claim.Store, error) {
-	if c.setting == "off" {
+// open returns the store, or why there is none. On Beanstalk an account that is
+// not known yet is an error and not "no store": else every instance would run
+// every job for as long as the metadata service does not answer.
+func (c *claims) open() (*claim.Store, error) {
+	if s := c.made.Load(); s != nil {
+		return s, nil
+	}
+	f := c.inst.Facts()
+	s := claim.Config{Bucket: claim.DefaultBucket(f.Region, f.AccountID), Region: f.Region, Environment: or(f.EnvironmentID, f.EnvironmentName),
+		Owner: f.InstanceID, Credentials: c.aws.Credentials(), Endpoint: c.aws.S3Endpoint(), Client: c.aws.HTTPClient(), Logger: c.log}
+	switch setting := c.cfg.Cron.Claims; {
+	case setting == "off":
 		return nil, fmt.Errorf("%w: cron.claims is off", errNoStore)
+	case setting != "auto":
+		var err error
+		if s.Bucket, s.Prefix, err = claim.ParseURL(setting); err != nil {
+			return nil, err
+		}
+	case !f.Beanstalk:
+		return nil, fmt.Errorf("%w: this is no instance of an Elastic Beanstalk environment", errNoStore)
+	case !located(f):
+		return nil, errors.New("the instance's region or account is not known, so neither is the claim store: the metadata service does not answer; cron.claims: off would let every instance run every job")
 	}
-	select {
-	case <-c.inst.Identified():
-		return c.store()
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+	if s.Owner == "" {
+		s.Owner, _ = os.Hostname()
 	}
+	store, err := claim.New(s)
+	if err != nil {
+		return nil, err
+	}
+	c.made.CompareAndSwap(nil, store)
+	return c.made.Load(), nil
 }
+
+func located(f platform.Facts) bool { return !f.Beanstalk || f.Region != "" && f.AccountID != "" }
 
 // Claim returns nil when this instance runs the slot.
 func (c *claims) Claim(ctx context.Context, f scheduler.Firing) error {
 	if f.Job.On == scheduler.OnAll {
 		return nil
 	}
-	s, err := c.open(ctx)
+	if c.cfg.Cron.Claims == "auto" { // right after a boot the metadata service may come later than we
+		c.inst.Await(ctx, window(f), located)
+	}
+	s, err := c.open()
 	if errors.Is(err, errNoStore) {
 		return nil
 	}
@@ -105,7 +114,7 @@ func (c *claims) Finish(ctx context.Context, job scheduler.Job, slot time.Time, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	s, err := c.open(ctx)
+	s, err := c.open()
 	if err != nil {
 		return
 	}
@@ -116,7 +125,7 @@ func (c *claims) Finish(ctx context.Context, job scheduler.Job, slot time.Time, 
 
 // last fills in who ran a job's newest slot, on whichever instance.
 func (c *claims) last(ctx context.Context, jobs []control.CronJob) {
-	s, err := c.open(ctx)
+	s, err := c.open()
 	if err != nil {
 		return
 	}
@@ -135,8 +144,8 @@ func (c *claims) last(ctx context.Context, jobs []control.CronJob) {
 }
 
 // lines say who decides, and what is wrong with it.
-func (c *claims) lines(ctx context.Context) []control.Line {
-	s, err := c.open(ctx)
+func (c *claims) lines() []control.Line {
+	s, err := c.open()
 	if errors.Is(err, errNoStore) {
 		if !c.inst.Facts().Beanstalk {
 			return nil // one machine, no fleet

@@ -182,7 +182,7 @@ func (c *cronParts) List(ctx context.Context) (control.CronTable, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	if _, err := c.who.open(ctx); err == nil {
+	if _, err := c.who.open(); err == nil {
 		for i := range t.Jobs {
 			if t.Jobs[i].On == "" {
 				t.Jobs[i].On = "one"

@@ -76,3 +76,22 @@ func (i *Instance) Run(ctx context.Context, log *slog.Logger) {
 func (i *Instance) VersionLabel() string {
 	return Detect(context.Background(), i.options).VersionLabel
 }
+
+// Await waits until the facts satisfy ok, for limit at most, and reports whether
+// they do.
+func (i *Instance) Await(ctx context.Context, limit time.Duration, ok func(Facts) bool) bool {
+	end := time.NewTimer(limit)
+	defer end.Stop()
+	look := time.NewTicker(250 * time.Millisecond)
+	defer look.Stop()
+	for !ok(i.Facts()) {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-end.C:
+			return ok(i.Facts())
+		case <-look.C:
+		}
+	}
+	return true
+}
