@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -21,14 +22,29 @@ type postOptions struct {
 func newPostCmd(g *globals) *cobra.Command {
 	var o postOptions
 	c := &cobra.Command{Use: "post PATH", Hidden: true, Short: "POST to the application as a worker tier's daemon does", Args: cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error { return o.post(c.Context(), g.out, args[0]) }}
+		RunE: func(c *cobra.Command, args []string) error {
+			o.fromEnv()
+			return o.post(c.Context(), g.out, args[0])
+		}}
 	f := c.Flags()
-	f.StringVar(&o.target, "target", "", "where the application listens: http://HOST:PORT or unix:/SOCKET")
-	f.StringVar(&o.host, "host", "", "Host header")
 	f.StringVar(&o.task, "task", "", "X-Aws-Sqsd-Taskname")
 	f.StringVar(&o.at, "scheduled-at", "", "X-Aws-Sqsd-Scheduled-At")
-	f.StringArrayVar(&o.headers, "header", nil, "NAME: value")
 	return c
+}
+
+// Where to post, and with what, comes in the environment: a command line can be
+// read by everybody, and a header may be a secret.
+const (
+	postTarget  = "AGENT_POST_TARGET"  // http://HOST:PORT or unix:/SOCKET
+	postHost    = "AGENT_POST_HOST"    // Host header
+	postHeaders = "AGENT_POST_HEADERS" // NAME: value, one a line
+)
+
+func (o *postOptions) fromEnv() {
+	o.target, o.host = os.Getenv(postTarget), os.Getenv(postHost)
+	if h := os.Getenv(postHeaders); h != "" {
+		o.headers = strings.Split(h, "\n")
+	}
 }
 
 // post fails when the answer is not 200, as the daemon counts it (Developer

@@ -38,7 +38,11 @@ func TestPostIsTheDaemons(t *testing.T) {
 	defer unix.Close()
 
 	for _, target := range []string{tcp.URL, "unix:" + socket} {
-		o := postOptions{target: target, host: "www.example.com", task: "nightly", at: "2026-11-23T03:00:00Z", headers: []string{"X-Forwarded-Proto: https"}}
+		t.Setenv(postTarget, target)
+		t.Setenv(postHost, "www.example.com")
+		t.Setenv(postHeaders, "X-Forwarded-Proto: https\nX-Token: s3cret")
+		o := postOptions{task: "nightly", at: "2026-11-23T03:00:00Z"}
+		o.fromEnv()
 		status = http.StatusOK
 		var out strings.Builder
 		if err := o.post(t.Context(), &out, "/tasks/nightly?x=1"); err != nil || out.String() != "done\n" {
@@ -47,7 +51,7 @@ func TestPostIsTheDaemons(t *testing.T) {
 		if got.Method != "POST" || got.URL.RequestURI() != "/tasks/nightly?x=1" || got.Host != "www.example.com" {
 			t.Errorf("%s %s to %s", got.Method, got.URL, got.Host)
 		}
-		for name, want := range map[string]string{"X-Aws-Sqsd-Taskname": "nightly", "X-Aws-Sqsd-Scheduled-At": "2026-11-23T03:00:00Z", "X-Forwarded-Proto": "https"} {
+		for name, want := range map[string]string{"X-Aws-Sqsd-Taskname": "nightly", "X-Aws-Sqsd-Scheduled-At": "2026-11-23T03:00:00Z", "X-Forwarded-Proto": "https", "X-Token": "s3cret"} {
 			if h := got.Header.Get(name); h != want {
 				t.Errorf("%s: %q, want %q", name, h, want)
 			}

@@ -87,15 +87,12 @@ func isDir(path string) bool {
 func newLauncher(cfg config.Config, inst *platform.Instance, env *appenv.Resolver, runs *supervisor.Client, who *claims, log *slog.Logger) *launch.Launcher {
 	exe, _ := os.Executable()
 	return &launch.Launcher{Profile: env.Profile, Runs: runs, Version: inst.VersionLabel, Claims: who, Audit: cfg.Exec.Audit, Log: log,
-		Poster: launch.Poster{Exe: exe, Args: func(ctx context.Context) []string {
-			args := []string{"--target", origin(cfg, inst, env)}
-			if host := healthHost(ctx, cfg, env); host != "" {
-				args = append(args, "--host", host)
-			}
+		Poster: launch.Poster{Exe: exe, Env: func(ctx context.Context) []string {
+			var headers []string
 			for k, v := range cfg.Health.Headers {
-				args = append(args, "--header", k+": "+v)
+				headers = append(headers, k+": "+v)
 			}
-			return args
+			return []string{postTarget + "=" + origin(cfg, inst, env), postHost + "=" + healthHost(ctx, cfg, env), postHeaders + "=" + strings.Join(headers, "\n")}
 		}}}
 }
 

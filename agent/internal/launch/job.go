@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"time"
 
 	"beanstalk-agent/agent/internal/appenv"
@@ -17,8 +18,8 @@ import (
 // run as the application's user, makes the request, so that such a job has
 // output, history and limits as every other.
 type Poster struct {
-	Exe  string                             // this binary
-	Args func(ctx context.Context) []string // flags of its post verb: where to, with which Host
+	Exe string                             // this binary
+	Env func(ctx context.Context) []string // NAME=value for its post verb: where to, with which Host and headers; not on its command line, which everybody can read
 }
 
 // Run runs one firing and waits for its end; it is the scheduler's Runner. An
@@ -127,11 +128,15 @@ func (l *Launcher) started(job string, run supervisor.Run) {
 }
 
 func (l *Launcher) start(ctx context.Context, id string, f scheduler.Firing) (supervisor.Run, error) {
-	req, err := l.request(ctx, appenv.ProfileOptions{Dir: f.Job.Dir, Extra: f.Job.Env})
+	extra := f.Job.Env
+	if f.Job.URL != "" {
+		extra = append(slices.Clone(extra), l.Poster.Env(ctx)...)
+	}
+	req, err := l.request(ctx, appenv.ProfileOptions{Dir: f.Job.Dir, Extra: extra})
 	if err != nil {
 		return supervisor.Run{}, fmt.Errorf("start job: %w", err)
 	}
-	req.Args = l.argv(ctx, f)
+	req.Args = l.argv(f)
 	req.ID, req.Kind, req.Name, req.IO, req.Detached = id, "cron", f.Job.Name, supervisor.IOSpool, true
 	req.Timeout, req.MaxOutput = f.Job.Timeout, f.Job.MaxOutput
 	req.Slot, req.Attempt, req.Reason = f.Due, f.Attempt, reason(f)
@@ -143,11 +148,10 @@ func (l *Launcher) start(ctx context.Context, id string, f scheduler.Firing) (su
 	return run, err
 }
 
-func (l *Launcher) argv(ctx context.Context, f scheduler.Firing) []string {
+func (l *Launcher) argv(f scheduler.Firing) []string {
 	switch {
 	case f.Job.URL != "":
-		args := append([]string{l.Poster.Exe, "post"}, l.Poster.Args(ctx)...)
-		return append(args, "--task", f.Job.Name, "--scheduled-at", f.Due.UTC().Format(time.RFC3339), "--", f.Job.URL)
+		return []string{l.Poster.Exe, "post", "--task", f.Job.Name, "--scheduled-at", f.Due.UTC().Format(time.RFC3339), "--", f.Job.URL}
 	case len(f.Job.Args) > 0:
 		return f.Job.Args
 	}
