@@ -6,44 +6,21 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"beanstalk-agent/packaging/testbed/gotool"
 )
-
-const metadataMock = "github.com/aws/amazon-ec2-metadata-mock/cmd/ec2-metadata-mock@v1.13.0"
-
-// mockBinary builds AWS's metadata mock once per machine, outside the tree.
-func mockBinary(t *testing.T) string {
-	t.Helper()
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		cache = os.TempDir()
-	}
-	dir := filepath.Join(cache, "beanstalk-agent-testbed", "v1.13.0") // shared with packaging/testbed/box
-	binary := filepath.Join(dir, "ec2-metadata-mock")
-	if _, err := os.Stat(binary); err == nil {
-		return binary
-	}
-	install := exec.Command("go", "install", metadataMock)
-	install.Env = append(os.Environ(), "GOBIN="+dir, "GOFLAGS=", "CGO_ENABLED=0")
-	install.Dir = os.TempDir()
-	out, err := install.CombinedOutput()
-	need(t, err == nil, "AWS's metadata mock (go install "+metadataMock+"): "+string(out))
-	return binary
-}
 
 // startMock runs one scenario of the mock, which accepts IMDSv2 only, and returns its address.
 func startMock(t *testing.T, args ...string) string {
 	t.Helper()
 	home, port := t.TempDir(), freePort(t)
 	args = append(args, "-I", "-n", "127.0.0.1", "-p", port, "--rebalance-delay-sec", "86400")
-	p := startProcess(t, home, []string{"HOME=" + home}, mockBinary(t), args...)
+	p := startProcess(t, home, []string{"HOME=" + home}, gotool.Build(t, gotool.MetadataMock), args...)
 	t.Cleanup(p.stop)
 	base := "http://127.0.0.1:" + port
 	eventually(t, "the metadata mock to answer", func() bool {

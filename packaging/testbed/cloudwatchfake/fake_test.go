@@ -185,11 +185,8 @@ func TestMisbehaves(t *testing.T) {
 // The SDK ships the bytes its own encoder must make of a request with every member set. They are decoded here without
 // its decoder, so that a mistake both share would show.
 func TestDecodesTheSDKsOwnSnapshot(t *testing.T) {
-	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/aws/aws-sdk-go-v2/service/cloudwatch").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	snap, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(out)), "request_snapshot", "PutMetricData.request.snap"))
+	module := gotool.ModuleDir(t, "github.com/aws/aws-sdk-go-v2/service/cloudwatch")
+	snap, err := os.ReadFile(filepath.Join(module, "request_snapshot", "PutMetricData.request.snap"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,6 +31,17 @@ func Build(t testing.TB, pkg string) string {
 	return path
 }
 
+// ModuleDir returns the folder that holds the source of a module the project depends on. Without Go on the machine
+// there is none: the test is skipped, or fails when CI is set.
+func ModuleDir(t testing.TB, module string) string {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", module).Output()
+	if err != nil {
+		Need(t, fmt.Sprintf("Go, to find %s: %v", module, err))
+	}
+	return strings.TrimSpace(string(out))
+}
+
 // Need ends a test that lacks what it needs: skipped on a developer's machine, failed in CI.
 func Need(t testing.TB, what string) {
 	t.Helper()
