@@ -77,13 +77,51 @@ func run(args []string, std stdio) int {
 		root.AddCommand(v)
 		markBegin(v, &began)
 	}
+	root.DisableSuggestions = true // said as a hint instead
 	err := root.Execute()
 	if err != nil && !began {
-		err = misuse(err)
+		err = misuse(suggest(root, args, err))
 	}
 	report(std.err, err)
 	return exitCode(err)
 }
+
+// suggest adds to misuse what was probably meant, or where help is.
+func suggest(root *cobra.Command, args []string, err error) error {
+	c, rest, _ := root.Find(args)
+	if c == nil {
+		c = root
+	}
+	if len(rest) > 0 && c.HasSubCommands() {
+		root.SuggestionsMinimumDistance, c.SuggestionsMinimumDistance = 2, 2
+		if names := c.SuggestionsFor(rest[0]); len(names) > 0 {
+			return hinted{err, "did you mean: " + c.CommandPath() + " " + strings.Join(names, ", "+c.CommandPath()+" ")}
+		}
+	}
+	return hinted{err, c.CommandPath() + " --help"}
+}
+
+// group is a verb that only holds others: without one of them it says which
+// there are, with a word it does not know it is misuse.
+func group(use, short string, subs ...*cobra.Command) *cobra.Command {
+	c := &cobra.Command{Use: use, Short: short, Args: func(c *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return fmt.Errorf("unknown command %q for %q", args[0], c.CommandPath())
+		}
+		return nil
+	}, RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
+	c.AddCommand(subs...)
+	return c
+}
+
+// hinted is an error with one line about what to do.
+type hinted struct {
+	error
+	hint string
+}
+
+func (h hinted) Hints() []string { return []string{h.hint} }
+func (h hinted) Unwrap() error   { return h.error }
 
 // markBegin notes that a verb's own code began: an error before that is misuse
 // of the command line.

@@ -9,8 +9,7 @@ import (
 )
 
 func newConfigCmd(g *globals) *cobra.Command {
-	c := &cobra.Command{Use: "config", Short: "the agent's own configuration"}
-	c.AddCommand(&cobra.Command{
+	return group("config", "the agent's own configuration", &cobra.Command{
 		Use:   "check [FILE]",
 		Short: "every fault of the configuration, each with its line; exit 1 when there is one",
 		Args:  cobra.MaximumNArgs(1),
@@ -29,5 +28,4 @@ func newConfigCmd(g *globals) *cobra.Command {
 			return err
 		},
 	})
-	return c
 }

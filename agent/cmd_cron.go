@@ -17,11 +17,10 @@ import (
 )
 
 func newCronCmd(g *globals) *cobra.Command {
-	c := &cobra.Command{Use: "cron", Short: "the application's scheduled jobs"}
-	c.AddCommand(newCronListCmd(g), newCronNextCmd(g), newCronCheckCmd(g), newCronRunCmd(g), newCronHistoryCmd(g),
+	return group("cron", "the application's scheduled jobs",
+		newCronListCmd(g), newCronNextCmd(g), newCronCheckCmd(g), newCronRunCmd(g), newCronHistoryCmd(g),
 		cronSwitch(g, "pause", "start this job no more, until resume; kept over restarts"),
 		cronSwitch(g, "resume", "start this job again"))
-	return c
 }
 
 func newCronListCmd(g *globals) *cobra.Command {
