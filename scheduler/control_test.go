@@ -366,11 +366,11 @@ func TestConcurrentUse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
 		started, ended := 0, 0
-		run := runnerFunc(func(ctx context.Context, _ Firing) error {
+		run := runnerFunc(func(ctx context.Context, f Firing) error {
 			mu.Lock()
 			started++
 			mu.Unlock()
-			err := lasts(time.Duration(rand.IntN(100))*time.Second)(ctx, Firing{})
+			err := lasts(time.Duration(rand.IntN(100))*time.Second)(ctx, f)
 			mu.Lock()
 			ended++
 			mu.Unlock()

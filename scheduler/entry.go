@@ -48,6 +48,7 @@ type activity struct {
 type run struct {
 	firing  Firing
 	started time.Time
+	owed    int64 // until the run is recorded: up to where slots were settled before it; then never
 	cancel  context.CancelCauseFunc
 	done    chan error // gets its end; has room for it
 }

@@ -18,6 +18,11 @@ type Firing struct {
 	// Coalesced is how many earlier slots this run stands for beside its own. Counting
 	// ends at 1000.
 	Coalesced int
+
+	// Begun is to be called by a [Runner] once the run is recorded where it will be found
+	// again. Until then the slot stays owed: a Scheduler that dies or stops before has not
+	// lost it. The Scheduler sets it.
+	Begun func()
 }
 
 // Final reports whether no retry follows if this attempt fails.

@@ -11,7 +11,13 @@ func (s *Scheduler) keep(e *entry) {
 	if s.cfg.Save == nil {
 		return
 	}
-	k := Kept{Spec: e.job.spec(), Last: time.Unix(e.settled, 0).UTC()}
+	settled := e.settled
+	if e.act != nil {
+		for _, r := range e.act.running {
+			settled = min(settled, r.owed)
+		}
+	}
+	k := Kept{Spec: e.job.spec(), Last: time.Unix(settled, 0).UTC()}
 	if e.paused != 0 {
 		k.Paused = time.Unix(e.paused, 0).UTC()
 	}

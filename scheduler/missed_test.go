@@ -1,8 +1,11 @@
 package scheduler
 
 import (
+	"context"
+	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -144,6 +147,50 @@ func TestClockGoesBack(t *testing.T) {
 				if d, h, m := only(r, "daily"), only(r, "hourly"), only(r, "minutely"); d != c.daily || h != c.hourly || m != c.minutely {
 					t.Errorf("ran %d, %d and %d times, want %d, %d and %d", d, h, m, c.daily, c.hourly, c.minutely)
 				}
+			})
+		})
+	}
+}
+
+// A run that is only about to start, waiting for a claim or a lock, is not on record
+// anywhere: whatever ends the process then, the next life owes the slot. From the moment
+// it is recorded, and when it turned out not to start, nothing is owed.
+func TestASlotIsOwedUntilItsRunIsRecorded(t *testing.T) {
+	for name, c := range map[string]struct {
+		then runnerFunc // after 35 minutes
+		want time.Time
+	}{
+		"stopped before": {lasts(time.Hour), midnight},
+		"recorded":       {lasts(time.Hour), midnight.Add(time.Hour)},
+		"refused":        {func(context.Context, Firing) error { return errors.New("no such directory") }, midnight.Add(time.Hour)},
+	} {
+		run := func(ctx context.Context, f Firing) error {
+			select {
+			case <-time.After(35 * time.Minute):
+				return c.then(ctx, f)
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, "0 * * * * a\n", run, Config{}, func(r *rig) {
+				check := func(when string, want time.Time) {
+					t.Helper()
+					synctest.Wait()
+					r.mu.Lock()
+					defer r.mu.Unlock()
+					if got := r.saved["a"].Last; !got.Equal(want) {
+						t.Errorf("%s: settled up to %v, want %v", when, got, want)
+					}
+				}
+				r.after(90 * time.Minute)
+				check("before the run is recorded", midnight)
+				if name != "stopped before" {
+					r.after(10 * time.Minute)
+					check("after", c.want)
+				}
+				r.end()
+				check("in the next life", c.want)
 			})
 		})
 	}

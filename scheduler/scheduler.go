@@ -28,9 +28,9 @@ type Config struct {
 	// that tells of events itself. Optional.
 	Tell func(Event)
 
-	// Kept is what Save was given in an earlier life, by name of the job. A run that was
-	// recorded by the Runner but not saved in time should be in it too, else it may run
-	// twice. Optional.
+	// Kept is what Save was given in an earlier life, by name of the job. The Runner may be
+	// asked again for a slot whose run it recorded just before that life ended: it must not
+	// run it twice. Optional.
 	Kept map[string]Kept
 
 	// Save keeps what changed since the last call; a zero Kept means that the job can be

@@ -18,9 +18,10 @@ type runnerFunc func(context.Context, Firing) error
 
 func (f runnerFunc) Run(ctx context.Context, x Firing) error { return f(ctx, x) }
 
-// lasts makes a Runner whose runs take so long, unless they are cancelled.
+// lasts makes a Runner whose runs are recorded at once and take so long, unless they are cancelled.
 func lasts(d time.Duration) runnerFunc {
-	return func(ctx context.Context, _ Firing) error {
+	return func(ctx context.Context, f Firing) error {
+		f.Begun()
 		select {
 		case <-time.After(d):
 			return nil

@@ -223,15 +223,21 @@ func (s *Scheduler) dropRetry(e *entry, why string) {
 func (s *Scheduler) start(e *entry, f Firing, do func(context.Context, Firing) error) *run {
 	s.seq++
 	f.Seq, f.Job = s.seq, *e.job
-	if f.Reason != Manual {
-		s.settle(e, f.Due)
-	}
 	a := e.active()
 	if f.Reason == Scheduled {
 		a.overlapSince = time.Time{}
 	}
 	ctx, cancel := context.WithCancelCause(s.base)
-	r := &run{firing: f, started: s.cfg.Now(), cancel: cancel, done: make(chan error, 1)}
+	r := &run{started: s.cfg.Now(), owed: never, cancel: cancel, done: make(chan error, 1)}
+	f.Begun = func() { s.begun(e, r) }
+	r.firing = f
+	switch f.Reason {
+	case Manual:
+	case Adopted:
+		s.settle(e, f.Due)
+	default:
+		r.owed, e.settled = e.settled, max(e.settled, f.Due.Unix())
+	}
 	a.running = append(a.running, r)
 	s.busy[e] = true
 	s.running++
@@ -245,6 +251,20 @@ func (s *Scheduler) start(e *entry, f Firing, do func(context.Context, Firing) e
 		r.done <- err
 	})
 	return r
+}
+
+// begun settles the slot of a run that is recorded.
+func (s *Scheduler) begun(e *entry, r *run) {
+	s.mu.Lock()
+	defer s.unlock()
+	s.recorded(e, r)
+}
+
+func (s *Scheduler) recorded(e *entry, r *run) {
+	if r.owed != never {
+		r.owed = never
+		s.keep(e)
+	}
 }
 
 // guard makes an error of a Runner's panic: one job's bug must not end the others.
@@ -263,6 +283,10 @@ func (s *Scheduler) finish(e *entry, r *run, err, cause error) {
 	defer s.unlock()
 	now := s.cfg.Now()
 	a := e.act
+	if errors.Is(cause, ErrStopping) { // before it was recorded: the next life owes it
+		e.settled = min(e.settled, r.owed)
+	}
+	s.recorded(e, r)
 	a.running = slices.DeleteFunc(a.running, func(o *run) bool { return o == r })
 	s.running--
 	if lock := r.firing.Job.Lock; lock != "" {

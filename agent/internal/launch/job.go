@@ -22,6 +22,10 @@ type Poster struct {
 	Env func(ctx context.Context) []string // NAME=value for its post verb: where to, with which Host and headers; not on its command line, which everybody can read
 }
 
+// maxLockWait is how long a job waits at most for a lock that an exec holds; as
+// long as a missed slot of it may be caught up with, if that is less.
+const maxLockWait = 24 * time.Hour
+
 // Run runs one firing and waits for its end; it is the scheduler's Runner. An
 // error of kind *RunError is a run that ended badly; any other, one that could
 // not start.
@@ -33,12 +37,15 @@ func (l *Launcher) Run(ctx context.Context, f scheduler.Firing) error {
 	run, err := l.start(ctx, id, f)
 	switch {
 	case errors.Is(err, supervisor.ErrExists): // started before the agent died and could note it
+	case err != nil && ctx.Err() != nil: // while it waited for the lock
+		return context.Cause(ctx)
 	case err != nil:
 		l.finish(ctx, f, "not started")
 		return err
 	case f.Reason == scheduler.Manual:
 		l.started(f.Job.Name, run)
 	}
+	f.Begun()
 	return l.await(ctx, id, f)
 }
 
@@ -140,7 +147,9 @@ func (l *Launcher) start(ctx context.Context, id string, f scheduler.Firing) (su
 	req.ID, req.Kind, req.Name, req.IO, req.Detached = id, "cron", f.Job.Name, supervisor.IOSpool, true
 	req.Timeout, req.MaxOutput = f.Job.Timeout, f.Job.MaxOutput
 	req.Slot, req.Attempt, req.Reason = f.Due, f.Attempt, reason(f)
-	req.Lock = f.Job.Lock
+	if req.Lock = f.Job.Lock; f.Reason != scheduler.Manual { // a command that somebody typed may hold it
+		req.LockWait = min(f.Job.CatchUp, maxLockWait)
+	}
 	run, err := l.Runs.Start(ctx, req, supervisor.Handover{})
 	if err == nil {
 		l.audit("run started", run, req.Args)
