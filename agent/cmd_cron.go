@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -24,9 +26,19 @@ func newCronCmd(g *globals) *cobra.Command {
 }
 
 func newCronListCmd(g *globals) *cobra.Command {
-	var asJSON bool
-	c := &cobra.Command{Use: "list", Short: "every job: when next, how the last run ended, what holds it", Args: cobra.NoArgs,
+	var asJSON, cost bool
+	var o costOptions
+	c := &cobra.Command{Use: "list", Short: "every job: when next, how the last run ended, what holds it",
+		Long: `Asks the running agent. With --cost: what it costs in a month that instances
+agree on who runs each slot. --cost --file needs no agent.`,
+		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if cost {
+				return o.print(c, g, asJSON)
+			}
+			if o.file != "" {
+				return misuse(errors.New("--file is for --cost; to look at a file: agent cron check, agent cron next --file"))
+			}
 			cl, err := g.client()
 			if err != nil {
 				return err
@@ -57,7 +69,12 @@ func newCronListCmd(g *globals) *cobra.Command {
 			}
 			return table(g.out, []string{"JOB", "SCHEDULE", "NEXT", "LAST", "RESULT", "ON", "HOST", "NOTE"}, rows)
 		}}
-	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	f := c.Flags()
+	f.BoolVar(&asJSON, "json", false, "print JSON")
+	f.BoolVar(&cost, "cost", false, "S3 requests and dollars a month")
+	f.IntVar(&o.instances, "instances", 10, "with --cost: how many instances the environment has")
+	f.StringVar(&o.file, "file", "", "with --cost: read this cron `file`")
+	f.StringVar(&o.zone, "timezone", "UTC", "with --file: for jobs that name none")
 	return c
 }
 
@@ -69,14 +86,16 @@ func cronRow(j control.CronJob) []string {
 		return t.Format("2006-01-02 15:04 MST")
 	}
 	var notes []string
-	for _, n := range []struct {
-		n    uint64
-		what string
-	}{{j.Skipped, "skipped while running"}, {j.Missed, "missed"}} {
-		if n.n > 0 {
-			notes = append(notes, fmt.Sprintf("%d %s", n.n, n.what))
+	count := func(n uint64, what, when string, at *time.Time) {
+		if n > 0 && at != nil {
+			what += when + at.Format(time.DateTime)
+		}
+		if n > 0 {
+			notes = append(notes, fmt.Sprintf("%d %s", n, what))
 		}
 	}
+	count(j.Skipped, "skipped while running", ", since ", j.Since)
+	count(j.Missed, "missed", ", the last at ", j.MissedAt)
 	if j.Note != "" {
 		notes = append([]string{j.Note}, notes...)
 	}
@@ -162,21 +181,36 @@ func newCronCheckCmd(g *globals) *cobra.Command {
 	var zone string
 	c := &cobra.Command{Use: "check FILE", Short: "every fault of a cron file, each with its line; for use before a deploy",
 		Long: `Exit status 0 when the file is good, 1 when it is not. A .yaml or .yml file is a
-worker tier's cron.yaml with the agent's keys, anything else is a crontab.`,
+worker tier's cron.yaml with the agent's keys, anything else is a crontab.
+Each fault is told as FILE:LINE:COLUMN: …, then the line and a mark below it.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			t, err := readCron(args[0], zone)
+			if faults, ok := errors.AsType[scheduler.Faults](err); ok {
+				for _, f := range faults {
+					printFault(g.err, "", f)
+				}
+				return exitWith(1)
+			}
 			if err != nil {
 				return err
 			}
 			for _, w := range t.Warnings {
-				fmt.Fprintln(g.err, "note:", w)
+				printFault(g.err, "note: ", w)
 			}
 			fmt.Fprintf(g.err, "%s: good, %d jobs\n", filepath.Base(args[0]), len(t.Jobs))
 			return nil
 		}}
 	c.Flags().StringVar(&zone, "timezone", "UTC", "for jobs that name none")
 	return c
+}
+
+// printFault shows a fault and the line it is in, to whoever named the file.
+func printFault(w io.Writer, before string, f scheduler.Fault) {
+	fmt.Fprintf(w, "%s%s\n", before, f)
+	for line := range strings.Lines(f.Excerpt) {
+		fmt.Fprintf(w, "    %s\n", strings.TrimSuffix(line, "\n"))
+	}
 }
 
 func newCronRunCmd(g *globals) *cobra.Command {

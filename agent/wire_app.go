@@ -181,8 +181,9 @@ func newTermination(inst *platform.Instance, check *health.Checker, cron *cronPa
 
 func newEnds(cfg config.Config, runs *supervisor.Client, cron *cronParts, log *slog.Logger) *launch.Ends {
 	return &launch.Ends{Events: runs.Events, File: filepath.Join(cfg.StateDir, "told"), Log: log,
-		Last: func(ctx context.Context) (uint64, error) { i, err := runs.Info(ctx); return i.LastSeq, err },
-		Tell: func(r supervisor.Run) { launch.Ended(log, r); cron.ended(r) }}
+		Last:  func(ctx context.Context) (uint64, error) { i, err := runs.Info(ctx); return i.LastSeq, err },
+		Began: cron.began,
+		Tell:  func(r supervisor.Run) { launch.Ended(log, r); cron.ended(r) }}
 }
 
 // privateIP is the address that a load balancer uses: that of the interface

@@ -27,6 +27,11 @@ type claims struct {
 	log  *slog.Logger
 }
 
+// unclaimed is why a slot could be neither won nor lost.
+type unclaimed struct{ error }
+
+func (u unclaimed) Unwrap() error { return u.error }
+
 // errNoStore says why every instance runs every job.
 var errNoStore = errors.New("no claim store")
 
@@ -91,7 +96,9 @@ func (c *claims) Claim(ctx context.Context, f scheduler.Firing) error {
 		c.log.Warn("run without a claim, as the job says", "job", f.Job.Name, "due", f.Due, "err", err)
 		return nil
 	case err != nil:
-		return err
+		return unclaimed{err}
+	case out.State == claim.Lost && out.By.Outcome == "" && s.Owner() == out.By.Owner:
+		return c.again(f, out.By)
 	case out.State == claim.Superseded:
 		c.log.Warn("slot skipped: a newer one has been claimed", "job", f.Job.Name, "due", f.Due, "by", out.By.Owner)
 		return scheduler.ErrElsewhere
@@ -99,6 +106,18 @@ func (c *claims) Claim(ctx context.Context, f scheduler.Firing) error {
 		return scheduler.ErrElsewhere
 	}
 	return nil
+}
+
+// again is about a slot that this instance has claimed already, before it was
+// killed or restarted. Its supervisor knows whether the run began, and does not
+// start it a second time, so the claim holds. Where only the host's name tells
+// instances apart, it may be another's of the same name.
+func (c *claims) again(f scheduler.Firing, by claim.Run) error {
+	if c.inst.Facts().InstanceID != "" {
+		return nil
+	}
+	c.log.Warn("claimed before, by this host or one of its name: whether it ran is in that host's history", "job", f.Job.Name, "due", f.Due, "claimed", by.Claimed)
+	return scheduler.ErrElsewhere
 }
 
 // window is how long a claim may take: a minute, or half the time to the next slot.

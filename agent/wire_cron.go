@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
@@ -13,10 +14,12 @@ import (
 	"time"
 
 	"beanstalk-agent/agent/internal/appenv"
+	"beanstalk-agent/agent/internal/claim"
 	"beanstalk-agent/agent/internal/config"
 	"beanstalk-agent/agent/internal/control"
 	"beanstalk-agent/agent/internal/crontable"
 	"beanstalk-agent/agent/internal/launch"
+	"beanstalk-agent/agent/internal/notify"
 	"beanstalk-agent/agent/internal/platform"
 	"beanstalk-agent/agent/internal/supervisor"
 	"beanstalk-agent/collectors"
@@ -46,7 +49,7 @@ func newCron(cfg config.Config, inst *platform.Instance, env *appenv.Resolver, l
 	f := inst.Facts()
 	host, _ := os.Hostname() // only spreads starts; empty is fine
 	c.sched = scheduler.New(scheduler.Config{
-		Runner: l, Tell: c.tell, Kept: store.Kept(), Save: store.Save, Host: host, Limit: cfg.Cron.Limit,
+		Runner: c, Tell: c.tell, Kept: store.Kept(), Save: store.Save, Host: host, Limit: cfg.Cron.Limit,
 		Here: scheduler.Here{Environment: f.EnvironmentName, Worker: f.Worker, Getenv: func(name string) (string, bool) {
 			e, err := env.Resolve(context.Background())
 			if err != nil {
@@ -55,6 +58,10 @@ func newCron(cfg config.Config, inst *platform.Instance, env *appenv.Resolver, l
 			return e.Lookup(name)
 		}},
 	})
+	people.to = func(job string) []string {
+		j, _ := c.watcher.State().Table.Job(job)
+		return j.Notify
+	}
 	files := []string{cfg.Cron.File}
 	if cfg.Cron.File == config.Default().Cron.File {
 		files = append(files, "crontab")
@@ -125,6 +132,34 @@ func (c *cronParts) reload(context.Context) error {
 	return nil
 }
 
+// Run is the scheduler's Runner. What could not start is told here: there is no
+// run whose end would tell it.
+func (c *cronParts) Run(ctx context.Context, f scheduler.Firing) error {
+	err := c.launcher.Run(ctx, f)
+	_, ended := errors.AsType[*launch.RunError](err)
+	known := err == nil || ended || errors.Is(err, scheduler.ErrLost) || errors.Is(err, scheduler.ErrElsewhere)
+	if !known && f.Reason != scheduler.Manual && ctx.Err() == nil {
+		c.notStarted(f, err)
+	}
+	return err
+}
+
+// notStarted counts and tells a slot that nobody runs here, or one attempt at it.
+func (c *cronParts) notStarted(f scheduler.Firing, err error) {
+	kind, n, why := notify.Failed, &c.failed, err
+	if _, ok := errors.AsType[unclaimed](err); ok {
+		kind, n = notify.Overdue, &c.overdue
+	}
+	if errors.Is(err, claim.ErrDenied) {
+		why = claim.ErrDenied // the store has told it in full, once
+	}
+	n.Add(1)
+	c.log.Warn("job not started", "job", f.Job.Name, "due", f.Due, "attempt", f.Attempt, "err", why)
+	if f.Final() {
+		c.people.send(notify.Event{Job: f.Job.Name, Kind: kind, At: time.Now(), Reason: "not started: " + err.Error()})
+	}
+}
+
 // tell is where the scheduler says what no run can.
 func (c *cronParts) tell(e scheduler.Event) {
 	switch e.Kind {
@@ -141,6 +176,13 @@ func (c *cronParts) tell(e scheduler.Event) {
 		level = slog.LevelInfo
 	}
 	c.log.Log(context.Background(), level, "cron: "+string(e.Kind), "job", e.Job, "due", e.Due, "count", e.Count, "what", e.Text, "err", e.Err)
+}
+
+// began tells of a run's start.
+func (c *cronParts) began(r supervisor.Run) {
+	if r.Kind == "cron" {
+		c.people.send(notify.Event{Job: r.Name, Kind: notify.Started, At: r.Started, Run: r.ID})
+	}
 }
 
 // ended counts a run that ended, told once for each.
@@ -176,6 +218,7 @@ func (c *cronParts) List(ctx context.Context) (control.CronTable, error) {
 	for _, w := range st.Table.Warnings {
 		t.Warnings = append(t.Warnings, w.String())
 	}
+	t.Warnings = append(t.Warnings, c.people.unknown(st.Table)...)
 	t.Held = orNil(c.sched.HeldUntil())
 	for _, s := range c.sched.Snapshot() {
 		t.Jobs = append(t.Jobs, cronJob(s))
@@ -198,7 +241,7 @@ func (c *cronParts) List(ctx context.Context) (control.CronTable, error) {
 
 func cronJob(s scheduler.JobState) control.CronJob {
 	j := control.CronJob{Name: s.Job.Name, Schedule: s.Job.Expr, Timezone: s.Job.Location.String(), Runs: program(s.Job), On: s.Job.On.String(),
-		Next: orNil(s.Next), Last: orNil(s.Last.Due), Skipped: s.Counts.Overlapped, Missed: s.Counts.Missed, Failures: int(s.Counts.Failed)}
+		Next: orNil(s.Next), Last: orNil(s.Last.Due), Skipped: s.Counts.Overlapped, Since: orNil(s.Counts.Since), Missed: s.Counts.Missed, MissedAt: orNil(s.Counts.LastMissed), Failures: int(s.Counts.Failed)}
 	if !s.Last.Started.IsZero() {
 		j.Result = "good"
 		if s.Last.Err != nil {
@@ -219,7 +262,8 @@ func note(s scheduler.JobState) string {
 	case s.Gone:
 		return "not in the cron file any more, still running"
 	case len(s.Running) > 0:
-		return "running since " + s.Running[0].Started.Format(time.TimeOnly)
+		since := s.Running[0].Started
+		return fmt.Sprintf("running since %s, for %s", since.Format(time.TimeOnly), time.Since(since).Round(time.Second))
 	case s.Waiting != nil:
 		return "waits for " + s.Waiting.For
 	case !s.Retry.IsZero():
@@ -251,6 +295,18 @@ func program(j scheduler.Job) string {
 // Next is `agent cron next`.
 func (c *cronParts) Next(_ context.Context, from time.Time, n int, job string) ([]control.Occurrence, error) {
 	return occurrences(c.watcher.State().Table, from, n, job)
+}
+
+// Cost is `agent cron list --cost`.
+func (c *cronParts) Cost(_ context.Context, instances int) (control.CronCost, error) {
+	_, err := c.who.open()
+	var jobs []scheduler.Job
+	for _, s := range c.sched.Snapshot() {
+		if s.Off == "" && !s.Gone && (s.Job.On == scheduler.OnOne || err == nil) {
+			jobs = append(jobs, s.Job)
+		}
+	}
+	return cronCost(jobs, instances), nil
 }
 
 // Trigger is `agent cron run`.

@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,7 +24,10 @@ import (
 type notices struct {
 	notifier *notify.Notifier
 	inst     *platform.Instance
-	tail     bool // somebody wants the last lines of output
+	tail     bool     // somebody wants the last lines of output
+	names    []string // of the targets
+
+	to func(job string) []string // who is told of a job, as the cron file says; set before anything is told
 }
 
 func newNotices(cfg config.Config, inst *platform.Instance, env *appenv.Resolver, log *slog.Logger) (*notices, error) {
@@ -38,6 +43,11 @@ func newNotices(cfg config.Config, inst *platform.Instance, env *appenv.Resolver
 	}
 	var err error
 	n.notifier, err = notify.New(c)
+	if err == nil {
+		for _, t := range n.notifier.Status().Targets {
+			n.names = append(n.names, t.Name)
+		}
+	}
 	return n, err
 }
 
@@ -63,6 +73,7 @@ func expand(env *appenv.Resolver, s string) (string, error) {
 }
 
 func (n *notices) send(e notify.Event) {
+	e.To = n.to(e.Job)
 	e.Environment = n.inst.Facts().EnvironmentName
 	if e.Host = n.inst.Facts().InstanceID; e.Host == "" {
 		e.Host, _ = os.Hostname()
@@ -70,9 +81,24 @@ func (n *notices) send(e notify.Event) {
 	n.notifier.Notify(e)
 }
 
+// unknown says which targets the cron file names that there are none of.
+func (n *notices) unknown(t scheduler.Table) (warnings []string) {
+	for _, j := range t.Jobs {
+		for _, name := range j.Notify {
+			if !slices.Contains(n.names, name) {
+				warnings = append(warnings, fmt.Sprintf("line %d: job %s: notify names %q, which the agent's configuration does not", j.Line, j.Name, name))
+			}
+		}
+	}
+	return warnings
+}
+
 // ended tells of a job's run that has ended for good.
 func (n *notices) ended(r supervisor.Run) {
 	e := notify.Event{Job: r.Name, Kind: notify.Succeeded, At: r.Ended, Run: r.ID, Exit: r.ExitCode, Reason: launch.Describe(r), Took: r.Took()}
+	if e.Reason == fmt.Sprintf("exit %d", e.Exit) {
+		e.Reason = "" // the notice says it itself
+	}
 	if r.ExitCode != 0 || r.State == supervisor.StateLost {
 		e.Kind = notify.Failed
 	}

@@ -98,8 +98,12 @@ func (c *crontab) entry(line string, number int) {
 		c.fault(number, column(line, byteAt), hint, format, args...)
 	}
 	if len(words) <= n {
+		before := len(c.faults)
 		if words[0] == "@reboot" || n == 5 {
 			c.schedule(when{strings.Join(words, " "), false, c.job.Location}, number, column(line, at[0]))
+		}
+		if len(c.faults) > before {
+			return // one word on a line is enough
 		}
 		fail(at[0], "a line is five fields or a macro, then the command", "there is no command after the schedule")
 		return

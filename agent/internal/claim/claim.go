@@ -148,6 +148,9 @@ func New(c Config) (*Store, error) {
 	return &Store{config: c, s3: b, logger: c.Logger, jobs: map[string]*jobState{}, counts: Status{Won: map[string]int{}}}, nil
 }
 
+// Owner is this instance as the registers name it.
+func (s *Store) Owner() string { return s.config.Owner }
+
 // Claim decides whether this instance runs the slot of job. It begins nothing after window, and returns one request
 // later at most; only when a write of its own was left without an answer does it go on reading for as long again: if
 // that write took effect, nobody else will run the slot. The instance that won the job's last slot tries at once; the

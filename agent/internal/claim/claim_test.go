@@ -322,6 +322,12 @@ func TestFinish(t *testing.T) {
 		if r.Runs[1].Outcome != "exit 3" || r.Runs[1].Finished.IsZero() || r.Runs[0].Outcome != "" || r.Runs[0].Owner != "i-1" {
 			t.Errorf("got %+v", r.Runs)
 		}
+		if err := claimant(t, f, "i-0").Finish(t.Context(), "job", firstSlot, "exit 0"); err != nil { // the retry
+			t.Error(err)
+		}
+		if r, _ := ss[1].Read(t.Context(), "job"); r.Runs[1].Outcome != "exit 0" {
+			t.Errorf("a retry's end does not show: %+v", r.Runs[1])
+		}
 	})
 }
 

@@ -10,7 +10,8 @@ import (
 )
 
 // Finish records how the run of a slot that this instance claimed has ended: a few words such as "exit 0", shown to
-// people on every instance, so never output of the command. The process that claimed may have been an earlier one.
+// people on every instance, so never output of the command. The process that claimed may have been an earlier one. A
+// further attempt at the slot takes the place of the one before.
 // It tries until ctx is done.
 func (s *Store) Finish(ctx context.Context, job string, slot time.Time, outcome string) error {
 	a := attempt{store: s, job: job, slot: slot.UTC().Truncate(time.Second), register: s.cached(job)}
@@ -47,7 +48,7 @@ func (a *attempt) finish(ctx context.Context, outcome string) (done bool, err er
 	switch {
 	case i < 0:
 		return false, ErrNotRecorded
-	case next.Runs[i].Outcome != "": // by an earlier try of ours, whose answer was lost
+	case next.Runs[i].Outcome == outcome: // by an earlier try of ours, whose answer was lost
 		return true, nil
 	}
 	next.Runs[i].Outcome, next.Runs[i].Finished = outcome, time.Now().UTC()

@@ -55,6 +55,7 @@ type Runs interface {
 type Cron interface {
 	List(context.Context) (CronTable, error)
 	Next(ctx context.Context, from time.Time, n int, job string) ([]Occurrence, error)
+	Cost(ctx context.Context, instances int) (CronCost, error)
 	Trigger(ctx context.Context, who Caller, job string) (supervisor.Run, error)
 	Pause(ctx context.Context, job string, paused bool) error
 }
@@ -81,6 +82,10 @@ func (s *Server) routes() []route {
 
 		{"GET /v1/cron", Callers, func(c *call) error { return answer(c)(b.Cron.List(c.ctx())) }},
 		{"GET /v1/cron/next", Callers, s.next},
+		{"GET /v1/cron/cost", Callers, func(c *call) error {
+			n, _ := strconv.Atoi(c.r.URL.Query().Get("instances"))
+			return answer(c)(b.Cron.Cost(c.ctx(), max(n, 1)))
+		}},
 		{"POST /v1/cron/{id}/run", Callers, func(c *call) error { return answer(c)(b.Cron.Trigger(c.ctx(), c.Caller, c.id())) }},
 		{"POST /v1/cron/{id}/pause", Callers, func(c *call) error { return c.did(b.Cron.Pause(c.ctx(), c.id(), true)) }},
 		{"POST /v1/cron/{id}/resume", Callers, func(c *call) error { return c.did(b.Cron.Pause(c.ctx(), c.id(), false)) }},

@@ -85,8 +85,10 @@ type CronJob struct {
 	Result   string     `json:"result,omitempty"`
 	Host     string     `json:"host,omitempty"` // who ran it, where a claim store knows
 	Failures int        `json:"failures,omitempty"`
-	Skipped  uint64     `json:"skipped,omitempty"` // was due while still running
-	Missed   uint64     `json:"missed,omitempty"`  // was due while nobody could start it
+	Skipped  uint64     `json:"skipped,omitempty"`       // was due while still running
+	Since    *time.Time `json:"skipped_since,omitempty"` // the first of those that go on; none: a run has started since
+	Missed   uint64     `json:"missed,omitempty"`        // was due while nobody could start it
+	MissedAt *time.Time `json:"last_missed,omitempty"`
 }
 
 // CronTable is the answer to `agent cron list`.
@@ -104,6 +106,25 @@ type Occurrence struct {
 	Job  string `json:"job"`
 	At   string `json:"at"` // RFC 3339 with the job's zone's offset
 	Note string `json:"note,omitempty"`
+}
+
+// CronCost is the answer to `agent cron list --cost`: what claiming slots costs
+// in a month, for jobs that one instance of several runs.
+type CronCost struct {
+	Instances int           `json:"instances"`
+	Jobs      []CronJobCost `json:"jobs"`
+	Puts      int           `json:"puts"`
+	Gets      int           `json:"gets"`
+	Dollars   float64       `json:"dollars"`
+}
+
+// CronJobCost is one job's part of it.
+type CronJobCost struct {
+	Name    string  `json:"name"`
+	Slots   int     `json:"slots"`
+	Puts    int     `json:"puts"`
+	Gets    int     `json:"gets"`
+	Dollars float64 `json:"dollars"`
 }
 
 // Variable is one variable of the application's environment. Value is left out

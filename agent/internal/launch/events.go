@@ -15,12 +15,13 @@ import (
 	"beanstalk-agent/agent/internal/supervisor"
 )
 
-// Ends tells of every run's end once, also of those that ended while the agent
+// Ends tells of every run's beginning and end once, in that order, also of those that ended while the agent
 // was away: it keeps in a file up to where it has told. All fields are required.
 type Ends struct {
 	Events func(ctx context.Context, after uint64) iter.Seq2[supervisor.Event, error]
 	Last   func(context.Context) (uint64, error) // the newest event there is
 	File   string
+	Began  func(supervisor.Run)
 	Tell   func(supervisor.Run)
 	Log    *slog.Logger
 }
@@ -44,7 +45,10 @@ func (e *Ends) Run(ctx context.Context) error {
 				break
 			}
 			wait = 100 * time.Millisecond
-			if ev.Type == supervisor.EventEnded {
+			switch ev.Type {
+			case supervisor.EventStarted:
+				e.Began(ev.Run)
+			case supervisor.EventEnded:
 				e.Tell(ev.Run)
 			}
 			after = ev.Seq

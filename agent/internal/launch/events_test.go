@@ -27,27 +27,32 @@ func history(events []supervisor.Event, done func()) func(context.Context, uint6
 	}
 }
 
-// Every end is told once, also over a restart of the agent, and what was over
+// Every beginning and end is told once, also over a restart of the agent, and what was over
 // before the first start is no news.
 func TestEndsAreToldOnce(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "told")
 	var told []string
 	run := func(events []supervisor.Event) {
 		ctx, stop := context.WithCancel(t.Context())
-		e := &Ends{File: file, Log: slog.New(slog.DiscardHandler), Tell: func(r supervisor.Run) { told = append(told, r.ID) },
+		e := &Ends{File: file, Log: slog.New(slog.DiscardHandler),
+			Began:  func(r supervisor.Run) { told = append(told, "begin "+r.ID) },
+			Tell:   func(r supervisor.Run) { told = append(told, r.ID) },
 			Events: history(events, stop), Last: func(context.Context) (uint64, error) { return 2, nil }}
 		if err := e.Run(ctx); err != nil {
 			t.Fatal(err)
 		}
 	}
+	began := func(seq uint64, id string) supervisor.Event {
+		return supervisor.Event{Seq: seq, Type: supervisor.EventStarted, Run: supervisor.Run{ID: id}}
+	}
 	ended := func(seq uint64, id string) supervisor.Event {
 		return supervisor.Event{Seq: seq, Type: supervisor.EventEnded, Run: supervisor.Run{ID: id}}
 	}
-	events := []supervisor.Event{ended(1, "old"), {Seq: 2, Type: supervisor.EventStarted}, ended(3, "a")}
+	events := []supervisor.Event{ended(1, "old"), {Seq: 2, Type: supervisor.EventStarted}, began(3, "a"), ended(4, "a")}
 	run(events)
-	run(append(events, ended(4, "b"))) // the agent was away while b ended
-	run(append(events, ended(4, "b")))
-	if want := []string{"a", "b"}; !slices.Equal(told, want) {
+	run(append(events, began(5, "b"), ended(6, "b"))) // the agent was away while b ended
+	run(append(events, began(5, "b"), ended(6, "b")))
+	if want := []string{"begin a", "a", "begin b", "b"}; !slices.Equal(told, want) {
 		t.Errorf("told %v, want %v", told, want)
 	}
 }

@@ -64,13 +64,18 @@ func (l *Launcher) claim(ctx context.Context, f scheduler.Firing) error {
 	if err := l.Claims.Claim(ctx, f); err != nil {
 		return err
 	}
+	l.hold(f)
+	return nil
+}
+
+// hold notes that this instance has the slot, for the attempts that may follow.
+func (l *Launcher) hold(f scheduler.Firing) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.won == nil {
 		l.won = map[string]time.Time{}
 	}
 	l.won[f.Job.Name] = f.Due
-	return nil
 }
 
 // await waits for the end of a slot's run and notes it for the fleet.
@@ -94,7 +99,10 @@ func (l *Launcher) finish(ctx context.Context, f scheduler.Firing, outcome strin
 
 // Await returns what waits for a run that exists already, as a Runner's Run.
 func (l *Launcher) Await(id string) func(context.Context, scheduler.Firing) error {
-	return func(ctx context.Context, f scheduler.Firing) error { return l.await(ctx, id, f) }
+	return func(ctx context.Context, f scheduler.Firing) error {
+		l.hold(f)
+		return l.await(ctx, id, f)
+	}
 }
 
 // Manual has trigger start a job and returns its run as soon as there is one;

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 )
@@ -48,7 +49,8 @@ type Event struct {
 	Took        time.Duration // how long the run lasted
 	Host        string
 	Environment string
-	Tail        string // last lines of output; sent only to targets with Tail set
+	Tail        string   // last lines of output; sent only to targets with Tail set
+	To          []string // names of the targets to tell; none, or only unknown ones: all
 }
 
 // Config says whom to tell.
@@ -161,8 +163,12 @@ func (n *Notifier) spread(e Event) {
 		delete(n.failing, e.Job)
 	}
 	n.mu.Unlock()
+	named := func(s *sender) bool { return slices.Contains(e.To, s.target.Name) }
+	all := !slices.ContainsFunc(n.senders, named)
 	for _, s := range n.senders {
-		s.take(e)
+		if all || named(s) {
+			s.take(e)
+		}
 	}
 }
 

@@ -202,6 +202,27 @@ func TestSuccessAfterFailureIsARecovery(t *testing.T) {
 	})
 }
 
+// A job may name who is told of it. A name that nobody has must not mean silence.
+func TestNamedTargets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		web := &recorder{statuses: []int{200}}
+		n := mustNew(t, Config{Transport: web, Targets: []Target{
+			{Type: Slack, Name: "ops", URL: "https://ops.example"}, {Type: Slack, Name: "dev", URL: "https://dev.example"}}})
+		stop := running(t, n)
+		for i, to := range [][]string{{"dev"}, {"dev", "ops"}, nil, {"dve"}} {
+			e := failed(fmt.Sprint("job", i))
+			e.To = to
+			n.Notify(e)
+		}
+		synctest.Wait()
+		stop()
+		got := strings.NewReplacer("https://", "", ".example", "").Replace(strings.Join(web.urls, " "))
+		if want := "dev dev ops dev ops dev ops"; sorted(got) != sorted(want) {
+			t.Errorf("told %s, want %s", got, want)
+		}
+	})
+}
+
 // sorted makes the order between targets, which is nobody's promise, not matter.
 func sorted(s string) string {
 	counts := map[string]int{}

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"fmt"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"beanstalk-agent/agent/internal/claim"
+	"beanstalk-agent/agent/internal/control"
+	"beanstalk-agent/scheduler"
+)
+
+// costOptions are those of cron list --cost.
+type costOptions struct {
+	file, zone string
+	instances  int
+}
+
+// print says what claiming the slots costs in a month: asked of the agent, or
+// for a cron file, whose jobs are then taken to be on one instance each.
+func (o *costOptions) print(c *cobra.Command, g *globals, asJSON bool) error {
+	if o.instances < 1 {
+		return misuse(fmt.Errorf("--instances: expected at least 1, have %d", o.instances))
+	}
+	cost, err := o.cost(c, g)
+	switch {
+	case err != nil:
+		return err
+	case asJSON:
+		return printJSON(g.out, cost)
+	}
+	number := strconv.Itoa
+	dollars := func(d float64) string { return fmt.Sprintf("$%.2f", d) }
+	var rows [][]string
+	for _, j := range cost.Jobs {
+		rows = append(rows, []string{j.Name, number(j.Slots), number(j.Puts), number(j.Gets), dollars(j.Dollars)})
+	}
+	rows = append(rows, []string{"all", "", number(cost.Puts), number(cost.Gets), dollars(cost.Dollars)})
+	fmt.Fprintf(g.err, "note: S3 requests a month for %d jobs that one of %d instances runs; jobs on all, or off, need none\n", len(cost.Jobs), cost.Instances)
+	return table(g.out, []string{"JOB", "SLOTS", "PUT", "GET", "A MONTH"}, rows)
+}
+
+func (o *costOptions) cost(c *cobra.Command, g *globals) (cost control.CronCost, err error) {
+	if o.file != "" {
+		t, err := readCron(o.file, o.zone)
+		if err != nil {
+			return cost, err
+		}
+		return cronCost(t.Jobs, o.instances), nil
+	}
+	cl, err := g.client()
+	if err != nil {
+		return cost, err
+	}
+	return cost, cl.Get(c.Context(), "/v1/cron/cost?"+url.Values{"instances": {strconv.Itoa(o.instances)}}.Encode(), &cost)
+}
+
+// cronCost computes what so many instances pay for claiming these jobs' slots.
+func cronCost(jobs []scheduler.Job, instances int) control.CronCost {
+	out := control.CronCost{Instances: instances, Jobs: []control.CronJobCost{}}
+	most := max(1000, 2_000_000/max(len(jobs), 1)) // a second's work in all
+	now := time.Now()
+	for _, j := range jobs {
+		if j.On == scheduler.OnAll {
+			continue
+		}
+		slots := scheduler.PerMonth(j.Schedule, now, most)
+		c := claim.Estimate(slots, instances)
+		out.Jobs = append(out.Jobs, control.CronJobCost{Name: j.Name, Slots: slots, Puts: c.Puts, Gets: c.Gets, Dollars: c.Dollars})
+		out.Puts, out.Gets, out.Dollars = out.Puts+c.Puts, out.Gets+c.Gets, out.Dollars+c.Dollars
+	}
+	return out
+}
