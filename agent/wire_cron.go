@@ -40,6 +40,10 @@ type cronParts struct {
 	ran, failed, missed, overlapped, overdue atomic.Int64
 }
 
+// wallClock is what the scheduler goes by. Tests of clocks that differ, or are
+// set, replace it.
+var wallClock = time.Now
+
 func newCron(cfg config.Config, inst *platform.Instance, env *appenv.Resolver, l *launch.Launcher, runs *supervisor.Client, who *claims, people *notices, log *slog.Logger) *cronParts {
 	c := &cronParts{launcher: l, runs: runs, who: who, people: people, log: log}
 	store, err := crontable.OpenStore(filepath.Join(cfg.StateDir, "cron.json"))
@@ -49,7 +53,7 @@ func newCron(cfg config.Config, inst *platform.Instance, env *appenv.Resolver, l
 	f := inst.Facts()
 	host, _ := os.Hostname() // only spreads starts; empty is fine
 	c.sched = scheduler.New(scheduler.Config{
-		Runner: c, Tell: c.tell, Kept: store.Kept(), Save: store.Save, Host: host, Limit: cfg.Cron.Limit,
+		Runner: c, Tell: c.tell, Kept: store.Kept(), Save: store.Save, Host: host, Limit: cfg.Cron.Limit, Now: wallClock,
 		Here: scheduler.Here{Environment: f.EnvironmentName, Worker: f.Worker, Getenv: func(name string) (string, bool) {
 			e, err := env.Resolve(context.Background())
 			if err != nil {

@@ -195,6 +195,9 @@ func (s *Scheduler) startWaited(e *entry) {
 	a.waiting, a.overdueTold = nil, false
 	waited := s.cfg.Now().Sub(a.waitingSince).Round(time.Second)
 	f.Why = join(f.Why, fmt.Sprintf("waited %s for %s", waited, a.waitingFor))
+	if f.Coalesced > 0 {
+		f.Why = fmt.Sprintf("%d slots, the last of %s: %s", f.Coalesced+1, f.Due.Format(time.RFC3339), f.Why)
+	}
 	s.start(e, f, s.cfg.Runner.Run)
 }
 

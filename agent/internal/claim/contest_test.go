@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"beanstalk-agent/packaging/testbed/versity"
 )
 
 var full = flag.Bool("full", os.Getenv("CI") != "", "run the contest at full length: 500 slots")
@@ -121,9 +123,9 @@ func (c *contest) report(t *testing.T) {
 // The claim of this package: two real gateways on one directory, a network that does its worst, clocks that differ by
 // up to three minutes. No slot runs twice, none is missed without a word.
 func TestContest(t *testing.T) {
-	urls := startVersity(t)
+	urls := versity.Start(t, testBucket)
 	for i := range urls {
-		urls[i] = faultProxy(t, urls[i], 0.15)
+		urls[i] = versity.Faulty(t, urls[i], 0.15)
 	}
 	c := &contest{jobs: 5, slots: 12, period: 600 * time.Millisecond, window: 6 * time.Second, skew: 3,
 		endpoint: func(i int) string { return urls[i%2] }}
@@ -148,7 +150,7 @@ func TestContest(t *testing.T) {
 func TestContestNoticesAStoreWithoutConditions(t *testing.T) {
 	server := httptest.NewServer(&fakeS3{ignoreConditions: true})
 	defer server.Close()
-	url := faultProxy(t, server.URL, 0.15)
+	url := versity.Faulty(t, server.URL, 0.15)
 	c := &contest{jobs: 1, slots: 20, period: 40 * time.Millisecond, window: 4 * time.Second, skew: 3, endpoint: func(int) string { return url }}
 	c.run(t)
 	c.report(t)

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"beanstalk-agent/packaging/testbed/versity"
 )
 
 // A claimant in a process of its own is the test binary, told by its environment: URL, owner, ledger, start in Unix
@@ -69,9 +71,9 @@ func child(spec []string) error {
 // network. No slot runs twice; a slot that did not run is named: by who missed it, or by the register, as claimed by an
 // owner that never ended it.
 func TestKilledAndStoppedClaimants(t *testing.T) {
-	urls := startVersity(t)
+	urls := versity.Start(t, testBucket)
 	for i := range urls {
-		urls[i] = faultProxy(t, urls[i], 0.1)
+		urls[i] = versity.Faulty(t, urls[i], 0.1)
 	}
 	const period, claimants = 500 * time.Millisecond, 8
 	slots := 20

@@ -1,25 +1,15 @@
 package claim
 
 import (
-	"bytes"
 	"crypto/md5"
 	"encoding/hex"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"net/http"
-	"net/http/httptest"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/credentials"
-
-	"beanstalk-agent/packaging/testbed/gotool"
 )
 
 // fakeS3 is one bucket in memory, for tests in which time or a single answer matters. It is faithful about conditions,
@@ -110,102 +100,4 @@ func storeAt(t testing.TB, endpoint, owner string) *Store {
 	}
 	t.Cleanup(s.config.Client.CloseIdleConnections)
 	return s
-}
-
-// startVersity runs two processes of the real versitygw on one directory, and returns their URLs.
-func startVersity(t *testing.T) []string {
-	t.Helper()
-	bin, dir := gotool.Build(t, gotool.VersityGW), t.TempDir()
-	if err := os.Mkdir(filepath.Join(dir, testBucket), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	var urls []string
-	for range 2 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		addr := l.Addr().String()
-		l.Close()
-		cmd := exec.Command(bin, "--port", addr, "-a", "testaccess", "-s", "testsecret", "--quiet", "--keep-alive", "posix", dir)
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-		waitFor(t, func() bool {
-			c, err := net.Dial("tcp", addr)
-			if err == nil {
-				c.Close()
-			}
-			return err == nil
-		})
-		urls = append(urls, "http://"+addr)
-	}
-	return urls
-}
-
-func waitFor(t *testing.T, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !ok(); <-time.After(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("waited 30 s")
-		}
-	}
-}
-
-// faultProxy stands between claimants and a store and does to a share of requests what networks do: drops them, before
-// or after they took effect, delays, duplicates and answers 500, before or after.
-func faultProxy(t *testing.T, target string, share float64) string {
-	t.Helper()
-	transport := &http.Transport{MaxIdleConnsPerHost: 64}
-	t.Cleanup(transport.CloseIdleConnections)
-	h := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(r.Body)
-		if err != nil {
-			return
-		}
-		forward := func() *http.Response {
-			out, _ := http.NewRequestWithContext(r.Context(), r.Method, target+r.URL.RequestURI(), bytes.NewReader(body))
-			out.Header, out.Host = r.Header.Clone(), r.Host // the host is part of the signature
-			resp, err := transport.RoundTrip(out)
-			if err != nil {
-				panic(http.ErrAbortHandler)
-			}
-			return resp
-		}
-		fault := -1
-		if rand.Float64() < share {
-			fault = rand.IntN(6)
-		}
-		switch fault {
-		case 0:
-			panic(http.ErrAbortHandler)
-		case 1:
-			w.WriteHeader(500)
-			return
-		case 2:
-			select {
-			case <-time.After(rand.N(400 * time.Millisecond)):
-			case <-r.Context().Done(): // what the sender gave up on may still arrive
-			}
-		case 3:
-			forward().Body.Close()
-		}
-		resp := forward()
-		defer resp.Body.Close()
-		switch fault {
-		case 4:
-			panic(http.ErrAbortHandler)
-		case 5:
-			w.WriteHeader(500)
-			return
-		}
-		for k, v := range resp.Header {
-			w.Header()[k] = v
-		}
-		w.WriteHeader(resp.StatusCode)
-		io.Copy(w, resp.Body)
-	}))
-	t.Cleanup(h.Close)
-	return h.URL
 }

@@ -140,6 +140,9 @@ func Describe(r supervisor.Run) string {
 // secrets, so by default only the program and how many there were.
 func (l *Launcher) audit(msg string, r supervisor.Run, args []string) {
 	a := []any{"run", r.ID, "kind", r.Kind, "name", r.Name, "user", r.User, "args", len(args) - 1}
+	if r.Kind == "cron" && r.Reason != string(scheduler.Scheduled) {
+		a = append(a, "why", r.Reason)
+	}
 	if r.Kind == "exec" {
 		a = append(a, "caller", r.Caller.Login, "caller_uid", r.Caller.UID, "io", r.IO)
 	}
