@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -20,7 +21,25 @@ import (
 // binary, with the real supervisor, sockets and processes, in a directory of
 // its own. Off Beanstalk nothing else is needed, root neither.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"agent": main})
+	testscript.Main(m, map[string]func(){"agent": agentMain})
+}
+
+// testClock, set for an agent of these tests, names a file with the duration by
+// which its scheduler's clock differs from the machine's. A static program takes
+// no faketime, and a time namespace does not move the wall clock, so this is the
+// one part of such an agent that is not real.
+const testClock = "AGENT_TEST_CLOCK"
+
+// agentMain is the agent as it is shipped, but for its clock.
+func agentMain() {
+	if file := os.Getenv(testClock); file != "" {
+		wallClock = func() time.Time {
+			text, _ := os.ReadFile(file)
+			by, _ := time.ParseDuration(strings.TrimSpace(string(text)))
+			return time.Now().Add(by)
+		}
+	}
+	main()
 }
 
 func TestScripts(t *testing.T) {

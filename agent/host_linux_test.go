@@ -1,0 +1,262 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"beanstalk-agent/agent/internal/control"
+	"beanstalk-agent/packaging/testbed/gotool"
+)
+
+// A host is one instance: a whole agent in processes of its own, with its own
+// host name, socket, state and application.
+type host struct {
+	t    *testing.T
+	name string
+	dir  string
+	env  []string
+	cmd  *exec.Cmd
+}
+
+// A ground is where hosts live, and the ledger that all their jobs write to.
+type ground struct {
+	t      *testing.T
+	dir    string
+	ledger string
+	hosts  []*host
+}
+
+// signs is what a job of the ground does first. The kernel names the file that
+// its output goes to, which lies in the host's directory and names the run, and
+// so the slot: what is written is not what the agent thinks, but what ran.
+func (g *ground) signs() string { return "readlink /proc/self/fd/2 >>" + g.ledger }
+
+func newGround(t *testing.T) *ground {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		gotool.Need(t, "root, for host names of their own")
+	}
+	dir, err := os.MkdirTemp("", "f") // short: a socket's path may have 107 bytes
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &ground{t: t, dir: dir, ledger: filepath.Join(dir, "ledger")}
+	t.Cleanup(func() {
+		for _, h := range g.hosts {
+			h.end()
+		}
+		os.RemoveAll(dir)
+	})
+	exe, err := os.Executable()
+	if err == nil {
+		err = os.Symlink(exe, filepath.Join(dir, "agent"))
+	}
+	if err == nil {
+		err = os.WriteFile(g.ledger, nil, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+// add makes a host and starts its agent.
+func (g *ground) add(config, cron string, env ...string) *host {
+	g.t.Helper()
+	h := &host{t: g.t, name: fmt.Sprintf("i-%02d", len(g.hosts)), env: env}
+	h.dir = filepath.Join(g.dir, h.name)
+	g.hosts = append(g.hosts, h)
+	config += fmt.Sprintf("state_dir: %s/state\nhealth: {listen: '127.0.0.1:0'}\nmetrics: {send: off}\n", h.dir)
+	if err := os.MkdirAll(filepath.Join(h.dir, "app"), 0o755); err != nil {
+		g.t.Fatal(err)
+	}
+	h.write("agent.yaml", config)
+	h.write("clock", "0s")
+	h.write("app/cron.yaml", cron)
+	h.start()
+	return h
+}
+
+// write puts a file into the host's directory, whole or not at all.
+func (h *host) write(name, text string) {
+	h.t.Helper()
+	path := filepath.Join(h.dir, name)
+	err := os.WriteFile(path+".new", []byte(text), 0o644)
+	if err == nil {
+		err = os.Rename(path+".new", path)
+	}
+	if err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func (h *host) start() {
+	h.t.Helper()
+	log, err := os.OpenFile(filepath.Join(h.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer log.Close()
+	h.cmd = exec.Command("unshare", "--uts", "sh", "-c", `echo "$0" >/proc/sys/kernel/hostname && exec "$@"`, h.name,
+		filepath.Join(h.dir, "../agent"), "--config", filepath.Join(h.dir, "agent.yaml"), "--socket", filepath.Join(h.dir, "s"), "run", "--app", filepath.Join(h.dir, "app"))
+	h.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "AWS_EC2_METADATA_DISABLED=true", testClock + "=" + filepath.Join(h.dir, "clock")}, h.env...)
+	h.cmd.Stdout, h.cmd.Stderr = log, log
+	if err := h.cmd.Start(); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// killed kills the agent, and leaves its supervisor and what it runs.
+func (h *host) killed() {
+	h.cmd.Process.Kill()
+	h.cmd.Wait()
+}
+
+func (h *host) client() *control.Client { return control.NewClient(filepath.Join(h.dir, "s")) }
+
+// answers waits until the agent can be asked.
+func (h *host) answers() {
+	h.t.Helper()
+	await(h.t, h.name+" answers", func() bool {
+		ctx, cancel := context.WithTimeout(h.t.Context(), time.Second)
+		defer cancel()
+		return h.client().Get(ctx, "/v1/status", nil) == nil
+	})
+}
+
+// end stops the agent as systemd would, and with it, in local mode, its supervisor and runs.
+func (h *host) end() {
+	if h.cmd.ProcessState != nil {
+		h.start() // the one who can end the supervisor
+	}
+	h.cmd.Process.Signal(syscall.SIGCONT)
+	for i := 0; i < 100 && h.client().Get(context.Background(), "/v1/status", nil) != nil; i++ {
+		<-time.After(50 * time.Millisecond)
+	}
+	h.cmd.Process.Signal(syscall.SIGTERM)
+	giveUp := time.AfterFunc(15*time.Second, func() { h.cmd.Process.Kill() })
+	defer giveUp.Stop()
+	h.cmd.Wait()
+}
+
+// slot is one due time of one job.
+type slot struct {
+	job string
+	due int64 // Unix
+}
+
+// account is what is known of every slot: how often it ran and who says why it did not.
+type account struct {
+	mu    sync.Mutex
+	ran   map[slot][]string
+	named map[slot]string
+}
+
+var (
+	runID    = regexp.MustCompile(`/(i-[0-9]+)/state/runs/([a-z]+)-([0-9]{8}t[0-9]{6}z)-1/`)
+	standsIn = regexp.MustCompile(`([0-9]+) slots, the last of ([^:]+:[^:]+:[^:]+?):`)
+	logField = regexp.MustCompile(`([a-z]+)=("(?:[^"\\]|\\.)*"|\S*)`)
+)
+
+// read takes stock of the ledger and of what the hosts have said. every is how
+// far apart each job's slots are.
+func (g *ground) read(every map[string]time.Duration) *account {
+	g.t.Helper()
+	a := &account{ran: map[slot][]string{}, named: map[slot]string{}}
+	text, err := os.ReadFile(g.ledger)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	for _, m := range runID.FindAllStringSubmatch(string(text), -1) {
+		at, err := time.Parse("20060102t150405z", m[3])
+		if err != nil {
+			g.t.Fatal(err)
+		}
+		s := slot{m[2], at.Unix()}
+		a.ran[s] = append(a.ran[s], m[1])
+	}
+	for _, h := range g.hosts {
+		f, err := os.Open(filepath.Join(h.dir, "log"))
+		if err != nil {
+			g.t.Fatal(err)
+		}
+		for lines := bufio.NewScanner(f); lines.Scan(); {
+			a.hear(h.name, lines.Text(), every)
+		}
+		f.Close()
+	}
+	return a
+}
+
+// hear takes a line of an agent's log for what it says about slots.
+func (a *account) hear(host, line string, every map[string]time.Duration) {
+	field := map[string]string{}
+	for _, m := range logField.FindAllStringSubmatch(line, -1) {
+		if v, err := strconv.Unquote(m[2]); err == nil {
+			m[2] = v
+		}
+		field[m[1]] = m[2]
+	}
+	last, count, job := field["due"], field["count"], field["job"]
+	switch msg := field["msg"]; {
+	case msg == "run started":
+		m := standsIn.FindStringSubmatch(field["why"])
+		if m == nil {
+			return
+		}
+		job, count, last = field["name"], m[1], m[2]
+	case strings.HasPrefix(msg, "job not started"), strings.HasPrefix(msg, "claimed before"), strings.HasPrefix(msg, "slot skipped"):
+		count = "1"
+	case msg != "cron: missed" && msg != "cron: overlapped":
+		return
+	}
+	due, err := time.Parse(time.RFC3339, last)
+	if err != nil {
+		return
+	}
+	n, _ := strconv.Atoi(count)
+	for i := range n {
+		a.name(slot{job, due.Unix() - int64(i)*int64(every[job]/time.Second)}, host+": "+field["msg"])
+	}
+}
+
+func (a *account) name(s slot, why string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.named[s] = why
+}
+
+// judge counts what became of the slots of every job from one time to another,
+// and gives those that ran twice and those of which nobody says anything.
+func (a *account) judge(every map[string]time.Duration, from, to time.Time) (ran int, named map[string]int, doubles, silent []string) {
+	named = map[string]int{}
+	for job, period := range every {
+		for due := from.Truncate(period); due.Before(to); due = due.Add(period) {
+			s := slot{job, due.Unix()}
+			switch name := fmt.Sprintf("%s %s", job, due.UTC().Format(time.TimeOnly)); {
+			case due.Before(from):
+			case len(a.ran[s]) > 1:
+				doubles = append(doubles, fmt.Sprintf("%s on %v", name, a.ran[s]))
+			case len(a.ran[s]) == 1:
+				ran++
+			case a.named[s] != "":
+				_, why, _ := strings.Cut(a.named[s], ": ")
+				named[why]++
+			default:
+				silent = append(silent, name)
+			}
+		}
+	}
+	return ran, named, doubles, silent
+}
