@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -205,10 +207,17 @@ Each fault is told as FILE:LINE:COLUMN: …, then the line and a mark below it.`
 	return c
 }
 
-// printFault shows a fault and the line it is in, to whoever named the file.
+// printFault shows a fault and the line it is in, to whoever named the file;
+// what a terminal would obey is shown as unknown.
 func printFault(w io.Writer, before string, f scheduler.Fault) {
 	fmt.Fprintf(w, "%s%s\n", before, f)
-	for line := range strings.Lines(f.Excerpt) {
+	shown := strings.Map(func(r rune) rune {
+		if r == '\t' || r == '\n' || unicode.IsPrint(r) {
+			return r
+		}
+		return utf8.RuneError
+	}, f.Excerpt)
+	for line := range strings.Lines(shown) {
 		fmt.Fprintf(w, "    %s\n", strings.TrimSuffix(line, "\n"))
 	}
 }

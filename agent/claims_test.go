@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"beanstalk-agent/agent/internal/awsconf"
+	"beanstalk-agent/agent/internal/config"
+	"beanstalk-agent/agent/internal/platform"
+	"beanstalk-agent/packaging/testbed/versity"
+	"beanstalk-agent/scheduler"
+)
+
+// claimsAt is who decides on an instance of that id ("" where none is known)
+// with its store at endpoint.
+func claimsAt(t *testing.T, endpoint, id string) *claims {
+	t.Helper()
+	cfg := config.Default()
+	cfg.Cron.Claims, cfg.AWS.Region = "s3://bucket/claims", "eu-west-1"
+	o := platform.Options{Region: "eu-west-1", NoIMDS: id == ""}
+	if id != "" {
+		imds := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if strings.HasSuffix(r.URL.Path, "/document") {
+				io.WriteString(w, `{"instanceId":"`+id+`","region":"eu-west-1","accountId":"123456789012"}`)
+			}
+		}))
+		t.Cleanup(imds.Close)
+		o.IMDSEndpoint = imds.URL
+	}
+	log := slog.New(slog.DiscardHandler)
+	inst := platform.NewInstance(t.Context(), o)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); inst.Run(ctx, log) }()
+	t.Cleanup(func() { cancel(); <-ended })
+	inst.Await(t.Context(), 10*time.Second, func(f platform.Facts) bool { return f.InstanceID == id })
+	keys := map[string]string{"AWS_ACCESS_KEY_ID": versity.AccessKey, "AWS_SECRET_ACCESS_KEY": versity.SecretKey}
+	aws, err := awsconf.New(awsconf.Config{Region: cfg.AWS.Region, S3Endpoint: endpoint, Getenv: func(name string) string { return keys[name] }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newClaims(cfg, inst, aws, log)
+}
+
+// firing is one of a job that is due each second, so that a claim may take two.
+func firing(t *testing.T, change func(*scheduler.Job)) scheduler.Firing {
+	t.Helper()
+	s, err := scheduler.ParseSchedule("@every 1s", false, time.UTC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j := scheduler.Job{Name: "job", Schedule: s, Location: time.UTC}
+	change(&j)
+	return scheduler.Firing{Job: j, Due: time.Now().Truncate(time.Second), Reason: scheduler.Scheduled, Attempt: 1}
+}
+
+// What can be neither won nor lost does not run, unless the job says so; what
+// every instance runs asks nobody.
+func TestClaimWithoutAStore(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*scheduler.Job)
+		runs   bool
+	}{
+		"by default":          {func(*scheduler.Job) {}, false},
+		"on_claim_error: run": {func(j *scheduler.Job) { j.OnClaimError = scheduler.ClaimErrorRun }, true},
+		"on: all":             {func(j *scheduler.Job) { j.On = scheduler.OnAll }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			err := claimsAt(t, "http://127.0.0.1:9", "").Claim(t.Context(), firing(t, c.change))
+			if _, told := errors.AsType[unclaimed](err); told == c.runs {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+// An agent that claimed a slot and was killed before it started the run claims
+// it again when it is back: the supervisor knows whether it ran. Where only a
+// host's name tells instances apart nobody can know that it is the same one.
+func TestClaimAfterARestart(t *testing.T) {
+	t.Parallel()
+	store := versity.Careless(t) // one claimant at a time: conditions do not matter
+	for _, id := range []string{"i-0123456789abcdef0", ""} {
+		f := firing(t, func(j *scheduler.Job) { j.Name = "job" + id })
+		claim := func(id string) error { return claimsAt(t, store, id).Claim(t.Context(), f) }
+		if err := claim(id); err != nil {
+			t.Fatal(err)
+		}
+		err := claim(id)
+		if id != "" && err != nil || id == "" && !errors.Is(err, scheduler.ErrElsewhere) {
+			t.Errorf("the same instance %q again: %v", id, err)
+		}
+		if err := claim("i-0fedcba9876543210"); !errors.Is(err, scheduler.ErrElsewhere) {
+			t.Errorf("another instance: %v", err)
+		}
+		claimsAt(t, store, id).Finish(t.Context(), f.Job, f.Due, "exit 0")
+		if err := claim(id); !errors.Is(err, scheduler.ErrElsewhere) {
+			t.Errorf("after its end, the same instance %q: %v", id, err)
+		}
+	}
+}
