@@ -53,7 +53,7 @@ func newCron(cfg config.Config, inst *platform.Instance, env *appenv.Resolver, l
 	f := inst.Facts()
 	host, _ := os.Hostname() // only spreads starts; empty is fine
 	c.sched = scheduler.New(scheduler.Config{
-		Runner: c, Tell: c.tell, Kept: store.Kept(), Save: store.Save, Host: host, Limit: cfg.Cron.Limit, Now: wallClock,
+		Runner: c, Tell: c.tell, Kept: store.Kept(), Save: frugal(store.Save), Host: host, Limit: cfg.Cron.Limit, Now: wallClock,
 		Here: scheduler.Here{Environment: f.EnvironmentName, Worker: f.Worker, Getenv: func(name string) (string, bool) {
 			e, err := env.Resolve(context.Background())
 			if err != nil {
@@ -80,6 +80,18 @@ func newCron(cfg config.Config, inst *platform.Instance, env *appenv.Resolver, l
 			return scheduler.ParseOptions{Location: zone, CheckCommand: func(name string) error { return findCommand(env, name) }}
 		}}
 	return c
+}
+
+// frugal gives the memory back that writing a whole table took, which a table of
+// ten thousand jobs would else keep for minutes.
+func frugal(save func(map[string]scheduler.Kept) error) func(map[string]scheduler.Kept) error {
+	return func(changed map[string]scheduler.Kept) error {
+		err := save(changed)
+		if len(changed) > 1000 {
+			debug.FreeOSMemory()
+		}
+		return err
+	}
 }
 
 // findCommand reports why a job's command would not be found. What cannot be

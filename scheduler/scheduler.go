@@ -101,6 +101,7 @@ func New(cfg Config) *Scheduler {
 	for name, k := range cfg.Kept {
 		s.kept[name] = k
 	}
+	s.cfg.Kept = nil // it may be large
 	return s
 }
 
