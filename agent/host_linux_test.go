@@ -210,7 +210,7 @@ func (a *account) hear(host, line string, every map[string]time.Duration) {
 	}
 	last, count, job := field["due"], field["count"], field["job"]
 	switch msg := field["msg"]; {
-	case msg == "run started":
+	case msg == "run started", msg == "run ended":
 		m := standsIn.FindStringSubmatch(field["why"])
 		if m == nil {
 			return

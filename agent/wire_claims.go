@@ -47,7 +47,9 @@ func (c *claims) open() (*claim.Store, error) {
 		return s, nil
 	}
 	f := c.inst.Facts()
-	s := claim.Config{Bucket: claim.DefaultBucket(f.Region, f.AccountID), Region: f.Region, Environment: or(f.EnvironmentID, f.EnvironmentName),
+	// The environment by its name alone: its id is not known on every instance at
+	// every moment, and those with and without it would each run every slot.
+	s := claim.Config{Bucket: claim.DefaultBucket(f.Region, f.AccountID), Region: f.Region, Environment: f.EnvironmentName,
 		Owner: f.InstanceID, Credentials: c.aws.Credentials(), Endpoint: c.aws.S3Endpoint(), Client: c.aws.HTTPClient(), Logger: c.log}
 	switch setting := c.cfg.Cron.Claims; {
 	case setting == "off":
@@ -57,10 +59,13 @@ func (c *claims) open() (*claim.Store, error) {
 		if s.Bucket, s.Prefix, err = claim.ParseURL(setting); err != nil {
 			return nil, err
 		}
+		if s.Region == "" { // off EC2: as the agent's own environment says
+			s.Region, _ = c.aws.Region(context.Background())
+		}
 	case !f.Beanstalk:
 		return nil, fmt.Errorf("%w: this is no instance of an Elastic Beanstalk environment", errNoStore)
 	case !located(f):
-		return nil, errors.New("the instance's region or account is not known, so neither is the claim store: the metadata service does not answer; cron.claims: off would let every instance run every job")
+		return nil, errors.New("the instance's region, account or environment is not known, so neither is the claim store: the metadata service does not answer; cron.claims: off would let every instance run every job")
 	}
 	if s.Owner == "" {
 		s.Owner, _ = os.Hostname()
@@ -73,7 +78,9 @@ func (c *claims) open() (*claim.Store, error) {
 	return c.made.Load(), nil
 }
 
-func located(f platform.Facts) bool { return !f.Beanstalk || f.Region != "" && f.AccountID != "" }
+func located(f platform.Facts) bool {
+	return !f.Beanstalk || f.Region != "" && f.AccountID != "" && f.EnvironmentName != ""
+}
 
 // Claim returns nil when this instance runs the slot.
 func (c *claims) Claim(ctx context.Context, f scheduler.Firing) error {

@@ -40,8 +40,8 @@ type Config struct {
 	Bucket string
 	Region string
 
-	// Required. Environment keeps two environments of one application, which may share a bucket, apart: its id, or
-	// else its name.
+	// Required. Environment keeps two environments of one application, which may share a bucket, apart. All instances
+	// of one must say the same.
 	Environment string
 
 	// Required. Owner is this instance as people know it.

@@ -155,8 +155,11 @@ func (l *Launcher) audit(msg string, r supervisor.Run, args []string) {
 // Ended is the line that says how a run ended.
 func Ended(log *slog.Logger, r supervisor.Run) {
 	a := []any{"run", r.ID, "kind", r.Kind, "name", r.Name, "how", Describe(r), "took", r.Took().Round(time.Millisecond).String(), "peak_mb", r.PeakMemory >> 20}
-	if r.Kind == "exec" {
+	switch {
+	case r.Kind == "exec":
 		a = append(a, "caller", r.Caller.Login)
+	case r.Reason != string(scheduler.Scheduled): // here too: who was killed right after the start has not said it
+		a = append(a, "why", r.Reason)
 	}
 	log.Info("run ended", a...)
 }
