@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"sync/atomic"
@@ -53,7 +55,7 @@ func newCron(cfg config.Config, inst *platform.Instance, env *appenv.Resolver, l
 	f := inst.Facts()
 	host, _ := os.Hostname() // only spreads starts; empty is fine
 	c.sched = scheduler.New(scheduler.Config{
-		Runner: c, Tell: c.tell, Kept: store.Kept(), Save: frugal(store.Save), Host: host, Limit: cfg.Cron.Limit, Now: wallClock,
+		Runner: c, Tell: c.tell, Kept: store.Kept(), Save: frugal(store.Save), Host: host, Limit: cmp.Or(cfg.Cron.Limit, max(16, 8*runtime.NumCPU())), Now: wallClock,
 		Here: scheduler.Here{Environment: f.EnvironmentName, Worker: f.Worker, Getenv: func(name string) (string, bool) {
 			e, err := env.Resolve(context.Background())
 			if err != nil {

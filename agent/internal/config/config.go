@@ -77,7 +77,7 @@ type Cron struct {
 	File     string `yaml:"file"`     // relative to App.Dir
 	Timezone string `yaml:"timezone"` // for jobs that name none
 	Claims   string `yaml:"claims"`   // auto, off or s3://BUCKET/PREFIX
-	Limit    int    `yaml:"limit"`    // runs at once on this host; 0 = as many as fit the host's processors, at least 4
+	Limit    int    `yaml:"limit"`    // jobs at once on this host; 0 = 8 for each processor, at least 16
 }
 
 // Health says how the application is asked and how the load balancer is answered.
