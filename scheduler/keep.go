@@ -24,6 +24,11 @@ func (s *Scheduler) keep(e *entry) {
 	s.dirty[e.job.Name] = k
 }
 
+// saveEvery is how often Save is called at most: it writes a whole table, and a thousand
+// jobs due together begin one after the other. What is lost with the last second is asked
+// of the Runner again, which knows what it has run.
+const saveEvery = time.Second
+
 // saveLoop hands what changed to Save, and again within a minute what it refused, until
 // ctx is done, then a last time.
 func (s *Scheduler) saveLoop(ctx context.Context) {
@@ -37,6 +42,10 @@ func (s *Scheduler) saveLoop(ctx context.Context) {
 		case <-retry.C:
 		}
 		failing = s.saveNow(failing)
+		select {
+		case <-ctx.Done():
+		case <-time.After(saveEvery):
+		}
 	}
 	s.saveNow(failing)
 }
