@@ -56,6 +56,10 @@ func newGround(t *testing.T) *ground {
 		for _, h := range g.hosts {
 			h.end()
 		}
+		if t.Failed() {
+			t.Logf("what the hosts said is kept in %s", dir)
+			return
+		}
 		os.RemoveAll(dir)
 	})
 	exe, err := os.Executable()
@@ -169,6 +173,12 @@ var (
 	logField = regexp.MustCompile(`([a-z]+)=("(?:[^"\\]|\\.)*"|\S*)`)
 )
 
+// slotOf is the slot of a match of runID.
+func slotOf(m []string) slot {
+	at, _ := time.Parse("20060102t150405z", m[3]) // as the expression has it
+	return slot{m[2], at.Unix()}
+}
+
 // read takes stock of the ledger and of what the hosts have said. every is how
 // far apart each job's slots are.
 func (g *ground) read(every map[string]time.Duration) *account {
@@ -179,11 +189,7 @@ func (g *ground) read(every map[string]time.Duration) *account {
 		g.t.Fatal(err)
 	}
 	for _, m := range runID.FindAllStringSubmatch(string(text), -1) {
-		at, err := time.Parse("20060102t150405z", m[3])
-		if err != nil {
-			g.t.Fatal(err)
-		}
-		s := slot{m[2], at.Unix()}
+		s := slotOf(m)
 		a.ran[s] = append(a.ran[s], m[1])
 	}
 	for _, h := range g.hosts {
@@ -211,6 +217,9 @@ func (a *account) hear(host, line string, every map[string]time.Duration) {
 	last, count, job := field["due"], field["count"], field["job"]
 	switch msg := field["msg"]; {
 	case msg == "run started", msg == "run ended":
+		if m := runID.FindStringSubmatch("/" + host + "/state/runs/" + field["run"] + "/"); m != nil && msg == "run ended" {
+			a.name(slotOf(m), host+": began and ended before its mark: "+field["how"])
+		}
 		m := standsIn.FindStringSubmatch(field["why"])
 		if m == nil {
 			return

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -58,7 +59,7 @@ func Parse(file string, data []byte, opt ParseOptions) (Table, error) {
 		}
 		return Table{}, faults
 	}
-	return Table{Jobs: p.jobs, Warnings: byPlace(p.warnings)}, nil
+	return Table{Jobs: slices.Clone(p.jobs), Warnings: byPlace(p.warnings)}, nil
 }
 
 // parser is what both formats share: it checks a job's parts, and collects jobs and
