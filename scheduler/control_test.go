@@ -360,6 +360,28 @@ func TestRefusedSaveIsOfferedAgain(t *testing.T) {
 	})
 }
 
+// A save writes a whole table: runs that begin one after the other share one.
+func TestSavesAreFew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		saves := 0
+		s := New(Config{
+			Runner: runnerFunc(func(_ context.Context, f Firing) error {
+				time.Sleep(time.Duration(f.Job.Line) * 100 * time.Millisecond)
+				f.Begun()
+				return nil
+			}),
+			Save: func(map[string]Kept) error { saves++; return nil },
+		})
+		s.SetTable(mustParse(t, "crontab", "@every 1s a\n@every 1s b\n@every 1s c\n"))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		s.Run(ctx)
+		if saves < 50 || saves > 62 {
+			t.Errorf("saved %d times in a minute, want once a second", saves)
+		}
+	})
+}
+
 // Everything at once, for the race detector and for deadlocks: what is started is ended,
 // and nothing is left running.
 func TestConcurrentUse(t *testing.T) {
