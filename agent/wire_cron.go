@@ -64,8 +64,10 @@ func newCron(cfg config.Config, inst *platform.Instance, env *appenv.Resolver, l
 			return e.Lookup(name)
 		}},
 	})
+	var table atomic.Pointer[scheduler.Table] // and not the watcher's, which may hold its lock while events are told
+	table.Store(&scheduler.Table{})
 	people.to = func(job string) []string {
-		j, _ := c.watcher.State().Table.Job(job)
+		j, _ := table.Load().Job(job)
 		return j.Notify
 	}
 	files := []string{cfg.Cron.File}
@@ -75,6 +77,7 @@ func newCron(cfg config.Config, inst *platform.Instance, env *appenv.Resolver, l
 	zone, _ := time.LoadLocation(cfg.Cron.Timezone) // checked by config
 	c.watcher = &crontable.Watcher{Dir: f.AppDir, Files: files, Log: log,
 		Apply: func(t scheduler.Table) {
+			table.Store(&t)
 			c.sched.SetTable(t)
 			debug.FreeOSMemory() // of the parser's garbage, which can be a hundred times the file
 		},
