@@ -50,7 +50,7 @@ type Event struct {
 	Host        string
 	Environment string
 	Tail        string   // last lines of output; sent only to targets with Tail set
-	To          []string // names of the targets to tell; none, or only unknown ones: all
+	To          []string // names of the targets to tell beside check-ins; none, or only unknown ones: all
 }
 
 // Config says whom to tell.
@@ -166,7 +166,7 @@ func (n *Notifier) spread(e Event) {
 	named := func(s *sender) bool { return slices.Contains(e.To, s.target.Name) }
 	all := !slices.ContainsFunc(n.senders, named)
 	for _, s := range n.senders {
-		if all || named(s) {
+		if all || named(s) || s.target.Type == CheckIn { // its server takes silence for a failure
 			s.take(e)
 		}
 	}

@@ -207,7 +207,8 @@ func TestNamedTargets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		web := &recorder{statuses: []int{200}}
 		n := mustNew(t, Config{Transport: web, Targets: []Target{
-			{Type: Slack, Name: "ops", URL: "https://ops.example"}, {Type: Slack, Name: "dev", URL: "https://dev.example"}}})
+			{Type: Slack, Name: "ops", URL: "https://ops.example"}, {Type: Slack, Name: "dev", URL: "https://dev.example"},
+			{Type: CheckIn, URL: "https://hc.example/u", Jobs: []string{"job0"}}}})
 		stop := running(t, n)
 		for i, to := range [][]string{{"dev"}, {"dev", "ops"}, nil, {"dve"}} {
 			e := failed(fmt.Sprint("job", i))
@@ -217,7 +218,7 @@ func TestNamedTargets(t *testing.T) {
 		synctest.Wait()
 		stop()
 		got := strings.NewReplacer("https://", "", ".example", "").Replace(strings.Join(web.urls, " "))
-		if want := "dev dev ops dev ops dev ops"; sorted(got) != sorted(want) {
+		if want := "dev hc/u/fail dev ops dev ops dev ops"; sorted(got) != sorted(want) {
 			t.Errorf("told %s, want %s", got, want)
 		}
 	})
