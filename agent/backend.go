@@ -45,11 +45,14 @@ func (b *backend) routes() control.Backend {
 		Env: b.environment, EnvDiff: b.difference,
 		Metrics: func(context.Context) (any, error) { return b.metrics.publisher.Preview(), nil },
 		Cost:    func(_ context.Context, n int) (any, error) { return b.metrics.publisher.Cost(n), nil },
-		Health:  func(ctx context.Context) (any, error) { return b.check.Check(ctx), nil },
+		Health: func(ctx context.Context) (any, error) {
+			return healthAnswer{b.check.Check(ctx), b.check.Draining()}, nil
+		},
 		History: func(context.Context) (any, error) { return b.check.History(), nil },
-		Drain:   b.drain,
+		Drain:   b.drain, Undrain: b.undrain,
+		Leaving: func(ctx context.Context) (any, error) { return b.leaving(ctx) },
 		Reload:  b.cron.reload,
-		Hold:    func(_ context.Context, limit time.Duration) error { b.cron.sched.Hold(limit); return nil },
+		Hold:    b.hold,
 		Free:    b.release,
 	}
 }
@@ -110,24 +113,6 @@ func (b *backend) difference(ctx context.Context, values bool) (control.Environm
 // unavailable is the status of what cannot be answered yet or here.
 func unavailable(err error) error {
 	return &control.Error{Status: http.StatusServiceUnavailable, Message: err.Error(), Exit: 125}
-}
-
-// release lets jobs start again: those of the table that is there now.
-func (b *backend) release(ctx context.Context) error {
-	err := b.cron.reload(ctx)
-	b.cron.sched.Release()
-	return err
-}
-
-func (b *backend) drain(_ context.Context, reason string, on bool) error {
-	if on {
-		b.check.Drain("operator", reason)
-		return nil
-	}
-	if !b.check.Undrain("operator") {
-		return &control.Error{Status: http.StatusConflict, Message: "no operator has drained this instance"}
-	}
-	return nil
 }
 
 // spooled is the supervisor with errors that a person can act on. Output is read

@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"net/url"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -48,6 +47,9 @@ healthy, 1 when it is not.`,
 			} else {
 				fmt.Fprintln(g.out, v)
 			}
+			for _, d := range v.Draining {
+				fmt.Fprintln(g.err, "note: load balancers are answered 503:", d.Reason)
+			}
 			if err == nil && !v.Healthy {
 				return exitWith(1)
 			}
@@ -67,6 +69,8 @@ type verdict struct {
 	Reason    string    `json:"reason"`
 	LatencyMS float64   `json:"latency_ms"`
 	At        time.Time `json:"at"`
+
+	Draining []health.Drain `json:"draining,omitempty"`
 }
 
 func (v verdict) String() string {
@@ -108,19 +112,6 @@ func asLoadBalancer(c *cobra.Command, g *globals, cl *control.Client, asJSON boo
 		return exitWith(1)
 	}
 	return nil
-}
-
-func newDrainCmd(g *globals) *cobra.Command {
-	var reason string
-	c := post(g, "drain", "answer the load balancer 503 from now on; running work goes on", func() string {
-		return "/v1/drain?reason=" + url.QueryEscape(reason)
-	})
-	c.Flags().StringVar(&reason, "reason", "an operator asked for it", "shown in status and in the health answer")
-	return c
-}
-
-func newUndrainCmd(g *globals) *cobra.Command {
-	return post(g, "undrain", "answer the load balancer truthfully again", func() string { return "/v1/undrain" })
 }
 
 // post is a verb that only tells the agent something.

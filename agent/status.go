@@ -11,6 +11,7 @@ import (
 	"beanstalk-agent/agent/internal/cloudwatch"
 	"beanstalk-agent/agent/internal/control"
 	"beanstalk-agent/agent/internal/crontable"
+	"beanstalk-agent/agent/internal/health"
 	"beanstalk-agent/agent/internal/supervisor"
 	"beanstalk-agent/collectors"
 )
@@ -147,7 +148,11 @@ func (b *backend) healthLines(ctx context.Context) []control.Line {
 	}
 	lines = append(lines, line("health", state, "", "%d in %.1f ms: %s (asked on %s)", v.Status, v.LatencyMS, v.Reason, addr))
 	for _, d := range b.check.Draining() {
-		lines = append(lines, line("health", control.Warn, "agent undrain", "draining since %s: %s", d.Since.Format(time.TimeOnly), d.Reason))
+		hint := "agent undrain"
+		if d.By != health.Operator {
+			hint = ""
+		}
+		lines = append(lines, line("health", control.Warn, hint, "draining since %s, a load balancer was told %d times: %s", d.Since.Format(time.DateTime), d.Told, d.Reason))
 	}
 	return lines
 }

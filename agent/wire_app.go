@@ -169,7 +169,7 @@ func healthHost(ctx context.Context, cfg config.Config, env *appenv.Resolver) st
 func newTermination(inst *platform.Instance, check *health.Checker, cron *cronParts, log *slog.Logger) lifecycle.Service {
 	w := &health.TerminationWatch{Log: log, Endpoint: os.Getenv("AWS_EC2_METADATA_SERVICE_ENDPOINT"), OnNotice: func(t health.Termination) {
 		check.Drain(t.By, t.Reason)
-		cron.sched.Hold(24 * time.Hour)
+		cron.sched.Hold(untilItIsGone)
 	}}
 	return lifecycle.Service{Name: "termination notices", Run: func(ctx context.Context) error {
 		if !inst.Facts().EC2 && w.Endpoint == "" {

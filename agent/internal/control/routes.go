@@ -31,7 +31,9 @@ type Backend struct {
 	Balancer func(context.Context) (any, error) // the health check as load balancers see it
 	Health   func(context.Context) (any, error)
 	History  func(context.Context) (any, error) // the last health results
-	Drain    func(ctx context.Context, reason string, on bool) error
+	Drain    func(ctx context.Context, reason string, shutdown bool) error
+	Undrain  func(context.Context) error
+	Leaving  func(context.Context) (any, error) // how far a drain has come
 
 	Reload func(context.Context) error
 	Hold   func(ctx context.Context, limit time.Duration) error
@@ -106,11 +108,15 @@ func (s *Server) routes() []route {
 		{"GET /v1/capacity", Callers, func(c *call) error { return answer(c)(b.Capacity(c.ctx())) }},
 		{"GET /v1/health/as-load-balancer", Callers, func(c *call) error { return answer(c)(b.Balancer(c.ctx())) }},
 		{"GET /v1/health", Callers, func(c *call) error { return answer(c)(b.Health(c.ctx())) }},
+		{"GET /v1/drain", Callers, func(c *call) error { return answer(c)(b.Leaving(c.ctx())) }},
 		{"GET /v1/health/history", Callers, func(c *call) error { return answer(c)(b.History(c.ctx())) }},
 
 		// What changes the instance for everybody is root's.
-		{"POST /v1/drain", Owner, func(c *call) error { return c.did(b.Drain(c.ctx(), c.r.URL.Query().Get("reason"), true)) }},
-		{"POST /v1/undrain", Owner, func(c *call) error { return c.did(b.Drain(c.ctx(), "", false)) }},
+		{"POST /v1/drain", Owner, func(c *call) error {
+			q := c.r.URL.Query()
+			return c.did(b.Drain(c.ctx(), q.Get("reason"), q.Has("shutdown")))
+		}},
+		{"POST /v1/undrain", Owner, func(c *call) error { return c.did(b.Undrain(c.ctx())) }},
 		{"POST /v1/reload", Owner, func(c *call) error { return c.did(b.Reload(c.ctx())) }},
 		{"POST /v1/hold", Owner, s.hold},
 		{"POST /v1/release", Owner, func(c *call) error { return c.did(b.Free(c.ctx())) }},

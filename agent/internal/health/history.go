@@ -33,6 +33,7 @@ type Figures struct {
 	Shed      uint64        // connections cut off because too many were open or too slow
 	Latency   time.Duration // of the last probe
 	LastProbe time.Time     // zero: none yet
+	Balancer  time.Time     // when one of AWS's load balancers asked last, by its name; zero: none yet
 }
 
 func (f *Figures) count(r Result) {

@@ -87,6 +87,8 @@ func agentDown(t *testing.T, s *stack) {
 	s.checkAll(t, "agent answers", 503)
 	eventually(t, "the fallback to be kept", func() bool { _, err := os.Stat(c.cfg.NginxFile); return err == nil })
 	stop()
+	s.checkAll(t, "agent gone, still drained", 503)
+	c.Undrain("operator")
 	s.reloadNginx(t, 200)
 	s.checkAll(t, "agent gone", 200)
 	s.gunicorn.stop()

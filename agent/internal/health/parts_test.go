@@ -88,7 +88,7 @@ func startStack(t *testing.T, env ...string) *stack {
 	}
 	s.startGunicorn(t, env...)
 	t.Cleanup(func() { s.gunicorn.stop() })
-	os.Chmod(s.dir, 0o755) // nginx's workers are another user when the test is root
+	s.openToNginx()
 	s.writeNginx(t)
 	s.proxy = startProcess(t, s.dir, nil, "nginx", "-p", s.dir, "-c", "nginx.conf", "-e", "error.log")
 	t.Cleanup(s.proxy.stop)
@@ -115,6 +115,13 @@ func (s *stack) startGunicorn(t *testing.T, env ...string) {
 	})
 }
 
+// openToNginx lets nginx's workers in, which are another user when the test is root.
+func (s *stack) openToNginx() {
+	for dir := s.dir; dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
+		os.Chmod(dir, 0o755)
+	}
+}
+
 // writeNginx lays the configuration out as Beanstalk does and edits the snippet as its comments say.
 func (s *stack) writeNginx(t *testing.T) {
 	t.Helper()
@@ -127,6 +134,7 @@ func (s *stack) writeNginx(t *testing.T) {
 		"proxy_pass http://127.0.0.1:8127;":     "proxy_pass http://" + s.agent + ";",
 		"set $agent_health_app 127.0.0.1:8000;": "set $agent_health_app " + s.app + ";",
 		"include /var/lib/agent/":               "include " + s.dir + "/",
+		"/run/agent/drain":                      filepath.Join(s.dir, "drain"),
 	} {
 		if strings.Count(edited, from) != 1 {
 			t.Fatalf("the snippet has %q %d times, want once", from, strings.Count(edited, from))
@@ -187,6 +195,7 @@ func (s *stack) serveAgent(t *testing.T, c Config) (*Checker, func()) {
 		c.Target = "http://" + s.app + "/health/"
 	}
 	c.NginxFile = filepath.Join(s.dir, "nginx-health.conf")
+	c.DrainFile = filepath.Join(s.dir, "drain")
 	checker := newChecker(t, c)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)

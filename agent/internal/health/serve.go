@@ -26,23 +26,24 @@ func (c *Checker) Handler() http.Handler {
 		if r.ContentLength != 0 { // cut a body off instead of waiting for it
 			defer http.NewResponseController(w).SetReadDeadline(time.Now())
 		}
+		asker := askerOf(r)
 		switch {
 		case r.URL.Path != c.cfg.Path:
 			say(w, http.StatusNotFound)
 		case r.Method != http.MethodGet && r.Method != http.MethodHead:
 			w.Header().Set("Allow", "GET, HEAD")
 			say(w, http.StatusMethodNotAllowed)
-		case c.arrived(r.Header.Get(nonceHeader)):
+		case c.arrived(r.Header.Get(nonceHeader), asker):
 			say(w, http.StatusServiceUnavailable)
 		default:
-			say(w, c.check(r.Context(), askerOf(r)).Status)
+			say(w, c.check(r.Context(), asker).Status)
 		}
 	})
 }
 
 // arrived counts one request of a load balancer, recognises it if it is our own question, and
 // reports whether it has to be refused because of a drain.
-func (c *Checker) arrived(nonce string) (draining bool) {
+func (c *Checker) arrived(nonce string, a asker) (draining bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if _, ours := c.nonces[nonce]; ours {
@@ -50,6 +51,9 @@ func (c *Checker) arrived(nonce string) (draining bool) {
 		return len(c.drains) > 0
 	}
 	c.figures.Asked++
+	if a.agent != "" {
+		c.figures.Balancer = time.Now()
+	}
 	for i := range c.drains {
 		c.drains[i].Told++
 	}

@@ -93,6 +93,13 @@ func (t Target) String() string {
 // place is the target as an operator names it: its port or socket, without the path.
 func (t Target) place() string { return t.Address }
 
+// Port is a TCP target's port, 0 for a socket.
+func (t Target) Port() uint16 {
+	_, port, _ := net.SplitHostPort(t.Address)
+	n, _ := strconv.ParseUint(port, 10, 16)
+	return uint16(n)
+}
+
 // hostOfItsOwn is the Host that a client without configuration would send.
 func (t Target) hostOfItsOwn() string {
 	if t.Network == "unix" {

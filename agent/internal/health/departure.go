@@ -1,0 +1,124 @@
+package health
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Departure is how far a drained instance is on its way out of service.
+type Departure struct {
+	Drains    []Drain   `json:"drains"`              // oldest first
+	Balancer  time.Time `json:"balancer,omitzero"`   // when one of AWS's load balancers asked last
+	Requests  int       `json:"requests"`            // connections that the application serves; -1: cannot be counted here
+	Runs      []string  `json:"runs,omitempty"`      // jobs and commands, which end by themselves
+	Terminals []string  `json:"terminals,omitempty"` // people's sessions, which nobody waits for
+}
+
+// Waiter waits until a drained instance may be taken away: until each load balancer must have taken
+// it out, and what it was doing is done.
+//
+// A load balancer tells nobody what it thinks. But each of its nodes asks once in Interval and takes
+// the instance out after Threshold refusals in a row, so that it is out for all of them Interval x
+// Threshold after the drain began, if any asks at all.
+type Waiter struct {
+	// Required.
+
+	Look func(context.Context) (Departure, error)
+	Say  func(string) // what is waited for, whenever that changes
+
+	// Optional: Beanstalk's defaults.
+
+	Interval  time.Duration // 15s
+	Threshold int           // 5
+
+	// Shutdown waits for no run, since the supervisor's own stop gives each its grace, and for a
+	// load balancer only if one has asked within the last minute: nobody should wait for a reboot
+	// in vain.
+	Shutdown bool
+}
+
+// longestInterval is Beanstalk's for a Network Load Balancer, with a margin.
+const longestInterval = 35 * time.Second
+
+// ErrNobodyAsks is returned when no load balancer was told, so that none can have heard.
+var ErrNobodyAsks = errors.New("no load balancer has asked here since the drain began, so none can have heard of it")
+
+// ErrUndrained is returned when somebody took the drain back meanwhile.
+var ErrUndrained = errors.New("the drain was taken back meanwhile")
+
+// Unfinished is returned when ctx ended first.
+type Unfinished struct{ Waited string } // for what
+
+func (e *Unfinished) Error() string { return "not out of service yet: waiting for " + e.Waited }
+
+// Wait looks once a second and returns nil when there is nothing to wait for any more. An agent that
+// does not answer, after it did once, is one that restarts.
+func (w Waiter) Wait(ctx context.Context) error {
+	w.Interval, w.Threshold = cmp.Or(w.Interval, 15*time.Second), cmp.Or(w.Threshold, 5)
+	d, err := w.Look(ctx)
+	if err != nil {
+		return err
+	}
+	for said := ""; ; {
+		what, key := "the agent to answer again", "agent"
+		if err == nil {
+			if what, key, err = w.next(d, time.Now()); err != nil {
+				return err
+			}
+		}
+		if what == "" {
+			if len(d.Terminals) > 0 {
+				w.Say("these sessions go on: " + strings.Join(d.Terminals, ", "))
+			}
+			return nil
+		}
+		if key != said {
+			w.Say("waiting for " + what)
+			said = key
+		}
+		sleep(ctx, time.Second)
+		if ctx.Err() != nil {
+			return &Unfinished{what}
+		}
+		d, err = w.Look(ctx)
+	}
+}
+
+// next is what d has to wait for, "" for nothing, and a key that changes when it is worth saying again.
+func (w Waiter) next(d Departure, now time.Time) (what, key string, err error) {
+	if len(d.Drains) == 0 {
+		return "", "", ErrUndrained
+	}
+	began, told := d.Drains[0].Since, d.Drains[0].Told
+	if w.Shutdown && now.Sub(d.Balancer) > time.Minute {
+		return "", "", nil
+	}
+	out := began.Add(w.Interval * time.Duration(w.Threshold))
+	switch work := w.work(d); {
+	case told == 0 && now.Sub(began) > max(longestInterval, 2*w.Interval):
+		return "", "", ErrNobodyAsks
+	case told == 0:
+		return "a load balancer to ask", "ask", nil
+	case now.Before(out):
+		return fmt.Sprintf("the load balancer to count %d refusals, %s apart: until %s",
+			w.Threshold, w.Interval, out.Local().Format(time.TimeOnly)), "count", nil
+	case len(work) > 0:
+		return strings.Join(work, ", "), "work " + strings.Join(d.Runs, " "), nil
+	}
+	return "", "", nil
+}
+
+// work is what the instance is still doing, that has to end.
+func (w Waiter) work(d Departure) (work []string) {
+	if d.Requests > 0 {
+		work = append(work, fmt.Sprintf("%d requests in the application", d.Requests))
+	}
+	if !w.Shutdown {
+		work = append(work, d.Runs...)
+	}
+	return work
+}
