@@ -1,0 +1,137 @@
+package health
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os/exec"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// proxied is an agent in a process of its own, behind the real nginx with the real snippet, before an
+// application of the test's own.
+type proxied struct {
+	*stack
+	server
+}
+
+func startProxied(t *testing.T, h http.HandlerFunc) proxied {
+	t.Helper()
+	_, err := exec.LookPath("nginx")
+	need(t, err == nil, "nginx (Debian: nginx-light)")
+	target := app(t, h)
+	p := proxied{server: startServer(t, target)}
+	p.stack = &stack{dir: t.TempDir(), app: strings.TrimPrefix(target, "http://"), agent: p.addr, nginx: "127.0.0.1:" + freePort(t)}
+	p.openToNginx()
+	p.writeNginx(t)
+	p.proxy = startProcess(t, p.dir, nil, "nginx", "-p", p.dir, "-c", "nginx.conf", "-e", "error.log")
+	t.Cleanup(p.proxy.stop)
+	eventually(t, "nginx to answer", func() bool { return p.check("10.0.0.5", "ELB-HealthChecker/2.0") == 200 })
+	return p
+}
+
+// say opens a connection to nginx and sends text. The caller closes it.
+func (p proxied) say(text string) (net.Conn, error) {
+	conn, err := net.DialTimeout("tcp", p.nginx, 30*time.Second)
+	if err != nil {
+		return nil, err
+	}
+	conn.SetDeadline(time.Now().Add(30 * time.Second))
+	_, err = io.WriteString(conn, text)
+	return conn, err
+}
+
+// malformed are requests that must not be answered with a success, nor reach the application.
+var malformed = []string{
+	"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+	"GET /health HTTP/1.1\r\n\r\n",
+	"GET /health HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+	"GET /health HTTP/1.1\r\nHost: a b\r\n\r\n",
+	"GET /health HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+	"POST /health HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+	"POST /health HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\naaaa",
+	"GET /health HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("a", 64<<10) + "\r\n\r\n",
+	"CONNECT 10.1.2.3:443 HTTP/1.1\r\nHost: a\r\n\r\n",
+	"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+}
+
+// TestTenThousandThroughNginx: slow, broken and honest clients in turn, five hundred at any time and ten
+// thousand in all, leave the agent's memory flat, its honest askers answered, and the application
+// with one request for each lifetime of a verdict.
+func TestTenThousandThroughNginx(t *testing.T) {
+	const clients, laps = 500, 5 // of four connections each
+	var asked atomic.Int32
+	began := time.Now()
+	p := startProxied(t, func(http.ResponseWriter, *http.Request) { asked.Add(1) })
+	before, peak := p.rss(t), 0.0
+	var refused, answered, fooled atomic.Int32
+	lap := func(n int) {
+		slow, err1 := p.say("GET /health HTTP/1.1\r\nHost: a\r\nX-Slow: ")
+		body, err2 := p.say("POST /health HTTP/1.1\r\nHost: a\r\nContent-Length: 500\r\n\r\nhalf")
+		for _, c := range []net.Conn{slow, body} {
+			if c != nil {
+				defer c.Close()
+			}
+		}
+		switch status, err := p.status(malformed[n%len(malformed)]); {
+		case err1 != nil || err2 != nil || err != nil:
+			refused.Add(1)
+		case strings.HasPrefix(status, "2"):
+			fooled.Add(1)
+		}
+		if status, err := p.status("GET /health HTTP/1.0\r\nHost: 10.0.0.5\r\nUser-Agent: ELB-HealthChecker/2.0\r\n\r\n"); err == nil && status == "200" {
+			answered.Add(1)
+		}
+	}
+	var all sync.WaitGroup
+	ended := make(chan struct{})
+	for n := range clients {
+		all.Go(func() {
+			for i := range laps {
+				lap(n + i)
+			}
+		})
+	}
+	go func() { all.Wait(); close(ended) }()
+	for over := false; !over; {
+		select {
+		case <-ended:
+			over = true
+		case <-time.After(200 * time.Millisecond):
+		}
+		if got := p.check("10.0.0.5", "ELB-HealthChecker/2.0"); got != 200 {
+			t.Errorf("another check is answered %d", got)
+		}
+		peak = max(peak, p.rss(t))
+	}
+	took := time.Since(began)
+	t.Logf("%d connections in %s: memory %.1f MiB before, %.1f at most; the application asked %d times", 4*clients*laps, took.Round(time.Millisecond), before, peak, asked.Load())
+	if answered.Load() != clients*laps || fooled.Load() != 0 || refused.Load() != 0 {
+		t.Errorf("%d of %d honest checks answered 200; %d broken ones too; %d connections refused", answered.Load(), clients*laps, fooled.Load(), refused.Load())
+	}
+	if limit := int32(took/time.Second) + 2; asked.Load() > limit {
+		t.Errorf("the application was asked %d times in %s", asked.Load(), took)
+	}
+	if grown := peak - before; grown > 12 && !raceDetector { // which multiplies memory
+		t.Errorf("memory grew by %.1f MiB", grown)
+	}
+}
+
+// status sends text and returns the status of the answer, "" for a connection that was cut off.
+func (p proxied) status(text string) (string, error) {
+	conn, err := p.say(text)
+	if conn == nil {
+		return "", err
+	}
+	defer conn.Close()
+	line, _ := bufio.NewReader(conn).ReadString('\n')
+	var proto, status string
+	fmt.Sscan(line, &proto, &status)
+	return status, nil // nginx may cut a broken client off while it still writes
+}
