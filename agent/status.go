@@ -102,7 +102,7 @@ func (b *backend) cronLines(context.Context) []control.Line {
 	}
 	lines = append(lines, b.cron.who.lines()...)
 	if until := b.cron.sched.HeldUntil(); !until.IsZero() {
-		lines = append(lines, line("cron", control.Warn, "agent release", "starts are held until %s", until.Format(time.TimeOnly)))
+		lines = append(lines, line("cron", control.Warn, "agent release", "starts are held until %s", until.Format(time.DateTime)))
 	}
 	for _, j := range b.cron.sched.Snapshot() {
 		if j.Last.Err != nil && j.Off == "" {
@@ -133,20 +133,26 @@ func (b *backend) noticeLines(context.Context) []control.Line {
 
 func (b *backend) healthLines(ctx context.Context) []control.Line {
 	var lines []control.Line
-	addr, err := b.check.Listening()
-	if err != nil {
+	where := ""
+	if addr, err := b.check.Listening(); err != nil {
 		lines = append(lines, line("health", control.Bad, "stop what holds it, or set health.listen", "not listening: %v", err))
+	} else {
+		where = " (asked on " + addr + ")"
 	}
-	if healthHost(ctx, b.cfg, b.env) == "" {
+	if host, err := healthHost(ctx, b.cfg, b.env); host == "" && err == nil {
+		text := "no host configured"
+		if b.cfg.Health.Host != "" {
+			text = b.cfg.Health.Host + " gives no host name"
+		}
 		lines = append(lines, line("health", control.Note, "set health.host, or HEALTH_HOST in the application's environment, to a host the application accepts",
-			"no host configured: the load balancer's own is passed on"))
+			"%s: the load balancer's own is passed on", text))
 	}
 	v := b.check.Check(ctx)
 	state := control.Good
 	if !v.Healthy {
 		state = control.Warn
 	}
-	lines = append(lines, line("health", state, "", "%d in %.1f ms: %s (asked on %s)", v.Status, v.LatencyMS, v.Reason, addr))
+	lines = append(lines, line("health", state, "", "%d in %.1f ms: %s%s", v.Status, v.LatencyMS, v.Reason, where))
 	for _, d := range b.check.Draining() {
 		hint := "agent undrain"
 		if d.By != health.Operator {

@@ -95,7 +95,7 @@ func (b *backend) leaving(ctx context.Context) (health.Departure, error) {
 // or socket; -1 where the kernel does not tell.
 func (b *backend) requests(ctx context.Context) int {
 	where := collectors.ListenConfig{Connections: time.Nanosecond}
-	target, err := health.ParseTarget(origin(b.cfg, b.inst, b.env))
+	target, err := health.ParseTarget(origin(b.cfg, b.inst, b.env) + "/")
 	switch {
 	case err != nil:
 		return -1

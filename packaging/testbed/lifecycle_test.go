@@ -292,12 +292,14 @@ func (b *box) bareBundle(t *testing.T) {
 	b.sameEnvironment(t, "1")
 }
 
-// A reboot ends runs in order, with a record, and is then a whole deployment while
-// our units already run.
+// A reboot drains, ends runs in order, with a record, and is then a whole deployment
+// while our units already run.
 func (b *box) reboot(t *testing.T, app string) {
 	b.do("deploy", app)
 	id := b.start(t)
+	b.askOn(t)
 	b.do("reboot", "1")
+	b.drained(t)
 	wait(t, "a good status", func() bool { return b.statusGood(t, "1") })
 	if r := b.runOf("1", id); r.State != "exited" || r.StoppedBy != "shutdown" || r.Signal != 15 {
 		t.Errorf("the shutdown is recorded as %+v", r)
@@ -306,6 +308,46 @@ func (b *box) reboot(t *testing.T, app string) {
 	b.healthAnswers(t, "1")
 	lines := b.on("1", "wc -l </var/tmp/stamp")
 	wait(t, "the job's next stamp", func() bool { return b.on("1", "wc -l </var/tmp/stamp") != lines })
+}
+
+// askOn plays a load balancer that asks until the machine is down, one second after
+// the other, and a user. The agent waits for it 5 s instead of 30.
+func (b *box) askOn(t *testing.T) {
+	t.Helper()
+	b.on("1", `mkdir /run/systemd/system/agent.service.d
+		{ printf '[Service]\nExecStop=\n'; sed -n '/^ExecStop=/s/--wait 30s/--wait 5s/p' /etc/systemd/system/agent.service; } >/run/systemd/system/agent.service.d/soon.conf
+		grep -q 'wait 5s' /run/systemd/system/agent.service.d/soon.conf
+		systemctl daemon-reload
+		ask() { curl -s -m 2 -o /dev/null -w '%{http_code} ' "$@"; }
+		while :; do
+			echo "$(ask -A ELB-HealthChecker/2.0 -H 'Host: 10.0.0.5' http://127.0.0.1/health)$(ask http://127.0.0.1/)"
+			sleep 0.5
+		done </dev/null >/var/tmp/asked 2>/dev/null &
+		disown`)
+	wait(t, "the load balancer's first check", func() bool { return b.holds("1", "grep -q ^200 /var/tmp/asked") })
+}
+
+// drained checks what the load balancer of askOn and the user were told: after the
+// first 503 no check was answered otherwise, while the application still served.
+func (b *box) drained(t *testing.T) {
+	t.Helper()
+	asked := strings.Split(b.on("1", "cat /var/tmp/asked"), "\n")
+	first := slices.IndexFunc(asked, func(s string) bool { return strings.HasPrefix(s, "503 ") })
+	if first < 0 {
+		t.Fatalf("no check was answered 503 at shutdown: %q", asked)
+	}
+	served := 0
+	for _, s := range asked[first:] {
+		if strings.HasPrefix(s, "200") {
+			t.Errorf("a check was answered 200 while the machine went down: %q", asked[first:])
+		}
+		if strings.HasPrefix(s, "503 ") && !strings.HasPrefix(s, "503 000") {
+			served++
+		}
+	}
+	if served < 3 {
+		t.Errorf("the application served for %d checks after the first 503, want 3 at least: %q", served, asked[first:])
+	}
 }
 
 func (b *box) scale(t *testing.T) {

@@ -238,6 +238,9 @@ func (h *Health) validate(fault func(key, format string, a ...any)) {
 	if h.Target != "" && !isURL(h.Target) && !strings.HasPrefix(h.Target, "unix:/") {
 		fault("health.target", "expected http://HOST:PORT/PATH or unix:/SOCKET:/PATH, have %q", h.Target)
 	}
+	if !strings.Contains(h.Host, "${") && strings.ContainsAny(h.Host, "/, \t\"") {
+		fault("health.host", "expected one host name such as www.example.com, or ${NAME}, have %q", h.Host)
+	}
 	oneOf(fault, "health.method", h.Method, "GET", "HEAD")
 	if h.Timeout < 100*time.Millisecond || h.Timeout > time.Minute {
 		fault("health.timeout", "expected 100ms to 1m, have %s", h.Timeout)

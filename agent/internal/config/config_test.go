@@ -82,6 +82,7 @@ func TestFaults(t *testing.T) {
 		{"not a mapping", "app: /var/app\n", `a.yaml:1:6: app: expected keys and values, have "/var/app"`},
 		{"out of range", "metrics: {interval: 1s}\n", "a.yaml:1:21: metrics.interval: expected 10s to 1h, have 1s\n" +
 			"a.yaml:1:10: metrics.sample: expected 1s to metrics.interval (1s), have 5s"},
+		{"host with a scheme", "health:\n  host: https://www.example.com\n", `a.yaml:2:9: health.host: expected one host name such as www.example.com, or ${NAME}, have "https://www.example.com"`},
 		{"public listener", "health:\n  listen: 0.0.0.0:8127\n", `a.yaml:2:11: health.listen: expected a loopback address such as 127.0.0.1:8127, have "0.0.0.0:8127": nginx stands before it`},
 		{"twice", "socket: /a\nsocket: /b\n", `a.yaml:2:1: `},
 		{"syntax", "app: {dir: [}\n", `a.yaml:1:`},

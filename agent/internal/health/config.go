@@ -33,8 +33,9 @@ type Config struct {
 	// Host gives the Host header to send. It is asked before each probe, so that a changed
 	// environment counts at once. Nil, or an answer of "": none is configured, and each asker's
 	// own Host is passed on and answered with what the application answers, as nginx alone would:
-	// an unset value must never turn an instance red.
-	Host func(context.Context) string
+	// an unset value must never turn an instance red. An error says that it cannot be told at the
+	// moment: then the last answer counts, since nothing says that it has changed.
+	Host func(context.Context) (string, error)
 
 	Headers   map[string]string // sent with each probe; see [CheckHeaders]
 	Method    string            // GET (default) or HEAD

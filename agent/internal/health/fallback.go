@@ -25,7 +25,7 @@ func (c *Checker) keepFallbackEarly(ctx context.Context) {
 	}
 	for start := time.Now(); ctx.Err() == nil && time.Since(start) < maxSearch; {
 		asked := time.Now()
-		host := c.cfg.Host(ctx)
+		host := c.configuredHost(ctx)
 		if p, err := c.currentProber(ctx); err == nil && host != "" {
 			c.keepFallback(host, p.target)
 			return

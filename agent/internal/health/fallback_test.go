@@ -113,12 +113,12 @@ func TestFallbackIsKeptBeforeAnyoneAsks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "nginx-health.conf")
 		deployed, asked := time.Now().Add(5*time.Minute), 0
-		c, err := New(Config{Target: "http://127.0.0.1:8000/up", NginxFile: file, Log: quiet, Host: func(context.Context) string {
+		c, err := New(Config{Target: "http://127.0.0.1:8000/up", NginxFile: file, Log: quiet, Host: func(context.Context) (string, error) {
 			asked++
 			if time.Now().Before(deployed) {
-				return ""
+				return "", nil
 			}
-			return "www.example.com"
+			return "www.example.com", nil
 		}})
 		if err != nil {
 			t.Fatal(err)

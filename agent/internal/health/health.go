@@ -46,6 +46,7 @@ type Checker struct {
 
 	mu      sync.Mutex
 	prober  *prober         // of the last target; nil before the first probe
+	host    string          // as Config.Host told last
 	calls   map[asker]*call // under way, or younger than their lifetime
 	judge   judge
 	history ring
@@ -237,11 +238,18 @@ func (c *Checker) currentProber(ctx context.Context) (*prober, error) {
 	return c.prober, nil
 }
 
+// configuredHost is the Host to ask with, as last known; "": there is none.
 func (c *Checker) configuredHost(ctx context.Context) string {
 	if c.cfg.Host == nil {
 		return ""
 	}
-	return c.cfg.Host(ctx)
+	host, err := c.cfg.Host(ctx)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err == nil {
+		c.host = host
+	}
+	return c.host
 }
 
 // recordLocked keeps r and says what follows from it. When each asker's own Host is passed on,

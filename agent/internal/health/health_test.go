@@ -2,6 +2,7 @@ package health
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -42,8 +43,8 @@ func app(t *testing.T, h http.HandlerFunc) string {
 	return s.URL
 }
 
-func host(name string) func(context.Context) string {
-	return func(context.Context) string { return name }
+func host(name string) func(context.Context) (string, error) {
+	return func(context.Context) (string, error) { return name, nil }
 }
 
 // strict behaves as a framework that validates Host and wants https.
@@ -188,7 +189,7 @@ func TestHostIsReadAgainForEachProbe(t *testing.T) {
 	target := app(t, strict)
 	name := "wrong.example"
 	c := newChecker(t, Config{Target: target + "/health/", Headers: map[string]string{"x-forwarded-proto": "https"},
-		Host: func(context.Context) string { return name }})
+		Host: func(context.Context) (string, error) { return name, nil }})
 	if v := c.Check(t.Context()); v.Status != 400 {
 		t.Errorf("got %+v, want 400", v)
 	}
@@ -303,5 +304,35 @@ func TestFiguresWithoutHost(t *testing.T) {
 	ask("10.0.0.6", "ELB-HealthChecker/2.0")
 	if f := c.Figures(); f.State != Unhealthy {
 		t.Errorf("after a refused load balancer: %+v", f)
+	}
+}
+
+// TestHostThatCannotBeToldIsTheLastOne: an environment that cannot be read for a moment turns nothing
+// red; one that can be read and has no Host any more counts.
+func TestHostThatCannotBeToldIsTheLastOne(t *testing.T) {
+	name, err := "", errors.New("get-config timed out")
+	c := newChecker(t, Config{Target: app(t, strict) + "/health/", Headers: production,
+		Host: func(context.Context) (string, error) { return name, err }})
+	own := func() int {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest("GET", "/health", nil)
+		r.Host = "10.0.0.5"
+		c.Handler().ServeHTTP(w, r)
+		return w.Code
+	}
+	for _, step := range []struct {
+		name string
+		err  error
+		want int
+	}{
+		{"", err, 400}, // never known: the asker's own
+		{"www.example.com", nil, 200},
+		{"", err, 200},
+		{"", nil, 400},
+		{"", err, 400},
+	} {
+		if name, err = step.name, step.err; own() != step.want {
+			t.Errorf("%q, %v: want %d", name, err, step.want)
+		}
 	}
 }

@@ -243,12 +243,12 @@ func TestHostThatCannotBeSentIsNamed(t *testing.T) {
 // TestPanicIsAFailedProbe: whoever waits is answered, and the next probe is asked as usual.
 func TestPanicIsAFailedProbe(t *testing.T) {
 	first := true
-	c := newChecker(t, Config{Target: app(t, ok), Host: func(context.Context) string {
+	c := newChecker(t, Config{Target: app(t, ok), Host: func(context.Context) (string, error) {
 		if first {
 			first = false
 			panic("environment")
 		}
-		return "www.example.com"
+		return "www.example.com", nil
 	}})
 	if v := c.Check(t.Context()); v.Healthy || !strings.Contains(v.Reason, "fault of the agent") {
 		t.Errorf("got %+v", v)

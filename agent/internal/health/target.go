@@ -83,11 +83,14 @@ func checkPath(target, p string) error {
 }
 
 // String gives the form ParseTarget reads.
-func (t Target) String() string {
+func (t Target) String() string { return t.Origin() + t.Path }
+
+// Origin is the target without its path: what a path is to be put behind.
+func (t Target) Origin() string {
 	if t.Network == "unix" {
-		return "unix:" + t.Address + ":" + t.Path
+		return "unix:" + t.Address + ":"
 	}
-	return "http://" + t.Address + t.Path
+	return "http://" + t.Address
 }
 
 // place is the target as an operator names it: its port or socket, without the path.

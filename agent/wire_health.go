@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"beanstalk-agent/agent/internal/appenv"
+	"beanstalk-agent/agent/internal/config"
+	"beanstalk-agent/agent/internal/health"
+	"beanstalk-agent/agent/internal/lifecycle"
+	"beanstalk-agent/agent/internal/platform"
+)
+
+func newHealth(cfg config.Config, inst *platform.Instance, env *appenv.Resolver, log *slog.Logger) (*health.Checker, error) {
+	expect, err := health.ParseExpect(cfg.Health.Expect)
+	if err != nil {
+		return nil, fmt.Errorf("health.expect: %w", err)
+	}
+	return health.New(health.Config{
+		Target: cfg.Health.Target, Log: log,
+		FindTarget: func(context.Context) (string, error) { return origin(cfg, inst, env) + cfg.Health.Path, nil },
+		DrainFile:  filepath.Join(filepath.Dir(cfg.Socket), "drain"),
+		NginxFile:  filepath.Join(cfg.StateDir, "nginx-health.conf"),
+		Host:       func(ctx context.Context) (string, error) { return healthHost(ctx, cfg, env) },
+		Headers:    cfg.Health.Headers, Method: cfg.Health.Method, Expect: expect, Path: cfg.Health.Path,
+		Timeout: cfg.Health.Timeout, Grace: cfg.Health.Grace, Failures: cfg.Health.Failures,
+	})
+}
+
+// origin is where the application itself listens, behind nginx, without a path:
+// where health checks ask, by configuration; else where Beanstalk's Ruby platform
+// has Puma listen, when it does; else the platform's port.
+func origin(cfg config.Config, inst *platform.Instance, env *appenv.Resolver) string {
+	if t, err := health.ParseTarget(cfg.Health.Target); err == nil {
+		return t.Origin()
+	}
+	if info, err := os.Stat(pumaSocket); err == nil && info.Mode().Type() == fs.ModeSocket {
+		return health.Target{Network: "unix", Address: pumaSocket}.Origin()
+	}
+	return "http://127.0.0.1:" + strconv.Itoa(appPort(inst, env))
+}
+
+// pumaSocket is what nginx asks on the Ruby platform, unless a Procfile says
+// otherwise. The platform makes the directory, and Puma removes the socket when
+// it ends.
+const pumaSocket = "/var/run/puma/my_app.sock"
+
+// appPort is the platform's port; else PORT of the application's environment;
+// else 8000, the Python platform's.
+func appPort(inst *platform.Instance, env *appenv.Resolver) int {
+	if p := inst.Facts().AppPort; p != 0 {
+		return p
+	}
+	if e, err := env.Resolve(context.Background()); err == nil {
+		if v, ok := e.Lookup("PORT"); ok {
+			if p, err := strconv.Atoi(v); err == nil && p > 0 && p < 1<<16 {
+				return p
+			}
+		}
+	}
+	return 8000
+}
+
+// healthHost is the Host that the application accepts: the configured one,
+// with ${NAME} from the application's environment.
+func healthHost(ctx context.Context, cfg config.Config, env *appenv.Resolver) (string, error) {
+	if !strings.Contains(cfg.Health.Host, "${") {
+		return cfg.Health.Host, nil
+	}
+	e, err := env.Resolve(ctx)
+	if err != nil {
+		return "", err
+	}
+	return firstHost(os.Expand(cfg.Health.Host, func(name string) string { v, _ := e.Lookup(name); return v })), nil
+}
+
+// firstHost is the first entry that is one host of a list such as ALLOWED_HOSTS,
+// in the forms that settings read from the environment have: a,b or a b or
+// ["a", "b"]. A pattern (.example.com, *) is none.
+func firstHost(list string) string {
+	for _, h := range strings.FieldsFunc(list, func(r rune) bool { return strings.ContainsRune(", \t\n;", r) }) {
+		h = strings.Trim(h, `"'()`)
+		if !strings.Contains(h, ":") { // no IPv6 address
+			h = strings.Trim(h, `[]"'`)
+		}
+		if h != "" && !strings.HasPrefix(h, ".") && health.CheckHost(h) == nil {
+			return h
+		}
+	}
+	return ""
+}
+
+// newTermination drains the instance when AWS says that it takes it away, and
+// starts no more jobs: another instance runs them.
+func newTermination(inst *platform.Instance, check *health.Checker, cron *cronParts, log *slog.Logger) lifecycle.Service {
+	w := &health.TerminationWatch{Log: log, Endpoint: os.Getenv("AWS_EC2_METADATA_SERVICE_ENDPOINT"), OnNotice: func(t health.Termination) {
+		check.Drain(t.By, t.Reason)
+		cron.sched.Hold(untilItIsGone)
+	}}
+	return lifecycle.Service{Name: "termination notices", Run: func(ctx context.Context) error {
+		if !inst.Facts().EC2 && w.Endpoint == "" {
+			return nil
+		}
+		return w.Run(ctx)
+	}}
+}
+
+// privateIP is the address that a load balancer uses: that of the interface
+// that leads out. Nothing is sent.
+func privateIP() string {
+	c, err := net.Dial("udp", "192.0.2.1:9") // TEST-NET-1, RFC 5737
+	if err != nil {
+		return "127.0.0.1"
+	}
+	defer c.Close()
+	return c.LocalAddr().(*net.UDPAddr).IP.String()
+}
