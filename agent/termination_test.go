@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"beanstalk-agent/agent/internal/config"
+	"beanstalk-agent/agent/internal/control"
+	"beanstalk-agent/agent/internal/health"
+	"beanstalk-agent/agent/internal/supervisor"
+	"beanstalk-agent/packaging/testbed/gotool"
+)
+
+// A termination notice, from AWS's own mock of the metadata, reaches the load balancer as 503 and the
+// scheduler as a hold that no deployment's release undoes, and what runs goes on.
+func TestTerminationNoticeDrainsAndHolds(t *testing.T) {
+	for by, args := range map[string][]string{
+		"spot":        {"spot", "-a", "terminate", "-d", "0"},
+		"autoscaling": {"asglifecycle", "--asg-termination-delay-sec", "0"},
+	} {
+		t.Run(by, func(t *testing.T) { noticeDrainsAndHolds(t, by, args) })
+	}
+}
+
+func noticeDrainsAndHolds(t *testing.T, by string, mock []string) {
+	dir, err := os.MkdirTemp("", "a") // short: a socket's path may have 107 bytes
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", startMetadataMock(t, dir, mock))
+	t.Setenv("NOTIFY_SOCKET", "")
+	port, err := freePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := config.Default()
+	cfg.Socket, cfg.StateDir, cfg.Health.Listen = filepath.Join(dir, "s"), filepath.Join(dir, "state"), fmt.Sprintf("127.0.0.1:%d", port)
+	cfg.Metrics.Send = "off"
+	startAgentIn(t, cfg, dir)
+
+	client := control.NewClient(cfg.Socket)
+	drained := func() (d health.Departure) { client.Get(t.Context(), "/v1/drain", &d); return d }
+	var run supervisor.Run
+	await(t, "a command to start", func() bool {
+		return client.Post(t.Context(), "/v1/runs", control.ExecRequest{Args: []string{"sleep", "61"}, Mode: control.Detached}, &run) == nil
+	})
+	await(t, "a drain by "+by, func() bool {
+		return slices.ContainsFunc(drained().Drains, func(d health.Drain) bool { return d.By == by })
+	})
+	resp, err := http.Get("http://" + cfg.Health.Listen + "/health")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != 503 {
+		t.Errorf("a load balancer is answered %d", resp.StatusCode)
+	}
+	held := func() bool {
+		var table control.CronTable
+		client.Get(t.Context(), "/v1/cron", &table)
+		return table.Held != nil && time.Until(*table.Held) > 12*time.Hour
+	}
+	await(t, "jobs are held", held)
+	for _, route := range []string{"/v1/hold?limit=1ms", "/v1/release"} { // a deployment does both
+		if err := client.Post(t.Context(), route, nil, nil); err != nil || !held() {
+			t.Errorf("%s lets jobs start: %v", route, err)
+		}
+	}
+	if err := client.Post(t.Context(), "/v1/undrain", nil, nil); err == nil || drained().Drains[0].By != by {
+		t.Errorf("an operator undrained it: %v", err)
+	}
+	if d := drained(); len(d.Runs) != 1 {
+		t.Errorf("what runs is not let run: %+v", d)
+	}
+}
+
+// startMetadataMock runs AWS's mock, version 2 of the protocol only, and returns its address.
+func startMetadataMock(t *testing.T, home string, args []string) string {
+	t.Helper()
+	port, err := freePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(gotool.Build(t, gotool.MetadataMock),
+		append(args, "-I", "-n", "127.0.0.1", "-p", fmt.Sprint(port), "--rebalance-delay-sec", "86400")...)
+	cmd.Env = append(os.Environ(), "HOME="+home)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	base := fmt.Sprintf("http://127.0.0.1:%d", port)
+	await(t, "the metadata mock answers", func() bool {
+		resp, err := http.Get(base + "/latest/meta-data/instance-id")
+		if err == nil {
+			resp.Body.Close()
+		}
+		return err == nil
+	})
+	return base
+}
+
+// startAgentIn runs the agent in this process until the test ends.
+func startAgentIn(t *testing.T, cfg config.Config, app string) {
+	t.Helper()
+	log, err := os.Create(filepath.Join(app, "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- runAgent(ctx, &globals{stdio: stdio{os.Stdin, os.Stdout, log}}, cfg, app) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil || t.Failed() {
+			text, _ := os.ReadFile(log.Name())
+			t.Errorf("%v\n%s", err, text)
+		}
+		log.Close()
+	})
+}
