@@ -6,10 +6,13 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -134,4 +137,33 @@ func (p proxied) status(text string) (string, error) {
 	var proto, status string
 	fmt.Sscan(line, &proto, &status)
 	return status, nil // nginx may cut a broken client off while it still writes
+}
+
+// TestHungAgentIsAskedAround: an agent that accepts connections and does not answer, as one that its
+// watchdog is about to kill, costs a check nginx's patience with it and not the answer.
+func TestHungAgentIsAskedAround(t *testing.T) {
+	var byNginx atomic.Int32
+	p := startProxied(t, func(_ http.ResponseWriter, r *http.Request) {
+		if r.UserAgent() != agentName {
+			byNginx.Add(1)
+		}
+	})
+	conf := filepath.Join(p.dir, "conf.d/elasticbeanstalk/agent-health.conf")
+	text, err := os.ReadFile(conf)
+	if err != nil || strings.Count(string(text), "proxy_read_timeout 4700ms;") != 1 {
+		t.Fatalf("no time limit for the agent in the snippet: %v", err)
+	}
+	if err := os.WriteFile(conf, []byte(strings.Replace(string(text), "4700ms", "300ms", 1)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	syscall.Kill(p.proxy.cmd.Process.Pid, syscall.SIGHUP)
+	syscall.Kill(p.pid, syscall.SIGSTOP)
+	if got := p.check("10.0.0.5", "ELB-HealthChecker/2.0"); got != 200 || byNginx.Load() == 0 {
+		t.Errorf("answered %d, by nginx itself %d times", got, byNginx.Load())
+	}
+	syscall.Kill(p.pid, syscall.SIGCONT)
+	eventually(t, "the agent to answer again", func() bool {
+		before := byNginx.Load()
+		return p.check("10.0.0.5", "ELB-HealthChecker/2.0") == 200 && byNginx.Load() == before
+	})
 }
