@@ -243,6 +243,8 @@ func (c *Checker) configuredHost(ctx context.Context) string {
 	if c.cfg.Host == nil {
 		return ""
 	}
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout/2) // the rest is for the application
+	defer cancel()
 	host, err := c.cfg.Host(ctx)
 	c.mu.Lock()
 	defer c.mu.Unlock()

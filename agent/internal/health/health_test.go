@@ -336,3 +336,22 @@ func TestHostThatCannotBeToldIsTheLastOne(t *testing.T) {
 		}
 	}
 }
+
+// TestSlowHostIsNoFailure: one that is not told in time leaves the application time to answer, and no
+// goroutine behind. Without one known there is no verdict.
+func TestSlowHostIsNoFailure(t *testing.T) {
+	slow := false
+	c := newChecker(t, Config{Target: app(t, strict) + "/health/", Headers: production, Timeout: 2 * time.Second,
+		Host: func(ctx context.Context) (string, error) {
+			if slow {
+				<-ctx.Done()
+				return "", ctx.Err()
+			}
+			return "www.example.com", nil
+		}})
+	for _, slow = range []bool{false, true} {
+		if v := c.Check(t.Context()); !v.Healthy {
+			t.Errorf("slow %v: %+v", slow, v)
+		}
+	}
+}

@@ -124,11 +124,13 @@ func TestOperatorsDrainOutlivesTheAgent(t *testing.T) {
 	if d := newChecker(t, config).Draining(); len(d) != 0 {
 		t.Errorf("after undrain and a restart: %+v", d)
 	}
-	if err := os.WriteFile(file, []byte("{torn"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if d := newChecker(t, config).Draining(); len(d) != 1 {
-		t.Errorf("a damaged file counts as no drain: %+v", d)
+	for _, damaged := range []string{"{torn", "{}", ""} {
+		if err := os.WriteFile(file, []byte(damaged), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if c := newChecker(t, config); len(c.Draining()) != 1 || !c.Undrain(Operator) {
+			t.Errorf("the damaged file %q counts as no drain of an operator's", damaged)
+		}
 	}
 }
 
