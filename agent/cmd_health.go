@@ -16,8 +16,20 @@ func newHealthCmd(g *globals) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "health",
 		Short: "ask the application as the load balancer should: with the right Host",
-		Long: `Asks the running agent for its verdict. Exit status 0 when the application is
-healthy, 1 when it is not.`,
+		Long: `Asks the running agent whether the application is up: it asks the application's
+own port with the configured Host and headers, or gives its answer of less than
+a second ago. The reason says what to do.
+
+With --as-load-balancer it asks through nginx, as an Application, a Network and a
+Classic Load Balancer would, and tells whether the answer is the agent's and 200:
+before the environment's health check is pointed here, and when a load balancer
+says that an instance is unhealthy and the application seems well.
+
+A drained instance's application is asked all the same, and a note says that load
+balancers are answered 503.
+
+Exit status: 0 when the application is healthy (or, as a load balancer, all would
+be satisfied), 1 when it is not or no agent answers.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			cl, err := g.client()

@@ -90,7 +90,7 @@ type Health struct {
 	Headers  map[string]string `yaml:"headers"`
 	Expect   string            `yaml:"expect"` // statuses that are healthy, such as 200 or 200-299,301
 	Timeout  time.Duration     `yaml:"timeout"`
-	Grace    time.Duration     `yaml:"grace"`    // after start-up, failures are not yet told
+	Grace    time.Duration     `yaml:"grace"`    // after the agent's start, an application that never answered is called starting
 	Failures int               `yaml:"failures"` // in a row, until unhealthy
 }
 

@@ -97,7 +97,6 @@ func (c *Checker) readDrain() {
 	if err == nil {
 		err = json.Unmarshal(b, &d)
 	}
-	d.By = Operator
 	c.drains = append(c.drains, d)
 	c.log.Warn("still draining: load balancers are answered 503", "by", d.By, "reason", d.Reason, "err", err)
 }
