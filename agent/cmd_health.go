@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -40,7 +41,7 @@ be satisfied), 1 when it is not or no agent answers.`,
 				return asLoadBalancer(c, g, cl, asJSON)
 			}
 			if history {
-				var h []verdict
+				var h []health.Result
 				if err := cl.Get(c.Context(), "/v1/health/history", &h); err != nil {
 					return err
 				}
@@ -74,31 +75,31 @@ be satisfied), 1 when it is not or no agent answers.`,
 	return c
 }
 
-// verdict is the part of the agent's answer that is printed.
+// verdict is the agent's answer.
 type verdict struct {
-	Healthy   bool      `json:"healthy"`
-	Status    int       `json:"status"`
-	Reason    string    `json:"reason"`
-	LatencyMS float64   `json:"latency_ms"`
-	At        time.Time `json:"at"`
-
-	Draining []health.Drain `json:"draining,omitempty"`
+	health.Verdict
+	Draining []health.Drain `json:"draining"`
 }
 
-func (v verdict) String() string {
-	word := "healthy"
-	if !v.Healthy {
-		word = "unhealthy"
+func (v verdict) String() string { return outcome(v.Healthy, v.Status, v.LatencyMS, v.Reason) }
+
+func outcome(healthy bool, status int, ms float64, reason string) string {
+	word, code := "unhealthy", strconv.Itoa(status)
+	if healthy {
+		word = "healthy"
 	}
-	return fmt.Sprintf("%s: %d in %.1f ms: %s", word, v.Status, v.LatencyMS, v.Reason)
+	if status == 0 {
+		code = "no answer"
+	}
+	return fmt.Sprintf("%s: %s in %.1f ms: %s", word, code, ms, reason)
 }
 
-func printHistory(g *globals, h []verdict, asJSON bool) error {
+func printHistory(g *globals, h []health.Result, asJSON bool) error {
 	if asJSON {
 		return printJSON(g.out, h)
 	}
-	for _, v := range h {
-		fmt.Fprintf(g.out, "%s  %s\n", v.At.Local().Format(time.DateTime), v)
+	for _, r := range h {
+		fmt.Fprintf(g.out, "%s  Host %s  %s\n", r.At.Local().Format(time.DateTime), r.Host, outcome(r.Healthy, r.Status, r.LatencyMS, r.Reason))
 	}
 	return nil
 }
@@ -117,6 +118,10 @@ func asLoadBalancer(c *cobra.Command, g *globals, cl *control.Client, asJSON boo
 	} else {
 		for _, a := range r.Asks {
 			fmt.Fprintf(g.out, "%-16s Host %-20s %d in %.1f ms  %s\n", a.As, a.Host, a.Status, a.LatencyMS, a.Fault)
+		}
+		fmt.Fprintln(g.out, "application:", verdict{Verdict: r.Verdict})
+		for _, d := range r.Draining {
+			fmt.Fprintf(g.out, "draining since %s: %s\n", d.Since.Local().Format(time.DateTime), d.Reason)
 		}
 		fmt.Fprintf(g.out, "safe to set the health check path to %s: %v\n", r.Path, r.Safe)
 	}
