@@ -167,6 +167,24 @@ func TestStopLimitsExceedTheLongestGrace(t *testing.T) {
 	}
 }
 
+// At shutdown the agent waits for the load balancer before its own stop begins, and
+// what serves users stays until then.
+func TestShutdownWaitsWithinItsLimit(t *testing.T) {
+	m := regexp.MustCompile(`is-system-running.* != stopping .*agent drain --shutdown --wait (\d+)s`).FindStringSubmatch(one(t, agentUnit, "ExecStop"))
+	if m == nil {
+		t.Fatalf("ExecStop= does not drain at shutdown alone: %q", one(t, agentUnit, "ExecStop"))
+	}
+	if n, _ := strconv.Atoi(m[1]); time.Duration(n)*time.Second >= duration(t, agentUnit, "TimeoutStopSec") {
+		t.Errorf("it waits %d s, systemd %s", n, duration(t, agentUnit, "TimeoutStopSec"))
+	}
+	after := strings.Fields(one(t, agentUnit, "After"))
+	for _, server := range []string{"nginx.service", "web.service"} {
+		if !slices.Contains(after, server) {
+			t.Errorf("%s may stop before the agent: After=%s", server, after)
+		}
+	}
+}
+
 func TestUnitsPassSystemdsOwnCheck(t *testing.T) {
 	verify, err := exec.LookPath("systemd-analyze")
 	if err != nil {
