@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -112,7 +113,7 @@ func (b *backend) requests(ctx context.Context) int {
 			return int(s.Value)
 		}
 	}
-	if err != nil {
+	if errors.Is(err, collectors.ErrNoData) {
 		return 0 // nobody listens
 	}
 	return -1
