@@ -47,7 +47,7 @@ instance stays drained in each case.
 
   sudo agent hold --limit 1h && sudo agent drain && sudo reboot`,
 		RunE: func(c *cobra.Command, _ []string) error { return o.run(c.Context(), g) }}
-	c.Flags().StringVar(&o.reason, "reason", "an operator asked for it", "shown in status and in the log")
+	c.Flags().StringVar(&o.reason, "reason", "", "shown in status and in the log")
 	c.Flags().DurationVar(&o.wait, "wait", 5*time.Minute, "how long at most; 0 returns at once")
 	c.Flags().DurationVar(&o.interval, "interval", 15*time.Second, "the load balancer's HealthCheckInterval")
 	c.Flags().IntVar(&o.threshold, "threshold", 5, "its UnhealthyThresholdCount")

@@ -1,6 +1,7 @@
 package health
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -22,15 +23,16 @@ type Drain struct {
 const Operator = "operator"
 
 // Drain makes the handler answer 503 until each who wished it has called Undrain. A second wish by
-// the same one replaces its reason only.
+// the same one replaces its reason only, if it has one.
 func (c *Checker) Drain(by, reason string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	defer c.keepDrainLocked()
 	if i := c.drainByLocked(by); i >= 0 {
-		c.drains[i].Reason = reason
+		c.drains[i].Reason = cmp.Or(reason, c.drains[i].Reason)
 		return
 	}
+	reason = cmp.Or(reason, by+" asked for it")
 	c.drains = append(c.drains, Drain{By: by, Reason: reason, Since: time.Now()})
 	c.log.Warn("draining: load balancers are answered 503", "by", by, "reason", reason)
 }
