@@ -59,6 +59,7 @@ func (e *Unfinished) Error() string { return "not out of service yet: waiting fo
 // does not answer, after it did once, is one that restarts.
 func (w Waiter) Wait(ctx context.Context) error {
 	w.Interval, w.Threshold = cmp.Or(w.Interval, 15*time.Second), cmp.Or(w.Threshold, 5)
+	start := time.Now()
 	d, err := w.Look(ctx)
 	if err != nil {
 		return err
@@ -66,7 +67,7 @@ func (w Waiter) Wait(ctx context.Context) error {
 	for said := ""; ; {
 		what, key := "the agent to answer again", "agent"
 		if err == nil {
-			if what, key, err = w.next(d, time.Now()); err != nil {
+			if what, key, err = w.next(d, start, time.Now()); err != nil {
 				return err
 			}
 		}
@@ -89,7 +90,8 @@ func (w Waiter) Wait(ctx context.Context) error {
 }
 
 // next is what d has to wait for, "" for nothing, and a key that changes when it is worth saying again.
-func (w Waiter) next(d Departure, now time.Time) (what, key string, err error) {
+// A drain may be older than the waiting, and its count younger: the agent restarted.
+func (w Waiter) next(d Departure, start, now time.Time) (what, key string, err error) {
 	if len(d.Drains) == 0 {
 		return "", "", ErrUndrained
 	}
@@ -99,7 +101,7 @@ func (w Waiter) next(d Departure, now time.Time) (what, key string, err error) {
 	}
 	out := began.Add(w.Interval * time.Duration(w.Threshold))
 	switch work := w.work(d); {
-	case told == 0 && now.Sub(began) > max(longestInterval, 2*w.Interval):
+	case told == 0 && now.Sub(start) > max(longestInterval, 2*w.Interval):
 		return "", "", ErrNobodyAsks
 	case told == 0:
 		return "a load balancer to ask", "ask", nil
@@ -115,7 +117,7 @@ func (w Waiter) next(d Departure, now time.Time) (what, key string, err error) {
 // work is what the instance is still doing, that has to end.
 func (w Waiter) work(d Departure) (work []string) {
 	if d.Requests > 0 {
-		work = append(work, fmt.Sprintf("%d requests in the application", d.Requests))
+		work = append(work, fmt.Sprintf("requests that the application serves: %d", d.Requests))
 	}
 	if !w.Shutdown {
 		work = append(work, d.Runs...)

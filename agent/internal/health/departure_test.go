@@ -44,7 +44,7 @@ func TestWaitsForTheLoadBalancerThenForWork(t *testing.T) {
 		d.Terminals = []string{"exec bash (def)"}
 		return nil
 	})
-	want := []string{"a load balancer to ask", "count 5 refusals, 15s apart: until", "requests in the application, cron nightly (abc)", "sessions go on: exec bash (def)"}
+	want := []string{"a load balancer to ask", "count 5 refusals, 15s apart: until", "requests that the application serves: ", "sessions go on: exec bash (def)"}
 	if err != nil || took != 120*time.Second || len(said) != len(want) {
 		t.Fatalf("%v after %s; said %q", err, took, said)
 	}
@@ -62,6 +62,20 @@ func TestIdleInstanceWaitsForTheLoadBalancerAlone(t *testing.T) {
 		if _, took, err := departing(t, w, time.Hour, told); err != nil || took != want {
 			t.Errorf("%v after %s, want %s", err, took, want)
 		}
+	}
+}
+
+// TestOldDrainWithAYoungCount: an agent that restarted has told nobody yet.
+func TestOldDrainWithAYoungCount(t *testing.T) {
+	_, took, err := departing(t, Waiter{}, time.Hour, func(since time.Duration, d *Departure) error {
+		d.Drains[0].Since = d.Drains[0].Since.Add(-time.Hour)
+		if since > 10*time.Second {
+			d.Drains[0].Told = 1
+		}
+		return nil
+	})
+	if err != nil || took != 11*time.Second {
+		t.Errorf("%v after %s", err, took)
 	}
 }
 
@@ -100,7 +114,7 @@ func TestWaitEndsWithItsContext(t *testing.T) {
 		d.Drains[0].Told, d.Requests = 9, 2
 		return nil
 	})
-	if u, ok := errors.AsType[*Unfinished](err); !ok || u.Waited != "2 requests in the application" || took != 5*time.Minute {
+	if u, ok := errors.AsType[*Unfinished](err); !ok || u.Waited != "requests that the application serves: 2" || took != 5*time.Minute {
 		t.Errorf("%v after %s", err, took)
 	}
 }
