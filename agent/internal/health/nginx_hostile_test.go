@@ -18,13 +18,13 @@ import (
 )
 
 // proxied is an agent in a process of its own, behind the real nginx with the real snippet, before an
-// application of the test's own.
+// application of the test's own. The agent has patience to answer, as nginx is told.
 type proxied struct {
 	*stack
 	server
 }
 
-func startProxied(t *testing.T, h http.HandlerFunc) proxied {
+func startProxied(t *testing.T, patience string, h http.HandlerFunc) proxied {
 	t.Helper()
 	_, err := exec.LookPath("nginx")
 	need(t, err == nil, "nginx (Debian: nginx-light)")
@@ -33,10 +33,23 @@ func startProxied(t *testing.T, h http.HandlerFunc) proxied {
 	p.stack = &stack{dir: t.TempDir(), app: strings.TrimPrefix(target, "http://"), agent: p.addr, nginx: "127.0.0.1:" + freePort(t)}
 	p.openToNginx()
 	p.writeNginx(t)
+	p.setPatience(t, patience)
 	p.proxy = startProcess(t, p.dir, nil, "nginx", "-p", p.dir, "-c", "nginx.conf", "-e", "error.log")
 	t.Cleanup(p.proxy.stop)
 	eventually(t, "nginx to answer", func() bool { return p.check("10.0.0.5", "ELB-HealthChecker/2.0") == 200 })
 	return p
+}
+
+func (p proxied) setPatience(t *testing.T, patience string) {
+	t.Helper()
+	conf := filepath.Join(p.dir, "conf.d/elasticbeanstalk/agent-health.conf")
+	text, err := os.ReadFile(conf)
+	if err != nil || strings.Count(string(text), "proxy_read_timeout 4700ms;") != 1 {
+		t.Fatalf("no time limit for the agent in the snippet: %v", err)
+	}
+	if err := os.WriteFile(conf, []byte(strings.Replace(string(text), "4700ms", patience, 1)), 0o644); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // say opens a connection to nginx and sends text. The caller closes it.
@@ -71,7 +84,7 @@ func TestTenThousandThroughNginx(t *testing.T) {
 	const clients, laps = 500, 5 // of four connections each
 	var asked atomic.Int32
 	began := time.Now()
-	p := startProxied(t, func(http.ResponseWriter, *http.Request) { asked.Add(1) })
+	p := startProxied(t, "4700ms", func(http.ResponseWriter, *http.Request) { asked.Add(1) })
 	before, peak := p.rss(t), 0.0
 	var refused, answered, fooled atomic.Int32
 	lap := func(n int) {
@@ -143,20 +156,11 @@ func (p proxied) status(text string) (string, error) {
 // watchdog is about to kill, costs a check nginx's patience with it and not the answer.
 func TestHungAgentIsAskedAround(t *testing.T) {
 	var byNginx atomic.Int32
-	p := startProxied(t, func(_ http.ResponseWriter, r *http.Request) {
+	p := startProxied(t, "500ms", func(_ http.ResponseWriter, r *http.Request) {
 		if r.UserAgent() != agentName {
 			byNginx.Add(1)
 		}
 	})
-	conf := filepath.Join(p.dir, "conf.d/elasticbeanstalk/agent-health.conf")
-	text, err := os.ReadFile(conf)
-	if err != nil || strings.Count(string(text), "proxy_read_timeout 4700ms;") != 1 {
-		t.Fatalf("no time limit for the agent in the snippet: %v", err)
-	}
-	if err := os.WriteFile(conf, []byte(strings.Replace(string(text), "4700ms", "300ms", 1)), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	syscall.Kill(p.proxy.cmd.Process.Pid, syscall.SIGHUP)
 	syscall.Kill(p.pid, syscall.SIGSTOP)
 	if got := p.check("10.0.0.5", "ELB-HealthChecker/2.0"); got != 200 || byNginx.Load() == 0 {
 		t.Errorf("answered %d, by nginx itself %d times", got, byNginx.Load())
