@@ -26,8 +26,8 @@ type Config struct {
 	// the agent is down: /var/lib/agent/nginx-health.conf.
 	NginxFile string
 
-	// DrainFile keeps the operator's drain across restarts of the agent. It belongs below /run: a
-	// reboot ends a drain.
+	// DrainFile keeps drains across restarts of the agent, and nginx refuses load balancers while it
+	// is there and the agent is not. It belongs below /run: a reboot ends a drain.
 	DrainFile string
 
 	// Host gives the Host header to send. It is asked before each probe, so that a changed

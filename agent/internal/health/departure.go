@@ -82,10 +82,9 @@ func (w Waiter) Wait(ctx context.Context) error {
 			said = key
 		}
 		sleep(ctx, time.Second)
-		if ctx.Err() != nil {
+		if d, err = w.Look(ctx); ctx.Err() != nil {
 			return &Unfinished{what}
 		}
-		d, err = w.Look(ctx)
 	}
 }
 

@@ -18,8 +18,7 @@ type Drain struct {
 	Told   uint64    `json:"told"` // how often a load balancer has been answered 503 since
 }
 
-// Operator is the Drain.By of a person's wish, the only one that outlives the agent: every other
-// is made anew by what led to it.
+// Operator is the Drain.By of a person's wish.
 const Operator = "operator"
 
 // Drain makes the handler answer 503 until each who wished it has called Undrain. A second wish by
@@ -27,7 +26,7 @@ const Operator = "operator"
 func (c *Checker) Drain(by, reason string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	defer c.keepDrainLocked()
+	defer c.keepDrainsLocked()
 	if i := c.drainByLocked(by); i >= 0 {
 		c.drains[i].Reason = cmp.Or(reason, c.drains[i].Reason)
 		return
@@ -46,7 +45,7 @@ func (c *Checker) Undrain(by string) bool {
 		return false
 	}
 	c.drains = slices.Delete(c.drains, i, i+1)
-	c.keepDrainLocked()
+	c.keepDrainsLocked()
 	c.log.Info("no longer draining", "by", by, "others", len(c.drains))
 	return true
 }
@@ -62,22 +61,22 @@ func (c *Checker) drainByLocked(by string) int {
 	return slices.IndexFunc(c.drains, func(d Drain) bool { return d.By == by })
 }
 
-// keepDrainLocked writes the operator's drain, or removes it. A drain that cannot be kept still
-// holds until the agent restarts.
-func (c *Checker) keepDrainLocked() {
+// keepDrainsLocked writes what there is, or removes the file: nginx keeps to it while the agent is
+// away. Drains that cannot be kept still hold until the agent restarts.
+func (c *Checker) keepDrainsLocked() {
 	if c.cfg.DrainFile == "" {
 		return
 	}
 	err := os.Remove(c.cfg.DrainFile)
-	if i := c.drainByLocked(Operator); i >= 0 {
-		err = writeDrain(c.cfg.DrainFile, c.drains[i])
+	if len(c.drains) > 0 {
+		err = writeDrains(c.cfg.DrainFile, c.drains)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		c.log.Warn("the drain will not outlive a restart of the agent", "err", err)
+		c.log.Warn("drains will not outlive a restart of the agent", "err", err)
 	}
 }
 
-func writeDrain(path string, d Drain) error {
+func writeDrains(path string, d []Drain) error {
 	b, err := json.Marshal(d)
 	if err != nil {
 		return err
@@ -85,9 +84,10 @@ func writeDrain(path string, d Drain) error {
 	return replaceFile(path, b)
 }
 
-// readDrain takes up the operator's drain. A file that cannot be read is a drain too: it is there
-// because someone wanted no traffic here.
-func (c *Checker) readDrain() {
+// readDrains takes up the drains of before the agent's restart. Nothing but a reboot, which takes the
+// file away, ends what AWS or a shutdown wished. A file that cannot be read is an operator's drain: it
+// is there because someone wanted no traffic here.
+func (c *Checker) readDrains() {
 	if c.cfg.DrainFile == "" {
 		return
 	}
@@ -95,10 +95,14 @@ func (c *Checker) readDrain() {
 	if errors.Is(err, fs.ErrNotExist) {
 		return
 	}
-	d := Drain{By: Operator, Reason: "as before the agent's restart", Since: time.Now()}
 	if err == nil {
-		err = json.Unmarshal(b, &d)
+		err = json.Unmarshal(b, &c.drains)
 	}
-	c.drains = append(c.drains, d)
-	c.log.Warn("still draining: load balancers are answered 503", "by", d.By, "reason", d.Reason, "err", err)
+	if err != nil || len(c.drains) == 0 {
+		c.drains = []Drain{{By: Operator, Reason: "as before the agent's restart", Since: time.Now()}}
+	}
+	for i := range c.drains {
+		c.drains[i].Told = 0 // by this agent
+	}
+	c.log.Warn("still draining: load balancers are answered 503", "by", c.drains[0].By, "reason", c.drains[0].Reason, "err", err)
 }

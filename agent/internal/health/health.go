@@ -81,7 +81,7 @@ func New(c Config) (*Checker, error) {
 		calls: map[asker]*call{}, nonces: map[string]bool{},
 		judge: judge{failures: c.Failures, successes: c.Successes, state: Unknown, graceEnds: time.Now().Add(c.Grace)},
 	}
-	checker.readDrain()
+	checker.readDrains()
 	return checker, nil
 }
 

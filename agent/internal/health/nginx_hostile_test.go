@@ -18,7 +18,7 @@ import (
 )
 
 // proxied is an agent in a process of its own, behind the real nginx with the real snippet, before an
-// application of the test's own. The agent has patience to answer, as nginx is told.
+// application of the test's own. nginx waits for the agent as long as patience says.
 type proxied struct {
 	*stack
 	server

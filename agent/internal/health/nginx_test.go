@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -91,13 +92,27 @@ func agentDown(t *testing.T, s *stack) {
 	s.startGunicorn(t)
 }
 
-// reloadNginx waits until nginx answers a check with want, by its new configuration.
+// reloadNginx waits until nginx answers a check with want, by its new configuration alone: workers of
+// the old one accept for a moment beside the new ones.
 func (s *stack) reloadNginx(t *testing.T, want int) {
 	t.Helper()
+	old := s.nginxWorkers(t)
 	syscall.Kill(s.proxy.cmd.Process.Pid, syscall.SIGHUP)
+	eventually(t, "nginx's old workers to end", func() bool {
+		now := s.nginxWorkers(t)
+		return len(now) > 0 && !slices.ContainsFunc(now, func(pid string) bool { return slices.Contains(old, pid) })
+	})
 	eventually(t, fmt.Sprintf("nginx to answer %d by itself", want), func() bool {
 		return s.check("10.0.0.5", "ELB-HealthChecker/2.0") == want
 	})
+}
+
+func (s *stack) nginxWorkers(t *testing.T) []string {
+	t.Helper()
+	pid := s.proxy.cmd.Process.Pid
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	need(t, err == nil, "/proc")
+	return strings.Fields(string(children))
 }
 
 // healthLog: checks stay out of Beanstalk's, and out of the application's log of refused Hosts.

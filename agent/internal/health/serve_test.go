@@ -109,22 +109,27 @@ func TestAnswerIsNeverOlderThanItsLifetime(t *testing.T) {
 	})
 }
 
-// TestOperatorsDrainOutlivesTheAgent, and no other does.
-func TestOperatorsDrainOutlivesTheAgent(t *testing.T) {
+// TestDrainsOutliveTheAgent, until each is taken back.
+func TestDrainsOutliveTheAgent(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "drain")
 	config := Config{Target: app(t, ok), DrainFile: file}
 	first := newChecker(t, config)
 	first.Drain(Operator, "disk is being replaced")
-	first.Drain("shutdown", "the agent ends")
-	if d := newChecker(t, config).Draining(); len(d) != 1 || d[0].Reason != "disk is being replaced" {
+	first.arrived("", asker{}) // a count that goes with the agent: nobody counts while it is away
+	first.Drain("spot", "EC2 takes it back")
+	second := newChecker(t, config)
+	if d := second.Draining(); len(d) != 2 || d[0].Reason != "disk is being replaced" || d[1].By != "spot" || d[0].Told != 0 || !d[0].Since.Equal(first.Draining()[0].Since) {
 		t.Errorf("after a restart: %+v", d)
 	}
-	second := newChecker(t, config)
 	second.Undrain(Operator)
-	if d := newChecker(t, config).Draining(); len(d) != 0 {
+	if d := newChecker(t, config).Draining(); len(d) != 1 || d[0].By != "spot" {
 		t.Errorf("after undrain and a restart: %+v", d)
 	}
-	for _, damaged := range []string{"{torn", "{}", ""} {
+	second.Undrain("spot")
+	if _, err := os.Stat(file); err == nil {
+		t.Error("nginx would still refuse load balancers")
+	}
+	for _, damaged := range []string{"{torn", "[]", "{}", ""} {
 		if err := os.WriteFile(file, []byte(damaged), 0o600); err != nil {
 			t.Fatal(err)
 		}
