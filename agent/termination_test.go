@@ -69,8 +69,8 @@ func noticeDrainsAndHolds(t *testing.T, by string, mock []string) {
 		return table.Held != nil && time.Until(*table.Held) > 12*time.Hour
 	}
 	await(t, "jobs are held", held)
-	for _, route := range []string{"/v1/hold?limit=1ms", "/v1/release"} { // a deployment does both
-		if err := client.Post(t.Context(), route, nil, nil); err != nil || !held() {
+	for route, refused := range map[string]bool{"/v1/hold?limit=1ms": false, "/v1/release": true} { // a deployment does both
+		if err := client.Post(t.Context(), route, nil, nil); (err != nil) != refused || !held() {
 			t.Errorf("%s lets jobs start: %v", route, err)
 		}
 	}

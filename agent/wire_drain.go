@@ -42,19 +42,19 @@ func (b *backend) undrain(context.Context) error {
 	return nil
 }
 
-// goesAway reports whether jobs are held for good: not only an operator drains.
-func (b *backend) goesAway() bool {
+// goesAway returns why jobs are held for good: a drain that no operator wished.
+func (b *backend) goesAway() (why string, yes bool) {
 	for _, d := range b.check.Draining() {
 		if d.By != health.Operator {
-			return true
+			return d.Reason, true
 		}
 	}
-	return false
+	return "", false
 }
 
 // hold holds cron starts, as a deployment does, unless they are held for good.
 func (b *backend) hold(_ context.Context, limit time.Duration) error {
-	if !b.goesAway() {
+	if _, yes := b.goesAway(); !yes {
 		b.cron.sched.Hold(limit)
 	}
 	return nil
@@ -64,9 +64,10 @@ func (b *backend) hold(_ context.Context, limit time.Duration) error {
 // deployment does this at its end, also on an instance that is going away.
 func (b *backend) release(ctx context.Context) error {
 	err := b.cron.reload(ctx)
-	if !b.goesAway() {
-		b.cron.sched.Release()
+	if why, yes := b.goesAway(); yes {
+		return errors.Join(err, &control.Error{Status: http.StatusConflict, Message: "jobs stay held, for this instance goes away: " + why})
 	}
+	b.cron.sched.Release()
 	return err
 }
 
