@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -19,7 +20,9 @@ import (
 
 // The command line, end to end: each script under testdata/script runs the real
 // binary, with the real supervisor, sockets and processes, in a directory of
-// its own. Off Beanstalk nothing else is needed, root neither.
+// its own. Off Beanstalk nothing else is needed, root neither. Each has a secret
+// in the application's environment, and everything the agent says is searched for
+// it: see overheard_test.go.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"agent": agentMain})
 }
@@ -30,7 +33,7 @@ func TestMain(m *testing.M) {
 // one part of such an agent that is not real.
 const testClock = "AGENT_TEST_CLOCK"
 
-// agentMain is the agent as it is shipped, but for its clock.
+// agentMain is the agent as it is shipped, but for its clock; what it says is kept.
 func agentMain() {
 	if file := os.Getenv(testClock); file != "" {
 		wallClock = func() time.Time {
@@ -39,7 +42,7 @@ func agentMain() {
 			return time.Now().Add(by)
 		}
 	}
-	main()
+	overheard()
 }
 
 func TestScripts(t *testing.T) {
@@ -56,11 +59,17 @@ func TestScripts(t *testing.T) {
 				return err
 			}
 			e.Defer(func() { os.RemoveAll(dir) })
+			e.Defer(func() { checkSilence(t, dir) })
+			if err := errors.Join(os.Mkdir(filepath.Join(dir, ear), 0o700), plant(filepath.Join(e.WorkDir, "app", ".env"))); err != nil {
+				return err
+			}
 			e.Setenv("AGENT_SOCKET", filepath.Join(dir, "s"))
 			e.Setenv("AGENT_CONFIG", filepath.Join(e.WorkDir, "agent.yaml"))
 			e.Setenv("AWS_EC2_METADATA_DISABLED", "true")
 			e.Setenv("NOTIFY_SOCKET", "")
 			e.Setenv("NO_COLOR", "1")
+			e.Setenv("STATE_DIR", filepath.Join(dir, "state"))
+			e.Setenv("HEALTH_LISTEN", fmt.Sprintf("127.0.0.1:%d", port))
 			conf := fmt.Sprintf("state_dir: %s\nhealth: {listen: '127.0.0.1:%d'}\nmetrics: {sample: 1s}\n", filepath.Join(dir, "state"), port)
 			return os.WriteFile(filepath.Join(e.WorkDir, "agent.yaml"), []byte(conf), 0o600)
 		},
@@ -69,6 +78,7 @@ func TestScripts(t *testing.T) {
 			"code":       code,
 			"signal":     sendSignal,
 			"again":      signalAgain,
+			"unseen":     unseen,
 		},
 	})
 }

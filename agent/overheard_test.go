@@ -1,0 +1,143 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// planted is a value of the application's environment in every script: in .env,
+// in its configuration, its cron file, its jobs' output.
+const planted = "planted-5c1e"
+
+// ear is where everything that the agent says in a script is kept: the errors,
+// notes and log lines of every process of it, and the data of every verb whose
+// data is not values. A supervisor has no environment, so the place is found
+// from the socket's.
+const ear = "said"
+
+// overheard is the agent as the scripts run it: main, and what it says is kept.
+func overheard() {
+	args, std := os.Args[1:], stdio{os.Stdin, os.Stdout, os.Stderr}
+	dir := filepath.Join(filepath.Dir(os.Getenv("AGENT_SOCKET")), ear)
+	if i := slices.Index(args, "supervise"); i >= 0 {
+		dir = filepath.Join(filepath.Dir(args[slices.Index(args, "--socket")+1]), ear)
+	}
+	file, err := os.CreateTemp(dir, fmt.Sprintf("%d-", os.Getpid()))
+	if err != nil || slices.Contains(args, "--direct") { // becomes the command: nobody would copy what that says
+		os.Exit(run(args, std))
+	}
+	fmt.Fprintf(file, "%q\n", redact(args))
+	var ends []func()
+	var end func()
+	std.err, end = copied(std.err, file)
+	ends = append(ends, end)
+	if !saysValues(args) {
+		std.out, end = copied(std.out, file)
+		ends = append(ends, end)
+	}
+	code := run(args, std)
+	for _, end := range ends {
+		end()
+	}
+	os.Exit(code)
+}
+
+// redact leaves out what a script itself typed.
+func redact(args []string) []string {
+	var out []string
+	for _, a := range args {
+		if bytes.Contains([]byte(a), []byte(planted)) {
+			a = "…"
+		}
+		out = append(out, a)
+	}
+	return out
+}
+
+// saysValues reports whether a verb's data are the application's: its
+// environment, or what its commands print. The scripts look at those themselves.
+func saysValues(args []string) bool {
+	return slices.ContainsFunc(args, func(a string) bool { return slices.Contains([]string{"exec", "attach", "logs", "run", "env"}, a) })
+}
+
+// copied is a file whose bytes go to two.
+func copied(to, and *os.File) (w *os.File, end func()) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		panic(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		io.Copy(io.MultiWriter(to, and), r)
+	}()
+	return w, func() { w.Close(); <-done }
+}
+
+// plant puts the secret where the application's environment is.
+func plant(file string) error {
+	f, err := os.OpenFile(file, os.O_APPEND|os.O_WRONLY, 0)
+	if os.IsNotExist(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = fmt.Fprintf(f, "\nPLANTED=%s\n", planted)
+	return err
+}
+
+// checkSilence tells every place below dir where the secret is and others than
+// the agent's own user could read it, and every word of the agent that has it.
+// It returns how much was said, so that silence of the test itself is seen.
+func checkSilence(t *testing.T, dir string) (words int64) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		said := filepath.Base(filepath.Dir(path)) == ear
+		if said {
+			words += info.Size()
+		}
+		text, err := os.ReadFile(path)
+		if err != nil || !bytes.Contains(text, []byte(planted)) {
+			return err
+		}
+		if said {
+			t.Errorf("the agent says a value:\n%s", text)
+		} else if info.Mode()&0o077 != 0 {
+			t.Errorf("%s holds a value and is %v", path, info.Mode())
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	return words
+}
+
+// unseen WORD: no process shows the word on its command line, where every user
+// of the host would see it.
+func unseen(ts *testscript.TestScript, neg bool, args []string) {
+	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	ts.Check(err)
+	for _, path := range lines {
+		if b, err := os.ReadFile(path); err == nil && bytes.Contains(b, []byte(args[0])) {
+			ts.Fatalf("a command line shows a value: %q", b)
+		}
+	}
+}
