@@ -122,11 +122,11 @@ func (b *backend) noticeLines(context.Context) []control.Line {
 		lines = append(lines, line("notices", control.Warn, "", "%d dropped: too many at once", s.Dropped))
 	}
 	for _, t := range s.Targets {
-		state := control.Good
+		state, text := control.Good, fmt.Sprintf("%s: %d sent, %d waiting, %d dropped", t.Name, t.Sent, t.Queued, t.Dropped)
 		if t.LastError != "" {
-			state = control.Warn
+			state, text = control.Warn, text+": "+t.LastError
 		}
-		lines = append(lines, line("notices", state, "", "%s: %d sent, %d waiting, %d dropped %s", t.Name, t.Sent, t.Queued, t.Dropped, t.LastError))
+		lines = append(lines, line("notices", state, "", "%s", text))
 	}
 	return lines
 }

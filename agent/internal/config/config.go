@@ -236,7 +236,7 @@ func (h *Health) validate(fault func(key, format string, a ...any)) {
 		fault("health.path", "expected a path that begins with a slash, have %q", h.Path)
 	}
 	if h.Target != "" && !isURL(h.Target) && !strings.HasPrefix(h.Target, "unix:/") {
-		fault("health.target", "expected http://HOST:PORT/PATH or unix:/SOCKET:/PATH, have %q", h.Target)
+		fault("health.target", "expected http://HOST:PORT/PATH or unix:/SOCKET:/PATH") // not what it is: it may hold a password
 	}
 	if !strings.Contains(h.Host, "${") && strings.ContainsAny(h.Host, "/, \t\"") {
 		fault("health.host", "expected one host name such as www.example.com, or ${NAME}, have %q", h.Host)

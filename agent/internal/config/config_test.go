@@ -78,8 +78,8 @@ func TestFaults(t *testing.T) {
 		{"unknown top", "zebra: 1\n", `a.yaml:1:1: zebra: unknown key: expected one of app, socket, state_dir, aws, metrics, cron, health, exec, notify, notify_cooldown`},
 		{"wrong type", "metrics:\n  interval: [60]\n", `a.yaml:2:13: metrics.interval: expected a duration, have a list`},
 		{"not a duration", "metrics: {interval: 60}\n", `a.yaml:1:21: metrics.interval: expected a duration such as 30s, have "60"`},
-		{"not a list", "exec: {allow: root}\n", `a.yaml:1:15: exec.allow: expected a list, have "root"`},
-		{"not a mapping", "app: /var/app\n", `a.yaml:1:6: app: expected keys and values, have "/var/app"`},
+		{"not a list", "exec: {allow: root}\n", `a.yaml:1:15: exec.allow: expected a list, have one value`},
+		{"not a mapping", "app: /var/app\n", `a.yaml:1:6: app: expected keys and values, have one value`},
 		{"out of range", "metrics: {interval: 1s}\n", "a.yaml:1:21: metrics.interval: expected 10s to 1h, have 1s\n" +
 			"a.yaml:1:10: metrics.sample: expected 1s to metrics.interval (1s), have 5s"},
 		{"host with a scheme", "health:\n  host: https://www.example.com\n", `a.yaml:2:9: health.host: expected one host name such as www.example.com, or ${NAME}, have "https://www.example.com"`},
@@ -87,6 +87,10 @@ func TestFaults(t *testing.T) {
 		{"twice", "socket: /a\nsocket: /b\n", `a.yaml:2:1: `},
 		{"syntax", "app: {dir: [}\n", `a.yaml:1:`},
 		{"two", "cron: {timezone: Mars/Base}\nexec: {audit: all}\nx: 1\n", "a.yaml:3:1: x: unknown key"},
+		{"secret address is no list", "notify: https://hooks.example.com/T0KEN\n", "a.yaml:1:9: notify: expected a list, have one value"},
+		{"secret header is no map", "health: {headers: 'Authorization: T0KEN'}\n", "a.yaml:1:19: health.headers: expected keys and values, have one value"},
+		{"secret in a target", "health: {target: 'ftp://u:T0KEN@x/'}\n", "a.yaml:1:18: health.target: expected http://HOST:PORT/PATH"},
+		{"not a mapping at all", "T0KEN\n", "a.yaml:1:1: expected keys and values, have one value"},
 		{"secret kept", "notify: [{type: slak, url: hooks.example.com/T0KEN}]\n", "a.yaml:1:17: notify[0].type: expected slack, webhook, rollbar, checkin, have \"slak\""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -57,7 +57,11 @@ func (d *decoder) fault(key, format string, a ...any) {
 		k = k[:max(strings.LastIndexAny(k, ".["), 0)]
 	}
 	p := d.at[k]
-	d.faults = append(d.faults, Fault{d.file, p.line, p.column, key + ": " + fmt.Sprintf(format, a...)})
+	message := fmt.Sprintf(format, a...)
+	if key != "" { // the file as a whole has none
+		message = key + ": " + message
+	}
+	d.faults = append(d.faults, Fault{d.file, p.line, p.column, message})
 }
 
 func (d *decoder) decode(data []byte, into *Config) {
@@ -234,6 +238,7 @@ func wants(v reflect.Value) string {
 	return "a text"
 }
 
+// kind says what n is, not its text: under notify and health.headers that is a secret.
 func kind(n ast.Node) string {
 	switch n.(type) {
 	case *ast.MappingNode, *ast.MappingValueNode:
@@ -243,7 +248,7 @@ func kind(n ast.Node) string {
 	case *ast.AliasNode:
 		return "an alias (not supported here)"
 	}
-	return strconv.Quote(n.GetToken().Value)
+	return "one value"
 }
 
 func fieldByTag(v reflect.Value, name string) (reflect.Value, bool) {
