@@ -1,7 +1,6 @@
 package awsconf
 
 import (
-	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -11,7 +10,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -229,54 +227,6 @@ func put(t *testing.T, a *AWS) {
 	}
 }
 
-// startMock runs ec2-metadata-mock, version 2 only, with credentials that have not expired: its own did in 2020.
 func startMock(t *testing.T) string {
-	t.Helper()
-	bin, dir := gotool.Build(t, gotool.MetadataMock), t.TempDir()
-	config, _ := json.Marshal(map[string]any{"metadata": map[string]any{"values": map[string]any{
-		"iam-security-credentials": map[string]string{
-			"Code": "Success", "LastUpdated": time.Now().UTC().Format(time.RFC3339), "Type": "AWS-HMAC",
-			"AccessKeyId": "12345678901", "SecretAccessKey": "v/12345678901", "Token": "TEST92test48TEST",
-			"Expiration": time.Now().Add(6 * time.Hour).UTC().Format(time.RFC3339),
-		}}}})
-	file := filepath.Join(dir, "mock.json")
-	if err := os.WriteFile(file, config, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	port := freePort(t)
-	cmd := exec.CommandContext(t.Context(), bin, "-I", "-n", "127.0.0.1", "-p", port, "-c", file,
-		"-d", "86400", "--asg-termination-delay-sec", "86400", "--rebalance-delay-sec", "86400")
-	cmd.Env = append(os.Environ(), "HOME="+dir)
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	waitFor(t, func() bool {
-		c, err := net.Dial("tcp", "127.0.0.1:"+port)
-		if err == nil {
-			c.Close()
-		}
-		return err == nil
-	})
-	return "http://127.0.0.1:" + port
-}
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
-}
-
-func waitFor(t *testing.T, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !ok(); <-time.After(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("waited 10 s")
-		}
-	}
+	return gotool.Metadata(t, gotool.Role("12345678901", "v/12345678901", "TEST92test48TEST"))
 }

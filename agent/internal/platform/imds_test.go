@@ -1,13 +1,9 @@
 package platform
 
 import (
-	"encoding/json"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -55,40 +51,10 @@ func TestIdentityFromTheRealMetadataMock(t *testing.T) {
 }
 
 func startMock(t *testing.T, tagPath string) string {
-	t.Helper()
-	bin, dir := gotool.Build(t, gotool.MetadataMock), t.TempDir()
-	config, _ := json.Marshal(map[string]any{"metadata": map[string]any{
+	return gotool.Metadata(t, map[string]any{"metadata": map[string]any{
 		"paths":  map[string]string{"tags-instance-name": tagPath},
 		"values": map[string]string{"tags-instance-name": "shop-prod"},
 	}})
-	file := filepath.Join(dir, "mock.json")
-	if err := os.WriteFile(file, config, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
-	_, port, _ := net.SplitHostPort(addr)
-	cmd := exec.Command(bin, "-I", "-n", "127.0.0.1", "-p", port, "-c", file,
-		"-d", "86400", "--asg-termination-delay-sec", "86400", "--rebalance-delay-sec", "86400")
-	cmd.Env = append(os.Environ(), "HOME="+dir)
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	for deadline := time.Now().Add(20 * time.Second); ; {
-		c, err := net.DialTimeout("tcp", addr, time.Second)
-		if err == nil {
-			c.Close()
-			return "http://" + addr
-		}
-		if time.Now().After(deadline) {
-			t.Fatal(err)
-		}
-	}
 }
 
 // The application's proxy settings, even in the agent's own environment, must not carry the metadata request away;

@@ -5,7 +5,9 @@
 package gotool
 
 import (
+	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,6 +31,61 @@ func Build(t testing.TB, pkg string) string {
 		Need(t, fmt.Sprintf("%s: %v", pkg, err))
 	}
 	return path
+}
+
+// Metadata runs AWS's own mock of the instance metadata service, version 2 only, until the test ends, and returns its
+// URL. config is laid over the mock's own, which has every event at once unless it is told a delay.
+func Metadata(t testing.TB, config map[string]any) string {
+	t.Helper()
+	bin, dir := Build(t, MetadataMock), t.TempDir()
+	text, err := json.Marshal(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "mock.json")
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	addr := freeAddress(t)
+	_, port, _ := net.SplitHostPort(addr)
+	cmd := exec.Command(bin, "-I", "-n", "127.0.0.1", "-p", port, "-c", file,
+		"-d", "86400", "--asg-termination-delay-sec", "86400", "--rebalance-delay-sec", "86400")
+	cmd.Env = append(os.Environ(), "HOME="+dir)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		c, err := net.DialTimeout("tcp", addr, time.Second)
+		if err == nil {
+			c.Close()
+			return "http://" + addr
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Role is the part of a Metadata configuration that gives the instance's role these credentials for six hours. The
+// mock's own ended in 2020.
+func Role(key, secret, token string) map[string]any {
+	return map[string]any{"metadata": map[string]any{"values": map[string]any{
+		"iam-security-credentials": map[string]string{
+			"Code": "Success", "LastUpdated": time.Now().UTC().Format(time.RFC3339), "Type": "AWS-HMAC",
+			"AccessKeyId": key, "SecretAccessKey": secret, "Token": token,
+			"Expiration": time.Now().Add(6 * time.Hour).UTC().Format(time.RFC3339),
+		}}}}
+}
+
+func freeAddress(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
 }
 
 // ModuleDir returns the folder that holds the source of a module the project depends on. Without Go on the machine
