@@ -13,9 +13,13 @@ import (
 var (
 	assignment = regexp.MustCompile(`^[ \t]*([A-Za-z_][A-Za-z0-9_]*)[ \t]*=[ \t]*(.*?)[ \t]*$`)
 	cronField  = regexp.MustCompile(`^(\*|[0-9]+|(?i:sun|mon|tue|wed|thu|fri|sat)(-[a-z]+)?)([-/,][0-9*]+)*$`)
-	program    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.+-]{0,39}$`)
-	plainWord  = regexp.MustCompile(`^[A-Za-z][A-Za-z_.:-]{0,39}$`)
+	program    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.+-]*$`)
+	plainWord  = regexp.MustCompile(`^[A-Za-z][A-Za-z_.:-]*$`)
 )
+
+// maxWord bounds both of the last two. A count in the expression, {0,39}, would cost
+// every start of the agent some 40 kB.
+const maxWord = 40
 
 // accounts are users that a line copied from /etc/crontab names between time and command.
 var accounts = []string{"root", "webapp", "ec2-user", "www-data", "nginx", "apache", "ubuntu", "nobody", "daemon", "deploy", "app"}
@@ -190,7 +194,8 @@ func (c *crontab) nameFor(command string) string {
 			}
 			word = path.Base(word)
 		}
-		if good := plainWord.MatchString(word) || len(kept) == 0 && program.MatchString(word); !good || len(kept) == 3 {
+		good := plainWord.MatchString(word) || len(kept) == 0 && program.MatchString(word)
+		if !good || len(word) > maxWord || len(kept) == 3 {
 			break
 		}
 		kept = append(kept, word)

@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -97,7 +96,9 @@ func withoutAddress(err error) error {
 
 // errorWord is an answer such as Slack's "channel_not_found". Anything longer could repeat what
 // was sent and is not quoted.
-var errorWord = regexp.MustCompile(`^[a-z_]{1,40}$`)
+func errorWord(s string) bool {
+	return s != "" && len(s) <= 40 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz_") == ""
+}
 
 func judge(resp *http.Response, said []byte) (retryIn time.Duration, err error) {
 	status := resp.StatusCode
@@ -105,7 +106,7 @@ func judge(resp *http.Response, said []byte) (retryIn time.Duration, err error) 
 		return 0, nil
 	}
 	err = fmt.Errorf("answered %d %s", status, http.StatusText(status))
-	if word := strings.TrimSpace(string(said)); errorWord.MatchString(word) {
+	if word := strings.TrimSpace(string(said)); errorWord(word) {
 		err = fmt.Errorf("%w: %s", err, word)
 	}
 	if status < 500 && status != http.StatusRequestTimeout && status != http.StatusTooEarly && status != http.StatusTooManyRequests {
