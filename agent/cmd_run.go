@@ -106,7 +106,7 @@ func runAgent(ctx context.Context, g *globals, cfg config.Config, app string) er
 	server := &control.Server{Listener: ln, Allow: cfg.Exec.Allow, Log: log, Backend: back.routes()}
 	alive := func(ctx context.Context) error { return control.NewClient(cfg.Socket).Get(ctx, "/v1/status", nil) }
 
-	log.Info("agent starts", "version", version(), "socket", cfg.Socket, "instance", inst.Facts())
+	log.Info("agent starts", "version", version(), "socket", cfg.Socket)
 	services := []lifecycle.Service{
 		local, // stopped last: it ends what still runs
 		{Name: "identity", Run: func(ctx context.Context) error { inst.Run(ctx, log); return nil }},

@@ -79,11 +79,11 @@ func TestStopLeavesNothing(t *testing.T) {
 	}
 
 	await(t, "all processes end", func() bool {
-		return len(processes(t, marker))+len(processes(t, cfg.Socket[:len(cfg.Socket)-1]+"supervisor.sock")) == 0
+		return len(processes(t, marker))+len(processes(t, cfg.Socket+"-supervisor.sock")) == 0
 	})
 	await(t, "all goroutines end", func() bool { return runtime.NumGoroutine() <= goroutines })
 	await(t, "all files are closed", func() bool { return openFiles(t) <= files })
-	for _, name := range []string{"s", "supervisor.sock"} {
+	for _, name := range []string{"s", "s-supervisor.sock"} {
 		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
 			t.Errorf("%s is left behind", name)
 		}

@@ -73,6 +73,7 @@ func TestScripts(t *testing.T) {
 			conf := fmt.Sprintf("state_dir: %s\nhealth: {listen: '127.0.0.1:%d'}\nmetrics: {sample: 1s}\n", filepath.Join(dir, "state"), port)
 			return os.WriteFile(filepath.Join(e.WorkDir, "agent.yaml"), []byte(conf), 0o600)
 		},
+		Condition: func(cond string) (bool, error) { return cond == "root" && os.Geteuid() == 0, nil },
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"eventually": eventually,
 			"code":       code,

@@ -50,14 +50,15 @@ func newAWS(cfg config.Config) (*awsconf.AWS, error) {
 const systemSupervisor = "/run/agent-runs/supervisor.sock"
 
 // connectSupervisor finds the parent of all runs: agent-runs.service where
-// systemd started us, else one of our own beside the socket, which ends with
-// an orderly stop of the agent and survives any other end of it.
+// systemd started us, else one of our own, which ends with an orderly stop of
+// the agent and survives any other end of it. Its socket is named after the
+// agent's: two agents in one directory must not end each other's runs.
 func connectSupervisor(cfg config.Config, log *slog.Logger) (*supervisor.Client, lifecycle.Service, error) {
 	if os.Getenv("NOTIFY_SOCKET") != "" && isDir(filepath.Dir(systemSupervisor)) {
 		c := &supervisor.Client{Socket: systemSupervisor, Patience: 10 * time.Second}
 		return c, lifecycle.Service{Name: "supervisor", Run: func(context.Context) error { return nil }}, nil
 	}
-	c := &supervisor.Client{Socket: filepath.Join(filepath.Dir(cfg.Socket), "supervisor.sock"), Patience: 5 * time.Second}
+	c := &supervisor.Client{Socket: strings.TrimSuffix(cfg.Socket, ".sock") + "-supervisor.sock", Patience: 5 * time.Second}
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, lifecycle.Service{}, err

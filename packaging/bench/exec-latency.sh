@@ -33,7 +33,7 @@ for _ in $(seq 100); do
 done
 "$dir/agent" exec -- true || { cat "$dir/log" >&2; exit 1; }
 # The supervisor listens beside the agent's socket.
-supervisor=$(pgrep -f -- "supervise .*$dir/supervisor.sock" | head -1)
+supervisor=$(pgrep -f -- "supervise .*$dir/.*supervisor.sock" | head -1)
 "$dir/bench" -agent "$dir/agent" -supervisor "${supervisor:-0}" "$@"
 sleep 3
 grep -H -E '^(RssAnon|VmRSS|Threads)' "/proc/$supervisor/status" | sed "s|/proc/$supervisor/status:|the idle supervisor's |"

@@ -123,10 +123,11 @@ func partitionOf(region string) string {
 func (f *Facts) found(s string)   { f.Found = append(f.Found, s) }
 func (f *Facts) missing(s string) { f.Missing = append(f.Missing, s) }
 
-// LogValue is the line at start: what this instance is, nothing secret.
+// LogValue is the line at start: what this instance is, as far as it is known, nothing secret.
 func (f Facts) LogValue() slog.Value {
-	return slog.GroupValue(slog.Bool("beanstalk", f.Beanstalk), slog.Bool("docker", f.Docker), slog.String("environment", f.EnvironmentName),
-		slog.String("instance", f.InstanceID), slog.String("region", f.Region), slog.String("app_dir", f.AppDir), slog.String("app_user", f.AppUser))
+	a := []slog.Attr{slog.Bool("beanstalk", f.Beanstalk), slog.Bool("docker", f.Docker), slog.String("environment", f.EnvironmentName),
+		slog.String("instance", f.InstanceID), slog.String("region", f.Region), slog.String("app_dir", f.AppDir), slog.String("app_user", f.AppUser)}
+	return slog.GroupValue(slices.DeleteFunc(a, func(a slog.Attr) bool { return a.Value.Equal(slog.StringValue("")) })...)
 }
 
 // host reads files below a root.
