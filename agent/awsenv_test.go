@@ -151,7 +151,7 @@ func (h *awsHost) run(t *testing.T, own map[string]string) {
 	defer log.Close()
 	agent := exec.Command("agent", "run", "--app", filepath.Join(h.dir, "app"), "--socket", socket, "--config", filepath.Join(h.dir, "agent.yaml"))
 	agent.Stdout, agent.Stderr = log, log
-	agent.Env = []string{"PATH=" + os.Getenv("PATH")}
+	agent.Env = []string{"PATH=" + os.Getenv("PATH"), "GORACE=atexit_sleep_ms=0"}
 	for k, v := range own {
 		agent.Env = append(agent.Env, k+"="+v)
 	}

@@ -68,6 +68,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("AWS_EC2_METADATA_DISABLED", "true")
 			e.Setenv("NOTIFY_SOCKET", "")
 			e.Setenv("NO_COLOR", "1")
+			e.Setenv("GORACE", "atexit_sleep_ms=0") // built with the race detector, each verb would end a second later
 			e.Setenv("STATE_DIR", filepath.Join(dir, "state"))
 			e.Setenv("HEALTH_LISTEN", fmt.Sprintf("127.0.0.1:%d", port))
 			conf := fmt.Sprintf("state_dir: %s\nhealth: {listen: '127.0.0.1:%d'}\nmetrics: {sample: 1s}\n", filepath.Join(dir, "state"), port)
