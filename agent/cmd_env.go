@@ -23,14 +23,22 @@ With NAME: that value, its exact bytes, with nothing added.
 With --json: one JSON object of strings, the resolved environment.
 With --diff: what the live web process has against what a run started now would
 get, by name only unless --values; exit 1 when they differ.
-With --file: reads a file instead of asking the agent.`,
+With --file: reads a file instead of asking the agent.
+
+Exit status: 0; 1 when there is no such variable, a file is faulty, --diff finds
+a difference, or the agent cannot be asked; 2 misuse.
+
+  agent env DATABASE_URL
+  agent env --diff
+  agent env --file .env --format dotenv --json`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
+			if err := o.check(c, args); err != nil {
+				return misuse(err)
+			}
 			switch {
 			case o.file != "":
 				return o.fromFile(g, args)
-			case o.diff && len(args) > 0:
-				return misuse(fmt.Errorf("--diff and NAME exclude each other: --diff compares all of them"))
 			case o.diff:
 				return o.compare(c, g)
 			}
@@ -48,6 +56,23 @@ With --file: reads a file instead of asking the agent.`,
 type envOptions struct {
 	json, diff, values bool
 	file, format       string
+}
+
+// check refuses flags that would be ignored: who typed one meant something.
+func (o *envOptions) check(c *cobra.Command, args []string) error {
+	switch {
+	case o.diff && len(args) > 0:
+		return errors.New("--diff and NAME exclude each other: --diff compares all of them")
+	case o.diff && o.file != "":
+		return errors.New("--diff and --file exclude each other: --diff compares with the live web process")
+	case o.values && !o.diff:
+		return errors.New("--values goes with --diff; --json prints values")
+	case o.file == "" && c.Flags().Changed("format"):
+		return errors.New("--format is that of --file, which is missing")
+	case o.json && len(args) > 0:
+		return errors.New("--json and NAME exclude each other: NAME prints exact bytes")
+	}
+	return nil
 }
 
 func (o *envOptions) ask(c *cobra.Command, g *globals, args []string) error {

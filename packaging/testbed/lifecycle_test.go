@@ -45,6 +45,7 @@ func TestLifecycle(t *testing.T) {
 func (b *box) firstDeployment(t *testing.T) {
 	wait(t, "a status without a fault", func() bool { return b.statusGood(t, "1") })
 	b.sameEnvironment(t, "1")
+	b.findsDifference(t)
 	wait(t, "the job's stamp", func() bool { return b.holds("1", "test -s /var/tmp/stamp") })
 	if owner := b.on("1", "stat -c %U /var/tmp/stamp"); owner != "webapp" {
 		t.Errorf("the job ran as %s, want webapp", owner)
@@ -130,6 +131,21 @@ func (b *box) sameEnvironment(t *testing.T, instance string) {
 	}
 	if !strings.Contains(got, "GREETING=") {
 		t.Errorf("no property is there:\n%s", got)
+	}
+}
+
+// findsDifference has the agent compare the two itself: as they are, and with one
+// property more than the web process was started with.
+func (b *box) findsDifference(t *testing.T) {
+	t.Helper()
+	if out := b.on("1", "sudo -u ec2-user agent env --diff"); !strings.Contains(out, " 0 different ") {
+		t.Errorf("agent env --diff says\n%s", out)
+	}
+	const file = "/opt/elasticbeanstalk/deployment/env"
+	out := b.on("1", `cp -a `+file+` /run/kept && echo EXTRA=not-to-be-logged-3f9a >>`+file+`
+		sudo -u ec2-user agent env --diff; echo "exit $?"; cp -a /run/kept `+file)
+	if !strings.Contains(out, "EXTRA") || !strings.Contains(out, " 1 different ") || !strings.Contains(out, "exit 1") || strings.Contains(out, "3f9a") {
+		t.Errorf("with another property, agent env --diff says\n%s", out)
 	}
 }
 
