@@ -86,6 +86,10 @@ func (b *backend) environment(ctx context.Context, names []string, values bool) 
 
 func (b *backend) difference(ctx context.Context, values bool) (control.EnvironmentDiff, error) {
 	d, err := b.env.Diff(ctx)
+	if err != nil && !b.inst.Facts().Beanstalk {
+		return control.EnvironmentDiff{}, &control.Error{Status: http.StatusServiceUnavailable, Message: err.Error(),
+			Hint: "only on Elastic Beanstalk is it known which process that is"}
+	}
 	if err != nil {
 		return control.EnvironmentDiff{}, unavailable(err)
 	}

@@ -72,7 +72,7 @@ func demo(ctx context.Context, once bool) error {
 		return nil
 	}
 	heading("Your turn: in another terminal")
-	fmt.Printf("  . %s/env    # lets agent be found, and where it listens\n", s.dir)
+	fmt.Printf("  . %s/env    # finds agent and its socket\n", s.dir)
 	for _, cmd := range []string{"exec -- sh -c 'echo $GREETING'", "exec -- sh", "status", "env", "cron list", "logs -f greet"} {
 		fmt.Println("  agent", cmd)
 	}
