@@ -74,6 +74,11 @@ func runAgent(ctx context.Context, g *globals, cfg config.Config, app string) er
 		return err
 	}
 	defer ln.Close()
+	state, err := holdState(cfg.StateDir)
+	if err != nil {
+		return err
+	}
+	defer state.Close()
 
 	inst := platform.NewInstance(ctx, platformOptions(cfg))
 	env := appenv.New(envConfig(cfg, inst))
@@ -193,6 +198,29 @@ func listen(path string) (*fdconn.Listener, error) {
 	}
 	return ln, err
 }
+
+// holdState keeps a second agent, on another socket, from what this one keeps: it
+// would send the same figures again and start every job again. The kernel gives
+// the directory free with its holder; nothing is left in it.
+func holdState(dir string) (*os.File, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		return nil, &refusedStart{fmt.Errorf("hold %s: another agent keeps its state there: %w", dir, err), "give this one a state_dir of its own (--config)"}
+	}
+	return f, nil
+}
+
+// refusedStart is why an agent does not start, with what to do.
+type refusedStart struct {
+	error
+	hint string
+}
+
+func (e *refusedStart) Hints() []string { return []string{e.hint} }
 
 // onHangup calls reload at each SIGHUP, until ctx is done.
 func onHangup(ctx context.Context, reload func(context.Context) error) error {

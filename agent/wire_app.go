@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -46,17 +47,29 @@ func newAWS(cfg config.Config) (*awsconf.AWS, error) {
 	return awsconf.New(awsconf.Config{Region: cfg.AWS.Region, CloudWatchEndpoint: cfg.AWS.CloudWatchEndpoint, S3Endpoint: cfg.AWS.S3Endpoint})
 }
 
-// systemSupervisor is where agent-runs.service serves.
-const systemSupervisor = "/run/agent-runs/supervisor.sock"
+// Where agent-runs.service serves, and keeps its runs.
+const (
+	systemSupervisor = "/run/agent-runs/supervisor.sock"
+	systemState      = "/var/lib/agent"
+)
+
+func answers(socket string) bool {
+	c, err := net.DialTimeout("unix", socket, time.Second)
+	if err == nil {
+		c.Close()
+	}
+	return err == nil
+}
 
 // connectSupervisor finds the parent of all runs: agent-runs.service where
-// systemd started us, else one of our own, which ends with an orderly stop of
+// systemd started us, or where it keeps the runs that we would keep, as when
+// somebody starts the agent by hand on an instance; else one of our own, which ends with an orderly stop of
 // the agent and survives any other end of it. Its socket is named after the
 // agent's: two agents in one directory must not end each other's runs.
 func connectSupervisor(cfg config.Config, log *slog.Logger) (*supervisor.Client, lifecycle.Service, error) {
-	if os.Getenv("NOTIFY_SOCKET") != "" && isDir(filepath.Dir(systemSupervisor)) {
-		c := &supervisor.Client{Socket: systemSupervisor, Patience: 10 * time.Second}
-		return c, lifecycle.Service{Name: "supervisor", Run: func(context.Context) error { return nil }}, nil
+	system := &supervisor.Client{Socket: systemSupervisor, Patience: 10 * time.Second}
+	if os.Getenv("NOTIFY_SOCKET") != "" && isDir(filepath.Dir(systemSupervisor)) || cfg.StateDir == systemState && answers(systemSupervisor) {
+		return system, lifecycle.Service{Name: "supervisor", Run: func(context.Context) error { return nil }}, nil
 	}
 	c := &supervisor.Client{Socket: strings.TrimSuffix(cfg.Socket, ".sock") + "-supervisor.sock", Patience: 5 * time.Second}
 	exe, err := os.Executable()

@@ -28,6 +28,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"beanstalk-agent/agent/internal/command"
 	"beanstalk-agent/agent/internal/fdconn"
 )
@@ -97,6 +99,11 @@ func Serve(ctx context.Context, cfg Config) error {
 		return err
 	}
 	defer l.Close()
+	held, err := hold(filepath.Join(cfg.StateDir, "runs"))
+	if err != nil {
+		return err
+	}
+	defer held.Close()
 	ctx, quit := context.WithCancelCause(ctx)
 	defer quit(nil)
 	s, err := newServer(cfg, quit)
@@ -104,6 +111,23 @@ func Serve(ctx context.Context, cfg Config) error {
 		return err
 	}
 	return s.serve(ctx, l)
+}
+
+// hold keeps a second supervisor, on another socket, from the runs of this one: it would take those that
+// are live for lost and end them. The kernel gives the directory free with its holder.
+func hold(dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("open state: %w", err)
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open state: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("open state: another supervisor keeps its runs in %q: %w", dir, err)
+	}
+	return f, nil
 }
 
 func newServer(cfg Config, quit context.CancelCauseFunc) (*server, error) {
