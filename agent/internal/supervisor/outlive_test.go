@@ -56,6 +56,10 @@ var disturbances = map[string]string{
 	"kill":       "systemctl kill -s KILL agent",
 	"reexec":     "systemctl daemon-reexec",
 	"reload":     "systemctl daemon-reload",
+	"by hand": `systemctl stop agent
+		agent run & p=$!
+		timeout 15 sh -c 'until agent ps; do sleep 0.1; done'; answered=$?
+		kill $p; wait $p; systemctl start agent; exit $answered`,
 }
 
 func agentInside(t *testing.T) {
