@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -84,9 +87,28 @@ func connectSupervisor(cfg config.Config, log *slog.Logger) (*supervisor.Client,
 		<-ctx.Done()
 		limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), 7*time.Second)
 		defer cancel()
-		return c.Shutdown(limit, 5*time.Second)
+		if err := c.Shutdown(limit, 5*time.Second); err != nil {
+			return err
+		}
+		return gone(limit, c.Socket)
 	}
 	return c, lifecycle.Service{Name: "supervisor", Run: end, Grace: 8 * time.Second}, nil
+}
+
+// gone waits until a file is not there any more. A supervisor answers that its
+// runs have ended before it ends itself; the next agent's, started meanwhile,
+// would find the socket held and give up.
+func gone(ctx context.Context, path string) error {
+	for {
+		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s is still there: %w", path, context.Cause(ctx))
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
 }
 
 func isDir(path string) bool {
