@@ -207,20 +207,12 @@ func holdState(dir string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); errors.Is(err, syscall.EWOULDBLOCK) {
 		f.Close()
-		return nil, &refusedStart{fmt.Errorf("hold %s: another agent keeps its state there: %w", dir, err), "give this one a state_dir of its own (--config)"}
+		return nil, hinted{fmt.Errorf("another agent is running with its state in %s", dir), "give this one a state_dir of its own (--config)"}
 	}
-	return f, nil
+	return f, nil // where the file system knows no locks, without one
 }
-
-// refusedStart is why an agent does not start, with what to do.
-type refusedStart struct {
-	error
-	hint string
-}
-
-func (e *refusedStart) Hints() []string { return []string{e.hint} }
 
 // onHangup calls reload at each SIGHUP, until ctx is done.
 func onHangup(ctx context.Context, reload func(context.Context) error) error {

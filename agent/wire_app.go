@@ -66,9 +66,10 @@ func answers(socket string) bool {
 
 // connectSupervisor finds the parent of all runs: agent-runs.service where
 // systemd started us, or where it keeps the runs that we would keep, as when
-// somebody starts the agent by hand on an instance; else one of our own, which ends with an orderly stop of
-// the agent and survives any other end of it. Its socket is named after the
-// agent's: two agents in one directory must not end each other's runs.
+// somebody starts the agent by hand on an instance; else one of our own, which
+// ends with an orderly stop of the agent and survives any other end of it. Its
+// socket is named after the agent's: two agents in one directory must not end
+// each other's runs.
 func connectSupervisor(cfg config.Config, log *slog.Logger) (*supervisor.Client, lifecycle.Service, error) {
 	system := &supervisor.Client{Socket: systemSupervisor, Patience: 10 * time.Second}
 	if os.Getenv("NOTIFY_SOCKET") != "" && isDir(filepath.Dir(systemSupervisor)) || cfg.StateDir == systemState && answers(systemSupervisor) {

@@ -123,11 +123,11 @@ func hold(dir string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open state: %w", err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
 		f.Close()
-		return nil, fmt.Errorf("open state: another supervisor keeps its runs in %q: %w", dir, err)
+		return nil, fmt.Errorf("open state: another supervisor keeps its runs in %q", dir)
 	}
-	return f, nil
+	return f, nil // where the file system knows no locks, without one
 }
 
 func newServer(cfg Config, quit context.CancelCauseFunc) (*server, error) {
