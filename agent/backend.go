@@ -36,7 +36,7 @@ type backend struct {
 
 func (b *backend) routes() control.Backend {
 	return control.Backend{
-		Capacity: func(context.Context) (any, error) { return b.metrics.capacity() },
+		Capacity: func(_ context.Context, target float64) (any, error) { return b.metrics.capacity(target) },
 		Balancer: func(ctx context.Context) (any, error) {
 			return health.AsLoadBalancer(ctx, health.Options{Checker: b.check, PrivateIP: privateIP()}), nil
 		},

@@ -1,56 +1,66 @@
 package main
 
 import (
-	"encoding/json"
+	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"beanstalk-agent/agent/internal/cloudwatch"
-	"beanstalk-agent/agent/internal/control"
 )
 
 func newMetricsCmd(g *globals) *cobra.Command {
-	var once, asJSON, cost bool
+	var once, again, asJSON, cost bool
 	var instances int
 	c := &cobra.Command{Use: "metrics", Short: "what one publish would send now, and what it costs",
 		Long: `Prints the metrics of the present interval as CloudWatch gets them. With --cost,
-what they cost in a month, before anything is sent.`,
+what they cost in a month, before anything is sent.
+
+When no agent runs, they are collected here, in a second, and sent nowhere: then
+those of cron, the health check and the agent itself are missing. --cost counts
+them nevertheless.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			cl, err := g.client()
+			if once && again || cost && again {
+				return misuse(errors.New("--print goes on until it is interrupted: --once and --cost do not go with it"))
+			}
+			m, err := findMetrics(c.Context(), g)
 			if err != nil {
 				return err
 			}
 			if cost {
-				return printCost(c, g, cl, instances, asJSON)
+				return printCost(c.Context(), g, m, instances, asJSON)
 			}
-			var raw json.RawMessage
-			if err := cl.Get(c.Context(), "/v1/metrics", &raw); err != nil {
-				return err
+			for {
+				p, err := m.payload(c.Context(), g.err)
+				if err == nil {
+					err = printPayload(g, p, asJSON)
+				}
+				if err != nil || !again {
+					return err
+				}
+				time.Sleep(m.every)
 			}
-			if asJSON {
-				return printJSON(g.out, raw)
-			}
-			var p cloudwatch.Payload
-			if err := json.Unmarshal(raw, &p); err != nil {
-				return err
-			}
-			return printPayload(g, p)
 		}}
 	f := c.Flags()
-	f.BoolVar(&once, "once", true, "one publish's worth (there is no other way yet)")
+	f.BoolVar(&once, "once", false, "one publish's worth: the default")
+	f.BoolVar(&again, "print", false, "print it again at every sample, until interrupted")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	f.BoolVar(&cost, "cost", false, "what they cost in a month")
 	f.IntVar(&instances, "instances", 2, "with --cost: how many instances the environment has")
 	return c
 }
 
-func printPayload(g *globals, p cloudwatch.Payload) error {
+func printPayload(g *globals, p cloudwatch.Payload, asJSON bool) error {
+	if asJSON {
+		return printJSON(g.out, p)
+	}
 	var rows [][]string
 	for _, d := range p.Datums {
 		var dims []string
@@ -72,15 +82,18 @@ func figure(v float64) string {
 	return strconv.FormatFloat(v, 'g', 4, 64)
 }
 
-func printCost(c *cobra.Command, g *globals, cl *control.Client, instances int, asJSON bool) error {
-	var cost cloudwatch.Cost
-	if err := cl.Get(c.Context(), "/v1/metrics/cost?instances="+strconv.Itoa(instances), &cost); err != nil {
+func printCost(ctx context.Context, g *globals, m metricsSource, instances int, asJSON bool) error {
+	if instances < 1 {
+		return misuse(fmt.Errorf("--instances %d: expected at least 1", instances))
+	}
+	cost, err := m.cost(ctx, instances)
+	if err != nil {
 		return err
 	}
 	if asJSON {
 		return printJSON(g.out, cost)
 	}
-	_, err := fmt.Fprintf(g.out, "%d series in %d shared and %d per-instance dimension sets, %d instances: %d metrics, %d requests a month: $%.2f\n",
+	_, err = fmt.Fprintf(g.out, "%d series in %d shared and %d per-instance dimension sets, %d instances: %d metrics, %d requests a month: $%.2f\n",
 		cost.Series, cost.Sets, cost.OwnSets, cost.Instances, cost.Metrics, cost.Requests, cost.Dollars)
 	return err
 }

@@ -101,7 +101,7 @@ func runAgent(ctx context.Context, g *globals, cfg config.Config, app string) er
 	if err != nil {
 		return err
 	}
-	metrics, err := newMetrics(cfg, inst, aws, appPort(inst, env), check, cron, log)
+	metrics, err := newMetrics(cfg, inst, env, aws, check, cron, log)
 	if err != nil {
 		return err
 	}

@@ -65,6 +65,7 @@ func TestScripts(t *testing.T) {
 			}
 			e.Setenv("AGENT_SOCKET", filepath.Join(dir, "s"))
 			e.Setenv("AGENT_CONFIG", filepath.Join(e.WorkDir, "agent.yaml"))
+			e.Setenv("AGENT_STATE", filepath.Join(dir, "state"))
 			e.Setenv("AWS_EC2_METADATA_DISABLED", "true")
 			e.Setenv("NOTIFY_SOCKET", "")
 			e.Setenv("NO_COLOR", "1")

@@ -168,11 +168,20 @@ func (b *backend) metricLines(context.Context) []control.Line {
 	state := map[cloudwatch.State]control.State{cloudwatch.Sending: control.Good, cloudwatch.Local: control.Note,
 		cloudwatch.Waiting: control.Warn, cloudwatch.Denied: control.Bad}[s.State]
 	text := fmt.Sprintf("%s: %d series, %d sent, %d waiting, %d dropped", s.State, s.Series, s.Sent, s.Spooled, s.Dropped)
+	if s.PossibleDuplicates > 0 {
+		text += fmt.Sprintf(", %d possibly sent twice", s.PossibleDuplicates)
+	}
 	reason, hint, _ := strings.Cut(s.Reason, "; run: ")
 	if reason != "" {
 		text += ": " + reason
 	}
 	lines := []control.Line{line("metrics", state, hint, "%s", text)}
+	for _, name := range s.Unknown {
+		lines = append(lines, line("metrics", control.Warn, dimensionHints[name], "%s is not known here: the sets of metrics.dimensions with it are left out", name))
+	}
+	if v := b.metrics.victim.Load(); v != nil && time.Since(v.at) < 24*time.Hour {
+		lines = append(lines, line("metrics", control.Warn, "", "the kernel killed %s for want of memory at %s", v.text, v.at.Format(time.TimeOnly)))
+	}
 	for _, r := range b.metrics.loop.Last().Results {
 		if r.Err != nil && !errors.Is(r.Err, collectors.ErrNoData) {
 			lines = append(lines, line("metrics", control.Warn, "", "%s: %v", r.Collector, r.Err))

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -221,12 +222,22 @@ func (c *cronParts) ended(r supervisor.Run) {
 	c.people.ended(r)
 }
 
-func (c *cronParts) samples() []collectors.Sample {
+func (c *cronParts) samples(out []collectors.Sample) []collectors.Sample {
+	before := len(out)
+	out = c.counters(out)
+	if len(c.watcher.State().Table.Jobs) == 0 && !slices.ContainsFunc(out[before:], func(s collectors.Sample) bool { return s.Value != 0 }) {
+		return out[:before] // five series that are always 0 are five series paid for
+	}
+	return out
+}
+
+// counters takes what was counted since the last time.
+func (c *cronParts) counters(out []collectors.Sample) []collectors.Sample {
 	count := func(name string, n *atomic.Int64) collectors.Sample {
 		return collectors.Sample{Name: name, Unit: collectors.Count, Value: float64(n.Swap(0))}
 	}
-	return []collectors.Sample{count("cron_runs", &c.ran), count("cron_failed", &c.failed),
-		count("cron_missed", &c.missed), count("cron_overlapped", &c.overlapped), count("cron_overdue", &c.overdue)}
+	return append(out, count("cron_runs", &c.ran), count("cron_failed", &c.failed),
+		count("cron_missed", &c.missed), count("cron_overlapped", &c.overlapped), count("cron_overdue", &c.overdue))
 }
 
 // List is `agent cron list`.

@@ -2,17 +2,20 @@ package main
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"net/url"
 	"path"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
+	"beanstalk-agent/agent/internal/appenv"
 	"beanstalk-agent/agent/internal/awsconf"
 	"beanstalk-agent/agent/internal/capacity"
 	"beanstalk-agent/agent/internal/cloudwatch"
@@ -20,6 +23,7 @@ import (
 	"beanstalk-agent/agent/internal/health"
 	"beanstalk-agent/agent/internal/platform"
 	"beanstalk-agent/agent/internal/sampling"
+	"beanstalk-agent/agent/internal/supervisor"
 	"beanstalk-agent/collectors"
 )
 
@@ -29,33 +33,83 @@ type metricsParts struct {
 	loop      *sampling.Loop
 	sources   io.Closer // closed once the loop has ended
 	web       *collectors.Group
+	recent    capacity.Recent
+	victim    atomic.Pointer[victim] // the last process killed for want of memory
+	appDir    func() string
 }
 
-func newMetrics(cfg config.Config, inst *platform.Instance, aws *awsconf.AWS, port int, check *health.Checker, cron *cronParts, log *slog.Logger) (*metricsParts, error) {
+// victim is what the kernel killed, in words.
+type victim struct {
+	at   time.Time
+	text string
+}
+
+// webName is the group that the web process is, configured or found.
+const webName = "web"
+
+func newMetrics(cfg config.Config, inst *platform.Instance, env *appenv.Resolver, aws *awsconf.AWS, check *health.Checker, cron *cronParts, log *slog.Logger) (*metricsParts, error) {
+	c := publisherConfig(cfg, inst, env)
+	c.Send, c.Connect, c.SpoolDir, c.Logger = cloudwatch.Mode(cfg.Metrics.Send), aws.CloudWatch, filepath.Join(cfg.StateDir, "spool"), log
+	c.Published = debug.FreeOSMemory // measured: 1.2 to 2.4 MB less for 2 ms of CPU
+	p, err := cloudwatch.New(c)
+	if err != nil {
+		return nil, err
+	}
+	parts := &metricsParts{publisher: p, appDir: func() string { return inst.Facts().AppDir }}
+	parts.gather(cfg, inst.Facts(), findListener(cfg, inst, env), collectors.NewSelf(),
+		collectors.NewOOM(collectors.OOMConfig{Name: func(_ int, cgroup string) string { return victimName(cron.runs, cgroup) },
+			Report: func(v collectors.Victim) { parts.tellVictim(v, log) }}),
+		&figures{name: "health", read: func(out []collectors.Sample) []collectors.Sample { return healthSamples(out, check.Figures()) }},
+		&figures{name: "cron", read: cron.samples},
+		&headroom{advise: func() (capacity.Advice, error) { return parts.capacity(0) }})
+	parts.loop.Sinks = []func(collectors.Batch){parts.watch, p.Add}
+	return parts, nil
+}
+
+// publisherConfig says what the figures become, whoever sends them.
+func publisherConfig(cfg config.Config, inst *platform.Instance, env *appenv.Resolver) cloudwatch.Config {
 	m := cfg.Metrics
 	if m.CWAgent {
 		m.Namespace = cloudwatch.CWAgentNamespace
 	}
-	p, err := cloudwatch.New(cloudwatch.Config{
-		Namespace: m.Namespace, Dimensions: m.Dimensions, Instance: m.PerInstance, Interval: m.Interval, Send: cloudwatch.Mode(m.Send),
-		Dimension: func(name string) string { return dimension(inst.Facts(), name) },
-		Connect:   aws.CloudWatch, SpoolDir: filepath.Join(cfg.StateDir, "spool"), Logger: log,
-		Skip:      func(s collectors.Sample) bool { return kept[s.Name] },
-		Published: debug.FreeOSMemory, // measured: 1.2 to 2.4 MB less for 2 ms of CPU
-	})
-	if err != nil {
-		return nil, err
+	return cloudwatch.Config{Namespace: m.Namespace, Dimensions: m.Dimensions, Instance: m.PerInstance, Interval: m.Interval,
+		Dimension: func(name string) string { return dimension(inst.Facts(), env, name) },
+		Skip:      func(s collectors.Sample) bool { return kept[s.Name] }}
+}
+
+// gather makes the loop that asks the collectors: those of the host, of the
+// application's listening socket, of the process groups, and more.
+func (m *metricsParts) gather(cfg config.Config, f platform.Facts, at listener, more ...collectors.Collector) {
+	list := []collectors.Collector{
+		// The CloudWatch agent's namespace promises the CloudWatch agent's meaning of "used".
+		collectors.NewHost(collectors.HostConfig{CloudWatchAgentFormula: cfg.Metrics.CWAgent}),
+		collectors.NewDisk(collectors.DiskConfig{}),
+		collectors.NewListen(collectors.ListenConfig{Port: at.port, UnixPath: at.path}),
 	}
-	parts := &metricsParts{publisher: p, web: collectors.NewGroup(webGroup(inst, port))}
-	// The CloudWatch agent's namespace promises the CloudWatch agent's meaning of "used".
-	host := collectors.NewHost(collectors.HostConfig{CloudWatchAgentFormula: m.CWAgent})
-	list := append(sources(host, port), parts.groups(cfg)...)
-	list = append(list, collectors.NewOOM(collectors.OOMConfig{Report: func(v collectors.Victim) { tellVictim(v, log) }}),
-		figures{"health", func() []collectors.Sample { return healthSamples(check.Figures()) }}, figures{"cron", cron.samples})
-	g := collectors.NewGatherer(m.Sample*4/5, list...)
-	parts.sources = g
-	parts.loop = &sampling.Loop{Interval: m.Sample, Gather: g.Gather, Sinks: []func(collectors.Batch){p.Add}}
-	return parts, nil
+	list = append(list, m.groups(cfg.Metrics.Groups, collectors.GroupConfig{Name: webName, Unit: f.WebUnit, Port: at.port, UnixPath: at.path})...)
+	g := collectors.NewGatherer(cfg.Metrics.Sample*4/5, append(list, more...)...)
+	m.sources = g
+	m.loop = &sampling.Loop{Interval: cfg.Metrics.Sample, Gather: g.Gather}
+}
+
+// listener is where the application accepts connections behind the proxy.
+type listener struct {
+	port uint16
+	path string // of a UNIX socket, when port is 0
+}
+
+// findListener follows health.target, unless it leads through nginx.
+func findListener(cfg config.Config, inst *platform.Instance, env *appenv.Resolver) listener {
+	from := origin(cfg, inst, env)
+	if path, ok := strings.CutPrefix(from, "unix:"); ok {
+		return listener{path: strings.TrimSuffix(path, ":")}
+	}
+	if u, err := url.Parse(from); err == nil {
+		if n, err := strconv.ParseUint(u.Port(), 10, 16); err == nil && n != 80 {
+			return listener{port: uint16(n)}
+		}
+	}
+	return listener{port: uint16(appPort(inst, env))}
 }
 
 // kept are figures that stay on the instance, in status and for those who ask:
@@ -67,113 +121,104 @@ var kept = map[string]bool{
 	"listen_backlog_limit": true, "agent_goroutines": true, "agent_memory_rss": true, "agent_cpu": true,
 }
 
-// tellVictim says whom the kernel killed for want of memory. A run has a control
-// group of its own that bears its id.
-func tellVictim(v collectors.Victim, log *slog.Logger) {
-	a := []any{"process", v.Command, "pid", v.PID, "anon_mb", v.Anon >> 20, "cgroup", v.Cgroup, "limit", v.Limit}
-	if _, run, ok := strings.Cut(v.Cgroup, "agent-runs.service/"); ok {
-		a = append(a, "run", path.Base(run))
+// tellVictim says whom the kernel killed for want of memory, in the log and in status.
+func (m *metricsParts) tellVictim(v collectors.Victim, log *slog.Logger) {
+	text := fmt.Sprintf("%s, process %d", v.Command, v.PID)
+	if v.Name != "" {
+		text = v.Name + " (" + text + ")"
 	}
-	log.Error("the kernel killed a process for want of memory", a...)
+	m.victim.Store(&victim{v.At, text})
+	log.Error("the kernel killed a process for want of memory", "what", v.Name,
+		"process", v.Command, "pid", v.PID, "anon_mb", v.Anon>>20, "cgroup", v.Cgroup, "limit", v.Limit)
 }
 
-func dimension(f platform.Facts, name string) string {
+// victimName says what a killed process was to us. A run has a control group of
+// its own that bears its id, a service one that bears its name.
+func victimName(runs *supervisor.Client, cgroup string) string {
+	_, below, ours := strings.Cut(cgroup, "agent-runs.service/")
+	if !ours {
+		return path.Base(cgroup)
+	}
+	id, _, _ := strings.Cut(below, "/")
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	r, err := runs.Get(ctx, id)
+	if err != nil {
+		return "run " + id
+	}
+	return strings.TrimSpace(r.Kind+" "+r.Name) + ", run " + id
+}
+
+// groupVariable is the property of the environment that holds the name of the
+// Auto Scaling group: an instance cannot know it otherwise without asking for
+// another permission. packaging/examples/auto-scaling-group.config sets it.
+const groupVariable = "AUTO_SCALING_GROUP"
+
+// dimensionHints say how a dimension that is not known becomes so.
+var dimensionHints = map[string]string{
+	"AutoScalingGroupName": "set the environment property " + groupVariable + ": packaging/examples/auto-scaling-group.config",
+	"InstanceId":           "allow the instance metadata service",
+}
+
+func dimension(f platform.Facts, env *appenv.Resolver, name string) string {
 	switch name {
 	case "EnvironmentName":
 		return f.EnvironmentName
 	case "InstanceId":
 		return f.InstanceID
+	case "AutoScalingGroupName":
+		if e, err := env.Resolve(context.Background()); err == nil {
+			group, _ := e.Lookup(groupVariable)
+			return group
+		}
 	}
 	return ""
 }
 
-func webGroup(inst *platform.Instance, port int) collectors.GroupConfig {
-	return collectors.GroupConfig{Name: "web", Unit: inst.Facts().WebUnit, Port: uint16(port)}
-}
-
-// sources are what is measured of the host, of the application's listening
-// socket, and of the agent itself.
-func sources(host *collectors.Host, port int) []collectors.Collector {
-	return []collectors.Collector{
-		host,
-		collectors.NewDisk(collectors.DiskConfig{}),
-		collectors.NewListen(collectors.ListenConfig{Port: uint16(port)}),
-		collectors.NewSelf(),
-	}
-}
-
-// groups are the configured process groups, by default the web process.
-func (m *metricsParts) groups(cfg config.Config) (list []collectors.Collector) {
-	if len(cfg.Metrics.Groups) == 0 {
-		return []collectors.Collector{m.web}
-	}
-	for _, g := range cfg.Metrics.Groups {
+// groups are the configured process groups and the web process, which is always
+// one of them: a configured group of that name says where it is.
+func (m *metricsParts) groups(configured []config.Group, web collectors.GroupConfig) (list []collectors.Collector) {
+	for _, g := range configured {
 		c := collectors.GroupConfig{Name: g.Name, Unit: g.Unit, Port: uint16(g.Port)}
 		if g.Match != "" {
 			c.Match = regexp.MustCompile(g.Match) // config has compiled it once already
 		}
 		group := collectors.NewGroup(c)
-		if g.Name == "web" {
+		if g.Name == webName {
 			m.web = group
 		}
 		list = append(list, group)
 	}
+	if m.web == nil {
+		m.web = collectors.NewGroup(web)
+		list = append(list, m.web)
+	}
 	return list
-}
-
-// capacity is what the measured workers say about how many fit.
-func (m *metricsParts) capacity() (capacity.Advice, error) {
-	g := m.web.Snapshot()
-	if len(g.Processes) == 0 {
-		return capacity.Advice{}, unavailable(errors.New("no web process has been found yet"))
-	}
-	in := capacity.Measured{CPUs: runtime.NumCPU()}
-	for _, s := range m.loop.Last().Samples {
-		switch {
-		case s.Name == "mem_total":
-			in.Total = uint64(s.Value)
-		case s.Name == "mem_available":
-			in.Available = uint64(s.Value)
-		case s.Name == "listen_backlog":
-			in.Backlog, in.BacklogKnown = int(s.Value), true
-		case s.Name == "group_cpu" && len(s.Labels) > 0 && s.Labels[0].Value == "web":
-			in.CPU = s.Value
-		}
-	}
-	parents := map[int]bool{}
-	for _, p := range g.Processes {
-		parents[p.Parent] = true
-	}
-	for _, p := range g.Processes {
-		w := capacity.Worker{Private: p.Private, PSS: p.PSS, Age: g.At.Sub(p.Started), CPU: p.CPU}
-		if parents[p.PID] && len(g.Processes) > 1 {
-			in.Master = w
-		} else {
-			in.Workers = append(in.Workers, w)
-		}
-	}
-	return capacity.Advise(in), nil
 }
 
 // figures is a collector of what another part of the agent counts.
 type figures struct {
 	name string
-	read func() []collectors.Sample
+	read func(out []collectors.Sample) []collectors.Sample // appends
+	out  []collectors.Sample
 }
 
-func (f figures) Name() string                                         { return f.name }
-func (f figures) Collect(context.Context) ([]collectors.Sample, error) { return f.read(), nil }
+func (f *figures) Name() string { return f.name }
 
-func healthSamples(f health.Figures) []collectors.Sample {
+func (f *figures) Collect(context.Context) ([]collectors.Sample, error) {
+	f.out = f.read(f.out[:0])
+	return f.out, nil
+}
+
+func healthSamples(out []collectors.Sample, f health.Figures) []collectors.Sample {
 	if f.LastProbe.IsZero() {
-		return nil
+		return out
 	}
 	bad := 0.0
 	if f.State == health.Unhealthy {
 		bad = 1
 	}
-	return []collectors.Sample{
-		{Name: "health_unhealthy", Unit: collectors.Count, Value: bad},
-		{Name: "health_latency", Unit: collectors.Milliseconds, Value: float64(f.Latency) / float64(time.Millisecond)},
-	}
+	return append(out,
+		collectors.Sample{Name: "health_unhealthy", Unit: collectors.Count, Value: bad},
+		collectors.Sample{Name: "health_latency", Unit: collectors.Milliseconds, Value: float64(f.Latency) / float64(time.Millisecond)})
 }

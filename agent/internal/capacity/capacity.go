@@ -26,14 +26,9 @@ type Measured struct {
 	CPUs      int
 
 	Workers []Worker // the processes that answer requests
-	Master  Worker   // the process they were forked from; zero if there is none
+	Rest    Worker   // the application's other processes, added up: the master they were forked from
 
-	// CPU is the highest recent use by all workers, in percent of one CPU.
-	// Backlog is the highest recent number of clients that waited to be
-	// accepted; BacklogKnown is false where nobody could tell.
-	CPU          float64
-	Backlog      int
-	BacklogKnown bool
+	Load // the highest of recently
 
 	// Target is the share of the memory that may be in use. Optional, 0.6.
 	Target float64
@@ -92,7 +87,7 @@ type Advice struct {
 	Workers int      `json:"workers"`
 	Target  float64  `json:"target"`
 
-	Shared        uint64 `json:"shared_bytes"`         // by the application's processes, counted once, and the master's own
+	Shared        uint64 `json:"shared_bytes"`         // by the workers, counted once, and what the application's other processes have
 	PrivateMedian uint64 `json:"private_median_bytes"` // of a warm worker
 	PrivateWorst  uint64 `json:"private_worst_bytes"`
 	Others        uint64 `json:"others_bytes"` // in use by everything else
@@ -175,8 +170,8 @@ func (a *Advice) memory(m *Measured, warm []Worker) {
 	a.PrivateWorst = max(private[len(private)-1], 1)
 	a.PrivateMedian = max(private[(len(private)-1)/2], 1)
 
-	group := m.Master.PSS
-	a.Shared = m.Master.PSS
+	group := m.Rest.PSS
+	a.Shared = m.Rest.PSS
 	for _, w := range m.Workers {
 		group += w.PSS
 		a.Shared += w.PSS - min(w.PSS, w.Private)

@@ -24,7 +24,7 @@ func workers(n int, w Worker) (ws []Worker) {
 
 // instance is 8 GB with 400 MiB in use beside the application.
 func instance(ws []Worker) Measured {
-	m := Measured{Total: 8000 * mib, CPUs: 2, Workers: ws, BacklogKnown: true}
+	m := Measured{Total: 8000 * mib, CPUs: 2, Workers: ws, Load: Load{BacklogKnown: true}}
 	used := uint64(400 * mib)
 	for _, w := range ws {
 		used += w.PSS
@@ -174,7 +174,7 @@ func FuzzAdvise(f *testing.F) {
 	f.Add(uint64(0), uint64(1), uint64(2), uint64(1), 0, -1.0, 9.0)
 	f.Fuzz(func(t *testing.T, total, available, private, pss uint64, n int, cpu, target float64) {
 		w := Worker{Private: private, PSS: pss, Age: time.Hour, CPU: time.Hour}
-		a := Advise(Measured{Total: total, Available: available, Workers: workers(n%100, w), CPU: cpu, Target: target})
+		a := Advise(Measured{Total: total, Available: available, Workers: workers(n%100, w), Load: Load{CPU: cpu}, Target: target})
 		if a.Verdict == NotWarm {
 			return
 		}

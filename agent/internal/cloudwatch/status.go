@@ -2,6 +2,7 @@ package cloudwatch
 
 import (
 	"maps"
+	"slices"
 	"time"
 )
 
@@ -32,6 +33,7 @@ type Status struct {
 	PossibleDuplicates uint64            `json:"possible_duplicates"`
 	LastError          string            `json:"last_error,omitempty"` // kept after it is over
 	Series             int               `json:"series"`
+	Unknown            []string          `json:"unknown,omitempty"` // dimensions without a value at present: their sets are left out
 }
 
 type counts struct {
@@ -47,6 +49,7 @@ type untold struct{ dropped, duplicates uint64 }
 
 // Status returns how delivery stands.
 func (p *Publisher) Status() Status {
+	unknown := p.unknown()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c := &p.counts
@@ -56,8 +59,20 @@ func (p *Publisher) Status() Status {
 		Spooled: p.queue.datums, SpooledBatches: p.queue.batches, SpooledBytes: p.queue.bytes, Oldest: p.queue.oldest,
 		Dropped: c.dropped, DroppedBy: maps.Clone(c.droppedBy),
 		PossibleDuplicates: c.duplicates, LastError: c.lastError,
-		Series: p.fold.count(),
+		Series: p.fold.count(), Unknown: unknown,
 	}
+}
+
+// unknown lists the dimensions that have no value at present.
+func (p *Publisher) unknown() (names []string) {
+	for _, set := range p.sets {
+		for _, name := range set {
+			if !slices.Contains(names, name) && badDimensionValue(clean(p.config.Dimension(name))) != "" {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
 }
 
 // enter changes the state and logs it when it did change; the reason may change without a word.

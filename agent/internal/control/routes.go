@@ -27,7 +27,7 @@ type Backend struct {
 
 	Metrics  func(context.Context) (any, error)
 	Cost     func(ctx context.Context, instances int) (any, error)
-	Capacity func(context.Context) (any, error)
+	Capacity func(ctx context.Context, target float64) (any, error)
 	Balancer func(context.Context) (any, error) // the health check as load balancers see it
 	Health   func(context.Context) (any, error)
 	History  func(context.Context) (any, error) // the last health results
@@ -105,7 +105,10 @@ func (s *Server) routes() []route {
 			n, _ := strconv.Atoi(c.r.URL.Query().Get("instances"))
 			return answer(c)(b.Cost(c.ctx(), max(n, 1)))
 		}},
-		{"GET /v1/capacity", Callers, func(c *call) error { return answer(c)(b.Capacity(c.ctx())) }},
+		{"GET /v1/capacity", Callers, func(c *call) error {
+			target, _ := strconv.ParseFloat(c.r.URL.Query().Get("target"), 64)
+			return answer(c)(b.Capacity(c.ctx(), target))
+		}},
 		{"GET /v1/health/as-load-balancer", Callers, func(c *call) error { return answer(c)(b.Balancer(c.ctx())) }},
 		{"GET /v1/health", Callers, func(c *call) error { return answer(c)(b.Health(c.ctx())) }},
 		{"GET /v1/drain", Callers, func(c *call) error { return answer(c)(b.Leaving(c.ctx())) }},

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"beanstalk-agent/agent/internal/capacity"
+	"beanstalk-agent/collectors"
+)
+
+// headroomEvery is how often the sum is done again; workers grow slowly.
+const headroomEvery = time.Minute
+
+// capacity is what the measured workers say about how many fit, with the share
+// target of the memory in use; 0: the usual one.
+func (m *metricsParts) capacity(target float64) (capacity.Advice, error) {
+	g := m.web.Snapshot()
+	if len(g.Processes) == 0 {
+		return capacity.Advice{}, unavailable(errors.New("no web process has been found yet"))
+	}
+	in := capacity.Measured{CPUs: runtime.NumCPU(), Target: target, Load: m.recent.Load(g.At), SetBy: capacity.PythonOptions}
+	if text, err := os.ReadFile(filepath.Join(m.appDir(), "Procfile")); err == nil {
+		in.SetBy = capacity.SetByOf(text)
+	}
+	for _, s := range m.loop.Last().Samples {
+		switch s.Name {
+		case "mem_total":
+			in.Total = uint64(s.Value)
+		case "mem_available":
+			in.Available = uint64(s.Value)
+		}
+	}
+	var ps []capacity.Process
+	for _, p := range g.Processes {
+		ps = append(ps, capacity.Process{PID: p.PID, Parent: p.Parent,
+			Worker: capacity.Worker{Private: p.Private, PSS: p.PSS, Age: g.At.Sub(p.Started), CPU: p.CPU}})
+	}
+	in.Workers, in.Rest = capacity.Split(ps)
+	return capacity.Advise(in), nil
+}
+
+// watch remembers the load that the advice rests on.
+func (m *metricsParts) watch(b collectors.Batch) {
+	var l capacity.Load
+	for _, s := range b.Samples {
+		switch {
+		case s.Name == "listen_backlog":
+			l.Backlog, l.BacklogKnown = int(s.Value), true
+		case s.Name == "group_cpu" && s.Labels[0].Value == webName:
+			l.CPU = s.Value
+		}
+	}
+	m.recent.Add(b.At, l)
+}
+
+// headroom is the collector of worker_headroom: how many more workers fit. While
+// that is not known there is none, for 0 would be an answer.
+type headroom struct {
+	advise func() (capacity.Advice, error)
+	next   time.Time
+	out    []collectors.Sample
+}
+
+func (h *headroom) Name() string { return "capacity" }
+
+// Collect does the sum once a minute and gives its result at every tick.
+func (h *headroom) Collect(context.Context) ([]collectors.Sample, error) {
+	if now := time.Now(); !now.Before(h.next) {
+		h.next, h.out = now.Add(headroomEvery), h.out[:0]
+		if a, err := h.advise(); err == nil && a.Verdict != capacity.NotWarm {
+			h.out = append(h.out, headroomSample(a.Headroom))
+		}
+	}
+	if len(h.out) == 0 {
+		return nil, collectors.ErrNoData
+	}
+	return h.out, nil
+}
+
+func headroomSample(n int) collectors.Sample {
+	return collectors.Sample{Name: "worker_headroom", Unit: collectors.Count, Value: float64(n)}
+}

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strconv"
+	"time"
+
+	"beanstalk-agent/agent/internal/appenv"
+	"beanstalk-agent/agent/internal/cloudwatch"
+	"beanstalk-agent/agent/internal/config"
+	"beanstalk-agent/agent/internal/control"
+	"beanstalk-agent/agent/internal/health"
+	"beanstalk-agent/agent/internal/platform"
+	"beanstalk-agent/collectors"
+)
+
+// metricsSource is the running agent, or this process.
+type metricsSource struct {
+	payload func(context.Context, io.Writer) (cloudwatch.Payload, error)
+	cost    func(ctx context.Context, instances int) (cloudwatch.Cost, error)
+	every   time.Duration
+}
+
+// findMetrics asks the running agent for a sign of life, and collects here when
+// there is none.
+func findMetrics(ctx context.Context, g *globals) (metricsSource, error) {
+	cfg, err := g.load(true)
+	if err != nil {
+		return metricsSource{}, err
+	}
+	cl, err := g.client()
+	if err != nil {
+		return metricsSource{}, err
+	}
+	err = cl.Get(ctx, "/v1/metrics", nil)
+	none, ok := errors.AsType[*control.Unreachable](err)
+	if !ok {
+		return metricsSource{every: cfg.Metrics.Sample,
+			payload: func(ctx context.Context, _ io.Writer) (p cloudwatch.Payload, err error) {
+				err = cl.Get(ctx, "/v1/metrics", &p)
+				return p, err
+			},
+			cost: func(ctx context.Context, n int) (c cloudwatch.Cost, err error) {
+				err = cl.Get(ctx, "/v1/metrics/cost?instances="+strconv.Itoa(n), &c)
+				return c, err
+			}}, err
+	}
+	fmt.Fprintf(g.err, "note: collected here, without cron, health and the agent itself: no agent answers at %s (%v)\n", none.Socket, none.Cause)
+	here, err := newHereMetrics(ctx, cfg)
+	if err != nil {
+		return metricsSource{}, err
+	}
+	return metricsSource{here.payload, here.cost, cfg.Metrics.Sample}, nil
+}
+
+// between two looks lies the time over which a rate is taken.
+const between = time.Second
+
+// hereMetrics collects in a verb's own process, for when no agent runs: with the
+// same collectors and the same folding, and without sending anything.
+type hereMetrics struct {
+	metricsParts
+	inst *platform.Instance
+}
+
+func newHereMetrics(ctx context.Context, cfg config.Config) (*hereMetrics, error) {
+	inst := platform.NewInstance(ctx, platformOptions(cfg))
+	env := appenv.New(envConfig(cfg, inst))
+	c := publisherConfig(cfg, inst, env)
+	c.Send = cloudwatch.Off
+	p, err := cloudwatch.New(c)
+	if err != nil {
+		return nil, err
+	}
+	h := &hereMetrics{inst: inst}
+	h.publisher = p
+	h.gather(cfg, inst.Facts(), findListener(cfg, inst, env), collectors.NewOOM(collectors.OOMConfig{}))
+	if cfg.Metrics.PerInstance || cfg.Metrics.CWAgent || slices.ContainsFunc(cfg.Metrics.Dimensions, func(set []string) bool { return slices.Contains(set, "InstanceId") }) {
+		go inst.Run(ctx, slog.New(slog.DiscardHandler)) // ends with the verb
+		inst.Await(ctx, 3*time.Second, func(f platform.Facts) bool { return f.InstanceID != "" || !f.EC2 })
+	}
+	return h, nil
+}
+
+// look collects twice, since the first look has no rates, and takes the second.
+func (h *hereMetrics) look(ctx context.Context) (collectors.Batch, error) {
+	h.loop.Gather(ctx, time.Now())
+	select {
+	case <-ctx.Done():
+		return collectors.Batch{}, context.Cause(ctx)
+	case <-time.After(between):
+	}
+	b := h.loop.Gather(ctx, time.Now())
+	h.publisher.Add(b)
+	return b, ctx.Err()
+}
+
+// payload is what one publish would send, without what only a running agent knows.
+func (h *hereMetrics) payload(ctx context.Context, notes io.Writer) (cloudwatch.Payload, error) {
+	b, err := h.look(ctx)
+	for _, r := range b.Results {
+		if r.Err != nil && !errors.Is(r.Err, collectors.ErrNoData) {
+			fmt.Fprintf(notes, "note: %s: %v\n", r.Collector, r.Err)
+		}
+	}
+	return h.publisher.Preview(), err
+}
+
+// cost counts what only a running agent knows as well, as if jobs, the health
+// check and the advice were in use: a price that turns out too low is no help.
+func (h *hereMetrics) cost(ctx context.Context, instances int) (cloudwatch.Cost, error) {
+	b, err := h.look(ctx)
+	more := healthSamples(nil, health.Figures{LastProbe: b.At})
+	more = new(cronParts).counters(more)
+	more = append(more, headroomSample(0), collectors.Sample{Name: "agent_memory_anon", Unit: collectors.Bytes})
+	h.publisher.Add(collectors.Batch{At: b.At, Samples: more})
+	return h.publisher.Cost(instances), err
+}

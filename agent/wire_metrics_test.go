@@ -1,0 +1,133 @@
+package main
+
+import (
+	"errors"
+	"os/exec"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"beanstalk-agent/agent/internal/appenv"
+	"beanstalk-agent/agent/internal/capacity"
+	"beanstalk-agent/agent/internal/config"
+	"beanstalk-agent/agent/internal/health"
+	"beanstalk-agent/agent/internal/platform"
+	"beanstalk-agent/collectors"
+)
+
+func TestTheWebProcessIsAlwaysMeasured(t *testing.T) {
+	found := collectors.GroupConfig{Name: "web", Port: 8000}
+	for _, tt := range []struct {
+		configured []config.Group
+		want       string
+	}{
+		{nil, "group web"},
+		{[]config.Group{{Name: "celery", Match: "celery"}}, "group celery, group web"},
+		{[]config.Group{{Name: "web", Unit: "puma.service"}, {Name: "cache", Port: 6379}}, "group web, group cache"},
+	} {
+		var m metricsParts
+		var names []string
+		for _, c := range m.groups(tt.configured, found) {
+			names = append(names, c.Name())
+		}
+		if got := strings.Join(names, ", "); got != tt.want || m.web == nil {
+			t.Errorf("%v: got %q, want %q", tt.configured, got, tt.want)
+		}
+	}
+}
+
+// The application's socket is where health checks ask, unless that is nginx.
+func TestTheListenerIsTheApplicationsOwn(t *testing.T) {
+	inst := platform.NewInstance(t.Context(), platform.Options{Root: t.TempDir(), AppDir: t.TempDir(), NoIMDS: true})
+	for target, want := range map[string]listener{
+		"":                                       {port: 8000},
+		"http://127.0.0.1:5000/health":           {port: 5000},
+		"http://127.0.0.1:80/health":             {port: 8000},
+		"http://127.0.0.1/health":                {port: 8000},
+		"unix:/var/run/puma/my_app.sock:/health": {path: "/var/run/puma/my_app.sock"},
+	} {
+		cfg := config.Default()
+		cfg.App.Dir, cfg.Health.Target = inst.Facts().AppDir, target
+		if got := findListener(cfg, inst, appenv.New(envConfig(cfg, inst))); got != want {
+			t.Errorf("%q: got %+v, want %+v", target, got, want)
+		}
+	}
+}
+
+// No advice is no figure: an alarm on 0 would ring after each deployment.
+func TestHeadroomIsAbsentUntilItIsKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		advice, err := capacity.Advice{Verdict: capacity.NotWarm}, error(nil)
+		asked := 0
+		h := &headroom{advise: func() (capacity.Advice, error) { asked++; return advice, err }}
+		value := func() (v float64, known bool) {
+			for range 12 { // the ticks of a minute
+				out, err := h.Collect(t.Context())
+				if len(out) == 0 != errors.Is(err, collectors.ErrNoData) {
+					t.Fatalf("got %v, %v", out, err)
+				}
+				if known = len(out) == 1; known {
+					v = out[0].Value
+				}
+				time.Sleep(5 * time.Second)
+			}
+			return v, known
+		}
+		if v, known := value(); known {
+			t.Errorf("not warm: got %v", v)
+		}
+		advice = capacity.Advice{Verdict: capacity.Lower, Headroom: -2}
+		if v, known := value(); !known || v != -2 {
+			t.Errorf("too many workers: got %v, %v, want -2", v, known)
+		}
+		err = errors.New("no web process")
+		if v, known := value(); known {
+			t.Errorf("the web process is gone: got %v", v)
+		}
+		if asked != 3 {
+			t.Errorf("the sum was done %d times in three minutes", asked)
+		}
+	})
+}
+
+// The sum is done over live processes: a shell that forked two workers a moment ago.
+func TestCapacityKnowsTheLiveWorkers(t *testing.T) {
+	marker := "3600.7175"
+	cmd := exec.Command("/bin/sh", "-c", "sleep "+marker+" & sleep "+marker+" & wait")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); cmd.Wait() })
+	m := metricsParts{appDir: t.TempDir}
+	cfg := config.Default()
+	cfg.Metrics.Groups = []config.Group{{Name: "web", Match: regexp.QuoteMeta("sleep " + marker + " &")}}
+	m.gather(cfg, platform.Facts{}, listener{})
+	t.Cleanup(func() { m.sources.Close() })
+	var a capacity.Advice
+	await(t, "both workers are seen", func() bool {
+		m.loop.Gather(t.Context(), time.Now())
+		var err error
+		a, err = m.capacity(0)
+		return err == nil && a.Workers == 2
+	})
+	if a.Verdict != capacity.NotWarm {
+		t.Errorf("got %+v, want not warm yet", a)
+	}
+}
+
+func TestFiguresOfOthersAllocateNothing(t *testing.T) {
+	cron := &cronParts{}
+	h := &figures{read: func(out []collectors.Sample) []collectors.Sample {
+		return cron.counters(healthSamples(out, health.Figures{LastProbe: time.Unix(1, 0), State: health.Unhealthy}))
+	}}
+	if out, _ := h.Collect(t.Context()); len(out) != 7 || out[0].Name != "health_unhealthy" || out[0].Value != 1 {
+		t.Errorf("got %v", out)
+	}
+	if n := testing.AllocsPerRun(100, func() { h.Collect(t.Context()) }); n != 0 {
+		t.Errorf("%v allocations a tick", n)
+	}
+}
