@@ -137,6 +137,12 @@ func TestOOMNameMayComeATickLate(t *testing.T) {
 	if out, err := f.Collect(context.Background()); err != nil || out[0].Value != 0 || len(f.victims) != 1 {
 		t.Errorf("quiet tick: got %v, %v, %v", out, err, f.victims)
 	}
+	f.set(6)
+	f.log = append(f.log, record(8, "Out of memory: Killed process 43 (ruby) total-vm:1kB, anon-rss:2kB, file-rss:0kB"))
+	f.Collect(context.Background())
+	if len(f.victims) != 2 || f.victims[1].PID != 43 {
+		t.Errorf("the next kill, a moment later: got %+v, want process 43 and 42 not again", f.victims)
+	}
 }
 
 func TestOOMIgnoresOldRecordsAndForgedOnes(t *testing.T) {

@@ -233,6 +233,11 @@ func TestUnreadableAndOldRecordsAreCounted(t *testing.T) {
 		if s := p.Status(); s.Dropped != 9 || s.Spooled != 0 || len(w.arrived()) != len(w.added) || w.count("metrics_dropped") != 9 {
 			t.Errorf("got %+v, published %v", s, w.count("metrics_dropped"))
 		}
+		for _, r := range w.fake.Requests() { // an old datum is known to be refused: it is not tried
+			if r.Status != 200 {
+				t.Errorf("a request was answered %d %s", r.Status, r.Code)
+			}
+		}
 	})
 }
 

@@ -88,8 +88,12 @@ func TestBadAnswersLoseNothing(t *testing.T) {
 				time.Sleep(10 * time.Second)
 				stop()
 				w.check(p)
-				if n := p.Status().PossibleDuplicates; (n > 0) != mayDouble {
+				n := p.Status().PossibleDuplicates
+				if (n > 0) != mayDouble {
 					t.Errorf("%d possible duplicates", n)
+				}
+				if published := w.count("possible_duplicates"); published != float64(n) {
+					t.Errorf("%v possible duplicates published, %d counted", published, n)
 				}
 				if n := len(w.fake.Requests()); n > 80 {
 					t.Errorf("%d requests in 22 minutes: no back-off", n)
