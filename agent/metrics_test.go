@@ -59,8 +59,10 @@ func named(t *testing.T) map[string]string {
 			ast.Inspect(tree, func(n ast.Node) bool {
 				switch n := n.(type) {
 				case *ast.CompositeLit:
-					if name, unit := sampleOf(n); name != "" {
-						found[name] = string(units[unit])
+					for _, l := range samplesIn(n) {
+						if name, unit := sampleOf(l); name != "" {
+							found[name] = string(units[unit])
+						}
 					}
 				case *ast.CallExpr:
 					if f, ok := n.Fun.(*ast.Ident); ok && (f.Name == "count" || f.Name == "own") && len(n.Args) > 0 {
@@ -76,9 +78,25 @@ func named(t *testing.T) map[string]string {
 	return found
 }
 
+// samplesIn returns l when it is a Sample, or those in it when it is a slice of
+// them, where the type is left out.
+func samplesIn(l *ast.CompositeLit) (found []*ast.CompositeLit) {
+	if last(l.Type) == "Sample" {
+		return []*ast.CompositeLit{l}
+	}
+	if a, ok := l.Type.(*ast.ArrayType); ok && last(a.Elt) == "Sample" {
+		for _, e := range l.Elts {
+			if s, ok := e.(*ast.CompositeLit); ok {
+				found = append(found, s)
+			}
+		}
+	}
+	return found
+}
+
 // sampleOf returns the name and the unit's identifier in Sample{"x", Unit, …}.
 func sampleOf(l *ast.CompositeLit) (name, unit string) {
-	if last(l.Type) != "Sample" || len(l.Elts) < 2 {
+	if len(l.Elts) < 2 {
 		return "", ""
 	}
 	of := func(e ast.Expr) ast.Expr {

@@ -40,7 +40,7 @@ type cronParts struct {
 	log      *slog.Logger
 
 	// since the last time they were published
-	ran, failed, missed, overlapped, overdue atomic.Int64
+	ran, failed, missed, overlapped, overdue, typed atomic.Int64
 }
 
 // wallClock is what the scheduler goes by. Tests of clocks that differ, or are
@@ -210,6 +210,7 @@ func (c *cronParts) began(r supervisor.Run) {
 // ended counts a run that ended, told once for each.
 func (c *cronParts) ended(r supervisor.Run) {
 	if r.Kind != "cron" {
+		c.typed.Add(1)
 		return
 	}
 	c.ran.Add(1)
@@ -223,6 +224,9 @@ func (c *cronParts) ended(r supervisor.Run) {
 }
 
 func (c *cronParts) samples(out []collectors.Sample) []collectors.Sample {
+	if n := c.typed.Swap(0); n > 0 { // only then: most environments see one in a month
+		out = append(out, collectors.Sample{Name: "exec_runs", Unit: collectors.Count, Value: float64(n)})
+	}
 	before := len(out)
 	out = c.counters(out)
 	if len(c.watcher.State().Table.Jobs) == 0 && !slices.ContainsFunc(out[before:], func(s collectors.Sample) bool { return s.Value != 0 }) {

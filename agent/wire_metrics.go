@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -62,8 +63,23 @@ func newMetrics(cfg config.Config, inst *platform.Instance, env *appenv.Resolver
 		&figures{name: "health", read: func(out []collectors.Sample) []collectors.Sample { return healthSamples(out, check.Figures()) }},
 		&figures{name: "cron", read: cron.samples},
 		&headroom{advise: func() (capacity.Advice, error) { return parts.capacity(0) }})
-	parts.loop.Sinks = []func(collectors.Batch){parts.watch, p.Add}
+	parts.loop.Sinks = []func(collectors.Batch){parts.watch, p.Add, func(b collectors.Batch) { p.Add(failures(b)) }}
 	return parts, nil
+}
+
+// failures says how many collectors failed, when some did: a series that is always
+// 0 is one paid for.
+func failures(b collectors.Batch) collectors.Batch {
+	n := 0
+	for _, r := range b.Results {
+		if r.Err != nil && !errors.Is(r.Err, collectors.ErrNoData) {
+			n++
+		}
+	}
+	if n == 0 {
+		return collectors.Batch{}
+	}
+	return collectors.Batch{At: b.At, Samples: []collectors.Sample{{Name: "collectors_failed", Unit: collectors.Count, Value: float64(n)}}}
 }
 
 // publisherConfig says what the figures become, whoever sends them.

@@ -131,3 +131,16 @@ func TestFiguresOfOthersAllocateNothing(t *testing.T) {
 		t.Errorf("%v allocations a tick", n)
 	}
 }
+
+// What fails is told, what is only absent is not, and in peace there is no series.
+func TestFailedCollectorsAreCounted(t *testing.T) {
+	quiet := collectors.Batch{At: time.Unix(60, 0), Results: []collectors.Result{{Collector: "host"}, {Collector: "listen", Err: collectors.ErrNoData}}}
+	if b := failures(quiet); len(b.Samples) != 0 {
+		t.Errorf("in peace: got %v", b.Samples)
+	}
+	loud := quiet
+	loud.Results = append(loud.Results, collectors.Result{Collector: "oom", Err: errors.New("no")})
+	if b := failures(loud); len(b.Samples) != 1 || b.Samples[0].Value != 1 || !b.At.Equal(quiet.At) {
+		t.Errorf("one failed: got %v", b)
+	}
+}
