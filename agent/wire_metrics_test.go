@@ -2,7 +2,9 @@ package main
 
 import (
 	"errors"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"syscall"
@@ -54,6 +56,32 @@ func TestTheListenerIsTheApplicationsOwn(t *testing.T) {
 		if got := findListener(cfg, inst, appenv.New(envConfig(cfg, inst))); got != want {
 			t.Errorf("%q: got %+v, want %+v", target, got, want)
 		}
+	}
+}
+
+// The group's name is a property of the environment, and follows a change of it.
+func TestTheAutoScalingGroupIsAProperty(t *testing.T) {
+	dir := t.TempDir()
+	inst := platform.NewInstance(t.Context(), platform.Options{Root: t.TempDir(), AppDir: dir, NoIMDS: true})
+	cfg := config.Default()
+	cfg.App.Dir = dir
+	env := appenv.New(envConfig(cfg, inst))
+	for _, want := range []string{"", "awseb-e-abc-stack-AWSEBAutoScalingGroup-1"} {
+		if want != "" {
+			if err := os.WriteFile(filepath.Join(dir, ".env"), []byte(groupVariable+"="+want+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := dimension(inst.Facts(), env, "AutoScalingGroupName"); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	if got := dimension(inst.Facts(), env, "EnvironmentName"); got != "local" {
+		t.Errorf("EnvironmentName: got %q", got)
+	}
+	text, err := os.ReadFile("../packaging/examples/auto-scaling-group.config")
+	if err != nil || !strings.Contains(string(text), "\n    "+groupVariable+": ") {
+		t.Errorf("the example does not set %s: %v", groupVariable, err)
 	}
 }
 

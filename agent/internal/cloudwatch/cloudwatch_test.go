@@ -3,6 +3,7 @@ package cloudwatch
 import (
 	"encoding/json"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -93,6 +94,10 @@ func TestDimensionSets(t *testing.T) {
 			}
 			if strings.Join(got, " ") != tt.want {
 				t.Errorf("got %q, want %q", got, tt.want)
+			}
+			unknown := p.Status().Unknown
+			if left := strings.HasPrefix(tt.name, "unknown"); left != slices.Equal(unknown, []string{"AutoScalingGroupName"}) {
+				t.Errorf("unknown: got %q", unknown) // what is left out must be told
 			}
 		})
 	}
