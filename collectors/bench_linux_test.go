@@ -2,6 +2,7 @@ package collectors
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -137,16 +138,25 @@ func benchPrefork(b *testing.B, workers int, cgroup string) (*Group, *prefork) {
 	return rich(NewGroup(cfg)), p
 }
 
-func BenchmarkGroup8ByChildren(b *testing.B) {
-	g, _ := benchPrefork(b, 8, "")
-	defer g.Close()
-	benchCollect(b, g)
+// The cost of a group grows with its size: by nothing else.
+func BenchmarkGroupByChildren(b *testing.B) {
+	for _, workers := range []int{2, 8, 32} {
+		b.Run(fmt.Sprintf("workers=%d", workers), func(b *testing.B) {
+			g, _ := benchPrefork(b, workers, "")
+			defer g.Close()
+			benchCollect(b, g)
+		})
+	}
 }
 
-func BenchmarkGroup8ByCgroup(b *testing.B) {
-	g, _ := benchPrefork(b, 8, "collectors-bench")
-	defer g.Close()
-	benchCollect(b, g)
+func BenchmarkGroupByCgroup(b *testing.B) {
+	for _, workers := range []int{2, 8, 32} {
+		b.Run(fmt.Sprintf("workers=%d", workers), func(b *testing.B) {
+			g, _ := benchPrefork(b, workers, fmt.Sprintf("collectors-bench-%d", workers))
+			defer g.Close()
+			benchCollect(b, g)
+		})
+	}
 }
 
 // One PSS reading, of a worker of about 20 MB.
