@@ -18,7 +18,11 @@ const headroomEvery = time.Minute
 // capacity is what the measured workers say about how many fit, with the share
 // target of the memory in use; 0: the usual one.
 func (m *metricsParts) capacity(target float64) (capacity.Advice, error) {
-	g := m.web.Snapshot()
+	web := m.web.Load()
+	var g collectors.GroupSnapshot
+	if web != nil {
+		g = web.Snapshot()
+	}
 	if len(g.Processes) == 0 {
 		return capacity.Advice{}, unavailable(errors.New("no web process has been found yet"))
 	}

@@ -79,7 +79,7 @@ func newHereMetrics(ctx context.Context, cfg config.Config) (*hereMetrics, error
 	}
 	h := &hereMetrics{inst: inst}
 	h.publisher = p
-	h.gather(cfg, inst.Facts(), findListener(cfg, inst, env), collectors.NewOOM(collectors.OOMConfig{}))
+	h.gather(cfg, func() place { return findWeb(cfg, inst, env) }, collectors.NewOOM(collectors.OOMConfig{}))
 	if cfg.Metrics.PerInstance || cfg.Metrics.CWAgent || slices.ContainsFunc(cfg.Metrics.Dimensions, func(set []string) bool { return slices.Contains(set, "InstanceId") }) {
 		go inst.Run(ctx, slog.New(slog.DiscardHandler)) // ends with the verb
 		inst.Await(ctx, 3*time.Second, func(f platform.Facts) bool { return f.InstanceID != "" || !f.EC2 })

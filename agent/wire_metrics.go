@@ -6,12 +6,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/url"
 	"path"
 	"path/filepath"
 	"regexp"
 	"runtime/debug"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -32,8 +30,8 @@ import (
 type metricsParts struct {
 	publisher *cloudwatch.Publisher
 	loop      *sampling.Loop
-	sources   io.Closer // closed once the loop has ended
-	web       *collectors.Group
+	sources   io.Closer                        // closed once the loop has ended
+	web       atomic.Pointer[collectors.Group] // nil until it is looked for
 	recent    capacity.Recent
 	victim    atomic.Pointer[victim] // the last process killed for want of memory
 	appDir    func() string
@@ -57,7 +55,7 @@ func newMetrics(cfg config.Config, inst *platform.Instance, env *appenv.Resolver
 		return nil, err
 	}
 	parts := &metricsParts{publisher: p, appDir: func() string { return inst.Facts().AppDir }}
-	parts.gather(cfg, inst.Facts(), findListener(cfg, inst, env), collectors.NewSelf(),
+	parts.gather(cfg, func() place { return findWeb(cfg, inst, env) }, collectors.NewSelf(),
 		collectors.NewOOM(collectors.OOMConfig{Name: func(_ int, cgroup string) string { return victimName(cron.runs, cgroup) },
 			Report: func(v collectors.Victim) { parts.tellVictim(v, log) }}),
 		&figures{name: "health", read: func(out []collectors.Sample) []collectors.Sample { return healthSamples(out, check.Figures()) }},
@@ -95,37 +93,19 @@ func publisherConfig(cfg config.Config, inst *platform.Instance, env *appenv.Res
 
 // gather makes the loop that asks the collectors: those of the host, of the
 // application's listening socket, of the process groups, and more.
-func (m *metricsParts) gather(cfg config.Config, f platform.Facts, at listener, more ...collectors.Collector) {
+func (m *metricsParts) gather(cfg config.Config, find func() place, more ...collectors.Collector) {
 	list := []collectors.Collector{
 		// The CloudWatch agent's namespace promises the CloudWatch agent's meaning of "used".
 		collectors.NewHost(collectors.HostConfig{CloudWatchAgentFormula: cfg.Metrics.CWAgent}),
 		collectors.NewDisk(collectors.DiskConfig{}),
-		collectors.NewListen(collectors.ListenConfig{Port: at.port, UnixPath: at.path}),
+		&following{name: "listen", find: find, make: func(p place) collectors.Collector {
+			return collectors.NewListen(collectors.ListenConfig{Port: p.port, UnixPath: p.path})
+		}},
 	}
-	list = append(list, m.groups(cfg.Metrics.Groups, collectors.GroupConfig{Name: webName, Unit: f.WebUnit, Port: at.port, UnixPath: at.path})...)
+	list = append(list, m.groups(cfg.Metrics.Groups, find)...)
 	g := collectors.NewGatherer(cfg.Metrics.Sample*4/5, append(list, more...)...)
 	m.sources = g
 	m.loop = &sampling.Loop{Interval: cfg.Metrics.Sample, Gather: g.Gather}
-}
-
-// listener is where the application accepts connections behind the proxy.
-type listener struct {
-	port uint16
-	path string // of a UNIX socket, when port is 0
-}
-
-// findListener follows health.target, unless it leads through nginx.
-func findListener(cfg config.Config, inst *platform.Instance, env *appenv.Resolver) listener {
-	from := origin(cfg, inst, env)
-	if path, ok := strings.CutPrefix(from, "unix:"); ok {
-		return listener{path: strings.TrimSuffix(path, ":")}
-	}
-	if u, err := url.Parse(from); err == nil {
-		if n, err := strconv.ParseUint(u.Port(), 10, 16); err == nil && n != 80 {
-			return listener{port: uint16(n)}
-		}
-	}
-	return listener{port: uint16(appPort(inst, env))}
 }
 
 // kept are figures that stay on the instance, in status and for those who ask:
@@ -193,7 +173,7 @@ func dimension(f platform.Facts, env *appenv.Resolver, name string) string {
 
 // groups are the configured process groups and the web process, which is always
 // one of them: a configured group of that name says where it is.
-func (m *metricsParts) groups(configured []config.Group, web collectors.GroupConfig) (list []collectors.Collector) {
+func (m *metricsParts) groups(configured []config.Group, find func() place) (list []collectors.Collector) {
 	for _, g := range configured {
 		c := collectors.GroupConfig{Name: g.Name, Unit: g.Unit, Port: uint16(g.Port)}
 		if g.Match != "" {
@@ -201,13 +181,16 @@ func (m *metricsParts) groups(configured []config.Group, web collectors.GroupCon
 		}
 		group := collectors.NewGroup(c)
 		if g.Name == webName {
-			m.web = group
+			m.web.Store(group)
 		}
 		list = append(list, group)
 	}
-	if m.web == nil {
-		m.web = collectors.NewGroup(web)
-		list = append(list, m.web)
+	if m.web.Load() == nil {
+		list = append(list, &following{name: "group " + webName, find: find, make: func(p place) collectors.Collector {
+			group := collectors.NewGroup(collectors.GroupConfig{Name: webName, Unit: p.unit, Port: p.port, UnixPath: p.path})
+			m.web.Store(group)
+			return group
+		}})
 	}
 	return list
 }

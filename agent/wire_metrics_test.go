@@ -2,6 +2,8 @@ package main
 
 import (
 	"errors"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,7 +23,6 @@ import (
 )
 
 func TestTheWebProcessIsAlwaysMeasured(t *testing.T) {
-	found := collectors.GroupConfig{Name: "web", Port: 8000}
 	for _, tt := range []struct {
 		configured []config.Group
 		want       string
@@ -32,10 +33,12 @@ func TestTheWebProcessIsAlwaysMeasured(t *testing.T) {
 	} {
 		var m metricsParts
 		var names []string
-		for _, c := range m.groups(tt.configured, found) {
+		for _, c := range m.groups(tt.configured, func() place { return place{port: 8000} }) {
 			names = append(names, c.Name())
+			c.Collect(t.Context())
+			t.Cleanup(func() { c.(io.Closer).Close() })
 		}
-		if got := strings.Join(names, ", "); got != tt.want || m.web == nil {
+		if got := strings.Join(names, ", "); got != tt.want || m.web.Load() == nil {
 			t.Errorf("%v: got %q, want %q", tt.configured, got, tt.want)
 		}
 	}
@@ -44,7 +47,7 @@ func TestTheWebProcessIsAlwaysMeasured(t *testing.T) {
 // The application's socket is where health checks ask, unless that is nginx.
 func TestTheListenerIsTheApplicationsOwn(t *testing.T) {
 	inst := platform.NewInstance(t.Context(), platform.Options{Root: t.TempDir(), AppDir: t.TempDir(), NoIMDS: true})
-	for target, want := range map[string]listener{
+	for target, want := range map[string]place{
 		"":                                       {port: 8000},
 		"http://127.0.0.1:5000/health":           {port: 5000},
 		"http://127.0.0.1:80/health":             {port: 8000},
@@ -53,9 +56,49 @@ func TestTheListenerIsTheApplicationsOwn(t *testing.T) {
 	} {
 		cfg := config.Default()
 		cfg.App.Dir, cfg.Health.Target = inst.Facts().AppDir, target
-		if got := findListener(cfg, inst, appenv.New(envConfig(cfg, inst))); got != want {
+		if got := findWeb(cfg, inst, appenv.New(envConfig(cfg, inst))); got != want {
 			t.Errorf("%q: got %+v, want %+v", target, got, want)
 		}
+	}
+}
+
+// An agent that is older than the first deployment finds out which port it has.
+func TestTheWebProcessIsFollowed(t *testing.T) {
+	var at place
+	f := &following{find: func() place { return at }, make: func(p place) collectors.Collector {
+		return collectors.NewListen(collectors.ListenConfig{Port: p.port})
+	}}
+	t.Cleanup(func() { f.Close() })
+	backlog := func() float64 {
+		out, err := f.Collect(t.Context())
+		if errors.Is(err, collectors.ErrNoData) {
+			return -1
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out[0].Value
+	}
+	if n := backlog(); n != -1 {
+		t.Errorf("nothing is deployed: got %v", n)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	at.port = uint16(ln.Addr().(*net.TCPAddr).Port)
+	c, err := net.Dial("tcp", ln.Addr().String()) // accepted by nobody
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if n := backlog(); n != -1 {
+		t.Errorf("within the minute: got %v, want it not asked for", n)
+	}
+	f.next = time.Time{}
+	if n := backlog(); n != 1 {
+		t.Errorf("deployed: a backlog of %v, want 1", n)
 	}
 }
 
@@ -133,7 +176,7 @@ func TestCapacityKnowsTheLiveWorkers(t *testing.T) {
 	m := metricsParts{appDir: t.TempDir}
 	cfg := config.Default()
 	cfg.Metrics.Groups = []config.Group{{Name: "web", Match: regexp.QuoteMeta("sleep " + marker + " &")}}
-	m.gather(cfg, platform.Facts{}, listener{})
+	m.gather(cfg, func() place { return place{} })
 	t.Cleanup(func() { m.sources.Close() })
 	var a capacity.Advice
 	await(t, "both workers are seen", func() bool {
