@@ -68,10 +68,11 @@ func printPayload(g *globals, p cloudwatch.Payload, asJSON bool) error {
 			dims = append(dims, k+"="+v)
 		}
 		slices.Sort(dims)
-		rows = append(rows, []string{d.Name, figure(d.Value), string(d.Unit), strings.Join(dims, " ")})
+		most := d.Values[len(d.Values)-1] // ascending
+		rows = append(rows, []string{d.Name, figure(d.Value), figure(most), string(d.Unit), strings.Join(dims, " ")})
 	}
 	fmt.Fprintf(g.err, "namespace %s\n", p.Namespace)
-	return table(g.out, []string{"METRIC", "MEAN", "UNIT", "DIMENSIONS"}, rows)
+	return table(g.out, []string{"METRIC", "MEAN", "MAX", "UNIT", "DIMENSIONS"}, rows)
 }
 
 // figure prints a value as a person reads it: no more digits than matter.

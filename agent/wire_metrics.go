@@ -108,8 +108,8 @@ func (m *metricsParts) gather(cfg config.Config, find func() place, more ...coll
 	m.loop = &sampling.Loop{Interval: cfg.Metrics.Sample, Gather: g.Gather}
 }
 
-// kept are figures that stay on the instance, in status and for those who ask:
-// each series costs money every month, and nobody sets an alarm on these.
+// kept are figures that stay here, for the advice on capacity and for tests: each
+// series costs money every month, and nobody sets an alarm on these.
 var kept = map[string]bool{
 	"collector_duration": true, "collector_ok": true, "mem_total": true, "mem_available": true,
 	"pressure_memory_full": true, "pressure_io_full": true, "load_1m": true,
