@@ -51,10 +51,7 @@ func findMetrics(ctx context.Context, g *globals) (metricsSource, error) {
 			}}, err
 	}
 	fmt.Fprintf(g.err, "note: collected here, without cron, health and the agent itself: no agent answers at %s (%v)\n", none.Socket, none.Cause)
-	here, err := newHereMetrics(ctx, cfg)
-	if err != nil {
-		return metricsSource{}, err
-	}
+	here := newHereMetrics(ctx, cfg)
 	return metricsSource{here.payload, here.cost, cfg.Metrics.Sample}, nil
 }
 
@@ -65,37 +62,35 @@ const between = time.Second
 // same collectors and the same folding, and without sending anything.
 type hereMetrics struct {
 	metricsParts
-	inst *platform.Instance
+	config cloudwatch.Config
 }
 
-func newHereMetrics(ctx context.Context, cfg config.Config) (*hereMetrics, error) {
+func newHereMetrics(ctx context.Context, cfg config.Config) *hereMetrics {
 	inst := platform.NewInstance(ctx, platformOptions(cfg))
 	env := appenv.New(envConfig(cfg, inst))
-	c := publisherConfig(cfg, inst, env)
-	c.Send = cloudwatch.Off
-	p, err := cloudwatch.New(c)
-	if err != nil {
-		return nil, err
-	}
-	h := &hereMetrics{inst: inst}
-	h.publisher = p
+	h := &hereMetrics{config: publisherConfig(cfg, inst, env)}
+	h.config.Send = cloudwatch.Off
 	h.gather(cfg, func() place { return findWeb(cfg, inst, env) }, collectors.NewOOM(collectors.OOMConfig{}))
 	if cfg.Metrics.PerInstance || cfg.Metrics.CWAgent || slices.ContainsFunc(cfg.Metrics.Dimensions, func(set []string) bool { return slices.Contains(set, "InstanceId") }) {
 		go inst.Run(ctx, slog.New(slog.DiscardHandler)) // ends with the verb
 		inst.Await(ctx, 3*time.Second, func(f platform.Facts) bool { return f.InstanceID != "" || !f.EC2 })
 	}
-	return h, nil
+	return h
 }
 
-// look collects twice, since the first look has no rates, and takes the second.
-func (h *hereMetrics) look(ctx context.Context) (collectors.Batch, error) {
+// look collects twice, since the first look has no rates, and takes the second,
+// alone: nobody closes an interval here.
+func (h *hereMetrics) look(ctx context.Context) (b collectors.Batch, err error) {
+	if h.publisher, err = cloudwatch.New(h.config); err != nil {
+		return b, err
+	}
 	h.loop.Gather(ctx, time.Now())
 	select {
 	case <-ctx.Done():
-		return collectors.Batch{}, context.Cause(ctx)
+		return b, context.Cause(ctx)
 	case <-time.After(between):
 	}
-	b := h.loop.Gather(ctx, time.Now())
+	b = h.loop.Gather(ctx, time.Now())
 	h.publisher.Add(b)
 	return b, ctx.Err()
 }
@@ -103,21 +98,27 @@ func (h *hereMetrics) look(ctx context.Context) (collectors.Batch, error) {
 // payload is what one publish would send, without what only a running agent knows.
 func (h *hereMetrics) payload(ctx context.Context, notes io.Writer) (cloudwatch.Payload, error) {
 	b, err := h.look(ctx)
+	if err != nil {
+		return cloudwatch.Payload{}, err
+	}
 	for _, r := range b.Results {
 		if r.Err != nil && !errors.Is(r.Err, collectors.ErrNoData) {
 			fmt.Fprintf(notes, "note: %s: %v\n", r.Collector, r.Err)
 		}
 	}
-	return h.publisher.Preview(), err
+	return h.publisher.Preview(), nil
 }
 
 // cost counts what only a running agent knows as well, as if jobs, the health
 // check and the advice were in use: a price that turns out too low is no help.
 func (h *hereMetrics) cost(ctx context.Context, instances int) (cloudwatch.Cost, error) {
 	b, err := h.look(ctx)
+	if err != nil {
+		return cloudwatch.Cost{}, err
+	}
 	more := healthSamples(nil, health.Figures{LastProbe: b.At})
 	more = new(cronParts).counters(more)
 	more = append(more, headroomSample(0), collectors.Sample{Name: "agent_memory_anon", Unit: collectors.Bytes})
 	h.publisher.Add(collectors.Batch{At: b.At, Samples: more})
-	return h.publisher.Cost(instances), err
+	return h.publisher.Cost(instances), nil
 }

@@ -132,7 +132,10 @@ func (m *metricsParts) tellVictim(v collectors.Victim, log *slog.Logger) {
 // its own that bears its id, a service one that bears its name.
 func victimName(runs *supervisor.Client, cgroup string) string {
 	_, below, ours := strings.Cut(cgroup, "agent-runs.service/")
-	if !ours {
+	switch {
+	case cgroup == "":
+		return ""
+	case !ours:
 		return path.Base(cgroup)
 	}
 	id, _, _ := strings.Cut(below, "/")
