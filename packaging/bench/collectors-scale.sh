@@ -1,41 +1,160 @@
-#!/bin/bash
-# collectors-scale.sh [N…]: what one collection costs with N unrelated processes
-# on the host (10 200 1000), in µs of CPU, beside an agent that walks /proc with
-# gopsutil at every collection. Both look at the same group of nine processes.
+#!/usr/bin/env bash
+# collectors-scale.sh [N…]: what a collection costs with N unrelated processes on
+# the host (10 200 1000 5000), beside its peers in one run.
 #
-# Ours: host, disks, OOM, the agent itself, backlog, group: hot (again at once)
-# and cold (every 250 ms). Times depend on the machine; compare within one run.
-# Needs: go, /usr/bin/python3.
-set -eu
-cd "$(dirname "$0")/../../collectors"
-[ $# -gt 0 ] || set -- 10 200 1000
+# First the collectors alone, in µs of CPU: hot (again at once), cold (every 250
+# ms), and a naive agent that walks /proc with gopsutil at every collection. All
+# look at one group of nine processes. Then whole programs, each collecting every
+# two seconds for SECONDS (20): this agent with host, disks, backlog, a group of
+# eight workers and their master, sending nothing; process-exporter with every
+# process in a group and node_exporter, each asked as a Prometheus server asks;
+# telegraf with mem, disk and procstat of every process, if there is one in PATH.
+# The agent follows one group and the others all processes: that is the
+# difference in design, not in diligence; node_exporter looks at no process.
+#
+# telegraf leaves out a collection while the last goes on: with thousands of
+# processes its figure is a floor.
+#
+# CPU is the scheduler's own count of all threads (/proc/PID/task/*/schedstat),
+# memory is smaps_rollup in kB. Times depend on the machine: compare within one
+# run. Needs: go, curl, /usr/bin/python3.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+[ $# -gt 0 ] || set -- 10 200 1000 5000
+seconds=${SECONDS_EACH:-20} every=2
 work=$(mktemp -d)
-sleepers=()
+sleepers=() programs=()
 cleanup() {
+  [ ${#programs[@]} -eq 0 ] || kill "${programs[@]}" 2>/dev/null || :
   [ ${#sleepers[@]} -eq 0 ] || kill "${sleepers[@]}" 2>/dev/null || :
   wait 2>/dev/null || :
   rm -rf "$work"
 }
 trap cleanup EXIT
-go test -c -o "$work/bench" .
+port() { /usr/bin/python3 -c 'import socket; s=socket.socket(); s.bind(("127.0.0.1",0)); print(s.getsockname()[1])'; }
 
-# cpu BENCHMARK COUNT: the median of three runs, in µs of CPU an operation
-cpu() {
-  "$work/bench" -test.run '^$' -test.bench "^Benchmark$1\$" -test.benchtime "$2" -test.count 3 |
+# have NAME MODULE@VERSION PACKAGE: the path of a peer, from PATH or built once
+# into the cache; nothing when it cannot be had.
+have() {
+  local cache=${XDG_CACHE_HOME:-$HOME/.cache}/beanstalk-agent-testbed/${2##*@}
+  command -v "$1" && return
+  if [ ! -x "$cache/$1" ]; then
+    mkdir -p "$cache" "$work/$1"
+    (cd "$work/$1" && printf 'module peer\n' >go.mod && export GOFLAGS=-mod=mod CGO_ENABLED=0 &&
+      go get "$2" && go build -o "$cache/$1" "$3") >"$work/$1.log" 2>&1 || return 0
+  fi
+  echo "$cache/$1"
+}
+
+export CGO_ENABLED=0
+go build -trimpath -ldflags '-s -w' -o "$work/agent" ./agent
+go build -o "$work/demo" ./packaging/demo
+(cd collectors && go test -c -o "$work/bench" .)
+process_exporter=$(have process-exporter github.com/ncabatoff/process-exporter@v0.8.7 github.com/ncabatoff/process-exporter/cmd/process-exporter)
+node_exporter=$(have node_exporter github.com/prometheus/node_exporter@v1.9.1 github.com/prometheus/node_exporter)
+telegraf=$(command -v telegraf || :)
+
+# bench BENCHMARK COUNT: the median of three runs, in µs of CPU an operation
+bench() {
+  (cd collectors && "$work/bench" -test.run '^$' -test.bench "^Benchmark$1\$" -test.benchtime "$2" -test.count 3) |
     awk '{ for (i = 2; i < NF; i++) if ($(i + 1) == "cpu-µs/op") print $i }' | sort -g | sed -n 2p
 }
 
-printf '%9s %9s %9s %9s %12s %12s\n' unrelated hot cold naive naive/hot naive/cold
+# launch NAME CMD…: starts a program and remembers its process as $NAME_pid
+launch() {
+  local name=$1
+  shift
+  "$@" >"$work/$name.out" 2>&1 &
+  programs+=($!)
+  declare -g "${name}_pid=$!"
+}
+
+cpu() { cat "/proc/$1"/task/*/schedstat | awk '{ n += $1 } END { printf "%.0f\n", n }'; }
+figure() { awk -v k="$2:" '$1 == k { print $2 }' "/proc/$1/smaps_rollup"; }
+
+web=$(port) health=$(port) pe=$(port) ne=$(port)
+mkdir "$work/app"
+printf 'PORT=%s\n' "$web" >"$work/app/.env"
+cat >"$work/agent.yaml" <<C
+state_dir: $work/state
+health: {listen: '127.0.0.1:$health'}
+metrics: {sample: ${every}s, send: 'off'}
+C
+launch site env PORT="$web" WEB_CONCURRENCY=8 "$work/demo" site
+launch agent env AWS_EC2_METADATA_DISABLED=true NOTIFY_SOCKET= "$work/agent" run --app "$work/app" --socket "$work/s" --config "$work/agent.yaml"
+names=(agent)
+if [ -n "$process_exporter" ]; then
+  printf 'process_names:\n  - name: "{{.Comm}}"\n    cmdline: [".+"]\n' >"$work/pe.yml"
+  launch process_exporter "$process_exporter" -web.listen-address "127.0.0.1:$pe" -config.path "$work/pe.yml" -threads=false
+  names+=(process_exporter)
+else echo "process-exporter: absent (not in PATH, and it could not be built)"; fi
+if [ -n "$node_exporter" ]; then
+  launch node_exporter "$node_exporter" --web.listen-address "127.0.0.1:$ne"
+  names+=(node_exporter)
+else echo "node_exporter: absent (not in PATH, and it could not be built)"; fi
+if [ -n "$telegraf" ]; then
+  cat >"$work/telegraf.conf" <<C
+[agent]
+  interval = "${every}s"
+  flush_interval = "60s"
+[[outputs.discard]]
+[[inputs.mem]]
+[[inputs.disk]]
+[[inputs.procstat]]
+  pattern = "."
+  pid_finder = "native"
+C
+  launch telegraf "$telegraf" --config "$work/telegraf.conf"
+  names+=(telegraf)
+else echo "telegraf: absent (not in PATH)"; fi
+command -v amazon-cloudwatch-agent >/dev/null || echo "amazon-cloudwatch-agent: absent (not in PATH)"
+for _ in $(seq 200); do "$work/agent" --socket "$work/s" metrics --json 2>/dev/null | grep -q group_memory_pss && break; sleep 0.1; done
+
+for i in "${!names[@]}"; do
+  pid=${names[i]}_pid
+  kill -0 "${!pid}" 2>/dev/null && continue
+  echo "${names[i]}: does not run: $(tail -1 "$work/${names[i]}.out")"
+  unset "names[i]"
+done
+
+printf '\n%9s %7s %7s %7s %10s %10s   collectors alone, µs of CPU a collection\n' unrelated hot cold naive naive/hot naive/cold
+measure() { # N: appends "N name ms rss anon" for each program
+  local n=$1 name pid end before asked=0 began=$EPOCHREALTIME took k
+  for name in "${names[@]}"; do pid=${name}_pid && cpu "${!pid}" >"$work/before.$name"; done
+  end=$((SECONDS + seconds))
+  while [ $SECONDS -lt $end ]; do
+    curl -s -m 60 -o /dev/null "http://127.0.0.1:$pe/metrics" || :
+    curl -s -m 60 -o /dev/null "http://127.0.0.1:$ne/metrics" || :
+    asked=$((asked + 1))
+    sleep $every
+  done
+  took=$(awk -v a="$began" -v b="$EPOCHREALTIME" -v e="$every" 'BEGIN { print (b - a) / e }')
+  for name in "${names[@]}"; do
+    pid=${name}_pid before=$(cat "$work/before.$name")
+    case $name in *_exporter) k=$asked ;; *) k=$took ;; esac
+    awk -v n="$n" -v name="$name" -v a="$before" -v b="$(cpu "${!pid}")" -v k="$k" -v r="$(figure "${!pid}" Rss)" -v m="$(figure "${!pid}" Anonymous)" \
+      'BEGIN { printf "%d %s %.3f %d %d\n", n, name, (b - a) / 1e6 / k, r, m }' >>"$work/programs"
+  done
+}
 for n in "$@"; do
   while [ ${#sleepers[@]} -lt "$n" ]; do
-    sleep 3600 &
+    sleep 36000 &
     sleepers+=($!)
   done
-  hot=$(cpu Tick 300x) cold=$(cpu ColdTick 20x) naive=$(cpu NaiveWalk 10x)
+  hot=$(bench Tick 300x) cold=$(bench ColdTick 20x) naive=$(bench NaiveWalk 5x)
   echo "$n $hot $cold $naive" >>"$work/rows"
   awk -v n="$n" -v h="$hot" -v c="$cold" -v w="$naive" \
-    'BEGIN { printf "%9d %9.0f %9.0f %9.0f %12.1f %12.1f\n", n, h, c, w, w / h, w / c }'
+    'BEGIN { printf "%9d %7.0f %7.0f %7.0f %10.1f %10.1f\n", n, h, c, w, w / h, w / c }'
+  measure "$n"
 done
 awk 'NR == 1 { n = $1; h = $2; c = $3; w = $4 }
      END { if (NR > 1) printf "growth from %d to %d: hot %.2f, cold %.2f, naive %.2f times; slope: cold %.2f, naive %.0f µs a process\n",
        n, $1, $2 / h, $3 / c, $4 / w, ($3 - c) / ($1 - n), ($4 - w) / ($1 - n) }' "$work/rows"
+
+printf '\n%9s %-17s %9s %8s %8s %13s   programs, ms of CPU a collection, kB\n' unrelated program cpu rss anon 'cpu/agent'
+awk '{ if ($2 == "agent") a = $3
+       printf "%9d %-17s %9.2f %8d %8d %13.1f\n", $1, $2, $3, $4, $5, $3 / a
+       if (!($2 in first)) { first[$2] = $3; from[$2] = $1; order[++k] = $2 }
+       last[$2] = $3; to[$2] = $1 }
+     END { for (i = 1; i <= k; i++) { p = order[i]
+       if (to[p] > from[p]) printf "%s: %.2f times from %d to %d, %.1f µs a process\n", p, last[p] / first[p], from[p], to[p], 1000 * (last[p] - first[p]) / (to[p] - from[p]) } }' "$work/programs"
