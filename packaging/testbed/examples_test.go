@@ -104,40 +104,49 @@ func widgetMetrics(body map[string]any) []string {
 }
 
 // sends checks that what the examples watch is what the agent sends: an alarm on a
-// name or a dimension that nobody sends is silent for ever.
+// name or a dimension that nobody sends is silent for ever. The jobs' figures are
+// there at the first sample after the agent has read the new cron file.
 func (b *box) sends(t *testing.T, instance string) {
-	var sent struct {
+	watched := exampleMetrics(t)
+	if len(watched) < 10 {
+		t.Fatalf("the examples name only %q", watched)
+	}
+	// Not sent before a worker is ten minutes old. That it is made at all, and
+	// bears no further dimension, is for the agent's own tests.
+	watched = slices.DeleteFunc(watched, func(w string) bool { return w == "worker_headroom EnvironmentName" })
+	var sent, missing []string
+	defer func() {
+		if len(missing) > 0 {
+			t.Errorf("examples watch %q; sent is\n%s", missing, strings.Join(sent, "\n"))
+		}
+	}()
+	wait(t, "the agent sends what the examples watch", func() bool {
+		sent = b.sent(t, instance)
+		missing = slices.DeleteFunc(slices.Clone(watched), func(w string) bool { return slices.Contains(sent, w) })
+		return len(missing) == 0
+	})
+}
+
+// sent lists what the agent sends, each as its name and the names of its dimensions.
+func (b *box) sent(t *testing.T, instance string) (lines []string) {
+	var payload struct {
 		Datums []struct {
 			Name       string
 			Dimensions map[string]string
 		}
 	}
 	text := b.on(instance, "agent metrics --once --json")
-	if err := json.Unmarshal([]byte(text), &sent); err != nil {
+	if err := json.Unmarshal([]byte(text), &payload); err != nil {
 		t.Fatalf("agent metrics --once --json: %v\n%s", err, text)
 	}
-	var lines []string
-	for _, d := range sent.Datums {
+	for _, d := range payload.Datums {
 		line := d.Name
 		for _, name := range slices.Sorted(maps.Keys(d.Dimensions)) {
 			line += " " + name
 		}
 		lines = append(lines, line)
 	}
-	watched := exampleMetrics(t)
-	if len(watched) < 10 {
-		t.Fatalf("the examples name only %q", watched)
-	}
-	for _, w := range watched {
-		// Not sent before a worker is ten minutes old. That it is made at all, and
-		// bears no further dimension, is for the agent's own tests.
-		if w == "worker_headroom EnvironmentName" {
-			continue
-		}
-		if !slices.Contains(lines, w) {
-			t.Errorf("an example watches %q; sent is\n%s", w, strings.Join(lines, "\n"))
-		}
-	}
+	return lines
 }
 
 // Every name that a Ref or a GetAtt uses is in the same file, or one of the names
