@@ -147,6 +147,11 @@ func (s spooled) Stop(ctx context.Context, id string, grace time.Duration) (supe
 	return r, notFound(id, err)
 }
 
+func (s spooled) Attach(ctx context.Context, id string, size supervisor.Size, h supervisor.Handover) (supervisor.Run, error) {
+	r, err := s.Client.Attach(ctx, id, size, h)
+	return r, notFound(id, err)
+}
+
 func notFound(id string, err error) error {
 	if errors.Is(err, supervisor.ErrUnknown) {
 		return &control.Error{Status: http.StatusNotFound, Message: fmt.Sprintf("there is no run %q", id), Hint: "agent ps --all lists them"}

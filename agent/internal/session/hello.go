@@ -18,6 +18,7 @@ type Hello struct {
 	Run      string `json:"run"`
 	Terminal bool   `json:"terminal,omitzero"` // output comes in frames; otherwise on the client's own descriptors
 	Attached bool   `json:"attached,omitzero"` // the run existed before: what follows first is its scroll-back
+	Ended    bool   `json:"ended,omitzero"`    // and it has ended: what follows is what it showed last, and its exit
 }
 
 const helloHeader = "Agent-Session"

@@ -27,7 +27,14 @@ var ErrLost = errors.New("the connection to the run was lost; whether it goes on
 // code for the client. It closes the session. With an error the code is 125.
 func (c *Conn) Run(ctx context.Context, o Options) (code int, err error) {
 	defer c.Close()
-	if c.Hello.Terminal {
+	switch {
+	case c.Hello.Ended: // nothing to type into: no terminal is needed to be told
+		exit, err := c.receive(o.Stdout, o.Stderr)
+		if err != nil {
+			return 125, err
+		}
+		return finish(exit, o.Stderr)
+	case c.Hello.Terminal:
 		return c.runTerminal(ctx, o)
 	}
 	return c.runPiped(ctx, o)

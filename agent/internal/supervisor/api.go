@@ -214,39 +214,3 @@ func (s *server) postShutdown(w http.ResponseWriter, r *http.Request) *errorBody
 	s.quit(errShutdown)
 	return e
 }
-
-func (s *server) attachRun(w http.ResponseWriter, r *http.Request) *errorBody {
-	var body attachBody
-	if e := decode(r, &body); e != nil {
-		return e
-	}
-	run, l, e := s.find(r.PathValue("id"))
-	if e != nil {
-		return e
-	}
-	var t *terminal
-	if l != nil {
-		t, _ = l.io.(*terminal)
-	}
-	switch {
-	case l == nil:
-		return &errorBody{Status: 409, Kind: "ended", Message: "run " + run.ID + " has ended", Hint: "agent logs " + run.ID, Run: &run}
-	case t == nil:
-		return &errorBody{Status: 409, Kind: "no terminal", Message: "run " + run.ID + " has no terminal", Hint: "agent logs -f " + run.ID, Run: &run}
-	}
-	c, _ := fdconn.FromContext(r.Context())
-	files := c.Take()
-	if len(files) != 1 {
-		closeFiles(files)
-		return misuse("%d descriptors came with the request, expected the client's connection", len(files))
-	}
-	conn, err := connOf(files[0])
-	if err != nil {
-		return misuse("take over the client's connection: %v", err)
-	}
-	if err := t.attach(conn, body.Size); err != nil {
-		conn.Close()
-		return &errorBody{Status: 409, Message: err.Error()}
-	}
-	return reply(w, l.snapshot())
-}

@@ -184,6 +184,9 @@ func (l *live) launch(body startBody, cred *command.Credential, files []int) *er
 	}
 	l.s.store.settle(run.StartSeq)
 	io.begun(l)
+	if t, ok := io.(*terminal); ok {
+		l.s.show(l.id, t)
+	}
 	go l.follow(body.Timeout) // server.work waits for it
 	if l.s.announce() {
 		l.stop("shutdown", min(l.grace, shutdownGrace)) // endAll passed us by while we were starting
@@ -234,7 +237,10 @@ func (l *live) follow(timeout time.Duration) {
 	close(l.ended)
 	l.s.log.Info("run ended", "run", run.ID, "job", run.Name, "code", run.ExitCode, "took", run.Took())
 	var delivery sync.WaitGroup
-	delivery.Go(func() { l.io.finish(exitOf(run)) }) // a client that does not read must not hold the lock
+	delivery.Go(func() { // a client that does not read must not hold the lock
+		l.io.finish(exitOf(run))
+		l.s.show(l.id, nil)
+	})
 	l.s.announce()
 	l.cleanUp()
 	l.s.forget(l)
@@ -277,11 +283,22 @@ func (l *live) cleanUp() {
 // comes first is who stopped it. A terminal is hung up first, since an interactive shell ignores TERM.
 func (l *live) stop(by string, grace time.Duration) {
 	term := command.Step{Signal: syscall.SIGTERM, Wait: cmp.Or(grace, l.grace)}
-	if _, ok := l.io.(*terminal); ok {
+	if l.onTerminal() {
 		l.end(by, command.Step{Signal: syscall.SIGHUP, Wait: min(hangupWait, term.Wait)}, term)
 		return
 	}
 	l.end(by, term)
+}
+
+// onTerminal reports whether the command has a terminal of ours, and has begun.
+func (l *live) onTerminal() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.run.State == StateStarting { // until then launch writes io
+		return false
+	}
+	_, ok := l.io.(*terminal)
+	return ok
 }
 
 // hangupWait is how long HUP may take, DESIGN §5.
@@ -330,7 +347,7 @@ func (l *live) snapshot() Run {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	run := l.run
-	if l.io != nil && run.State == StateRunning {
+	if run.State == StateRunning { // before that io may not be looked at: launch writes it
 		l.io.account(&run)
 	}
 	return run

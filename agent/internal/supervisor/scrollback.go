@@ -40,6 +40,9 @@ func tail(p []byte, n int) []byte {
 	return p
 }
 
+// last is what a terminal showed last on its main screen, once the program has ended: no mode is redone.
+func (s *scrollback) last() []byte { return tail(s.text, scrollbackMax) }
+
 // replay is what makes a client's terminal look as it would had it been there.
 func (s *scrollback) replay() []byte {
 	b := append([]byte("\x1b[0m"), tail(s.text, scrollbackMax)...)

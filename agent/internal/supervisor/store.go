@@ -147,6 +147,11 @@ func (s *store) read(id string) (record, error) {
 	if err != nil {
 		return record{Run: Run{ID: id, Kind: "exec", Name: "unknown", State: StateLost}}, err
 	}
+	if rec.Run.IO == IOTerminal && rec.Run.EndSeq > 0 { // kept after the status was written, if at all
+		if info, err := os.Stat(s.path(id, "output")); err == nil {
+			rec.Run.Output, rec.Run.OutputBytes = s.path(id, "output"), info.Size()
+		}
+	}
 	return rec, nil
 }
 
@@ -236,6 +241,20 @@ func (s *store) settle(seq uint64) {
 	s.mu.Unlock()
 }
 
+// keepScreen keeps what a terminal showed last when nobody was there to see it.
+func (s *store) keepScreen(id string, text []byte) {
+	if err := os.WriteFile(s.path(id, "output"), text, 0o600); err != nil {
+		s.log.Warn("cannot keep what a terminal showed last", "run", id, "err", err)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e, ok := s.ended[id]; ok {
+		e.bytes = int64(len(text))
+		s.ended[id] = e
+	}
+}
+
 // settled is the number up to which everything can be seen.
 func (s *store) settled() uint64 {
 	s.mu.Lock()
@@ -251,7 +270,7 @@ func (s *store) note(run Run) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	kept := run.OutputBytes
-	if run.Truncated {
+	if run.Truncated || run.IO == IOTerminal {
 		kept = s.blocks(run.ID)
 	}
 	s.ended[run.ID] = entry{seq: run.EndSeq, start: run.StartSeq, at: run.Ended, name: run.Name, kind: run.Kind, bytes: kept}

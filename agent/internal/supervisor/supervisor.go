@@ -83,6 +83,7 @@ type server struct {
 
 	mu       sync.Mutex
 	live     map[string]*live
+	shown    map[string]*terminal // by run: from its beginning until its last output is delivered or on disk
 	locks    locks
 	agents   int  // open event streams
 	retiring bool // end with the last run
@@ -136,7 +137,7 @@ func newServer(cfg Config, quit context.CancelCauseFunc) (*server, error) {
 	}
 	s := &server{
 		cfg: cfg, log: cfg.Logger, reaper: &command.Reaper{}, started: time.Now(), quit: quit,
-		live: make(map[string]*live), changed: make(chan struct{}), over: make(chan struct{}),
+		live: make(map[string]*live), shown: make(map[string]*terminal), changed: make(chan struct{}), over: make(chan struct{}),
 	}
 	var err error
 	if s.place, err = command.FindPlace(cfg.Unit); err != nil {

@@ -41,7 +41,8 @@ type terminal struct {
 	mu       sync.Mutex
 	size     Size
 	client   *termClient // nil: detached
-	over     bool        // finish has begun: no more clients
+	ending   bool        // finish has begun: a client that does not read must not hold it up
+	over     bool        // all output is in the scroll-back: who comes now is told the exit
 	first    net.Conn    // until begun
 	active   time.Time   // last input or output
 	warned   bool
@@ -161,6 +162,9 @@ func (t *terminal) serve(conn net.Conn) (ok bool) {
 	if t.over {
 		return false
 	}
+	if t.ending {
+		_ = conn.SetWriteDeadline(time.Now().Add(deliverLimit))
+	}
 	t.client = c
 	go t.listen(c)
 	return true
@@ -235,12 +239,8 @@ func (t *terminal) attach(conn net.Conn, size Size) error {
 	if err := session.WriteHello(conn, session.Hello{Run: t.l.id, Terminal: true, Attached: true}); err != nil {
 		return fmt.Errorf("greet client: %w", err)
 	}
-	for p := t.back.replay(); len(p) > 0; {
-		n := min(len(p), 32<<10)
-		if err := session.WriteFrame(conn, session.Output, p[:n]); err != nil {
-			return fmt.Errorf("replay to client: %w", err)
-		}
-		p = p[n:]
+	if err := replay(conn, t.back.replay()); err != nil {
+		return err
 	}
 	_ = conn.SetWriteDeadline(time.Time{})
 	if !t.serve(conn) { // it ended while this client came: all output was in the scroll-back, the exit is left
@@ -248,6 +248,18 @@ func (t *terminal) attach(conn net.Conn, size Size) error {
 		return conn.Close()
 	}
 	t.redraw(size)
+	return nil
+}
+
+// replay sends p as output, in frames.
+func replay(conn net.Conn, p []byte) error {
+	for len(p) > 0 {
+		n := min(len(p), 32<<10)
+		if err := session.WriteFrame(conn, session.Output, p[:n]); err != nil {
+			return fmt.Errorf("replay to client: %w", err)
+		}
+		p = p[n:]
+	}
 	return nil
 }
 
@@ -269,22 +281,34 @@ func (t *terminal) redraw(s Size) {
 	})
 }
 
-// finish waits for the last output, delivers it and then the exit.
+// finish waits for the last output, delivers it and then the exit. What nobody was there to see is kept on
+// disk, for who attaches later.
 func (t *terminal) finish(e session.Exit) {
 	t.stopLimits()
 	t.mu.Lock()
-	t.over = true
+	t.ending = true
 	if t.client != nil {
 		_ = t.client.conn.SetWriteDeadline(time.Now().Add(deliverLimit))
 	}
 	t.mu.Unlock()
 	_ = t.pty.Master.SetReadDeadline(time.Now().Add(lastWords))
 	<-t.done
-	if c := t.current(); c != nil {
-		_ = session.WriteExit(c.conn, e)
+	c := t.close()
+	if c == nil || session.WriteExit(c.conn, e) != nil {
+		t.l.s.store.keepScreen(t.l.id, t.back.last())
+	}
+	if c != nil {
 		t.drop(c)
 	}
 	t.pty.Close()
+}
+
+// close lets no more clients in, and returns the last one.
+func (t *terminal) close() *termClient {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.over = true
+	return t.client
 }
 
 func (t *terminal) account(run *Run) { run.Attached = t.current() != nil && run.State == StateRunning }

@@ -8,6 +8,8 @@ import (
 // verdict is one line for a person when a run did not simply end by itself; empty otherwise.
 func verdict(run Run) string {
 	switch {
+	case run.State == StateLost:
+		return "lost: the supervisor died while it ran, so nobody saw how it ended"
 	case run.OOM:
 		return "killed by the kernel for memory at " + megabytes(run.PeakMemory)
 	case run.TimedOut:
