@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"beanstalk-agent/packaging/testbed/gotool"
 )
 
 // TestOutlivesOnSystemd is DESIGN §5's table with everything real: the agent as it is built, both units
@@ -25,10 +27,16 @@ func TestOutlivesOnSystemd(t *testing.T) {
 
 func outlivesOnSystemd(t *testing.T, layout string) {
 	dir := copySelf(t)
-	build := exec.Command("go", "build", "-o", filepath.Join(dir, "agent"), "beanstalk-agent/agent")
+	build := exec.Command("go", "build", "-ldflags", "-X main.Version=newer", "-o", filepath.Join(dir, "agent"), "beanstalk-agent/agent")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build agent: %v: %s", err, out)
+	}
+	if layout == "v2" { // versions meet in the same way on both
+		older := gotool.Agent(t, gotool.OlderAgent, "older")
+		if out, err := exec.Command("install", "-D", older, filepath.Join(dir, "older/agent")).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
 	}
 	b := boot(t, layout, dir)
 	b.sh(fmt.Sprintf(`useradd -m webapp
@@ -46,7 +54,7 @@ app: {dir: /var/app/current, user: webapp}
 metrics: {send: off}
 END
 %s/agent install`, containerLimits[layout], insideDir))
-	b.tests(layout, "^TestOutlive(Piped|Terminal|Detached|Waiting)")
+	b.tests(layout, "^TestOutlive(Piped|Terminal|Detached|Upgrade)")
 }
 
 // disturbances are what may happen to the agent while a run is live.

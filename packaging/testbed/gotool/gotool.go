@@ -22,6 +22,31 @@ const (
 	VersityGW    = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
 )
 
+// OlderAgent is the commit of this repository whose agent stands for builds that are out there: the first that had
+// both units as they are now. It is never moved forward: agents and supervisors of any two ages meet.
+const OlderAgent = "aeb44f6b8a88462522cdcf1189c0e484f357319c"
+
+// Agent returns the path of the agent as it was built from a commit of this repository, which says that its version
+// is version. A shallow clone does not have it.
+func Agent(t testing.TB, commit, version string) string {
+	t.Helper()
+	path, err := cached(filepath.Join(commit, version, "agent"), func(tmp string) error {
+		const script = `mkdir "$2/tree"
+			git -C "$(git rev-parse --show-toplevel)" archive "$1" | tar -x -C "$2/tree"
+			cd "$2/tree" && CGO_ENABLED=0 GOFLAGS= go build -buildvcs=false -trimpath -ldflags "-s -w -X main.Version=$3" -o ../agent ./agent`
+		cmd := exec.Command("bash", "-euo", "pipefail", "-c", script, "build", commit, tmp, version)
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		return nil
+	})
+	if err != nil {
+		Need(t, fmt.Sprintf("the whole history, to build the agent of %.7s: %v", commit, err))
+	}
+	return path
+}
+
 // Build returns the path of the program that `go install pkg` makes, building it when the cache does not hold it.
 // A test that cannot have it is skipped, or fails when CI is set: there it must never be missing.
 func Build(t testing.TB, pkg string) string {
@@ -109,16 +134,30 @@ func Need(t testing.TB, what string) {
 }
 
 func build(pkg string) (string, error) {
+	name, version, _ := strings.Cut(filepath.Base(pkg), "@")
+	return cached(filepath.Join(version, name), func(tmp string) error {
+		cmd := exec.Command("go", "install", pkg)
+		cmd.Dir = tmp // outside the module: its go.mod must not decide the program's dependencies
+		cmd.Env = append(os.Environ(), "GOBIN="+tmp, "GOFLAGS=", "CGO_ENABLED=0")
+		cmd.WaitDelay = time.Second
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("go install: %w: %s", err, out)
+		}
+		return nil
+	})
+}
+
+// cached returns the path of a program in the user's cache, which make puts into a directory when it is not there.
+func cached(name string, make func(tmp string) error) (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		return "", err
 	}
-	name, version, _ := strings.Cut(filepath.Base(pkg), "@")
-	dir := filepath.Join(cache, "beanstalk-agent-testbed", version)
-	path := filepath.Join(dir, name)
+	path := filepath.Join(cache, "beanstalk-agent-testbed", name)
 	if _, err := os.Stat(path); err == nil {
 		return path, nil
 	}
+	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
@@ -128,12 +167,8 @@ func build(pkg string) (string, error) {
 		return "", err
 	}
 	defer os.RemoveAll(tmp)
-	cmd := exec.Command("go", "install", pkg)
-	cmd.Dir = tmp // outside the module: its go.mod must not decide the program's dependencies
-	cmd.Env = append(os.Environ(), "GOBIN="+tmp, "GOFLAGS=", "CGO_ENABLED=0")
-	cmd.WaitDelay = time.Second
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go install: %w: %s", err, out)
+	if err := make(tmp); err != nil {
+		return "", err
 	}
-	return path, os.Rename(filepath.Join(tmp, name), path)
+	return path, os.Rename(filepath.Join(tmp, filepath.Base(name)), path)
 }
