@@ -9,6 +9,8 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,7 +19,14 @@ import (
 	"time"
 )
 
-var faults = flag.Int("faults", 12, "how many random faults TestFaults and TestInsideFaults cause; the full suite is 500")
+var faults = flag.Int("faults", faultCount(), "how many random faults each suite causes; the full suite is 500: FAULTS=500 in the environment")
+
+func faultCount() int {
+	if n, err := strconv.Atoi(os.Getenv("FAULTS")); err == nil {
+		return n
+	}
+	return 12
+}
 
 // faulty is a supervisor that faults are caused to.
 type faulty struct {
@@ -26,13 +35,16 @@ type faulty struct {
 	kill    func(t *testing.T) // kills the supervisor and returns once another one answers
 	pid     func() int
 	victims []string
+
+	begin func(req Request, mark string) (client *exec.Cmd, find func() (Run, bool)) // a client, not yet started, and how its run is found
 }
 
 func TestFaults(t *testing.T) {
 	d := start(t)
 	d.Patience = 10 * time.Second
-	d.causeFaults(t, &faulty{
+	causeFaults(t, &faulty{
 		Client:  d.Client,
+		begin:   d.begin(t),
 		daemon:  "(sleep %s &)", // without control groups one that leaves the session too may be missed
 		kill:    func(t *testing.T) { d.cmd.Process.Kill(); d.cmd.Wait(); d.restart(t) },
 		pid:     func() int { return d.cmd.Process.Pid },
@@ -50,8 +62,9 @@ func TestInsideFaults(t *testing.T) {
 		return info.PID
 	}
 	d := &daemon{Client: c}
-	d.causeFaults(t, &faulty{
+	causeFaults(t, &faulty{
 		Client: c,
+		begin:  d.begin(t),
 		daemon: "(setsid sh -c 'setsid sleep %s &' &)",
 		kill: func(t *testing.T) {
 			old := pid()
@@ -63,10 +76,65 @@ func TestInsideFaults(t *testing.T) {
 	})
 }
 
+// begin starts clients that stand where the agent stands.
+func (d *daemon) begin(t *testing.T) func(Request, string) (*exec.Cmd, func() (Run, bool)) {
+	return func(req Request, _ string) (*exec.Cmd, func() (Run, bool)) {
+		return d.client(req), func() (Run, bool) {
+			run, err := d.Get(t.Context(), req.ID)
+			return run, err == nil && run.PID != 0
+		}
+	}
+}
+
+// TestOutliveFaults has everything real: agent exec, the agent that is killed at any moment, before there is a
+// run too, and systemd that starts it again.
+func TestOutliveFaults(t *testing.T) {
+	agentInside(t)
+	if os.Getenv("SUPERVISOR_TEST_INSIDE") != "v2" {
+		t.Skip("an agent is killed in the same way on both layouts")
+	}
+	c := &Client{Socket: "/run/agent-runs/supervisor.sock", Patience: 20 * time.Second}
+	pid := func() int {
+		info, err := c.Info(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.PID
+	}
+	causeFaults(t, &faulty{
+		Client:  c,
+		begin:   func(req Request, mark string) (*exec.Cmd, func() (Run, bool)) { return agentExec(t, c, req, mark) },
+		daemon:  "(setsid sh -c 'setsid sleep %s &' &)",
+		pid:     pid,
+		victims: []string{"nobody", "client", "child", "tree", "agent", "agent", "agent", "early agent"},
+	})
+}
+
+// agentExec is what a person types. A detached run is waited for with agent wait.
+func agentExec(t *testing.T, c *Client, req Request, mark string) (*exec.Cmd, func() (Run, bool)) {
+	flag := map[string]string{IOPipes: "-T", IOTerminal: "-t", IOSpool: "-d"}[req.IO]
+	args := append([]string{"exec", flag, "--grace", req.Grace.String(), "--"}, req.Args...)
+	cmd := exec.Command("agent", args...)
+	if req.IO == IOSpool {
+		cmd = exec.Command("sh", append([]string{"-c", `id=$(agent "$@") || exit; exec agent wait $id`, "sh"}, args...)...)
+	}
+	return cmd, func() (Run, bool) {
+		runs, err := c.List(t.Context(), Filter{Kind: "exec", Limit: 5})
+		if err != nil {
+			return Run{}, false
+		}
+		i := slices.IndexFunc(runs, func(r Run) bool { return r.PID != 0 && strings.Contains(strings.Join(r.Args, " "), mark) })
+		if i < 0 {
+			return Run{}, false
+		}
+		return runs[i], true
+	}
+}
+
 // causeFaults kills somebody at a random moment of a run, again and again. After each: the exit code is
 // right, the output is whole, or the beginning of it where the command itself was killed, no process is
 // left; and after all of them no descriptor and no thread.
-func (d *daemon) causeFaults(t *testing.T, f *faulty) {
+func causeFaults(t *testing.T, f *faulty) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 0))
@@ -75,7 +143,7 @@ func (d *daemon) causeFaults(t *testing.T, f *faulty) {
 		victim := f.victims[rnd.IntN(len(f.victims))]
 		ios := []string{IOPipes, IOSpool, IOTerminal}
 		io := ios[rnd.IntN(len(ios))]
-		d.causeFault(t, f, i, victim, io, time.Duration(rnd.IntN(60))*time.Millisecond)
+		causeFault(t, f, i, victim, io, time.Duration(rnd.IntN(60))*time.Millisecond)
 		if t.Failed() {
 			t.Fatalf("fault %d: %s of a run with %s", i, victim, io)
 		}
@@ -100,14 +168,14 @@ func pattern() []byte {
 	return b.Bytes()
 }
 
-func (d *daemon) causeFault(t *testing.T, f *faulty, i int, victim, ioKind string, at time.Duration) {
+func causeFault(t *testing.T, f *faulty, i int, victim, ioKind string, at time.Duration) {
 	mark := strconv.Itoa(100000 + os.Getpid()*100 + i) // seconds to sleep: nobody else sleeps exactly so long
 	req := request("seq 1 1000; " + fmt.Sprintf(f.daemon, mark) + "; sleep 0.02; seq 1001 2000; sleep 0.02; seq 2001 3000; exit 7")
 	req.IO, req.ID = ioKind, fmt.Sprintf("fault-%d-%d", os.Getpid(), i)
 	req.Grace = time.Second
 	req.Size = Size{Rows: 24, Cols: 80}
 
-	client := d.client(req)
+	client, find := f.begin(req, mark)
 	client.Stdin = nil
 	var out bytes.Buffer
 	var errs syncBuffer
@@ -122,14 +190,23 @@ func (d *daemon) causeFault(t *testing.T, f *faulty, i int, victim, ioKind strin
 		t.Fatal(err)
 	}
 	closeStdin(client, ioKind)
+	told := make(chan struct{})
+	go func() { client.Wait(); close(told) }()
+	if victim == "early agent" {
+		time.Sleep(at)
+		killAgent(t)
+	}
 	var run Run
-	eventually(t, "the run begins", func() (ok bool) {
-		var err error
-		run, err = f.Get(t.Context(), req.ID)
-		return err == nil && run.PID != 0
+	begun := false
+	eventually(t, "the run begins, or its client is told that it does not", func() bool {
+		over := isClosed(told)
+		run, begun = find()
+		return begun || over
 	})
 	time.Sleep(at) // the random moment: not a wait for anything
 	switch victim {
+	case "agent":
+		killAgent(t)
 	case "client":
 		client.Process.Kill()
 	case "child":
@@ -139,9 +216,15 @@ func (d *daemon) causeFault(t *testing.T, f *faulty, i int, victim, ioKind strin
 	case "supervisor":
 		f.kill(t)
 	}
-	client.Wait()
+	<-told
 	reading.Wait()
-	ended, err := f.Wait(t.Context(), req.ID)
+	if !begun {
+		if code := client.ProcessState.ExitCode(); victim != "early agent" || code != 125 {
+			t.Errorf("no run, and the client was told %d: %s%s", code, &out, &errs)
+		}
+		return
+	}
+	ended, err := f.Wait(t.Context(), run.ID)
 	if err != nil {
 		t.Errorf("wait: %v", err)
 		return
@@ -154,6 +237,24 @@ func (d *daemon) causeFault(t *testing.T, f *faulty, i int, victim, ioKind strin
 	judge(t, victim, ioKind, ended, client.ProcessState.ExitCode(), bytes.ReplaceAll(got, []byte("\r\n"), []byte("\n")))
 }
 
+// killAgent kills the agent as it is, and returns when systemd has started another.
+func killAgent(t *testing.T) {
+	t.Helper()
+	if out, err := exec.Command("systemctl", "kill", "-s", "KILL", "agent").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	agentAnswers(t)
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
 // judge says whether a run may have ended so, and its client been told so.
 func judge(t *testing.T, victim, ioKind string, run Run, told int, out []byte) {
 	t.Helper()
@@ -162,11 +263,13 @@ func judge(t *testing.T, victim, ioKind string, run Run, told int, out []byte) {
 		t.Errorf("%d bytes of output are not the beginning of what was written", len(out))
 	}
 	finished := run.State == StateExited && run.ExitCode == 7 && run.Signal == 0
-	if finished && (victim == "nobody" || victim == "child" || victim == "tree") && (told != 7 || len(out) != len(whole)) {
+	if finished && victim != "client" && victim != "supervisor" && victim != "early agent" && (told != 7 || len(out) != len(whole)) {
 		t.Errorf("it ended by itself; its client was told %d and has %d bytes of %d", told, len(out), len(whole))
 	}
 	ok := finished
 	switch victim {
+	case "early agent": // of a detached run it may have died before it could tell the id
+		ok = finished && (told == 7 && len(out) == len(whole) || told == 125 && ioKind == IOSpool)
 	case "client":
 		ok = finished || ioKind == IOPipes && run.StoppedBy == "client vanished"
 	case "child", "tree":

@@ -16,8 +16,8 @@ import (
 )
 
 // TestOutlivesOnSystemd is DESIGN §5's table with everything real: the agent as it is built, both units
-// as they are shipped, installed by its own verb. It proves what becomes of runs; a real Beanstalk
-// deployment and an instance's power-off it does not.
+// as they are shipped, installed by its own verb, and a container that shuts down and boots again. The steps
+// of a Beanstalk deployment around the swap of the directory are the box's.
 func TestOutlivesOnSystemd(t *testing.T) {
 	needSystemd(t)
 	for _, layout := range []string{"v2", "v1"} {
@@ -54,7 +54,54 @@ app: {dir: /var/app/current, user: webapp}
 metrics: {send: off}
 END
 %s/agent install`, containerLimits[layout], insideDir))
-	b.tests(layout, "^TestOutlive(Piped|Terminal|Detached|Upgrade)")
+	b.tests(layout, "^TestOutlive(Piped|Terminal|Detached|Deployment|Upgrade|Faults)")
+	b.shutsDown()
+}
+
+// shutsDown is the last row: an instance that shuts down with a job, a terminal session and a piped command
+// live. Each has TERM, its grace, KILL; a client that is there is told; after the next boot it is known how
+// they ended.
+func (b *box) shutsDown() {
+	b.t.Helper()
+	b.sh(`cat > /usr/local/bin/client <<'END'
+#!/bin/sh
+# name, terminal or not, command: a client that stays until agent-runs has stopped, as a login session may
+exec systemd-run --quiet --collect --unit=$1 -p Before=agent-runs.service -p KillMode=process -p "ExecStart=" -p "StandardOutput=file:/var/tmp/$1" -E TERM=xterm sh -c "trap '' TERM; $2; echo told \$? >>/var/tmp/$1"
+END
+chmod +x /usr/local/bin/client
+agent exec -d --lock job -- sh -c "trap 'sleep 0.2; echo swept; exit 3' TERM; echo up; while :; do sleep 0.01; done"
+agent exec -d --lock stubborn --grace 700ms -- sh -c "trap '' TERM; while :; do sleep 0.01; done"
+client piped "agent exec --lock piped -- sh -c 'trap \"echo last words; exit 4\" TERM; while :; do sleep 0.01; done'"
+client terminal "script -qec 'agent exec -t --lock terminal -- sh' /dev/null"
+until [ "$(agent ps --json | grep -c '"state": *"running"')" = 4 ]; do sleep 0.05; done`)
+	if out, err := b.nspawn("reboot"); err != nil {
+		b.t.Fatalf("reboot: %v: %s", err, out)
+	}
+	b.sh("until agent ps 2>/dev/null; do sleep 0.05; done")
+	out, err := b.nspawn("exec", "agent", "ps", "--all", "--json")
+	var runs []Run
+	if err == nil {
+		err = json.Unmarshal(out, &runs)
+	}
+	if err != nil {
+		b.t.Fatalf("ps --all: %v: %s", err, out)
+	}
+	want := map[string]int{"job": 3, "stubborn": 137, "piped": 4, "terminal": 129}
+	for _, run := range runs {
+		if code, ok := want[run.Lock]; ok {
+			delete(want, run.Lock)
+			if run.State != StateExited || run.StoppedBy != "shutdown" || run.ExitCode != code {
+				b.t.Errorf("recorded as %+v, want exit code %d", run, code)
+			}
+		}
+	}
+	if len(want) > 0 {
+		b.t.Errorf("no record of %v", want)
+	}
+	said, _ := b.nspawn("exec", "cat", "/var/tmp/piped")
+	if !bytes.Contains(said, []byte("last words\n")) || !bytes.Contains(said, []byte("told 4\n")) {
+		b.t.Errorf("the piped client has %q", said)
+	}
 }
 
 // disturbances are what may happen to the agent while a run is live.
@@ -199,4 +246,44 @@ func TestOutliveDetached(t *testing.T) {
 			t.Errorf("after stop: %+v", run)
 		}
 	}
+}
+
+// A deployment replaces the application's directory: what runs goes on in the old tree, what starts is in the
+// new one.
+func TestOutliveDeployment(t *testing.T) {
+	agentInside(t)
+	const current = "/var/app/current"
+	version := func(dir, v string) {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		os.WriteFile(filepath.Join(dir, "VERSION"), []byte(v), 0o644)
+	}
+	version(current, "old ")
+	piped, goOn := waitingPiped(t)
+	job := detached(t, "read v <VERSION; while [ ! -e "+goOn+" ]; do sleep 0.02; done; cat VERSION; echo $v; exit 5")
+	d := &daemon{}
+	shell := d.terminal(t, exec.Command("agent", "exec", "-t", "--", "sh"), 33, 101)
+	shell.typeIn("echo in-$(cat VERSION)\r")
+	shell.expect(t, "in-old")
+
+	version("/var/app/staging", "new ") // as packaging/testbed/instance/engine flips it
+	if out, err := exec.Command("sh", "-ec", "mv "+current+" /var/app/gone; mv /var/app/staging "+current+"; chown webapp "+current).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	fresh := detached(t, "cat VERSION")
+	endsWith(t, fresh, 0)
+	if logs, err := exec.Command("agent", "logs", fresh).Output(); err != nil || string(logs) != "new " {
+		t.Errorf("a run after the deployment sees %q, %v", logs, err)
+	}
+	shell.typeIn("echo still-$(cat VERSION)\r")
+	shell.expect(t, "still-old")
+	shell.typeIn("exit 6\r")
+	shell.exitCode(t, 6)
+	touch(t, goOn)
+	endsWith(t, job, 5)
+	if logs, err := exec.Command("agent", "logs", job).Output(); err != nil || string(logs) != "old old\n" {
+		t.Errorf("the job saw %q, %v", logs, err)
+	}
+	piped.end(t)
 }
