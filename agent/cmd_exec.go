@@ -26,7 +26,9 @@ func newExecCmd(g *globals) *cobra.Command {
 		Long: `Runs COMMAND with the application's environment, as the application's user, in
 the application's directory. Without a terminal the command gets exactly this
 command's stdin, stdout and stderr. With one it gets a terminal of its own that
-outlives a dropped connection: agent ps and agent attach find it again.
+outlives a dropped connection: agent ps and agent attach find it again. "~." at
+the beginning of a line leaves it running, as does closing the window. A terminal
+that is idle for 24 hours, or open for a week, is ended after a warning in it.
 
 Exit status: the command's own; 128+n when signal n ended it; 124 time limit;
 125 the agent failed, refused or cannot be reached; 126 found but not
@@ -57,6 +59,7 @@ executable; 127 not found; 2 misuse of these flags.
 	f.StringArrayVarP(&o.req.Env, "env", "e", nil, "set `NAME=value` over the application's environment")
 	f.DurationVar(&o.req.Timeout, "timeout", 0, "end it after this long: TERM, grace, KILL (exit 124)")
 	f.DurationVar(&o.req.Grace, "grace", 0, "between TERM and KILL (default 5s)")
+	f.DurationVar(&o.req.Idle, "idle", 0, "end a terminal after this long without input and output (default 24h)")
 	f.StringVar(&o.memory, "memory", "", "memory limit, such as 512M (needs cgroups)")
 	f.StringVar(&o.req.Lock, "lock", "", "refuse while another run holds this `name`; shared with cron")
 	return c
@@ -69,6 +72,8 @@ func (o *execOptions) check(g *globals) error {
 		return errors.New("--tty and --no-tty exclude each other")
 	case o.detach && o.tty:
 		return errors.New("--detach and --tty exclude each other: a detached run has no terminal")
+	case o.req.Timeout < 0 || o.req.Grace < 0 || o.req.Idle < 0:
+		return errors.New("--timeout, --grace and --idle cannot be negative")
 	case o.detach && o.direct:
 		return errors.New("--detach and --direct exclude each other: without the agent nobody keeps the run")
 	}

@@ -94,10 +94,12 @@ type Health struct {
 	Failures int               `yaml:"failures"` // in a row, until unhealthy
 }
 
-// Exec says who may run commands.
+// Exec says who may run commands, and how long a terminal may stay open.
 type Exec struct {
-	Allow []string `yaml:"allow"`
-	Audit string   `yaml:"audit"` // program (its name and argument count) or full (argv, as typed)
+	Allow   []string      `yaml:"allow"`
+	Audit   string        `yaml:"audit"`   // program (its name and argument count) or full (argv, as typed)
+	Idle    time.Duration `yaml:"idle"`    // a terminal without input and output for so long is ended; 0: never
+	Session time.Duration `yaml:"session"` // and after so long in any case, unless --timeout says otherwise; 0: never
 }
 
 // Notify is one place where people are told about jobs. Its addresses and token
@@ -136,7 +138,7 @@ func Default() Config {
 			Failures: 1,
 		},
 		Cooldown: 30 * time.Minute,
-		Exec:     Exec{Allow: []string{"root", "ec2-user", "ssm-user"}, Audit: "program"},
+		Exec:     Exec{Allow: []string{"root", "ec2-user", "ssm-user"}, Audit: "program", Idle: 24 * time.Hour, Session: 7 * 24 * time.Hour},
 	}
 }
 
@@ -187,6 +189,11 @@ func (c *Config) validate(fault func(key, format string, a ...any)) {
 		fault("cron.limit", "expected a number from 0, have %d", c.Cron.Limit)
 	}
 	oneOf(fault, "exec.audit", c.Exec.Audit, "program", "full")
+	for key, d := range map[string]time.Duration{"exec.idle": c.Exec.Idle, "exec.session": c.Exec.Session} {
+		if d != 0 && d < time.Minute {
+			fault(key, "expected 0 or at least 1m, have %s", d)
+		}
+	}
 	for i, n := range c.Notify {
 		oneOf(fault, fmt.Sprintf("notify[%d].type", i), n.Type, "slack", "webhook", "rollbar", "checkin")
 	}

@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"beanstalk-agent/agent/internal/fdconn"
+	"beanstalk-agent/agent/internal/supervisor"
 )
 
 // Access is what a route asks of its caller.
@@ -25,6 +26,28 @@ type Caller struct {
 	PID   int    `json:"pid"`
 	Login string `json:"login"` // the name of UID, or its number
 	Owner bool   `json:"-"`     // root or the agent's own user
+}
+
+// ChosenUser is the key of a run's Meta that says that root chose its user.
+const ChosenUser = "chosen_user"
+
+// touch reports whether c may attach to a run, read its output or end it, as an error: a run as a user whom
+// root chose is root's, or its terminal would be a way to become that user.
+func touch(c Caller, run supervisor.Run) error {
+	if c.Owner || run.Meta[ChosenUser] == "" {
+		return nil
+	}
+	return &Error{Status: http.StatusForbidden, Exit: 125, Message: fmt.Sprintf("run %s is root's: %s may not touch it", run.ID, c.Login), Hint: "try again with sudo"}
+}
+
+// visible is what c may know of runs: arguments may hold secrets, and are root's alone.
+func visible(c Caller, runs ...supervisor.Run) []supervisor.Run {
+	for i := range runs {
+		if !c.Owner {
+			runs[i].Args = nil
+		}
+	}
+	return runs
 }
 
 // callerOf names the peer. Names are looked up at each connection, because on

@@ -7,10 +7,12 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -298,5 +300,70 @@ func TestWaitBearsARestart(t *testing.T) {
 	refused := &Error{Message: "no"}
 	if err := c.Wait(t.Context(), time.Minute, func(context.Context) error { return refused }); err != refused {
 		t.Errorf("a refusal: %v", err)
+	}
+}
+
+// knownRuns is a supervisor that knows two runs.
+type knownRuns struct {
+	Runs
+	touched []string
+}
+
+var known = map[string]supervisor.Run{
+	"ours":  {ID: "ours", Args: []string{"psql", "--password=hush"}},
+	"roots": {ID: "roots", Args: []string{"cat", "hush"}, Meta: map[string]string{ChosenUser: "postgres"}},
+}
+
+func (k *knownRuns) List(context.Context, supervisor.Filter) ([]supervisor.Run, error) {
+	return []supervisor.Run{known["ours"], known["roots"]}, nil
+}
+func (k *knownRuns) Get(_ context.Context, id string) (supervisor.Run, error)  { return known[id], nil }
+func (k *knownRuns) Wait(_ context.Context, id string) (supervisor.Run, error) { return known[id], nil }
+func (k *knownRuns) Stop(_ context.Context, id string, _ time.Duration) (supervisor.Run, error) {
+	k.touched = append(k.touched, "stop "+id)
+	return known[id], nil
+}
+func (k *knownRuns) Logs(_ context.Context, _ io.Writer, id string, _ int, _ bool) error {
+	k.touched = append(k.touched, "logs "+id)
+	return nil
+}
+
+// A terminal of a user whom root chose is a way to become that user: only root may take it up, end it or read
+// what it said. And arguments, which may hold secrets, are shown to root alone.
+func TestRootsRunsAreRoots(t *testing.T) {
+	for _, who := range []Caller{{UID: 1000, Login: "deploy"}, {Owner: true}} {
+		k := &knownRuns{}
+		s := &Server{Backend: Backend{Runs: k}}
+		var text strings.Builder
+		ask := func(handle func(*call) error, method, id, body string) error {
+			w := httptest.NewRecorder()
+			r := httptest.NewRequest(method, "/", strings.NewReader(body))
+			r.SetPathValue("id", id)
+			err := handle(&call{who, w, r})
+			text.WriteString(w.Body.String())
+			return err
+		}
+		for name, handle := range map[string]func(*call) error{"stop": s.stop, "output": s.output, "attach": s.attach} {
+			for _, id := range []string{"ours", "roots"} {
+				err := ask(handle, "POST", id, "{}")
+				e, _ := errors.AsType[*Error](err)
+				if refused := e != nil && e.Status == http.StatusForbidden; refused != (!who.Owner && id == "roots") {
+					t.Errorf("%s of %s by %q: %v", name, id, who.Login, err)
+				}
+			}
+		}
+		if !who.Owner && slices.ContainsFunc(k.touched, func(s string) bool { return strings.HasSuffix(s, "roots") }) {
+			t.Errorf("%s touched %q", who.Login, k.touched)
+		}
+		for _, rt := range s.routes() {
+			if strings.HasPrefix(rt.pattern, "GET /v1/runs") && !strings.HasSuffix(rt.pattern, "output") {
+				if err := ask(rt.handle, "GET", "ours", ""); err != nil {
+					t.Errorf("%s: %v", rt.pattern, err)
+				}
+			}
+		}
+		if strings.Contains(text.String(), "hush") != who.Owner {
+			t.Errorf("%q was shown %s", who.Login, &text)
+		}
 	}
 }

@@ -46,11 +46,12 @@ func (s *Server) attach(c *call) error {
 	if err := c.decode(&size); err != nil {
 		return err
 	}
-	if _, err := s.Backend.Runs.Get(c.ctx(), c.id()); err != nil {
+	run, err := s.touched(c)
+	if err != nil {
 		return err
 	}
 	return c.handOver(func(conn *fdconn.Conn) error {
-		_, err := s.Backend.Runs.Attach(c.ctx(), c.id(), supervisor.Size(size), supervisor.Handover{Conn: conn})
+		_, err := s.Backend.Runs.Attach(c.ctx(), run.ID, supervisor.Size(size), supervisor.Handover{Conn: conn})
 		return err
 	})
 }

@@ -75,9 +75,10 @@ func (s *Server) routes() []route {
 		{"GET /v1/status", Callers, func(c *call) error { return c.reply(b.Status(c.ctx())) }},
 
 		{"POST /v1/runs", Callers, s.exec}, // another user than the application's: Owner, see Prepare
-		{"GET /v1/runs", Callers, func(c *call) error { return answer(c)(b.Runs.List(c.ctx(), c.filter())) }},
-		{"GET /v1/runs/{id}", Callers, func(c *call) error { return answer(c)(b.Runs.Get(c.ctx(), c.id())) }},
-		{"GET /v1/runs/{id}/wait", Callers, func(c *call) error { return answer(c)(b.Runs.Wait(c.ctx(), c.id())) }},
+		{"GET /v1/runs", Callers, s.runs},
+		{"GET /v1/runs/{id}", Callers, func(c *call) error { return c.one(b.Runs.Get(c.ctx(), c.id())) }},
+		{"GET /v1/runs/{id}/wait", Callers, func(c *call) error { return c.one(b.Runs.Wait(c.ctx(), c.id())) }},
+		// These three of a run whose user root chose: Owner, see touch.
 		{"GET /v1/runs/{id}/output", Callers, s.output},
 		{"POST /v1/runs/{id}/stop", Callers, s.stop},
 		{"POST /v1/runs/{id}/attach", Callers, s.attach},
@@ -88,7 +89,7 @@ func (s *Server) routes() []route {
 			n, _ := strconv.Atoi(c.r.URL.Query().Get("instances"))
 			return answer(c)(b.Cron.Cost(c.ctx(), max(n, 1)))
 		}},
-		{"POST /v1/cron/{id}/run", Callers, func(c *call) error { return answer(c)(b.Cron.Trigger(c.ctx(), c.Caller, c.id())) }},
+		{"POST /v1/cron/{id}/run", Callers, func(c *call) error { return c.one(b.Cron.Trigger(c.ctx(), c.Caller, c.id())) }},
 		{"POST /v1/cron/{id}/pause", Callers, func(c *call) error { return c.did(b.Cron.Pause(c.ctx(), c.id(), true)) }},
 		{"POST /v1/cron/{id}/resume", Callers, func(c *call) error { return c.did(b.Cron.Pause(c.ctx(), c.id(), false)) }},
 
@@ -152,12 +153,41 @@ func (c *call) did(err error) error {
 	return c.done()
 }
 
+func (s *Server) runs(c *call) error {
+	runs, err := s.Backend.Runs.List(c.ctx(), c.filter())
+	if err != nil {
+		return err
+	}
+	return c.reply(visible(c.Caller, runs...))
+}
+
+// one replies with a run.
+func (c *call) one(run supervisor.Run, err error) error {
+	if err != nil {
+		return err
+	}
+	return c.reply(visible(c.Caller, run)[0])
+}
+
+// touched returns the run of the request's path, if the caller may touch it.
+func (s *Server) touched(c *call) (supervisor.Run, error) {
+	run, err := s.Backend.Runs.Get(c.ctx(), c.id())
+	if err != nil {
+		return run, err
+	}
+	return run, touch(c.Caller, run)
+}
+
 func (s *Server) stop(c *call) error {
 	var req StopRequest
 	if err := c.decode(&req); err != nil {
 		return err
 	}
-	return answer(c)(s.Backend.Runs.Stop(c.ctx(), c.id(), req.Grace))
+	run, err := s.touched(c)
+	if err != nil {
+		return err
+	}
+	return c.one(s.Backend.Runs.Stop(c.ctx(), run.ID, req.Grace))
 }
 
 func (s *Server) hold(c *call) error {
@@ -187,8 +217,12 @@ func (s *Server) next(c *call) error {
 func (s *Server) output(c *call) error {
 	q := c.r.URL.Query()
 	lines, _ := strconv.Atoi(q.Get("lines"))
+	run, err := s.touched(c)
+	if err != nil {
+		return err
+	}
 	w := &flusher{w: c.w, rc: http.NewResponseController(c.w)}
-	err := s.Backend.Runs.Logs(c.ctx(), w, c.id(), lines, q.Has("follow"))
+	err = s.Backend.Runs.Logs(c.ctx(), w, run.ID, lines, q.Has("follow"))
 	if err != nil && w.begun {
 		panic(http.ErrAbortHandler)
 	}

@@ -35,6 +35,7 @@ type ExecRequest struct {
 	Env     []string      `json:"env,omitempty"`  // NAME=value, laid over the application's
 	Timeout time.Duration `json:"timeout,omitempty"`
 	Grace   time.Duration `json:"grace,omitempty"`
+	Idle    time.Duration `json:"idle,omitempty"`   // of a terminal; 0 = the agent's own
 	Memory  int64         `json:"memory,omitempty"` // bytes
 	Lock    string        `json:"lock,omitempty"`
 	Size    session.Size  `json:"size,omitzero"`

@@ -9,6 +9,7 @@
 package launch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,7 +43,7 @@ type Claims interface {
 	Finish(ctx context.Context, job scheduler.Job, slot time.Time, outcome string)
 }
 
-// Launcher starts runs. All exported fields are required. It is safe for
+// Launcher starts runs. All exported fields but the limits are required. It is safe for
 // concurrent use.
 type Launcher struct {
 	Profile func(context.Context, appenv.ProfileOptions) (appenv.Profile, error)
@@ -52,6 +53,10 @@ type Launcher struct {
 	Claims  Claims        // who decides which instance runs a slot
 	Audit   string        // program or full: how much of argv the log shows
 	Log     *slog.Logger
+
+	// How long a terminal may stay open, so that no forgotten shell holds memory for months. 0: for ever.
+	Idle    time.Duration // without input and output
+	Session time.Duration // in all
 
 	mu     sync.Mutex
 	won    map[string]time.Time           // by job: the slot that this instance has claimed
@@ -78,6 +83,12 @@ func (l *Launcher) Prepare(ctx context.Context, who control.Caller, req control.
 	r.Size = supervisor.Size(req.Size)
 	r.Timeout, r.Grace, r.MemoryMax, r.Lock = req.Timeout, req.Grace, req.Memory, req.Lock
 	r.Caller = supervisor.Caller{UID: who.UID, PID: who.PID, Login: who.Login}
+	if req.Mode == control.Terminal {
+		r.Idle, r.Timeout = cmp.Or(req.Idle, l.Idle), cmp.Or(req.Timeout, l.Session)
+	}
+	if req.User != "" {
+		r.Meta = map[string]string{control.ChosenUser: req.User}
+	}
 	return func(ctx context.Context, h supervisor.Handover) (supervisor.Run, error) {
 		run, err := l.Runs.Start(ctx, r, h)
 		if err != nil {
@@ -139,7 +150,7 @@ func Describe(r supervisor.Run) string {
 // audit is the one line that says who started what. Arguments may hold
 // secrets, so by default only the program and how many there were.
 func (l *Launcher) audit(msg string, r supervisor.Run, args []string) {
-	a := []any{"run", r.ID, "kind", r.Kind, "name", r.Name, "user", r.User, "args", len(args) - 1}
+	a := []any{"run", r.ID, "kind", r.Kind, "name", r.Name, "user", r.User, "dir", r.Dir, "args", len(args) - 1}
 	if r.Kind == "cron" && r.Reason != string(scheduler.Scheduled) {
 		a = append(a, "why", r.Reason)
 	}

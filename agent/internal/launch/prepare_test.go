@@ -1,0 +1,56 @@
+package launch
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"testing"
+	"time"
+
+	"beanstalk-agent/agent/internal/appenv"
+	"beanstalk-agent/agent/internal/control"
+	"beanstalk-agent/agent/internal/supervisor"
+)
+
+// asked keeps what the supervisor was asked for.
+type asked struct {
+	Runs
+	req supervisor.Request
+}
+
+func (a *asked) Start(_ context.Context, r supervisor.Request, _ supervisor.Handover) (supervisor.Run, error) {
+	a.req = r
+	return supervisor.Run{ID: "x"}, nil
+}
+
+// Forgotten consoles held memory for months (dokku#7938): each terminal has both limits, unless the person or
+// the configuration says otherwise. A command without a terminal has none that it was not given.
+func TestTerminalsHaveLimits(t *testing.T) {
+	for name, c := range map[string]struct {
+		req                   control.ExecRequest
+		idle, timeout         time.Duration // wanted
+		chosen                string
+		configIdle, configMax time.Duration
+	}{
+		"the agent's":    {control.ExecRequest{Mode: control.Terminal}, time.Hour, 9 * time.Hour, "", time.Hour, 9 * time.Hour},
+		"the person's":   {control.ExecRequest{Mode: control.Terminal, Idle: time.Minute, Timeout: 2 * time.Hour}, time.Minute, 2 * time.Hour, "", time.Hour, 9 * time.Hour},
+		"switched off":   {control.ExecRequest{Mode: control.Terminal}, 0, 0, "", 0, 0},
+		"no terminal":    {control.ExecRequest{Mode: control.Detached}, 0, 0, "", time.Hour, 9 * time.Hour},
+		"another's user": {control.ExecRequest{Mode: control.Pipes, User: "postgres"}, 0, 0, "postgres", time.Hour, 9 * time.Hour},
+	} {
+		runs := &asked{}
+		l := &Launcher{Runs: runs, Version: func() string { return "" }, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Idle: c.configIdle, Session: c.configMax,
+			Profile: func(context.Context, appenv.ProfileOptions) (appenv.Profile, error) { return appenv.Profile{}, nil }}
+		c.req.Args = []string{"true"}
+		start, err := l.Prepare(t.Context(), control.Caller{Owner: true}, c.req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := start(t.Context(), supervisor.Handover{}); err != nil {
+			t.Fatal(err)
+		}
+		if runs.req.Idle != c.idle || runs.req.Timeout != c.timeout || runs.req.Meta[control.ChosenUser] != c.chosen {
+			t.Errorf("%s: asked for idle %s, at most %s, user %q", name, runs.req.Idle, runs.req.Timeout, runs.req.Meta[control.ChosenUser])
+		}
+	}
+}
