@@ -95,7 +95,7 @@ func TestOtherSupervisorsAreUnderstood(t *testing.T) {
 	if err != nil || run.ExitCode != 137 || !run.OOM || run.PeakMemory != 412000000 || run.Took() != 3*time.Second {
 		t.Errorf("run is %+v, %v", run, err)
 	}
-	if got := verdict(run); got != "killed by the kernel for memory at 412 MB" {
+	if got := verdict(run); got != "killed by the kernel for memory at 392 MB" {
 		t.Errorf("it is said: %q", got)
 	}
 	if runs, err := c.List(t.Context(), Filter{}); err != nil || len(runs) != 2 || runs[1].ID != "bare" {

@@ -24,4 +24,5 @@ func verdict(run Run) string {
 	return ""
 }
 
-func megabytes(n uint64) string { return fmt.Sprintf("%d MB", (n+500_000)/1_000_000) }
+// megabytes are those of --memory, 2^20 bytes, so that a run killed at 512M is said to be.
+func megabytes(n uint64) string { return fmt.Sprintf("%d MB", n>>20) }
