@@ -25,7 +25,7 @@ func faultCount() int {
 	if n, err := strconv.Atoi(os.Getenv("FAULTS")); err == nil {
 		return n
 	}
-	return 12
+	return 8
 }
 
 // faulty is a supervisor that faults are caused to.

@@ -26,12 +26,7 @@ func TestOutlivesOnSystemd(t *testing.T) {
 }
 
 func outlivesOnSystemd(t *testing.T, layout string) {
-	dir := copySelf(t)
-	build := exec.Command("go", "build", "-ldflags", "-X main.Version=newer", "-o", filepath.Join(dir, "agent"), "beanstalk-agent/agent")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build agent: %v: %s", err, out)
-	}
+	dir := copyAgent(t)
 	if layout == "v2" { // versions meet in the same way on both
 		older := gotool.Agent(t, gotool.OlderAgent, "older")
 		if out, err := exec.Command("install", "-D", older, filepath.Join(dir, "older/agent")).CombinedOutput(); err != nil {
@@ -39,7 +34,26 @@ func outlivesOnSystemd(t *testing.T, layout string) {
 		}
 	}
 	b := boot(t, layout, dir)
-	b.sh(fmt.Sprintf(`useradd -m webapp
+	b.sh(instance(containerLimits[layout]))
+	b.tests(layout, "^TestOutlive(Piped|Terminal|Detached|Memory|Deployment|Upgrade|Faults)")
+	b.shutsDown()
+}
+
+// copyAgent puts this binary and the agent, as it is shipped, into a directory.
+func copyAgent(t *testing.T) (dir string) {
+	t.Helper()
+	dir = copySelf(t)
+	build := exec.Command("go", "build", "-ldflags", "-X main.Version=newer", "-o", filepath.Join(dir, "agent"), "beanstalk-agent/agent")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build agent: %v: %s", err, out)
+	}
+	return dir
+}
+
+// instance is a script that makes an instance of a machine: an application, a configuration, the agent.
+func instance(limits string) string {
+	return fmt.Sprintf(`useradd -m webapp
 mkdir -p /var/app/current /etc/agent
 chown webapp /var/app/current
 for u in agent agent-runs; do
@@ -53,9 +67,8 @@ cat > /etc/agent/agent.yaml <<'END'
 app: {dir: /var/app/current, user: webapp}
 metrics: {send: off}
 END
-%s/agent install`, containerLimits[layout], insideDir))
-	b.tests(layout, "^TestOutlive(Piped|Terminal|Detached|Deployment|Upgrade|Faults)")
-	b.shutsDown()
+%s/agent install
+`, limits, insideDir)
 }
 
 // shutsDown is the last row: an instance that shuts down with a job, a terminal session and a piped command
@@ -72,7 +85,7 @@ chmod +x /usr/local/bin/client
 agent exec -d --lock job -- sh -c "trap 'sleep 0.2; echo swept; exit 3' TERM; echo up; while :; do sleep 0.01; done"
 agent exec -d --lock stubborn --grace 700ms -- sh -c "trap '' TERM; while :; do sleep 0.01; done"
 client piped "agent exec --lock piped -- sh -c 'trap \"echo last words; exit 4\" TERM; while :; do sleep 0.01; done'"
-client terminal "script -qec 'agent exec -t --lock terminal -- sh' /dev/null"
+client terminal "script -qec 'agent exec -t --lock terminal -- sleep 3000' /dev/null"
 until [ "$(agent ps --json | grep -c '"state": *"running"')" = 4 ]; do sleep 0.05; done`)
 	if out, err := b.nspawn("reboot"); err != nil {
 		b.t.Fatalf("reboot: %v: %s", err, out)
@@ -217,27 +230,17 @@ func ps(t *testing.T, flags ...string) (runs []Run) {
 func TestOutliveDetached(t *testing.T) {
 	agentInside(t)
 	for name, how := range disturbances {
-		out, err := exec.Command("agent", "exec", "-d", "--", "sh", "-c", "seq 1 1000; sleep 1; seq 1001 2000; exit 5").Output()
-		id := strings.TrimSpace(string(out))
-		if err != nil || id == "" {
-			t.Fatalf("%v: %s", err, out)
-		}
+		goOn := "/var/tmp/go-" + newID()
+		id := detached(t, "seq 1 1000; while [ ! -e "+goOn+" ]; do sleep 0.02; done; seq 1001 2000; exit 5")
 		disturb(t, how)
-		wait := exec.Command("agent", "wait", id)
-		wait.Run()
-		if code := wait.ProcessState.ExitCode(); code != 5 {
-			t.Errorf("%s: wait gives %d", name, code)
-		}
+		touch(t, goOn)
+		endsWith(t, id, 5)
 		if logs, err := exec.Command("agent", "logs", id).Output(); err != nil || string(logs) != pattern2000() {
 			t.Errorf("%s: logs give %d bytes, %v", name, len(logs), err)
 		}
 	}
-	out, err := exec.Command("agent", "exec", "-d", "--", "sleep", "1000").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
+	id := detached(t, "exec sleep 1000")
 	disturb(t, disturbances["kill"])
-	id := strings.TrimSpace(string(out))
 	if out, err := exec.Command("agent", "stop", id).CombinedOutput(); err != nil {
 		t.Fatalf("stop: %v: %s", err, out)
 	}
