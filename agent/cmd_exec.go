@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -91,8 +93,19 @@ func (o *execOptions) check(g *globals) error {
 		o.req.Mode = control.Detached
 	} else if o.tty || !o.noTTY && term.IsTerminal(int(g.in.Fd())) && term.IsTerminal(int(g.out.Fd())) {
 		o.req.Mode = control.Terminal
+		o.req.Env = withTerm(o.req.Env, os.Getenv("TERM"))
 	}
 	return nil
+}
+
+// withTerm tells the command which terminal the person sits at, as ssh does: the application's environment does
+// not know, and without it no program can draw. Nothing else of the person's goes along.
+func withTerm(env []string, term string) []string {
+	given := slices.ContainsFunc(env, func(e string) bool { return strings.HasPrefix(e, "TERM=") })
+	if term == "" || given {
+		return env
+	}
+	return append(env, "TERM="+term)
 }
 
 func (o *execOptions) run(c *cobra.Command, g *globals) error {

@@ -37,9 +37,10 @@ func (o *psOptions) run(c *cobra.Command, g *globals) error {
 	if err != nil {
 		return err
 	}
-	q := url.Values{"kind": {o.kind}, "name": {o.name}, "n": {strconv.Itoa(o.n)}}
-	if o.all {
+	q := url.Values{"kind": {o.kind}, "name": {o.name}}
+	if o.all { // of what runs, all is shown
 		q.Set("all", "1")
+		q.Set("n", strconv.Itoa(o.n))
 	}
 	list := []supervisor.Run{}
 	if err := cl.Get(c.Context(), "/v1/runs?"+q.Encode(), &list); err != nil {
