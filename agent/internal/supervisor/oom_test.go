@@ -25,14 +25,14 @@ func TestMemoryInVM(t *testing.T) {
 	script := filepath.Join(dir, "script")
 	text := fmt.Sprintf(`set -e
 mkdir -p /opt/agent
-ln -s /host%s %s
+ln -s "$PWD" %s
 %s
-CI=1 SUPERVISOR_TEST_INSIDE=v2 %[2]s/supervisor.test -test.v -test.run '^Test(OutliveMemory|InsidePlace)'
-`, dir, insideDir, instance(""))
+CI=1 SUPERVISOR_TEST_INSIDE=v2 %[1]s/supervisor.test -test.v -test.run '^Test(OutliveMemory|InsidePlace)'
+`, insideDir, instance(""))
 	if err := os.WriteFile(script, []byte(text), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command("../../../packaging/testbed/vm", script, "200").CombinedOutput()
+	out, err := exec.Command("../../../packaging/testbed/vm", "run", script, filepath.Join(dir, "supervisor.test"), filepath.Join(dir, "agent")).CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "--- PASS: TestOutliveMemory") || strings.Contains(string(out), "it is refused here") {
 		t.Errorf("%v\n%s", err, out)
 	}

@@ -51,9 +51,11 @@ func copyAgent(t *testing.T) (dir string) {
 	return dir
 }
 
-// instance is a script that makes an instance of a machine: an application, a configuration, the agent.
+// instance is a script that makes an instance of a copy of this machine, which may have an agent of its own: an
+// application, a configuration, the agent.
 func instance(limits string) string {
-	return fmt.Sprintf(`useradd -m webapp
+	return fmt.Sprintf(`rm -rf /usr/bin/agent /opt/agent/bin
+useradd -m webapp
 mkdir -p /var/app/current /etc/agent
 chown webapp /var/app/current
 for u in agent agent-runs; do

@@ -241,20 +241,6 @@ func (s *store) settle(seq uint64) {
 	s.mu.Unlock()
 }
 
-// keepScreen keeps what a terminal showed last when nobody was there to see it.
-func (s *store) keepScreen(id string, text []byte) {
-	if err := os.WriteFile(s.path(id, "output"), text, 0o600); err != nil {
-		s.log.Warn("cannot keep what a terminal showed last", "run", id, "err", err)
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if e, ok := s.ended[id]; ok {
-		e.bytes = int64(len(text))
-		s.ended[id] = e
-	}
-}
-
 // settled is the number up to which everything can be seen.
 func (s *store) settled() uint64 {
 	s.mu.Lock()
