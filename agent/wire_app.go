@@ -120,7 +120,7 @@ func isDir(path string) bool {
 func newLauncher(cfg config.Config, inst *platform.Instance, env *appenv.Resolver, runs *supervisor.Client, who *claims, log *slog.Logger) *launch.Launcher {
 	exe, _ := os.Executable()
 	return &launch.Launcher{Profile: env.Profile, Runs: runs, Version: inst.VersionLabel, Claims: who, Audit: cfg.Exec.Audit, Log: log,
-		Idle: cfg.Exec.Idle, Session: cfg.Exec.Session,
+		Idle: cfg.Exec.Idle, Session: cfg.Exec.Session, NoNewPrivs: cfg.Exec.NoNewPrivileges,
 		Poster: launch.Poster{Exe: exe, Env: func(ctx context.Context) []string {
 			var headers []string
 			for k, v := range cfg.Health.Headers {

@@ -100,6 +100,8 @@ type Exec struct {
 	Audit   string        `yaml:"audit"`   // program (its name and argument count) or full (argv, as typed)
 	Idle    time.Duration `yaml:"idle"`    // a terminal without input and output for so long is ended; 0: never
 	Session time.Duration `yaml:"session"` // and after so long in any case, unless --timeout says otherwise; 0: never
+
+	NoNewPrivileges bool `yaml:"no_new_privileges"` // setuid programs, sudo too, give a run nothing; jobs as well
 }
 
 // Notify is one place where people are told about jobs. Its addresses and token

@@ -45,7 +45,7 @@ health:
   headers: {X-A: b, X-Forwarded-Proto: https}
   target: unix:/run/puma.sock:/up
   timeout: 2s
-exec: {allow: [deploy], audit: full, idle: 2h, session: 0s}
+exec: {allow: [deploy], audit: full, idle: 2h, session: 0s, no_new_privileges: true}
 notify: [{type: slack, url: 'https://hooks.example.com/x', on: [failed]}]
 notify_cooldown: 5m
 `))
@@ -63,7 +63,7 @@ notify_cooldown: 5m
 	want.Health.Listen, want.Health.Host, want.Health.Target = "localhost:9000", "www.example.com", "unix:/run/puma.sock:/up"
 	want.Health.Headers = map[string]string{"X-A": "b", "X-Forwarded-Proto": "https"}
 	want.Health.Timeout = 2 * time.Second
-	want.Exec = Exec{[]string{"deploy"}, "full", 2 * time.Hour, 0}
+	want.Exec = Exec{[]string{"deploy"}, "full", 2 * time.Hour, 0, true}
 	want.Notify = []Notify{{Type: "slack", URL: "https://hooks.example.com/x", On: []string{"failed"}}}
 	want.Cooldown = 5 * time.Minute
 	if !reflect.DeepEqual(c, want) {

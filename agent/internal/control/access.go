@@ -3,8 +3,10 @@ package control
 import (
 	"fmt"
 	"net/http"
+	"os"
 	"os/user"
 	"strconv"
+	"strings"
 
 	"beanstalk-agent/agent/internal/fdconn"
 	"beanstalk-agent/agent/internal/supervisor"
@@ -26,6 +28,10 @@ type Caller struct {
 	PID   int    `json:"pid"`
 	Login string `json:"login"` // the name of UID, or its number
 	Owner bool   `json:"-"`     // root or the agent's own user
+
+	// Session is the account that this person logged in with, where that is another: root through sudo is
+	// nobody in an audit. The kernel keeps it over sudo and su (pam_loginuid(8)); no permission hangs on it.
+	Session string `json:"-"`
 }
 
 // ChosenUser is the key of a run's Meta that says that root chose its user.
@@ -55,10 +61,29 @@ func visible(c Caller, runs ...supervisor.Run) []supervisor.Run {
 func callerOf(p fdconn.Peer, self uint32) Caller {
 	c := Caller{UID: p.UID, PID: p.PID, Owner: p.UID == 0 || p.UID == self}
 	c.Login = strconv.FormatUint(uint64(p.UID), 10)
-	if u, err := user.LookupId(c.Login); err == nil {
-		c.Login = u.Username
+	c.Login = nameOf(c.Login)
+	if id := loginUID(p.PID); id != "" && id != strconv.FormatUint(uint64(p.UID), 10) {
+		c.Session = nameOf(id)
 	}
 	return c
+}
+
+// nameOf is the name of a user's number, or the number.
+func nameOf(uid string) string {
+	if u, err := user.LookupId(uid); err == nil {
+		return u.Username
+	}
+	return uid
+}
+
+// loginUID is who began the session that a process is in; empty when nobody logged in, or the kernel does not say.
+func loginUID(pid int) string {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/loginuid", pid))
+	id := strings.TrimSpace(string(b))
+	if err != nil || id == "4294967295" {
+		return ""
+	}
+	return id
 }
 
 // admit reports whether c may use a route, as an error that says what to do.

@@ -43,7 +43,7 @@ type Claims interface {
 	Finish(ctx context.Context, job scheduler.Job, slot time.Time, outcome string)
 }
 
-// Launcher starts runs. All exported fields but the limits are required. It is safe for
+// Launcher starts runs. All exported fields but the limits and NoNewPrivs are required. It is safe for
 // concurrent use.
 type Launcher struct {
 	Profile func(context.Context, appenv.ProfileOptions) (appenv.Profile, error)
@@ -57,6 +57,8 @@ type Launcher struct {
 	// How long a terminal may stay open, so that no forgotten shell holds memory for months. 0: for ever.
 	Idle    time.Duration // without input and output
 	Session time.Duration // in all
+
+	NoNewPrivs bool // setuid programs give a run nothing
 
 	mu     sync.Mutex
 	won    map[string]time.Time           // by job: the slot that this instance has claimed
@@ -86,8 +88,12 @@ func (l *Launcher) Prepare(ctx context.Context, who control.Caller, req control.
 	if req.Mode == control.Terminal {
 		r.Idle, r.Timeout = cmp.Or(req.Idle, l.Idle), cmp.Or(req.Timeout, l.Session)
 	}
+	r.Meta = map[string]string{} // not fields of their own: an older supervisor refuses those
 	if req.User != "" {
-		r.Meta = map[string]string{control.ChosenUser: req.User}
+		r.Meta[control.ChosenUser] = req.User
+	}
+	if who.Session != "" {
+		r.Meta[sessionOf] = who.Session
 	}
 	return func(ctx context.Context, h supervisor.Handover) (supervisor.Run, error) {
 		run, err := l.Runs.Start(ctx, r, h)
@@ -99,6 +105,9 @@ func (l *Launcher) Prepare(ctx context.Context, who control.Caller, req control.
 	}, nil
 }
 
+// sessionOf is the key of a run's Meta that names the account its caller had logged in with.
+const sessionOf = "login"
+
 // request is what every run has in common.
 func (l *Launcher) request(ctx context.Context, o appenv.ProfileOptions) (supervisor.Request, error) {
 	p, err := l.Profile(ctx, o)
@@ -107,7 +116,7 @@ func (l *Launcher) request(ctx context.Context, o appenv.ProfileOptions) (superv
 	}
 	return supervisor.Request{
 		Env: p.Env, Dir: p.Dir, UID: p.User.UID, GID: p.User.GID, Groups: p.User.Groups, User: p.User.Name,
-		Umask: p.Umask, OOMScoreAdj: oomScoreAdj, Version: l.Version(),
+		Umask: p.Umask, OOMScoreAdj: oomScoreAdj, NoNewPrivs: l.NoNewPrivs, Version: l.Version(),
 	}, nil
 }
 
@@ -156,6 +165,9 @@ func (l *Launcher) audit(msg string, r supervisor.Run, args []string) {
 	}
 	if r.Kind == "exec" {
 		a = append(a, "caller", r.Caller.Login, "caller_uid", r.Caller.UID, "io", r.IO)
+		if login := r.Meta[sessionOf]; login != "" {
+			a = append(a, "login", login)
+		}
 	}
 	if l.Audit == "full" {
 		a = append(a, "argv", args)

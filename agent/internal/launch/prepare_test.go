@@ -42,15 +42,16 @@ func TestTerminalsHaveLimits(t *testing.T) {
 		l := &Launcher{Runs: runs, Version: func() string { return "" }, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Idle: c.configIdle, Session: c.configMax,
 			Profile: func(context.Context, appenv.ProfileOptions) (appenv.Profile, error) { return appenv.Profile{}, nil }}
 		c.req.Args = []string{"true"}
-		start, err := l.Prepare(t.Context(), control.Caller{Owner: true}, c.req)
+		l.NoNewPrivs = true
+		start, err := l.Prepare(t.Context(), control.Caller{Owner: true, Session: "ada"}, c.req)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if _, err := start(t.Context(), supervisor.Handover{}); err != nil {
 			t.Fatal(err)
 		}
-		if runs.req.Idle != c.idle || runs.req.Timeout != c.timeout || runs.req.Meta[control.ChosenUser] != c.chosen {
-			t.Errorf("%s: asked for idle %s, at most %s, user %q", name, runs.req.Idle, runs.req.Timeout, runs.req.Meta[control.ChosenUser])
+		if runs.req.Idle != c.idle || runs.req.Timeout != c.timeout || runs.req.Meta[control.ChosenUser] != c.chosen || runs.req.Meta["login"] != "ada" || !runs.req.NoNewPrivs {
+			t.Errorf("%s: asked for %+v", name, runs.req)
 		}
 	}
 }
