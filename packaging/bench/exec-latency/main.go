@@ -1,10 +1,11 @@
-// Exec-latency measures what running a command through the agent costs, beside sudo and a bare fork and
+// Exec-latency measures what running a command through the agent costs, beside its peers and a bare fork and
 // exec: interleaved, so that a busy machine is busy for all, and told as ratios, which travel where
-// milliseconds do not. exec-latency.sh starts the agent for it.
+// milliseconds do not. exec-latency.sh starts the agent and the peers for it.
 package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
@@ -16,6 +17,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/creack/pty"
 )
 
 func main() {
@@ -24,37 +27,51 @@ func main() {
 	mb := flag.Int("mb", 1024, "megabytes through a pipe; 0: none")
 	sessions := flag.Int("sessions", 200, "sessions at once; 0: none")
 	supervisor := flag.Int("supervisor", 0, "its pid, for memory and CPU")
+	history := flag.Int("history", 500, "runs before the latency is measured again; 0: not again")
+	var peers [][]string
+	flag.Func("peer", "the words of a command that runs what follows it (repeatable)", func(s string) error {
+		peers = append(peers, strings.Fields(s))
+		return nil
+	})
 	flag.Parse()
-	if err := bench(*agent, *n, *mb, *sessions, *supervisor); err != nil {
+	if err := bench(*agent, peers, *n, *mb, *sessions, *history, *supervisor); err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		os.Exit(1)
 	}
 }
 
-func bench(agent string, n, mb, sessions, pid int) error {
+func bench(agent string, peers [][]string, n, mb, sessions, history, pid int) error {
 	if sessions > 0 && pid > 0 {
-		if err := memory(agent, sessions, pid); err != nil {
+		for _, terminal := range []bool{false, true} {
+			if err := memory(agent, terminal, sessions, pid); err != nil {
+				return err
+			}
+		}
+	}
+	if err := latency(agent, peers, n); err != nil {
+		return err
+	}
+	if history > 0 {
+		for range history {
+			if err := exec.Command(agent, "exec", "--", "true").Run(); err != nil {
+				return err
+			}
+		}
+		fmt.Printf("after %d more runs:\n", history)
+		if err := latency(agent, nil, n); err != nil {
 			return err
 		}
 	}
-	if err := latency(agent, n); err != nil {
-		return err
-	}
 	if mb > 0 {
-		return throughput(agent, mb, pid)
+		return throughput(agent, peers, mb, pid)
 	}
 	return nil
 }
 
-func latency(agent string, n int) error {
-	ways := [][]string{
-		{"true"},
-		{"sudo", "-n", "-u", "nobody", "true"},
-		{agent, "version"},
-		{agent, "exec", "--", "true"},
-	}
-	if _, err := exec.LookPath("sudo"); err != nil {
-		ways = slices.Delete(ways, 1, 2)
+func latency(agent string, peers [][]string, n int) error {
+	ways := [][]string{{"true"}, {agent, "version"}}
+	for _, p := range append(peers, []string{agent, "exec", "--"}) {
+		ways = append(ways, append(slices.Clone(p), "true"))
 	}
 	took := make([][]time.Duration, len(ways))
 	for range n {
@@ -71,38 +88,48 @@ func latency(agent string, n int) error {
 		slices.Sort(took[i])
 		at := func(q float64) float64 { return took[i][int(q*float64(n-1))].Seconds() * 1000 }
 		last := took[len(ways)-1][n/2]
-		way[0] = filepath.Base(way[0])
-		fmt.Printf("%-28s %9.2f %9.2f %9.2f %7.2f\n", strings.Join(way, " "), at(0.5), at(0.95), at(0.99), last.Seconds()/took[i][n/2].Seconds())
+		fmt.Printf("%-28s %9.2f %9.2f %9.2f %7.2f\n", name(way), at(0.5), at(0.95), at(0.99), last.Seconds()/took[i][n/2].Seconds())
 	}
 	fmt.Println("ratio: agent exec to this")
 	return nil
 }
 
-// throughput sends zeros through a pipe, plain and through the agent, in both directions.
-func throughput(agent string, mb, pid int) error {
+// name is a way in a few words: its program, and what tells one use of it from another.
+func name(way []string) string {
+	short := slices.Clone(way)
+	short[0] = filepath.Base(short[0])
+	if short[0] == "ssh" && len(short) > 2 { // its many options say nothing here
+		short = []string{"ssh", "localhost", short[len(short)-1]}
+	}
+	return strings.Join(short, " ")
+}
+
+// throughput sends zeros through a pipe, plain, through the agent and through its peers, in both directions.
+func throughput(agent string, peers [][]string, mb, pid int) error {
 	size := strconv.Itoa(mb << 20)
 	before := cpu(pid)
 	for _, c := range []struct {
-		name        string
-		plain, with []string
-		stdin       bool
+		name    string
+		command []string
+		stdin   bool
 	}{
-		{"stdout", []string{"head", "-c", size, "/dev/zero"}, []string{agent, "exec", "--", "head", "-c", size, "/dev/zero"}, false},
-		{"stdin", []string{"wc", "-c"}, []string{agent, "exec", "--", "wc", "-c"}, true},
+		{"stdout", []string{"head", "-c", size, "/dev/zero"}, false},
+		{"stdin", []string{"wc", "-c"}, true},
 	} {
-		var plain, with time.Duration
+		ways := append([][]string{nil, {agent, "exec", "--"}}, peers...)
+		took := make([]time.Duration, len(ways))
 		for range 3 {
-			p, err := flow(c.plain, mb, c.stdin)
-			if err != nil {
-				return err
+			for i, way := range ways {
+				d, err := flow(append(slices.Clone(way), c.command...), mb, c.stdin)
+				if err != nil {
+					return err
+				}
+				took[i] += d
 			}
-			w, err := flow(c.with, mb, c.stdin)
-			if err != nil {
-				return err
-			}
-			plain, with = plain+p, with+w
 		}
-		fmt.Printf("%s, 3 x %d MB: plain %.0f ms, agent exec %.0f ms: %.0f %% of a plain pipe\n", c.name, mb, ms(plain), ms(with), 100*plain.Seconds()/with.Seconds())
+		for i, way := range ways[1:] {
+			fmt.Printf("%s, 3 x %d MB through %s: %.0f %% of a plain pipe\n", c.name, mb, name(append(slices.Clone(way), c.command[0])), 100*took[0].Seconds()/took[i+1].Seconds())
+		}
 	}
 	if pid > 0 {
 		fmt.Printf("the supervisor's CPU meanwhile: %.0f ms\n", ms(cpu(pid)-before))
@@ -147,18 +174,15 @@ func flow(args []string, mb int, stdin bool) (time.Duration, error) {
 }
 
 // memory opens many sessions and tells what each costs the supervisor.
-func memory(agent string, n, pid int) error {
+func memory(agent string, terminal bool, n, pid int) error {
 	time.Sleep(2 * time.Second) // an idle supervisor gives memory back after one
 	before := anon(pid)
 	var clients []*exec.Cmd
 	var up sync.WaitGroup
 	for range n {
-		cmd := exec.Command(agent, "exec", "--", "sh", "-c", "echo up; exec sleep 1000")
-		out, err := cmd.StdoutPipe()
+		cmd := exec.Command(agent, "exec", "-T", "--", "sh", "-c", "echo up; exec sleep 1000")
+		out, err := open(cmd, terminal)
 		if err != nil {
-			return err
-		}
-		if err := cmd.Start(); err != nil {
 			return err
 		}
 		clients = append(clients, cmd)
@@ -166,16 +190,48 @@ func memory(agent string, n, pid int) error {
 	}
 	up.Wait()
 	after := anon(pid)
-	fmt.Printf("%d sessions without terminal: %.0f kB of the supervisor each (%d to %d kB)\n", n, float64(after-before)/float64(n), before, after)
+	kind := map[bool]string{false: "without", true: "with"}[terminal]
+	fmt.Printf("%d sessions %s terminal: %.0f kB of the supervisor each (%d to %d kB)\n", n, kind, float64(after-before)/float64(n), before, after)
 	for _, c := range clients {
 		c.Process.Kill()
 		c.Wait()
+	}
+	if err := stopAll(agent); err != nil { // a terminal outlives its client
+		return err
 	}
 	// Ending so many at once keeps it busy where there are no control groups: what follows is not to pay.
 	for last := time.Duration(-1); last != cpu(pid); time.Sleep(2 * time.Second) {
 		last = cpu(pid)
 	}
 	return nil
+}
+
+func stopAll(agent string) error {
+	out, err := exec.Command(agent, "ps", "--json").Output()
+	if err != nil {
+		return err
+	}
+	var runs []struct{ ID string }
+	if err := json.Unmarshal(out, &runs); err != nil {
+		return err
+	}
+	for _, r := range runs {
+		_ = exec.Command(agent, "stop", r.ID).Run() // it may have ended by itself
+	}
+	return nil
+}
+
+// open starts a client whose output can be read, at a terminal of its own or not.
+func open(cmd *exec.Cmd, terminal bool) (io.Reader, error) {
+	if terminal {
+		cmd.Args[2] = "-t"
+		return pty.Start(cmd)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	return out, cmd.Start()
 }
 
 // anon is a process's anonymous memory in kB.
