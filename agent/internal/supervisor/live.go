@@ -336,10 +336,14 @@ func (l *live) signal(sig syscall.Signal) error {
 		return syscall.ESRCH // its number may be somebody else's
 	default:
 	}
-	if toGroup[sig] {
-		return syscall.Kill(-l.proc.PID, sig)
+	pid := l.snapshot().PID
+	switch {
+	case pid == 0: // it has not begun
+		return syscall.ESRCH
+	case toGroup[sig]:
+		return syscall.Kill(-pid, sig)
 	}
-	return syscall.Kill(l.proc.PID, sig)
+	return syscall.Kill(pid, sig)
 }
 
 // snapshot is the run as it is now.
