@@ -18,7 +18,7 @@ import (
 
 func open(t testing.TB, dir string, keep Keep) *store {
 	t.Helper()
-	s, err := openStore(dir, keep, slog.New(slog.DiscardHandler))
+	s, err := openStore(dir, keep, false, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -270,6 +270,32 @@ func TestKilledSupervisorLeavesNoOrphan(t *testing.T) {
 	d.restart(t)
 	if alive(child[0]) {
 		t.Error("its child still runs, by nobody's leave")
+	}
+}
+
+// As above, but the run's end is recorded already, and the supervisor was about to end what it left behind. The
+// first TERM is the killed supervisor's, the second the next one's.
+func TestKilledSupervisorLeavesNoDaemonOfAnEndedRun(t *testing.T) {
+	d := start(t)
+	req := spooled("(trap 'trap - TERM; echo once' TERM; while :; do sleep 0.05; done) & echo $!; exit 3")
+	req.Grace = time.Minute
+	run, err := d.Start(t.Context(), req, Handover{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it was asked to end", func() bool { b, _ := os.ReadFile(run.Output); return strings.Contains(string(b), "once") })
+	daemon := pidsOf(run.Output)[0]
+	d.cmd.Process.Kill()
+	d.cmd.Wait()
+	if !alive(daemon) {
+		t.Fatal("it ended too early for this test")
+	}
+	d.restart(t)
+	if alive(daemon) {
+		t.Error("it still runs, by nobody's leave")
+	}
+	if ended, err := d.Get(t.Context(), run.ID); err != nil || ended.ExitCode != 3 || ended.State != StateExited {
+		t.Errorf("recorded as %+v, %v", ended, err)
 	}
 }
 

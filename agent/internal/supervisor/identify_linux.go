@@ -1,6 +1,10 @@
 package supervisor
 
-import "beanstalk-agent/agent/internal/command"
+import (
+	"os"
+
+	"beanstalk-agent/agent/internal/command"
+)
 
 // startTime tells a process from a later one with the same number.
 func startTime(pid int) uint64 { return command.StartTime(pid) }
@@ -14,3 +18,15 @@ func (s *store) endLeftovers(rec record) {
 		s.log.Error("cannot end what a lost run left", "run", rec.Run.ID, "err", err)
 	}
 }
+
+// cleanAfter ends what a run left behind whose end was recorded, but whose supervisor died before it could.
+// Its meta file is still there then: see cleaned.
+func (s *store) cleanAfter(id string) {
+	if rec, err := readRecord(s.path(id, "meta.json")); err == nil {
+		s.endLeftovers(rec)
+		s.cleaned(id)
+	}
+}
+
+// cleaned notes that nothing is left of a run that has ended. Its status is all that is needed of it.
+func (s *store) cleaned(id string) { os.Remove(s.path(id, "meta.json")) }

@@ -243,6 +243,9 @@ func (l *live) follow(timeout time.Duration) {
 	})
 	l.s.announce()
 	l.cleanUp()
+	if !l.s.place.Grouped() {
+		l.s.store.cleaned(l.id)
+	}
 	l.s.forget(l)
 	l.s.store.tidy(time.Now())
 	delivery.Wait()

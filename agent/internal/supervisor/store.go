@@ -73,8 +73,9 @@ type entry struct {
 }
 
 // openStore reads what there is. Runs without a status were live when their supervisor died: each is
-// recorded as lost.
-func openStore(dir string, keep Keep, log *slog.Logger) (*store, error) {
+// recorded as lost. With sessions there are no control groups, so nobody has ended what those, and runs that
+// had just ended, left behind.
+func openStore(dir string, keep Keep, sessions bool, log *slog.Logger) (*store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open state: %w", err)
 	}
@@ -98,6 +99,9 @@ func openStore(dir string, keep Keep, log *slog.Logger) (*store, error) {
 		s.seq = max(s.seq, rec.Run.StartSeq, rec.Run.EndSeq)
 		if rec.Run.EndSeq > 0 {
 			s.note(rec.Run)
+			if sessions {
+				s.cleanAfter(e.Name())
+			}
 		} else {
 			orphans = append(orphans, rec)
 		}

@@ -146,7 +146,7 @@ func newServer(cfg Config, quit context.CancelCauseFunc) (*server, error) {
 	if err := errors.Join(command.Subreaper(), command.CloseOnExec()); err != nil {
 		s.log.Warn("cannot keep this process and its runs apart", "err", err)
 	}
-	s.store, err = openStore(filepath.Join(cfg.StateDir, "runs"), cfg.Keep, cfg.Logger)
+	s.store, err = openStore(filepath.Join(cfg.StateDir, "runs"), cfg.Keep, !s.place.Grouped(), cfg.Logger)
 	return s, err
 }
 
