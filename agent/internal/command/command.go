@@ -79,7 +79,8 @@ var (
 
 // Process is a command that was started.
 type Process struct {
-	PID int
+	PID   int
+	Begun uint64 // tells it from a later one with the same number: clock ticks since boot; 0: not known
 
 	done   chan struct{}
 	status Status // written before done is closed

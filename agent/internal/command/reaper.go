@@ -91,7 +91,7 @@ func (r *Reaper) adopt(fork func() (pid int, err error)) (*Process, error) {
 	if r.procs == nil {
 		r.procs = make(map[int]*Process)
 	}
-	p := &Process{PID: pid, done: make(chan struct{})}
+	p := &Process{PID: pid, Begun: StartTime(pid), done: make(chan struct{})} // not collected yet, so it can be asked
 	r.procs[pid] = p
 	return p, nil
 }

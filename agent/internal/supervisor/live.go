@@ -179,7 +179,7 @@ func (l *live) launch(body startBody, cred *command.Credential, files []int) *er
 	l.run.State, l.run.PID = StateRunning, l.proc.PID
 	run := l.run
 	l.mu.Unlock()
-	if err := l.s.store.begun(run); err != nil {
+	if err := l.s.store.begun(run, l.proc.Begun); err != nil {
 		l.s.log.Error("cannot record run", "run", run.ID, "err", err)
 	}
 	l.s.store.settle(run.StartSeq)

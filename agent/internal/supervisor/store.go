@@ -191,8 +191,8 @@ func (s *store) create(run *Run) error {
 }
 
 // begun writes the meta file again, with the process that was started.
-func (s *store) begun(run Run) error {
-	rec := record{Run: run, Begun: startTime(run.PID), Boot: s.boot}
+func (s *store) begun(run Run, begun uint64) error {
+	rec := record{Run: run, Begun: begun, Boot: s.boot}
 	return s.write(run.ID, "meta.json", rec, false)
 }
 
