@@ -282,7 +282,8 @@ func TestAttachMakesFullScreenProgramsRedraw(t *testing.T) {
 	if n := strings.Count(again.shown(), "a line of text"); n > 80 {
 		t.Errorf("%d lines came: the alternate screen was replayed", n)
 	}
-	again.typeIn("q")
+	// Again and again: less loses a key that comes at the moment of a new size, and the second one is still due.
+	eventually(t, "less has ended", func() bool { again.typeIn("q"); return !d.theRun(t).Live() })
 	again.exitCode(t, 0)
 }
 
