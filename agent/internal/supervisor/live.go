@@ -77,7 +77,11 @@ func (s *server) reserve(ctx context.Context, req *Request) (*live, *errorBody) 
 	if refusal := s.enlist(ctx, l, req.LockWait); refusal != nil {
 		return nil, refusal
 	}
-	if err := s.store.create(&l.run); err != nil && req.IO != IOSpool {
+	err := s.store.create(&run)
+	l.mu.Lock() // it is on the books already, and may be asked for
+	l.run = run
+	l.mu.Unlock()
+	if err != nil && req.IO != IOSpool {
 		s.log.Error("cannot record run; it goes on", "run", l.id, "err", err) // on a full disk a person must be able to work
 	} else if err != nil {
 		s.store.settle(l.run.StartSeq)
