@@ -65,7 +65,7 @@ fi
 
 # The supervisor listens beside the agent's socket.
 supervisor=$(pgrep -f -- "supervise .*$dir/.*supervisor.sock" | head -1)
-"$dir/bench" -agent "$dir/agent" -supervisor "${supervisor:-0}" "$@"
+"$dir/bench" -agent "$dir/agent" -supervisor "${supervisor:-0}" "${peers[@]}" "$@"
 sleep 3
 grep -H -E '^(RssAnon|VmRSS|Threads)' "/proc/$supervisor/status" | sed "s|/proc/$supervisor/status:|the idle supervisor's |"
 awk '$1 == "Pss:" {print "the idle supervisor'"'"'s " $0}' "/proc/$supervisor/smaps_rollup"
