@@ -14,6 +14,7 @@ import (
 	"beanstalk-agent/agent/internal/health"
 	"beanstalk-agent/agent/internal/supervisor"
 	"beanstalk-agent/collectors"
+	"beanstalk-agent/packaging"
 )
 
 // status is the one screen: each part says how it stands in a line of its own.
@@ -51,6 +52,11 @@ func (b *backend) hostLines(context.Context) []control.Line {
 	}
 	if len(f.Missing) > 0 {
 		lines = append(lines, line("host", control.Note, "", "not found: %s", strings.Join(f.Missing, "; ")))
+	}
+	if _, err := os.Stat(f.AppDir); err == nil && f.Beanstalk && !f.Docker {
+		for _, absent := range packaging.Absent(f.AppDir) {
+			lines = append(lines, line("host", control.Note, "agent install --into . in the application's repository writes it", "%s", absent))
+		}
 	}
 	return lines
 }

@@ -47,16 +47,44 @@ func (h *host) repository() error {
 	if _, err := h.file(configName, 0o644, config); err != nil {
 		return err
 	}
-	// a deployment runs hooks, a change of properties confighooks
-	for _, kind := range []string{"hooks", "confighooks"} {
-		for when, name := range map[string]string{"predeploy": "00_agent_hold.sh", "postdeploy": "99_agent_release.sh"} {
-			target := path.Join(".platform", kind, when, name)
-			if _, err := h.file(target, 0o755, carriedFile("hooks/"+when+".sh")); err != nil {
-				return err
-			}
+	for target, carried := range hooks {
+		if _, err := h.file(target, 0o755, carriedFile(carried)); err != nil {
+			return err
 		}
 	}
 	return h.nginx()
+}
+
+// hooks are the files of .platform by the one carried for each: a deployment runs
+// hooks, a change of properties confighooks.
+var hooks = map[string]string{
+	".platform/hooks/predeploy/00_agent_hold.sh":           "hooks/predeploy.sh",
+	".platform/confighooks/predeploy/00_agent_hold.sh":     "hooks/predeploy.sh",
+	".platform/hooks/postdeploy/99_agent_release.sh":       "hooks/postdeploy.sh",
+	".platform/confighooks/postdeploy/99_agent_release.sh": "hooks/postdeploy.sh",
+}
+
+const nginxDir = ".platform/nginx/conf.d/elasticbeanstalk"
+
+// Absent says which of the opt-in pieces the application deployed in dir is without,
+// and what that means. Nothing else stops working for it. agent.config is not looked
+// for: the platform takes .ebextensions away.
+func Absent(dir string) []string {
+	there := func(name string) bool {
+		_, err := os.Stat(filepath.Join(dir, name))
+		return err == nil
+	}
+	var absent []string
+	for name := range hooks {
+		if !there(name) {
+			absent = append(absent, "no hooks: deployments are noticed by themselves, a little later")
+			break
+		}
+	}
+	if !there(path.Join(nginxDir, "agent-health.conf")) {
+		absent = append(absent, "no nginx location: health checks do not come to the agent")
+	}
+	return absent
 }
 
 // nginx writes the location files, which Beanstalk includes in its server block.
@@ -67,7 +95,7 @@ func (h *host) nginx() error {
 		return err
 	}
 	for _, name := range files {
-		target := path.Join(".platform/nginx/conf.d/elasticbeanstalk", path.Base(name))
+		target := path.Join(nginxDir, path.Base(name))
 		switch old, err := os.ReadFile(h.at(target)); {
 		case err == nil && !bytes.Equal(old, carriedFile(name)):
 			h.note("%s was edited, kept as it is", target)

@@ -41,6 +41,21 @@ func TestIntoWritesWhatARepositoryNeeds(t *testing.T) {
 	}
 }
 
+func TestAbsentNamesWhatADeploymentIsWithout(t *testing.T) {
+	dir := t.TempDir()
+	if got := Absent(dir); len(got) != 2 {
+		t.Errorf("of an empty tree it says %q", got)
+	}
+	into(t, dir)
+	if got := Absent(dir); len(got) != 0 {
+		t.Errorf("of a whole one it says %q", got)
+	}
+	os.Remove(filepath.Join(dir, ".platform/confighooks/postdeploy/99_agent_release.sh"))
+	if got := Absent(dir); len(got) != 1 || !strings.Contains(got[0], "hooks") {
+		t.Errorf("without a hook it says %q", got)
+	}
+}
+
 func TestIntoKeepsTheEditedLine(t *testing.T) {
 	dir := t.TempDir()
 	into(t, dir)
