@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -47,8 +49,8 @@ func (h *host) repository() error {
 	if _, err := h.file(configName, 0o644, config); err != nil {
 		return err
 	}
-	for target, carried := range hooks {
-		if _, err := h.file(target, 0o755, carriedFile(carried)); err != nil {
+	for _, target := range slices.Sorted(maps.Keys(hooks)) {
+		if _, err := h.file(target, 0o755, carriedFile(hooks[target])); err != nil {
 			return err
 		}
 	}
@@ -128,12 +130,16 @@ func (h *host) keepFrom(config []byte) ([]byte, error) {
 
 // advise notes what remains for a person to do.
 func (h *host) advise() {
-	h.note("commit them: git add .ebextensions .platform && git commit -m 'Install the agent'")
 	config, err := os.ReadFile(h.at(configName))
 	bundled := err != nil || bytes.Contains(fromLine.Find(config), []byte("from='.agent'"))
 	if _, err := os.Stat(h.at(".agent/SHA256SUMS")); err != nil && bundled {
 		h.note("put agent-linux-amd64, agent-linux-arm64 and SHA256SUMS into .agent/, or edit the line from= of %s", configName)
 	}
+	folders := ".ebextensions .platform"
+	if bundled {
+		folders += " .agent"
+	}
+	h.note("commit them, because eb deploy sends only what git has: git add %s && git commit -m 'Install the agent'", folders)
 	nginx, err := os.ReadFile(h.at(".platform/nginx/nginx.conf"))
 	if err == nil && !strings.Contains(string(nginx), "conf.d/elasticbeanstalk/") {
 		h.note(".platform/nginx/nginx.conf does not include conf.d/elasticbeanstalk/*.conf in its server: the health location is not seen there")

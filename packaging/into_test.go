@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -118,6 +120,23 @@ func TestCarriedConfigIsTheOneToCopy(t *testing.T) {
 	}
 	if !bytes.Equal(copied, carriedFile("ebextensions/agent.config")) {
 		t.Error(".ebextensions/agent.config and packaging/ebextensions/agent.config differ")
+	}
+}
+
+// Beanstalk ends a command after 600 s, and the deployment with it.
+func TestConfigWaitsLessThanBeanstalk(t *testing.T) {
+	text := string(carriedFile("ebextensions/agent.config"))
+	var limits []int
+	for _, m := range regexp.MustCompile(`timeout -k (\d+) (\d+) `).FindAllStringSubmatch(text, -1) {
+		kill, _ := strconv.Atoi(m[1])
+		limit, _ := strconv.Atoi(m[2])
+		limits = append(limits, kill+limit)
+	}
+	if len(limits) != 3 {
+		t.Fatalf("time limits %d, want one for each kind of download and one for the installation", limits)
+	}
+	if all := 2*max(limits[0], limits[1]) + limits[2]; all > 400 {
+		t.Errorf("two downloads and an installation may take %d s", all)
 	}
 }
 
