@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -174,6 +175,26 @@ func TestExamplesReferToWhatThereIs(t *testing.T) {
 				t.Errorf("%s uses Fn::Sub, which Beanstalk does not know", path)
 			}
 		})
+	}
+}
+
+// The scripts of the workflow are read by the shell that runs them there.
+func TestWorkflowIsReadByBash(t *testing.T) {
+	scripts := 0
+	walk(example(t, "../examples/github-deploy.yml"), func(m map[string]any) {
+		script, ok := m["run"].(string)
+		if !ok {
+			return
+		}
+		scripts++
+		cmd := exec.CommandContext(t.Context(), "bash", "-n")
+		cmd.Stdin = strings.NewReader(script)
+		if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
+			t.Errorf("%v: %s\n%s", err, out, script)
+		}
+	})
+	if scripts < 3 {
+		t.Errorf("it has %d scripts", scripts)
 	}
 }
 
