@@ -27,8 +27,8 @@ func newInstallCmd() *cobra.Command {
 		Short: "put the agent on this host, or what it needs into an application's repository",
 		Long: `Put the agent on this host: the binary as /opt/agent/bin/agent, a link to it in
 /usr/bin, the units agent.service and agent-runs.service, and their directories;
-then start it, or restart it when its binary or unit changed. What runs is never
-interrupted. When a new agent does not start, the one before it is put back.
+then start it, or restart it when its binary, unit or configuration changed. What
+runs is never interrupted. When a new agent does not start, the one before it is put back.
 Doing it again changes nothing.
 
 With --into, write instead what an application's repository needs to have the

@@ -21,6 +21,7 @@ import (
 	"beanstalk-agent/agent/internal/fdconn"
 	"beanstalk-agent/agent/internal/lifecycle"
 	"beanstalk-agent/agent/internal/platform"
+	"beanstalk-agent/packaging"
 )
 
 // The composition root. Every part is made and connected here; parts meet
@@ -47,6 +48,11 @@ Exit status: 0 after an orderly stop; 1 when it cannot start, for example
 because another agent holds the socket.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if g.config == "" || g.config == packaging.ConfigPath {
+				if err := packaging.NoteConfig(os.Getenv("RUNTIME_DIRECTORY")); err != nil {
+					return err
+				}
+			}
 			cfg, err := g.load(false)
 			if err != nil {
 				return err

@@ -51,7 +51,8 @@ func (o Options) host() (*host, error) {
 func (o Options) live() bool { return filepath.Clean("/"+o.Root) == "/" }
 
 // Install puts binary, link, directories and units in place and has
-// agent.service started, or restarted when its binary or its unit changed. When
+// agent.service started, or restarted when its binary, its unit or the
+// configuration it was started with changed. When
 // the new agent does not become ready, binary and units are put back as they were
 // and the one before is started again; the error says so. A run in progress is
 // never touched. It may be called again at any time, by several processes at once.

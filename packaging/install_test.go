@@ -198,6 +198,44 @@ func TestFailedInstallLeavesTheOldOne(t *testing.T) {
 	}
 }
 
+// A deployment writes the configuration each time, mostly the same.
+func TestConfigIsNewOnlyWhenItsTextIs(t *testing.T) {
+	h := newHost(t.TempDir(), false)
+	changed := func(text string) bool {
+		t.Helper()
+		if _, err := h.file(ConfigPath, 0o644, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		return h.configChanged()
+	}
+	if changed("cron: {}\n") {
+		t.Error("an agent that left no word is restarted")
+	}
+	if err := os.MkdirAll(h.at("/run/agent"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write := func(digest string) {
+		if err := os.WriteFile(h.at("/run/agent/"+startedWith), []byte(digest+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(configDigest(h.root))
+	if changed("cron: {}\n") {
+		t.Error("the same text is called a change")
+	}
+	if !changed("cron: {timezone: UTC}\n") {
+		t.Error("another text is called no change")
+	}
+	os.Remove(h.at(ConfigPath))
+	if !h.configChanged() {
+		t.Error("a configuration that was taken away is called no change")
+	}
+	write(configDigest(h.root))
+	if h.configChanged() {
+		t.Error("none then and none now is called a change")
+	}
+}
+
 func TestInstallWithoutABinarySaysSo(t *testing.T) {
 	_, err := Install(t.Context(), Options{Root: t.TempDir(), Binary: "/no/such/agent"})
 	if err == nil || !strings.Contains(err.Error(), `"/no/such/agent"`) {

@@ -6,8 +6,8 @@
 // idempotent: what is already right is left alone and not reported. It is atomic:
 // each file is written beside its place and renamed, and when the new agent does
 // not start, the one before it is put back. It never stops a run: agent.service is
-// restarted when its binary or unit changed; agent-runs.service never, but it is
-// asked to make way for the new version when nothing runs in it.
+// restarted when its binary, unit or configuration changed; agent-runs.service
+// never, but it is asked to make way for the new version when nothing runs in it.
 //
 // Units live in /etc/systemd/system and are no part of Beanstalk's own targets:
 // the platform disables every member of those at each deployment.

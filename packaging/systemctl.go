@@ -35,7 +35,10 @@ func (h *host) manage(ctx context.Context, o Options) error {
 	switch {
 	case agent["LoadState"] == "masked":
 		return nil
-	case agent["ActiveState"] == "active" && !reloaded && !h.wrote(binaryPath) && h.runsInstalled(agent["MainPID"]):
+	case agent["ActiveState"] != "active" || reloaded || h.wrote(binaryPath) || !h.runsInstalled(agent["MainPID"]):
+	case h.configChanged():
+		h.note("%s changed: the agent is restarted to take it", ConfigPath)
+	default:
 		return nil
 	}
 	if err := h.systemctl(ctx, "restart", agentUnit); err != nil {
