@@ -3,6 +3,7 @@ package testbed
 import (
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +20,7 @@ type box struct {
 	name   string
 	dir    string // of the environment, on this machine
 	status string // what agent status said last
+	works  int    // how often work was started
 }
 
 // newBox gives a test an environment of its own, which nothing else on this machine
@@ -61,7 +63,11 @@ func need(t *testing.T, what string) {
 func (b *box) try(args ...string) (string, error) {
 	cmd := exec.Command("./box", args...)
 	cmd.Env = append(os.Environ(), "BOX="+b.name, "BOX_AGENT="+agentOf(b.t, "1.0.0"))
+	began := time.Now()
 	out, err := cmd.CombinedOutput()
+	if took := time.Since(began); took > time.Second {
+		b.t.Logf("%.1f s: box %.100q", took.Seconds(), args)
+	}
 	if err != nil {
 		err = fmt.Errorf("box %s: %w\n%s", strings.Join(args, " "), err, out)
 	}
@@ -124,6 +130,9 @@ var (
 
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "agent-versions-")
+	if err == nil {
+		err = readTree()
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -134,14 +143,26 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// wait polls until ok, for at most a minute.
+// readTree looks into every directory of the source. The tests build the agent from
+// it and run scripts, of which go test knows nothing: it would call a result of
+// before a change "(cached)", but for the directories that it has seen being read.
+func readTree() error {
+	return filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
+		if name := d.Name(); d.IsDir() && path != "../.." && (strings.HasPrefix(name, ".") || name == "dist" || name == "bin") {
+			return filepath.SkipDir
+		}
+		return err
+	})
+}
+
+// wait polls until ok, for at most three minutes: a machine may be busy.
 func wait(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(time.Minute); !ok(); <-tick.C {
+	for deadline := time.Now().Add(3 * time.Minute); !ok(); <-tick.C {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited a minute for: %s", what)
+			t.Fatalf("waited three minutes for: %s", what)
 		}
 	}
 }
@@ -168,40 +189,6 @@ func edit(t *testing.T, dir, name, old, new string) {
 		t.Fatalf("%s has no %q to replace", name, old)
 	}
 	write(t, dir, name, strings.Replace(string(text), old, new, 1))
-}
-
-// run is a line of agent ps --json.
-type run struct {
-	ID, Name, State string
-	Args            []string
-	Signal          int
-	StoppedBy       string `json:"stopped_by"`
-}
-
-// runs lists what agent ps says, as root.
-func (b *box) runs(t *testing.T, instance, flags string) []run {
-	t.Helper()
-	var all []run
-	text := b.on(instance, "agent --socket /run/agent/agent.sock ps --json "+flags)
-	if err := json.Unmarshal([]byte(text), &all); err != nil {
-		t.Fatalf("agent ps --json: %v\n%s", err, text)
-	}
-	return all
-}
-
-func (b *box) live(t *testing.T) []run { return b.runs(t, "1", "") }
-
-// runOf finds a run by its id, ended ones included.
-func (b *box) runOf(instance, id string) run {
-	b.t.Helper()
-	all := b.runs(b.t, instance, "--all -n 500 --kind exec")
-	for _, r := range all {
-		if r.ID == id {
-			return r
-		}
-	}
-	b.t.Fatalf("agent ps does not list %s: %+v", id, all)
-	return run{}
 }
 
 // pid is the main process of a unit, "0" when there is none.

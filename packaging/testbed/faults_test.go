@@ -27,7 +27,7 @@ type fault struct {
 	damage func(t *testing.T, app string) // to the bundle
 	before string                         // on the instance
 	after  string                         // takes it back
-	says   string                         // in the log of the installation
+	says   string                         // in the log of the installation, if it can
 	starts bool                           // it goes wrong only after the old agent was stopped
 }
 
@@ -44,6 +44,14 @@ func from(address string) func(*testing.T, string) {
 	}
 }
 
+// impatient is from with a time limit that a test can wait for.
+func impatient(address, tool string) func(*testing.T, string) {
+	return func(t *testing.T, app string) {
+		from(address)(t, app)
+		edit(t, app, ".ebextensions/agent.config", "timeout -k 5 60 "+tool, "timeout -k 1 3 "+tool)
+	}
+}
+
 var faults = []fault{
 	{name: "the binary is cut short", says: "does not have the SHA-256", damage: func(t *testing.T, app string) {
 		if err := os.Truncate(filepath.Join(app, bundled), 1<<20); err != nil {
@@ -57,15 +65,18 @@ var faults = []fault{
 		write(t, app, ".agent/SHA256SUMS", noSum+"  agent-linux-riscv64\n")
 	}},
 	{name: "the address refuses", says: "get https://127.0.0.1:1/", damage: from("https://127.0.0.1:1/agent#" + noSum)},
-	{name: "the address never answers", says: "get https://127.0.0.1:4444/", damage: from("https://127.0.0.1:4444/agent#" + noSum),
+	{name: "the address never answers", says: "get https://127.0.0.1:4444/", damage: impatient("https://127.0.0.1:4444/agent#"+noSum, "curl"),
 		before: `systemd-run --quiet --unit=deaf /usr/bin/python3 -c 'import socket, time; s = socket.create_server(("127.0.0.1", 4444)); time.sleep(3000)'`,
 		after:  "systemctl stop deaf"},
 	{name: "the address has no checksum", says: "needs #SUM", damage: from("https://127.0.0.1:1/agent")},
-	{name: "the bucket cannot be reached", says: "get s3://", damage: from("s3://no-such-bucket/agent#" + noSum)},
+	{name: "the bucket cannot be reached", says: "get s3://", damage: impatient("s3://no-such-bucket/agent#"+noSum, "aws")},
 	{name: "the checksums are not the ones named", says: "is not the file whose SHA-256", damage: from(".agent#" + noSum)},
 	{name: "the disk is full", says: "No space left",
 		before: `mount -t tmpfs -o size=$(($(stat -c %s /opt/agent/bin/agent) / 1024 + 600))k tmpfs /mnt && cp -a /opt/agent/. /mnt && mount --bind /mnt /opt/agent`,
 		after:  "umount -l /opt/agent /mnt"},
+	{name: "the log's disk is full",
+		before: `mount -t tmpfs -o size=4k tmpfs /mnt && touch /mnt/log && head -c 4k /dev/zero >/mnt/full && mount --bind /mnt/log /var/log/agent-install.log`,
+		after:  "umount /var/log/agent-install.log /mnt"},
 	{name: "the disk is read-only", says: "Read-only file system",
 		before: "mount --bind /opt/agent /opt/agent && mount -o remount,bind,ro /opt/agent",
 		after:  "umount -l /opt/agent"},
@@ -85,11 +96,11 @@ func TestFaultsLeaveDeploymentAndOldAgent(t *testing.T) {
 	b.do("build")
 	b.do("up", b.app("1.0.0"))
 	wait(t, "the agent", func() bool { return b.version("1") == "1.0.0" })
-	job := b.start(t)
+	w := b.startWork(t)
 	for _, f := range faults {
 		t.Run(f.name, func(t *testing.T) {
 			b.t = t
-			b.endure(t, f, job)
+			b.endure(t, f, w)
 		})
 		b.t = t
 	}
@@ -103,7 +114,7 @@ func TestFaultsLeaveDeploymentAndOldAgent(t *testing.T) {
 	})
 }
 
-func (b *box) endure(t *testing.T, f fault, job string) {
+func (b *box) endure(t *testing.T, f fault, w *work) {
 	app := b.app("2.0.0")
 	if f.damage != nil {
 		f.damage(t, app)
@@ -113,11 +124,14 @@ func (b *box) endure(t *testing.T, f fault, job string) {
 	}
 	agent := b.pid("1", "agent")
 	b.do("deploy", app) // fails the test when the deployment fails
+	log := b.on("1", "cat /var/log/agent-install.log")
 	if f.after != "" {
 		b.on("1", f.after)
 	}
-	if log := b.on("1", "cat /var/log/agent-install.log"); !strings.Contains(log, f.says) || !strings.Contains(log, "what was there goes on") {
-		t.Errorf("the log does not say %q:\n%s", f.says, log)
+	for _, want := range []string{f.says, "what was there goes on"} {
+		if f.says != "" && !strings.Contains(log, want) {
+			t.Errorf("the log does not say %q:\n%s", want, log)
+		}
 	}
 	if got := b.version("1"); got != "1.0.0" {
 		b.do("deploy", b.app("1.0.0")) // the next fault wants it, too
@@ -126,7 +140,7 @@ func (b *box) endure(t *testing.T, f fault, job string) {
 	if now := b.pid("1", "agent"); now != agent && !f.starts {
 		t.Errorf("the agent was restarted: %s, then %s", agent, now)
 	}
-	b.survives(t, job)
+	b.goesOn(t, w)
 	if left := b.on("1", "ls -A /opt/agent /opt/agent/bin | grep -E '^[.]' || :"); left != "" {
 		t.Errorf("left behind in /opt/agent: %s", left)
 	}
@@ -175,6 +189,8 @@ func (b *box) fromS3(t *testing.T) {
 		mkdir -p /root/.aws && printf '[default]\nregion = us-east-1\nca_bundle = /box/served.pem\ns3 =\n  addressing_style = path\n' >/root/.aws/config
 		systemd-run --quiet --unit=gateway -E ROOT_ACCESS_KEY=AKIDBOX -E ROOT_SECRET_KEY=box \
 			/box/bin/versitygw --port 127.0.0.1:443 --cert /box/served.pem --key /box/served.pem posix --nometa /box/s3`)
+	// an application may have keys of its own, which are not for this
+	b.do("config", "AWS_ACCESS_KEY_ID=the-application's", "AWS_SECRET_ACCESS_KEY=x", "AWS_PROFILE=the-application's")
 	wait(t, "the gateway", func() bool { return b.holds("1", "curl -so /dev/null https://s3.us-east-1.amazonaws.com/") })
 	from("s3://agents/v3#"+sum)(t, app)
 	b.do("deploy", app)
@@ -225,6 +241,17 @@ func certificate(t *testing.T, path string) {
 	}
 }
 
+// withoutAgent deploys what cannot be fetched to an instance that never had an agent,
+// as a new one is while the address is down: it is an instance all the same.
+func (b *box) withoutAgent(t *testing.T) {
+	app := b.app("1.0.0")
+	from("https://127.0.0.1:1/agent#"+noSum)(t, app)
+	b.do("deploy", app)
+	if left := b.on("1", "find /opt/agent /usr/bin/agent /etc/systemd/system/agent* 2>/dev/null || :"); strings.Contains(left, "bin/agent") {
+		t.Errorf("without an agent there is\n%s", left)
+	}
+}
+
 // What Install, the services and a deployment wrote is gone after the deployment of
 // remove.config, and an uninstall then finds nothing to do.
 func TestRemovalLeavesNothing(t *testing.T) {
@@ -235,14 +262,16 @@ func TestRemovalLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.do("up", bare)
-	const look = `find / -xdev \( -path /proc -o -path /sys -o -path /box -o -path /var/log/journal -o -path /var/lib/systemd -o -path /var/tmp -o -path /root/.cache \) -prune -o -print | sort
+	// /usr/lib and the like are left out because they are this machine's, and large
+	const look = `find / -xdev \( -path /proc -o -path /sys -o -path /box -o -path /var/log/journal -o -path /var/lib/systemd -o -path /var/tmp -o \
+			-path /root -o -path /home -o -path /usr/lib -o -path /usr/share -o -path /usr/include -o -path /usr/local \) -prune -o -print | sort
 		systemctl list-unit-files --plain --no-legend | sort; ps -eo comm= | grep -x agent; find /run -maxdepth 1 | sort`
 	b.on("1", look+" >/box/before")
 	app := b.app("1.0.0")
+	b.withoutAgent(t)
 	b.do("deploy", app)
-	wait(t, "a good status", func() bool { return b.statusGood(t, "1") })
-	b.start(t)
-	b.startTerminal(t)
+	wait(t, "a good status", func() bool { return b.fresh(t, "1") })
+	b.startWork(t)
 	write(t, app, ".ebextensions/agent.config", string(read(t, "../examples/remove.config")))
 	b.do("deploy", app)
 	b.do("deploy", bare)
