@@ -77,7 +77,13 @@ E
 
 section "units"
 for unit in web.service eb-app.target aws-eb.target nginx.service; do
-    systemctl cat $unit 2>&1 | sed -E 's/^(Environment|Exec[A-Za-z]*)=(\S*).*/\1=\2 (rest hidden)/; s/^(Environment)=.*/\1=(hidden)/'
+    # of a setting that may hold a value, its name; continued lines are one
+    systemctl cat $unit 2>&1 | sed -E ':a; /\\$/ { N; s/\\\n/ /; ba }' | sed -E '
+        /^(# \/\S+$|\[|$|No files found)/ b
+        /^(Description|PartOf|Wants|Requires|After|Before|User|Group|Type|EnvironmentFile|Restart(Sec)?|KillMode|Timeout\w+|SyslogIdentifier|WorkingDirectory|PIDFile|WantedBy)=/ b
+        s/^(Exec\w+=\S*).*/\1 (rest hidden)/; t
+        s/^(\w+=).*/\1(hidden)/; t
+        s/.*/(hidden)/'
 done
 systemctl show -p ConsistsOf eb-app.target aws-eb.target
 ls -l /var/pids /etc/systemd/system 2>&1
