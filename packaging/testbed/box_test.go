@@ -38,6 +38,9 @@ func newBox(t *testing.T, name string) *box {
 			need(t, tool)
 		}
 	}
+	if err := readTree(); err != nil {
+		t.Fatal(err)
+	}
 	t.Parallel() // most of the time of a deployment is waiting
 	name = fmt.Sprintf("%s-%d", name, os.Getpid())
 	b := &box{t: t, name: name, dir: "/tmp/agent-box." + name}
@@ -130,9 +133,6 @@ var (
 
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "agent-versions-")
-	if err == nil {
-		err = readTree()
-	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -145,7 +145,8 @@ func TestMain(m *testing.M) {
 
 // readTree looks into every directory of the source. The tests build the agent from
 // it and run scripts, of which go test knows nothing: it would call a result of
-// before a change "(cached)", but for the directories that it has seen being read.
+// before a change "(cached)", but for the directories that it has seen being read in
+// a test.
 func readTree() error {
 	return filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
 		if name := d.Name(); d.IsDir() && path != "../.." && (strings.HasPrefix(name, ".") || name == "dist" || name == "bin") {
