@@ -49,9 +49,8 @@ because another agent holds the socket.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if g.config == "" || g.config == packaging.ConfigPath {
-				if err := packaging.NoteConfig(os.Getenv("RUNTIME_DIRECTORY")); err != nil {
-					return err
-				}
+				// without the note a deployment restarts the agent once too often, which is no reason not to start
+				_ = packaging.NoteConfig(os.Getenv("RUNTIME_DIRECTORY"))
 			}
 			cfg, err := g.load(false)
 			if err != nil {
