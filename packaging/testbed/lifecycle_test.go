@@ -413,8 +413,8 @@ func (b *box) immutable(t *testing.T, app string) {
 func (b *box) capture(t *testing.T) {
 	b.do("config", "MULTI=first-line-3f9a\nc2Vjb25kLWxpbmU=\nthird: line-3f9a", "QUOTED=it's \"3f9a\" `x`")
 	b.on("1", `mkdir /etc/systemd/system/web.service.d; printf '[Service]\n# 3f9a\nEnvironment="A=1" \\\n  "B=3f9a"\nSetCredential=c:3f9a\nExecStopPost=/bin/echo 3f9a\n' \
-		>/etc/systemd/system/web.service.d/values.conf`)
-	defer b.on("1", "rm -r /etc/systemd/system/web.service.d")
+		>/etc/systemd/system/web.service.d/values.conf; systemctl daemon-reload`)
+	defer b.on("1", "rm -r /etc/systemd/system/web.service.d; systemctl daemon-reload")
 	write(t, b.dir, "capture", string(read(t, "capture.sh")))
 	out := b.on("1", "/box/capture")
 	for _, secret := range []string{"3f9a", "c2Vjb25k", "third", "www.example.com"} {
