@@ -32,7 +32,7 @@ func TestLifecycle(t *testing.T) {
 	step("a change of properties", b.changeOfProperties)
 	step("a look at it by capture.sh", b.capture)
 	step("an agent that is killed or stuck", b.restarted)
-	step("a change of the agent's configuration", b.changeOfConfiguration)
+	step("a change of the agent's configuration", func(t *testing.T) { b.changeOfConfiguration(t, app) })
 	step("an upgrade", b.upgrade)
 	step("back to an older agent", func(t *testing.T) { b.olderAgent(t, app) })
 	step("a deployment that fails", b.failedDeployment)
@@ -236,19 +236,20 @@ func (b *box) restarted(t *testing.T) {
 }
 
 // What a "files:" block brings is in force when the deployment ends, once.
-func (b *box) changeOfConfiguration(t *testing.T) {
+func (b *box) changeOfConfiguration(t *testing.T, app string) {
 	w := b.startWork(t)
-	app := b.app("1.0.0")
-	edit(t, app, ".ebextensions/agent-yaml.config", "      metrics:", "      exec:\n        allow: [root]\n      metrics:")
-	b.do("deploy", app)
+	changed := b.app("1.0.0")
+	edit(t, changed, ".ebextensions/agent-yaml.config", "      metrics:", "      exec:\n        allow: [root]\n      metrics:")
+	b.do("deploy", changed)
 	agent := b.pid("1", "agent")
 	if !b.holds("1", "sudo -u ec2-user agent exec -- true; [ $? = 125 ]") {
 		t.Error("the deployed configuration is not in force")
 	}
-	b.do("deploy", app)
+	b.do("deploy", changed)
 	if now := b.pid("1", "agent"); now != agent {
 		t.Errorf("the same configuration restarted the agent: %s, then %s", agent, now)
 	}
+	b.do("deploy", app)
 	b.goesOn(t, w)
 	b.endWork(t, w)
 }
