@@ -79,7 +79,8 @@ func TestSignalsReachTheCommand(t *testing.T) {
 	d := start(t)
 	for sig, want := range map[syscall.Signal]int{syscall.SIGTERM: 40, syscall.SIGINT: 41, syscall.SIGUSR1: 42} {
 		got := -1
-		for range 10 { // -1: the signal came before the client was past its start, and ended the client
+		// -1: the signal came before the client was past its start, or after it had been told the end, and ended the client.
+		for range 50 {
 			if got = signalled(t, d, sig); got != -1 {
 				break
 			}
