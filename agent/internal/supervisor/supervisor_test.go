@@ -130,7 +130,8 @@ func TestDetachedRun(t *testing.T) {
 
 func TestVanishedClientEndsItsRun(t *testing.T) {
 	d := start(t)
-	cmd := d.client(request("(setsid sleep 1000 & echo $!; wait) & echo $!; wait"))
+	// The last sleep: its children may be gone before the shell itself is told.
+	cmd := d.client(request("(setsid sleep 1000 & echo $!; wait) & echo $!; wait; sleep 1000"))
 	out, _ := cmd.StdoutPipe()
 	cmd.Start()
 	var pids []int
