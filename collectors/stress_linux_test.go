@@ -1,6 +1,7 @@
 package collectors
 
 import (
+	"math"
 	"os/exec"
 	"regexp"
 	"syscall"
@@ -24,17 +25,20 @@ func TestGroupAgreesWithStressNG(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); cmd.Wait() })
-	g := rich(NewGroup(GroupConfig{Name: "load", Match: regexp.MustCompile(regexp.QuoteMeta(dir)), PSSEvery: time.Nanosecond}))
-	defer g.Close()
-
 	const asked = 192 << 20
 	held := 0.0
+	var g *Group // made anew until it finds them all: one that found nothing looks again only after a minute
 	eventually(t, "both workers to hold their memory", func() bool {
+		if g != nil {
+			g.Close()
+		}
+		g = rich(NewGroup(GroupConfig{Name: "load", Match: regexp.MustCompile(regexp.QuoteMeta(dir)), PSSEvery: time.Nanosecond}))
 		collect(t, g)
 		last := held
 		held = pssOf(t, g.pidsNow()...)
-		return held >= asked && held == last
+		return held >= asked && math.Abs(held-last) < 1<<20 // libraries shared with others weigh more or less as those come and go
 	})
+	defer g.Close()
 	got, err := collect(t, g)
 	if err != nil {
 		t.Fatal(err)

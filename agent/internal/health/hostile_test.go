@@ -250,7 +250,11 @@ func TestBurstIsAnswered(t *testing.T) {
 		})
 	}
 	askers.Wait()
-	if f := c.Figures(); int(answered.Load())+int(f.Shed) < 1000 || f.Shed > 20 || f.Probes != 1 {
+	few := 20
+	if raceDetector { // ten times slower, so are the clients
+		few = 500
+	}
+	if f := c.Figures(); int(answered.Load())+int(f.Shed) < 1000 || int(f.Shed) > few || f.Probes != 1 {
 		t.Errorf("%d of 1000 answered; %+v", answered.Load(), f)
 	}
 	cancel()

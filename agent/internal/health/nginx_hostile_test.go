@@ -131,7 +131,8 @@ func TestTenThousandThroughNginx(t *testing.T) {
 	if answered.Load() != clients*laps || fooled.Load() != 0 || refused.Load() != 0 {
 		t.Errorf("%d of %d honest checks answered 200; %d broken ones too; %d connections refused", answered.Load(), clients*laps, fooled.Load(), refused.Load())
 	}
-	if limit := int32(took/time.Second) + 2; asked.Load() > limit {
+	// Some more than one a second: a probe ends with its last asker, and these leave in the midst of one.
+	if limit := 2*int32(took/time.Second) + 4; asked.Load() > limit {
 		t.Errorf("the application was asked %d times in %s", asked.Load(), took)
 	}
 	if grown := peak - before; grown > 12 && !raceDetector { // which multiplies memory
