@@ -188,21 +188,29 @@ const (
 // move, and what runs goes on.
 func (b *box) again(t *testing.T, app string) {
 	w := b.startWork(t)
-	before := b.on("1", lookAtAll)
-	for range 3 {
+	b.nothingMoves(t, lookAtAll, func() {
 		b.do("deploy", app)
 		b.do("config", "GREETING=the same")
 		b.do("restart")
-		if after := b.on("1", lookAtAll); after != before {
-			t.Fatalf("before:\n%s\nafter:\n%s", before, after)
-		}
-	}
+	})
 	b.goesOn(t, w)
 	b.endWork(t, w)
 	if log := b.on("1", "cat /var/log/agent-install.log"); !strings.Contains(log, "nothing to do") {
 		t.Errorf("the last installation says:\n%s", log)
 	}
 	b.sameEnvironment(t, "1")
+}
+
+// nothingMoves does again, and once more, what was done already.
+func (b *box) nothingMoves(t *testing.T, look string, do func()) {
+	t.Helper()
+	before := b.on("1", look)
+	for range 2 {
+		do()
+		if after := b.on("1", look); after != before {
+			t.Fatalf("before:\n%s\nafter:\n%s", before, after)
+		}
+	}
 }
 
 func (b *box) changeOfProperties(t *testing.T) {
@@ -257,7 +265,8 @@ func (b *box) changeOfConfiguration(t *testing.T, app string) {
 func (b *box) upgrade(t *testing.T) {
 	w := b.startWork(t)
 	supervisor := b.pid("1", "agent-runs")
-	b.do("deploy", b.app("2.0.0"))
+	newer := b.app("2.0.0")
+	b.do("deploy", newer)
 	wait(t, "the new version", func() bool { return b.version("1") == "2.0.0" })
 	b.goesOn(t, w)
 	if now := b.pid("1", "agent-runs"); now != supervisor {
@@ -268,12 +277,17 @@ func (b *box) upgrade(t *testing.T) {
 		return b.holds("1", "cmp -s /proc/$(systemctl show -p MainPID --value agent-runs)/exe /opt/agent/bin/agent")
 	})
 	wait(t, "a good status", func() bool { return b.fresh(t, "1") })
+	b.nothingMoves(t, lookAtAll, func() { b.do("deploy", newer) })
 }
 
 func (b *box) olderAgent(t *testing.T, app string) {
 	b.do("deploy", app)
 	wait(t, "the older version", func() bool { return b.version("1") == "1.0.0" })
 	wait(t, "a good status", func() bool { return b.fresh(t, "1") })
+	wait(t, "the supervisor of that version", func() bool {
+		return b.holds("1", "cmp -s /proc/$(systemctl show -p MainPID --value agent-runs)/exe /opt/agent/bin/agent")
+	})
+	b.nothingMoves(t, lookAtAll, func() { b.do("deploy", app) })
 }
 
 // A build that fails comes before anything of ours; a hook of the application's
@@ -334,6 +348,10 @@ func (b *box) reboot(t *testing.T, app string) {
 	b.healthAnswers(t, "1")
 	lines := b.on("1", "wc -l </var/tmp/stamp")
 	wait(t, "the job's next stamp", func() bool { return b.on("1", "wc -l </var/tmp/stamp") != lines })
+	b.nothingMoves(t, lookAtFiles, func() {
+		b.do("reboot", "1")
+		wait(t, "a good status", func() bool { return b.fresh(t, "1") })
+	})
 }
 
 // askOn plays a load balancer that asks until the machine is down, one second after

@@ -370,7 +370,7 @@ func TestRootsRunsAreRoots(t *testing.T) {
 
 // Root through sudo is nobody: the audit needs the account that the person logged in with.
 func TestCallerHasTheAccountOfItsSession(t *testing.T) {
-	cmd := exec.Command("sh", "-c", "echo 65534 >/proc/self/loginuid && echo up && exec sleep 1000")
+	cmd := exec.Command("sh", "-c", "echo 1 >/proc/self/loginuid && echo up && exec sleep 1000")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -382,10 +382,10 @@ func TestCallerHasTheAccountOfItsSession(t *testing.T) {
 	if n, _ := out.Read(make([]byte, 3)); n == 0 {
 		t.Skip("the kernel lets nobody here say who logged in") // not root, or without CONFIG_AUDIT
 	}
-	if c := callerOf(fdconn.Peer{UID: uint32(os.Getuid()), PID: cmd.Process.Pid}, 0); c.Session != "nobody" || c.Login == "nobody" {
+	if c := callerOf(fdconn.Peer{UID: uint32(os.Getuid()), PID: cmd.Process.Pid}, 0); c.Session != "daemon" || c.Login == "daemon" {
 		t.Errorf("caller is %+v", c)
 	}
-	if c := callerOf(fdconn.Peer{UID: 65534, PID: cmd.Process.Pid}, 0); c.Session != "" {
+	if c := callerOf(fdconn.Peer{UID: 1, PID: cmd.Process.Pid}, 0); c.Session != "" {
 		t.Errorf("who is whom it logged in as has a session of %q", c.Session)
 	}
 }
