@@ -76,7 +76,7 @@ func (s *screenOf) expect(t *testing.T, text string) {
 func (s *screenOf) exitCode(t *testing.T, want int) {
 	t.Helper()
 	done := make(chan struct{})
-	go func() { s.cmd.Wait(); close(done) }()
+	go func() { s.cmd.Wait(); <-s.done; close(done) }() // nobody else holds the terminal: all that it shows has been read
 	select {
 	case <-done:
 	case <-time.After(20 * time.Second):
