@@ -82,9 +82,15 @@ var malformed = []string{
 // with one request for each lifetime of a verdict.
 func TestTenThousandThroughNginx(t *testing.T) {
 	const clients, laps = 500, 5 // of four connections each
-	var asked atomic.Int32
+	var asked, byNginx atomic.Int32
 	began := time.Now()
-	p := startProxied(t, "4700ms", func(http.ResponseWriter, *http.Request) { asked.Add(1) })
+	p := startProxied(t, "4700ms", func(_ http.ResponseWriter, r *http.Request) {
+		if r.UserAgent() == agentName {
+			asked.Add(1)
+		} else {
+			byNginx.Add(1)
+		}
+	})
 	before, peak := p.rss(t), 0.0
 	var refused, answered, fooled atomic.Int32
 	lap := func(n int) {
@@ -127,13 +133,17 @@ func TestTenThousandThroughNginx(t *testing.T) {
 		peak = max(peak, p.rss(t))
 	}
 	took := time.Since(began)
-	t.Logf("%d connections in %s: memory %.1f MiB before, %.1f at most; the application asked %d times", 4*clients*laps, took.Round(time.Millisecond), before, peak, asked.Load())
+	t.Logf("%d connections in %s: memory %.1f MiB before, %.1f at most; the application asked %d times, and %d times by nginx", 4*clients*laps, took.Round(time.Millisecond), before, peak, asked.Load(), byNginx.Load())
 	if answered.Load() != clients*laps || fooled.Load() != 0 || refused.Load() != 0 {
 		t.Errorf("%d of %d honest checks answered 200; %d broken ones too; %d connections refused", answered.Load(), clients*laps, fooled.Load(), refused.Load())
 	}
 	// Some more than one a second: a probe ends with its last asker, and these leave in the midst of one.
 	if limit := 2*int32(took/time.Second) + 4; asked.Load() > limit {
 		t.Errorf("the application was asked %d times in %s", asked.Load(), took)
+	}
+	// A check for which the agent has no place left is nginx's to ask.
+	if n := byNginx.Load(); n > clients*laps/4 {
+		t.Errorf("nginx asked the application itself %d times", n)
 	}
 	if grown := peak - before; grown > 12 && !raceDetector { // which multiplies memory
 		t.Errorf("memory grew by %.1f MiB", grown)
