@@ -363,7 +363,7 @@ func TestShutdownEndsRunsAndItself(t *testing.T) {
 // DESIGN §2: idle, it is replaced at once; busy, it stays until its last run has ended.
 func TestRetireWaitsForTheLastRun(t *testing.T) {
 	d := start(t)
-	run, err := d.Start(t.Context(), spooled("sleep 1000"), Handover{})
+	run, err := d.Start(t.Context(), spooled("exec sleep 1000"), Handover{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,7 +22,7 @@ func TestExitCodes(t *testing.T) {
 	os.WriteFile(lost, []byte("#!/nowhere/sh\n"), 0o755)
 	plain := filepath.Join(dir, "plain")
 	os.WriteFile(plain, []byte("exit 9\n"), 0o755)
-	limited := request("sleep 60")
+	limited := request("exec sleep 60")
 	limited.Timeout = 50 * time.Millisecond
 	nowhere := argv("true")
 	nowhere.Dir = filepath.Join(dir, "absent")
@@ -167,7 +167,7 @@ func TestVanishedClientEndsItsRun(t *testing.T) {
 
 func TestLockIsHeldByOneRun(t *testing.T) {
 	d := start(t)
-	first := spooled("sleep 1000")
+	first := spooled("exec sleep 1000")
 	first.Lock = "migrate"
 	run, err := d.Start(t.Context(), first, Handover{})
 	if err != nil {
