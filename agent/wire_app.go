@@ -2,21 +2,15 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io/fs"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"beanstalk-agent/agent/internal/appenv"
 	"beanstalk-agent/agent/internal/awsconf"
 	"beanstalk-agent/agent/internal/config"
 	"beanstalk-agent/agent/internal/launch"
-	"beanstalk-agent/agent/internal/lifecycle"
 	"beanstalk-agent/agent/internal/platform"
 	"beanstalk-agent/agent/internal/supervisor"
 )
@@ -48,73 +42,6 @@ func envConfig(cfg config.Config, inst *platform.Instance) appenv.Config {
 // newAWS says as whom and where the agent itself speaks to AWS.
 func newAWS(cfg config.Config) (*awsconf.AWS, error) {
 	return awsconf.New(awsconf.Config{Region: cfg.AWS.Region, CloudWatchEndpoint: cfg.AWS.CloudWatchEndpoint, S3Endpoint: cfg.AWS.S3Endpoint})
-}
-
-// Where agent-runs.service serves, and keeps its runs.
-const (
-	systemSupervisor = "/run/agent-runs/supervisor.sock"
-	systemState      = "/var/lib/agent"
-)
-
-func answers(socket string) bool {
-	c, err := net.DialTimeout("unix", socket, time.Second)
-	if err == nil {
-		c.Close()
-	}
-	return err == nil
-}
-
-// connectSupervisor finds the parent of all runs: agent-runs.service where
-// systemd started us, or where it keeps the runs that we would keep, as when
-// somebody starts the agent by hand on an instance; else one of our own, which
-// ends with an orderly stop of the agent and survives any other end of it. Its
-// socket is named after the agent's: two agents in one directory must not end
-// each other's runs.
-func connectSupervisor(cfg config.Config, log *slog.Logger) (*supervisor.Client, lifecycle.Service, error) {
-	system := &supervisor.Client{Socket: systemSupervisor, Patience: 10 * time.Second}
-	if os.Getenv("NOTIFY_SOCKET") != "" && isDir(filepath.Dir(systemSupervisor)) || cfg.StateDir == systemState && answers(systemSupervisor) {
-		return system, lifecycle.Service{Name: "supervisor", Run: func(context.Context) error { return nil }}, nil
-	}
-	c := &supervisor.Client{Socket: strings.TrimSuffix(cfg.Socket, ".sock") + "-supervisor.sock", Patience: 5 * time.Second}
-	exe, err := os.Executable()
-	if err != nil {
-		return nil, lifecycle.Service{}, err
-	}
-	args := []string{"--socket", c.Socket, "--state", cfg.StateDir, "--idle-exit", "60s", "--allow-user", "*", "--allow-root"}
-	if err := launch.Spawn(exe, args); err != nil {
-		return nil, lifecycle.Service{}, err
-	}
-	end := func(ctx context.Context) error {
-		<-ctx.Done()
-		limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), 7*time.Second)
-		defer cancel()
-		if err := c.Shutdown(limit, 5*time.Second); err != nil {
-			return err
-		}
-		return gone(limit, c.Socket)
-	}
-	return c, lifecycle.Service{Name: "supervisor", Run: end, Grace: 8 * time.Second}, nil
-}
-
-// gone waits until a file is not there any more. A supervisor answers that its
-// runs have ended before it ends itself; the next agent's, started meanwhile,
-// would find the socket held and give up.
-func gone(ctx context.Context, path string) error {
-	for {
-		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%s is still there: %w", path, context.Cause(ctx))
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
-}
-
-func isDir(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.IsDir()
 }
 
 func newLauncher(cfg config.Config, inst *platform.Instance, env *appenv.Resolver, runs *supervisor.Client, who *claims, log *slog.Logger) *launch.Launcher {

@@ -60,6 +60,7 @@ func (c *Conn) runPiped(ctx context.Context, o Options) (int, error) {
 		}
 	})
 	defer wg.Wait()
+	defer c.Close() // which ends a write that nobody reads any more
 	defer close(signals)
 	defer signal.Stop(signals)
 	exit, err := c.receive(nil, o.Stderr)

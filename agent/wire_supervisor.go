@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"beanstalk-agent/agent/internal/config"
+	"beanstalk-agent/agent/internal/launch"
+	"beanstalk-agent/agent/internal/lifecycle"
+	"beanstalk-agent/agent/internal/supervisor"
+)
+
+// Where agent-runs.service serves, and keeps its runs.
+const (
+	systemSupervisor = "/run/agent-runs/supervisor.sock"
+	systemState      = "/var/lib/agent"
+)
+
+// connectSupervisor finds the parent of all runs: agent-runs.service where
+// systemd started us, or where it keeps the runs that we would keep, as when
+// somebody starts the agent by hand on an instance; else one of our own, which
+// ends with an orderly stop of the agent and survives any other end of it. Its
+// socket is named after the agent's: two agents in one directory must not end
+// each other's runs.
+func connectSupervisor(cfg config.Config, log *slog.Logger) (*supervisor.Client, lifecycle.Service, error) {
+	system := &supervisor.Client{Socket: systemSupervisor, Patience: 10 * time.Second}
+	if os.Getenv("NOTIFY_SOCKET") != "" && isDir(filepath.Dir(systemSupervisor)) || cfg.StateDir == systemState && answers(systemSupervisor) {
+		return system, lifecycle.Service{Name: "supervisor", Run: func(context.Context) error { return nil }}, nil
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, lifecycle.Service{}, err
+	}
+	l := localSupervisor{exe: exe, state: cfg.StateDir, log: log,
+		client: &supervisor.Client{Socket: strings.TrimSuffix(cfg.Socket, ".sock") + "-supervisor.sock", Patience: 5 * time.Second}}
+	return l.client, lifecycle.Service{Name: "supervisor", Run: l.run, Grace: 8 * time.Second}, l.spawn()
+}
+
+// localSupervisor is the parent of all runs where systemd does not own one.
+type localSupervisor struct {
+	client     *supervisor.Client
+	exe, state string
+	log        *slog.Logger
+}
+
+// spawn starts it; it gives up by itself where another holds its socket.
+func (l localSupervisor) spawn() error {
+	return launch.Spawn(l.exe, []string{"--socket", l.client.Socket, "--state", l.state, "--idle-exit", "60s", "--allow-user", "*", "--allow-root"})
+}
+
+// run stands in for systemd: it starts the supervisor again when it has died,
+// until ctx is done, and then ends it with its runs.
+func (l localSupervisor) run(ctx context.Context) error {
+	look := time.NewTicker(time.Second)
+	defer look.Stop()
+	for spawned := time.Now(); ctx.Err() == nil; {
+		select {
+		case <-ctx.Done():
+		case <-look.C:
+			if answers(l.client.Socket) {
+				spawned = time.Time{}
+			} else if time.Since(spawned) > l.client.Patience { // it was there, or had the time to come
+				l.log.Warn("the supervisor is gone and started again; what it ran is lost")
+				if err := l.spawn(); err != nil {
+					return err
+				}
+				spawned = time.Now()
+			}
+		}
+	}
+	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), 7*time.Second)
+	defer cancel()
+	if err := l.client.Shutdown(limit, 5*time.Second); err != nil {
+		return err
+	}
+	return gone(limit, l.client.Socket)
+}
+
+func answers(socket string) bool {
+	c, err := net.DialTimeout("unix", socket, time.Second)
+	if err == nil {
+		c.Close()
+	}
+	return err == nil
+}
+
+// gone waits until a file is not there any more. A supervisor answers that its
+// runs have ended before it ends itself; the next agent's, started meanwhile,
+// would find the socket held and give up.
+func gone(ctx context.Context, path string) error {
+	for {
+		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s is still there: %w", path, context.Cause(ctx))
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}
