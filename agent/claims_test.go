@@ -13,6 +13,8 @@ import (
 
 	"beanstalk-agent/agent/internal/awsconf"
 	"beanstalk-agent/agent/internal/config"
+	"beanstalk-agent/agent/internal/launch"
+	"beanstalk-agent/agent/internal/notify"
 	"beanstalk-agent/agent/internal/platform"
 	"beanstalk-agent/packaging/testbed/versity"
 	"beanstalk-agent/scheduler"
@@ -23,12 +25,12 @@ import (
 func claimsAt(t *testing.T, endpoint, id string) *claims {
 	t.Helper()
 	cfg := config.Default()
-	cfg.Cron.Claims, cfg.AWS.Region = "s3://bucket/claims", "eu-west-1"
-	o := platform.Options{Region: "eu-west-1", NoIMDS: id == ""}
+	cfg.Cron.Claims, cfg.AWS.Region = "s3://bucket/claims", "us-east-1"
+	o := platform.Options{Region: "us-east-1", NoIMDS: id == ""}
 	if id != "" {
 		imds := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if strings.HasSuffix(r.URL.Path, "/document") {
-				io.WriteString(w, `{"instanceId":"`+id+`","region":"eu-west-1","accountId":"123456789012"}`)
+				io.WriteString(w, `{"instanceId":"`+id+`","region":"us-east-1","accountId":"123456789012"}`)
 			}
 		}))
 		t.Cleanup(imds.Close)
@@ -79,6 +81,35 @@ func TestClaimWithoutAStore(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 		})
+	}
+}
+
+// People hear of a recovery from what another instance told them of, and so they
+// do after a restart; what this agent told itself it knows.
+func TestClaimTellsOfTheRunBefore(t *testing.T) {
+	t.Parallel()
+	store := versity.Start(t, "bucket")[0]
+	a, b := claimsAt(t, store, "i-0123456789abcdef0"), claimsAt(t, store, "i-0fedcba9876543210")
+	f := firing(t, func(*scheduler.Job) {})
+	run := func(who *claims, outcome string, want notify.Kind) {
+		t.Helper()
+		f.Due = f.Due.Add(time.Second)
+		if err := who.Claim(t.Context(), f); err != nil {
+			t.Fatal(err)
+		}
+		if got := who.told(f.Job.Name); got != want {
+			t.Errorf("told %q, want %q", got, want)
+		}
+		who.Finish(t.Context(), f.Job, f.Due, outcome)
+	}
+	run(a, "exit 1", "")
+	run(a, "exit 1", "")
+	run(b, launch.Good, notify.Failed)
+	run(b, launch.Good, "")
+	run(a, "exit 1", notify.Succeeded)
+	run(claimsAt(t, store, "i-0123456789abcdef0"), launch.Good, notify.Failed) // a, restarted
+	if got := a.told("another"); got != "" {
+		t.Errorf("of a job never claimed: %q", got)
 	}
 }
 

@@ -14,6 +14,8 @@ import (
 	"beanstalk-agent/agent/internal/claim"
 	"beanstalk-agent/agent/internal/config"
 	"beanstalk-agent/agent/internal/control"
+	"beanstalk-agent/agent/internal/launch"
+	"beanstalk-agent/agent/internal/notify"
 	"beanstalk-agent/agent/internal/platform"
 	"beanstalk-agent/scheduler"
 )
@@ -25,6 +27,9 @@ type claims struct {
 	aws  *awsconf.AWS
 	made atomic.Pointer[claim.Store] // once the instance's region and account are known
 	log  *slog.Logger
+
+	started time.Time
+	before  sync.Map // of job to notify.Kind: how its last run ended, if that was not this agent's to tell
 }
 
 // unclaimed is why a slot could be neither won nor lost.
@@ -36,7 +41,7 @@ func (u unclaimed) Unwrap() error { return u.error }
 var errNoStore = errors.New("no claim store")
 
 func newClaims(cfg config.Config, inst *platform.Instance, aws *awsconf.AWS, log *slog.Logger) *claims {
-	return &claims{cfg: cfg, inst: inst, aws: aws, log: log}
+	return &claims{cfg: cfg, inst: inst, aws: aws, log: log, started: time.Now()}
 }
 
 // open returns the store, or why there is none. On Beanstalk an account that is
@@ -112,7 +117,28 @@ func (c *claims) Claim(ctx context.Context, f scheduler.Firing) error {
 	case out.State == claim.Lost:
 		return scheduler.ErrElsewhere
 	}
+	c.note(f.Job.Name, out.Before, s.Owner())
 	return nil
+}
+
+// note keeps how the run before the one just won ended, for people to hear of a
+// recovery from what failed on another instance, or before this agent started.
+func (c *claims) note(job string, before claim.Run, me string) {
+	c.before.Delete(job)
+	switch {
+	case before.Outcome == "" || before.Owner == me && before.Finished.After(c.started):
+	case before.Outcome == launch.Good:
+		c.before.Store(job, notify.Succeeded)
+	default:
+		c.before.Store(job, notify.Failed)
+	}
+}
+
+// told is how the run before a slot's ended, if that was not this agent's to tell. It is said once.
+func (c *claims) told(job string) notify.Kind {
+	k, _ := c.before.LoadAndDelete(job)
+	kind, _ := k.(notify.Kind)
+	return kind
 }
 
 // again is about a slot that this instance has claimed already, before it was

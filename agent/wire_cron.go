@@ -220,7 +220,7 @@ func (c *cronParts) ended(r supervisor.Run) {
 	if job, ok := c.watcher.State().Table.Job(r.Name); ok && r.ExitCode != 0 && r.Attempt <= job.Retries && r.Attempt > 0 {
 		return // it is tried again: people hear of the last attempt
 	}
-	c.people.ended(r)
+	c.people.ended(r, c.who.told(r.Name))
 }
 
 func (c *cronParts) samples(out []collectors.Sample) []collectors.Sample {

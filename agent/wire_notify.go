@@ -93,9 +93,10 @@ func (n *notices) unknown(t scheduler.Table) (warnings []string) {
 	return warnings
 }
 
-// ended tells of a job's run that has ended for good.
-func (n *notices) ended(r supervisor.Run) {
-	e := notify.Event{Job: r.Name, Kind: notify.Succeeded, At: r.Ended, Run: r.ID, Exit: r.ExitCode, Reason: launch.Describe(r), Took: r.Took()}
+// ended tells of a job's run that has ended for good, and may be a recovery from how
+// the one before it ended elsewhere.
+func (n *notices) ended(r supervisor.Run, before notify.Kind) {
+	e := notify.Event{Job: r.Name, Kind: notify.Succeeded, At: r.Ended, Run: r.ID, Exit: r.ExitCode, Reason: launch.Describe(r), Took: r.Took(), Before: before}
 	if e.Reason == fmt.Sprintf("exit %d", e.Exit) {
 		e.Reason = "" // the notice says it itself
 	}

@@ -78,6 +78,9 @@ type Outcome struct {
 	// Unfinished are other runs of the job that the register calls started and not ended, newest first: still under
 	// way, or their owner died. For overlap policies that look at the whole fleet.
 	Unfinished []Run
+
+	// Before is the last run of an earlier slot that has ended, on whichever instance; zero when none is known.
+	Before Run
 }
 
 // Errors that a caller may match. Each comes wrapped in a sentence to act on.

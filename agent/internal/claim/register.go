@@ -54,6 +54,8 @@ func (r register) decide(slot time.Time, nonce string) Outcome {
 		case !run.Slot.Equal(slot):
 			if run.Outcome == "" {
 				o.Unfinished = append(o.Unfinished, run)
+			} else if o.Before.Nonce == "" && run.Slot.Before(slot) {
+				o.Before = run
 			}
 		case run.Nonce == nonce:
 			o.State = Won

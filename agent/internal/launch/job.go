@@ -78,10 +78,13 @@ func (l *Launcher) hold(f scheduler.Firing) {
 	l.won[f.Job.Name] = f.Due
 }
 
+// Good is the outcome of a run that went well, as the fleet is told of it.
+const Good = "exit 0"
+
 // await waits for the end of a slot's run and notes it for the fleet.
 func (l *Launcher) await(ctx context.Context, id string, f scheduler.Firing) error {
 	err := l.wait(ctx, id)
-	outcome := "exit 0"
+	outcome := Good
 	if err != nil {
 		outcome = err.Error()
 	}

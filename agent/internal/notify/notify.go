@@ -24,7 +24,7 @@ type Kind string
 
 const (
 	Started   Kind = "started"   // for check-ins only
-	Succeeded Kind = "succeeded" // for check-ins; after a failure that was seen here it is a recovery
+	Succeeded Kind = "succeeded" // for check-ins; after a failure it is a recovery
 	Failed    Kind = "failed"
 	Overdue   Kind = "overdue" // should have started or ended, and did not
 	Recovered Kind = "recovered"
@@ -51,6 +51,7 @@ type Event struct {
 	Environment string
 	Tail        string   // last lines of output; sent only to targets with Tail set
 	To          []string // names of the targets to tell beside check-ins; none, or only unknown ones: all
+	Before      Kind     // Failed or Succeeded: how the job's run before this one ended, when that was no event here
 }
 
 // Config says whom to tell.
@@ -153,6 +154,9 @@ func (n *Notifier) Run(ctx context.Context) error {
 // spread gives e to every target it is for.
 func (n *Notifier) spread(e Event) {
 	n.mu.Lock()
+	if e.Before != "" {
+		n.failing[e.Job] = e.Before.bad()
+	}
 	if e.Kind == Succeeded && n.failing[e.Job] {
 		e.Kind = Recovered
 	}

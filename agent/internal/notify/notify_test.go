@@ -341,3 +341,27 @@ func TestAddressesAreResolvedWhenUsed(t *testing.T) {
 		}
 	})
 }
+
+// TestRecoveryFromAFailureElsewhere: a job whose last failure another instance told of.
+func TestRecoveryFromAFailureElsewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &recorder{statuses: []int{200}}
+		n := mustNew(t, Config{Targets: []Target{{Type: Webhook, URL: "https://hooks.example/x"}}, Transport: r})
+		stop := running(t, n)
+		n.Notify(Event{Job: "j", Kind: Succeeded, At: time.Now(), Before: Succeeded})
+		n.Notify(Event{Job: "j", Kind: Succeeded, At: time.Now()})
+		n.Notify(Event{Job: "j", Kind: Succeeded, At: time.Now(), Before: Failed})
+		n.Notify(Event{Job: "j", Kind: Succeeded, At: time.Now()})
+		synctest.Wait()
+		if got := len(r.times()); got != 1 {
+			t.Errorf("%d notices, want one of the recovery", got)
+		}
+		n.Notify(failed("j"))
+		n.Notify(Event{Job: "j", Kind: Succeeded, At: time.Now(), Before: Succeeded})
+		synctest.Wait()
+		if got := len(r.times()); got != 2 {
+			t.Errorf("%d notices, want the failure and no second recovery", got)
+		}
+		stop()
+	})
+}

@@ -4,7 +4,8 @@ import "time"
 
 // policy decides for one target which events about its jobs are told and when. It is pure: it is
 // given the time. What it promises: someone who read every notice is never wrong about whether a
-// job fails for longer than one cooldown, and is told of one job at most twice in a cooldown.
+// job fails for longer than one cooldown, and is told of one job at most twice in a cooldown, and of each
+// failure and recovery that follows one elsewhere.
 type policy struct {
 	cooldown time.Duration
 	jobs     map[string]*jobNotices
@@ -20,6 +21,9 @@ type jobNotices struct {
 // see returns the notice to send now because of e, if any.
 func (p *policy) see(e Event, now time.Time) (notice, bool) {
 	j := p.jobs[e.Job]
+	if j != nil && e.Before != "" { // told by another instance
+		j.told, j.waiting = e.Before.bad(), nil
+	}
 	switch {
 	case e.Kind.bad() && j == nil:
 		j = &jobNotices{}
@@ -35,7 +39,7 @@ func (p *policy) see(e Event, now time.Time) (notice, bool) {
 		return notice{}, false
 	case e.Kind != Recovered:
 		return notice{Event: e}, true // only for those who asked for starts and successes
-	case j == nil: // bad before the agent started: the caller knows
+	case j == nil: // bad before the agent started, or elsewhere: the caller knows
 		return notice{Event: e}, true
 	}
 	j.waiting = nil

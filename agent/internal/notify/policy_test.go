@@ -9,7 +9,8 @@ import (
 
 // TestPolicy plays events of one job, one a minute with a cooldown of ten, and writes down what a
 // reader is told: f failed, o overdue, r recovered, . nothing; a digit says how many were held
-// back; a space lets a minute pass without an event.
+// back; a space lets a minute pass without an event. After a capital, F or G, the event comes with
+// how the run before it ended on another instance: failed, or well.
 func TestPolicy(t *testing.T) {
 	for name, tt := range map[string]struct{ events, told string }{
 		"first failure":                     {"f", "f"},
@@ -23,16 +24,24 @@ func TestPolicy(t *testing.T) {
 		"flapping ends in the truth, good":  {"frfr         ", "fr..         "},
 		"two jobs' worth of quiet forgets":  {"fr          f", "fr          f"},
 		"waiting news replaced by the last": {"frfo         ", "fr..      o1  "},
+		"failed elsewhere, well here":       {"Fr", "r"},
+		"a recovery told elsewhere":         {"fGf          ", "f.       f  "},
+		"failing elsewhere meanwhile":       {"frFfFr", "fr.r1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := policy{cooldown: 10 * time.Minute, jobs: map[string]*jobNotices{}}
 			now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 			var told strings.Builder
+			var before Kind
 			for _, c := range tt.events {
+				if k, ok := map[rune]Kind{'F': Failed, 'G': Succeeded}[c]; ok {
+					before = k
+					continue
+				}
 				told.WriteString(tell(p.due(now)))
 				kind, isEvent := map[rune]Kind{'f': Failed, 'o': Overdue, 'r': Recovered}[c]
 				if n, ok := (notice{}), false; isEvent {
-					if n, ok = p.see(Event{Job: "j", Kind: kind}, now); ok {
+					if n, ok = p.see(Event{Job: "j", Kind: kind, Before: before}, now); ok {
 						told.WriteString(tell([]notice{n}))
 					} else {
 						told.WriteByte('.')
@@ -40,7 +49,7 @@ func TestPolicy(t *testing.T) {
 				} else {
 					told.WriteByte(' ')
 				}
-				now = now.Add(time.Minute)
+				now, before = now.Add(time.Minute), ""
 			}
 			if got, want := squeeze(told.String()), squeeze(tt.told); got != want {
 				t.Errorf("events %q: told %q, want %q", tt.events, got, want)
