@@ -97,10 +97,17 @@ func signalled(t *testing.T, d *daemon, sig syscall.Signal) (code int) {
 	out, _ := cmd.StdoutPipe()
 	cmd.Start()
 	out.Read(make([]byte, 6))
+	live := func() int {
+		runs, err := d.List(t.Context(), Filter{Live: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(runs)
+	}
+	eventually(t, "the run is listed", func() bool { return live() == 1 }) // its first words may come before
 	eventually(t, "the run has ended", func() bool {
 		cmd.Process.Signal(sig)
-		runs, err := d.List(t.Context(), Filter{Live: true})
-		return err == nil && len(runs) == 0
+		return live() == 0
 	})
 	cmd.Wait()
 	return cmd.ProcessState.ExitCode()
