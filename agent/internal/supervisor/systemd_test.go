@@ -147,7 +147,9 @@ func inside(t *testing.T) *Client {
 	if os.Getenv("SUPERVISOR_TEST_INSIDE") == "" {
 		t.Skip("run by TestOnSystemd")
 	}
-	return &Client{Socket: "/run/agent-runs/supervisor.sock", Patience: 20 * time.Second}
+	c := &Client{Socket: "/run/agent-runs/supervisor.sock", Patience: 20 * time.Second}
+	eventually(t, "the unit's supervisor answers", func() bool { _, err := c.Info(t.Context()); return err == nil })
+	return c
 }
 
 func TestInsidePlace(t *testing.T) {
