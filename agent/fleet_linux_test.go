@@ -74,23 +74,21 @@ func TestFleetRunsEachSlotOnce(t *testing.T) {
 	to := from.Add(time.Duration(z.slots) * z.period)
 	kills := g.chaos(to.Add(ahead))
 
-	var ran int
-	var named map[string]int
-	var doubles, silent []string
+	var b balance
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); <-time.After(200 * time.Millisecond) { // a claim may take some seconds
 		a := g.read(every)
 		for s, why := range registers() {
 			a.name(s, "the register: "+why)
 		}
-		if ran, named, doubles, silent = a.judge(every, from, to); len(doubles) > 0 || len(silent) == 0 {
+		if b = a.judge(every, from, to); len(b.doubles) > 0 || len(b.silent) == 0 {
 			break
 		}
 	}
-	t.Logf("%d hosts, %d slots: %d ran once, named %v, twice %v, silent %v; %d kills", z.hosts, z.jobs*z.slots, ran, named, doubles, silent, kills)
-	if len(doubles)+len(silent) > 0 {
-		t.Errorf("%d slots ran twice, %d were missed silently", len(doubles), len(silent))
+	t.Logf("%d hosts: %s; %d kills", z.hosts, b, kills)
+	if len(b.doubles)+len(b.silent) > 0 {
+		t.Errorf("%d slots ran twice, %d were missed silently", len(b.doubles), len(b.silent))
 	}
-	if ran == 0 { // how many depends on the network's and the killer's luck
+	if b.ran == 0 { // how many depends on the network's and the killer's luck
 		t.Error("nothing ran")
 	}
 }
@@ -103,8 +101,7 @@ func TestFleetNoticesACarelessStore(t *testing.T) {
 	g, every := newFleet(t, fleetSize{hosts: 4, jobs: 6, period: time.Second, skew: 1}, func(int) string { return store })
 	from := time.Now()
 	await(t, "a slot runs twice", func() bool {
-		_, _, doubles, _ := g.read(every).judge(every, from, time.Now())
-		return len(doubles) > 0
+		return len(g.read(every).judge(every, from, time.Now()).doubles) > 0
 	})
 }
 

@@ -127,6 +127,15 @@ func (h *host) killed() {
 	h.cmd.Wait()
 }
 
+// killSupervisor kills what runs the jobs, and leaves the agent.
+func (h *host) killSupervisor() {
+	for _, path := range processes(h.t, filepath.Join(h.dir, "s-supervisor.sock")) {
+		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path))); err == nil {
+			syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
+}
+
 func (h *host) client() *control.Client { return control.NewClient(filepath.Join(h.dir, "s")) }
 
 // answers waits until the agent can be asked.
@@ -163,12 +172,13 @@ type slot struct {
 // account is what is known of every slot: how often it ran and who says why it did not.
 type account struct {
 	mu    sync.Mutex
-	ran   map[slot][]string
+	ran   map[slot][]string // by which hosts
+	again map[slot][]string // its retry
 	named map[slot]string
 }
 
 var (
-	runID    = regexp.MustCompile(`/(i-[0-9]+)/state/runs/([a-z]+)-([0-9]{8}t[0-9]{6}z)-1/`)
+	runID    = regexp.MustCompile(`/(i-[0-9]+)/state/runs/([a-z]+)-([0-9]{8}t[0-9]{6}z)-([12])/`)
 	standsIn = regexp.MustCompile(`([0-9]+) slots, the last of ([^:]+:[^:]+:[^:]+?):`)
 	logField = regexp.MustCompile(`([a-z]+)=("(?:[^"\\]|\\.)*"|\S*)`)
 )
@@ -183,14 +193,18 @@ func slotOf(m []string) slot {
 // far apart each job's slots are.
 func (g *ground) read(every map[string]time.Duration) *account {
 	g.t.Helper()
-	a := &account{ran: map[slot][]string{}, named: map[slot]string{}}
+	a := &account{ran: map[slot][]string{}, again: map[slot][]string{}, named: map[slot]string{}}
 	text, err := os.ReadFile(g.ledger)
 	if err != nil {
 		g.t.Fatal(err)
 	}
 	for _, m := range runID.FindAllStringSubmatch(string(text), -1) {
+		ran := a.ran
+		if m[4] != "1" {
+			ran = a.again
+		}
 		s := slotOf(m)
-		a.ran[s] = append(a.ran[s], m[1])
+		ran[s] = append(ran[s], m[1])
 	}
 	for _, h := range g.hosts {
 		f, err := os.Open(filepath.Join(h.dir, "log"))
@@ -218,13 +232,14 @@ func (a *account) hear(host, line string, every map[string]time.Duration) {
 	switch msg := field["msg"]; {
 	case msg == "run started", msg == "run ended":
 		if m := runID.FindStringSubmatch("/" + host + "/state/runs/" + field["run"] + "/"); m != nil && msg == "run ended" {
-			a.name(slotOf(m), host+": began and ended before its mark: "+field["how"])
+			a.name(slotOf(m), host+": began and ended before its mark, "+field["how"])
 		}
 		m := standsIn.FindStringSubmatch(field["why"])
 		if m == nil {
 			return
 		}
 		job, count, last = field["name"], m[1], m[2]
+		field["msg"] = "a later run stands for it"
 	case strings.HasPrefix(msg, "job not started"), strings.HasPrefix(msg, "claimed before"), strings.HasPrefix(msg, "slot skipped"):
 		count = "1"
 	case msg != "cron: missed" && msg != "cron: overlapped":
@@ -246,26 +261,39 @@ func (a *account) name(s slot, why string) {
 	a.named[s] = why
 }
 
-// judge counts what became of the slots of every job from one time to another,
-// and gives those that ran twice and those of which nobody says anything.
-func (a *account) judge(every map[string]time.Duration, from, to time.Time) (ran int, named map[string]int, doubles, silent []string) {
-	named = map[string]int{}
+// A balance says what became of slots.
+type balance struct {
+	slots, ran      int
+	named           map[string]int // why they did not run, or not of their own
+	doubles, silent []string       // that ran twice, and of which nobody says anything
+}
+
+func (b balance) String() string {
+	return fmt.Sprintf("%d slots, %d ran once, named %v, twice %v, silent %v", b.slots, b.ran, b.named, b.doubles, b.silent)
+}
+
+// judge says what became of the slots of every job from one time to another.
+func (a *account) judge(every map[string]time.Duration, from, to time.Time) balance {
+	b := balance{named: map[string]int{}}
 	for job, period := range every {
 		for due := from.Truncate(period); due.Before(to); due = due.Add(period) {
+			if due.Before(from) {
+				continue
+			}
+			b.slots++
 			s := slot{job, due.Unix()}
 			switch name := fmt.Sprintf("%s %s", job, due.UTC().Format(time.TimeOnly)); {
-			case due.Before(from):
-			case len(a.ran[s]) > 1:
-				doubles = append(doubles, fmt.Sprintf("%s on %v", name, a.ran[s]))
+			case len(a.ran[s]) > 1, len(a.again[s]) > 1:
+				b.doubles = append(b.doubles, fmt.Sprintf("%s on %v, again on %v", name, a.ran[s], a.again[s]))
 			case len(a.ran[s]) == 1:
-				ran++
+				b.ran++
 			case a.named[s] != "":
 				_, why, _ := strings.Cut(a.named[s], ": ")
-				named[why]++
+				b.named[why]++
 			default:
-				silent = append(silent, name)
+				b.silent = append(b.silent, name)
 			}
 		}
 	}
-	return ran, named, doubles, silent
+	return b
 }

@@ -12,72 +12,89 @@ import (
 	"time"
 )
 
-// soakJobs are what a night's crontab has, an hour pressed into a minute: quick
-// ones, some that outlast their period under each policy, one that fails, one
-// that is late by its splay, one in a zone.
+// soakJobs are what a busy hour's crontab has, as the hour has it: quick jobs, some
+// that outlast their period under each policy, one that fails, one that is late by
+// its splay, two that share a lock, one that lets what is missed go.
 var soakJobs = map[string]struct {
 	every time.Duration
-	keys  string
-	then  string
+	keys  string // %s: a length of the hour that at gives
+	at    time.Duration
+	takes time.Duration
+	exit  int
 }{
-	"tick":   {time.Second, "", "true"},
-	"slow":   {2 * time.Second, "overlap: queue", "sleep 3"},
-	"long":   {3 * time.Second, "overlap: skip", "sleep 4"},
-	"both":   {2 * time.Second, "overlap: allow", "sleep 3"},
-	"fails":  {4 * time.Second, "retries: 1, backoff: 1s", "exit 3"},
-	"late":   {5 * time.Second, "splay: 3s", "true"},
-	"locked": {3 * time.Second, "lock: db", "sleep 1"},
-	"beside": {3 * time.Second, "lock: db", "sleep 1"},
+	"often":    {every: 10 * time.Second},
+	"minutely": {every: time.Minute},
+	"slow":     {every: 2 * time.Minute, keys: "overlap: queue", takes: 3 * time.Minute},
+	"both":     {every: 2 * time.Minute, keys: "overlap: allow", takes: 3 * time.Minute},
+	"long":     {every: 3 * time.Minute, keys: "overlap: skip", takes: 4 * time.Minute},
+	"newer":    {every: 3 * time.Minute, keys: "overlap: replace", takes: 4 * time.Minute},
+	"locked":   {every: 3 * time.Minute, keys: "lock: db", takes: time.Minute},
+	"beside":   {every: 3 * time.Minute, keys: "lock: db", takes: time.Minute},
+	"fails":    {every: 4 * time.Minute, keys: "retries: 1, backoff: %s", at: time.Minute, exit: 3},
+	"late":     {every: 5 * time.Minute, keys: "splay: %s", at: 3 * time.Minute},
+	"forgets":  {every: 5 * time.Minute, keys: "catch_up: false"},
+	"quarter":  {every: 15 * time.Minute, takes: 10 * time.Minute},
+	"half":     {every: 30 * time.Minute},
+	"hourly":   {every: time.Hour},
 }
 
-func soakTable(g *ground) (string, map[string]time.Duration) {
-	table, every := "cron:\n", map[string]time.Duration{}
+// soakTable presses the hour by that factor. What would be due more often than each
+// second, which is as often as a job can be, is due then.
+func soakTable(g *ground, factor time.Duration) (table string, every map[string]time.Duration) {
+	table, every = "cron:\n", map[string]time.Duration{}
 	for name, j := range soakJobs {
-		every[name] = j.every
-		table += fmt.Sprintf("- {name: %s, schedule: '@every %s', command: '%s; %s', %s}\n", name, j.every, g.signs(), j.then, j.keys)
+		every[name] = max(j.every/factor, time.Second)
+		keys := j.keys
+		if j.at > 0 {
+			keys = fmt.Sprintf(keys, max(j.at/factor, time.Second))
+		}
+		table += fmt.Sprintf("- {name: %s, schedule: '@every %s', command: '%s; sleep %.1f; exit %d', %s}\n",
+			name, every[name], g.signs(), (j.takes / factor).Seconds(), j.exit, keys)
 	}
 	return strings.ReplaceAll(table, ", }", "}"), every
 }
 
-// One instance's life, compressed: the agent is killed, restarted, reloaded,
-// stopped and continued, the tree is swapped while starts are held, the clock is
-// set forward and back. Every slot that came due ran exactly once, or it is said
-// by name why it did not. The long form takes five minutes:
-// SOAK=5m go test -run TestSoak ./agent
+// One instance's hour, compressed: the agent is killed, restarted, reloaded, stopped
+// and continued, its supervisor killed, the tree swapped while starts are held, the
+// table made faulty, the clock set forward and back. Every slot that came due ran
+// exactly once, or it is said by name why it did not. The whole hour of the table
+// above takes six minutes, of which the machine is mostly idle:
+// SOAK=hour go test -run TestSoak -v ./agent
 func TestSoak(t *testing.T) {
 	t.Parallel()
-	length := 4 * time.Second
-	if d, err := time.ParseDuration(os.Getenv("SOAK")); err == nil {
-		length = d
+	length, factor, pause := 4*time.Second, time.Duration(60), 200*time.Millisecond
+	if os.Getenv("SOAK") == "hour" {
+		length, factor, pause = 6*time.Minute, 10, 800*time.Millisecond
 	}
 	g := newGround(t)
-	table, every := soakTable(g)
+	table, every := soakTable(g, factor)
 	h := g.add("", table)
 	h.answers()
 	c := &calamity{host: h, table: table, met: map[string]int{}}
 	from := time.Now().Add(time.Second)
 	// A clock that was set back has slots to show for it only later.
-	for until := time.Now().Add(length); time.Now().Before(until) || c.reached.Sub(from) < length; <-time.After(200*time.Millisecond + rand.N(800*time.Millisecond)) {
+	for until := time.Now().Add(length); time.Now().Before(until) || c.reached.Sub(from) < length; <-time.After(pause + rand.N(4*pause)) {
 		c.strike(t)
 		c.see()
 	}
 	h.answers()
 	c.see()
 	to := c.reached.Add(-2 * time.Second) // the last seconds are under way
+	if end := from.Add(length); to.After(end) {
+		to = end
+	}
 
-	var ran int
-	var named map[string]int
-	var doubles, silent []string
-	for deadline := time.Now().Add(45 * time.Second); time.Now().Before(deadline); <-time.After(200 * time.Millisecond) { // a clock set back catches up
-		if ran, named, doubles, silent = g.read(every).judge(every, from, to); len(doubles) > 0 || len(silent) == 0 {
+	var b balance
+	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); <-time.After(200 * time.Millisecond) { // a clock set back catches up
+		if b = g.read(every).judge(every, from, to); len(b.doubles) > 0 || len(b.silent) == 0 {
 			break
 		}
 	}
-	t.Logf("%d slots ran once, named %v, twice %v, silent %v; met %v", ran, named, doubles, silent, c.met)
-	if len(doubles)+len(silent) > 0 {
-		t.Errorf("%d slots ran twice, %d were missed silently", len(doubles), len(silent))
+	t.Logf("%s from %s: %s; met %v", to.Sub(from).Round(time.Second), from.UTC().Format(time.TimeOnly), b, c.met)
+	if len(b.doubles)+len(b.silent) > 0 {
+		t.Errorf("%d slots ran twice, %d were missed silently", len(b.doubles), len(b.silent))
 	}
-	if ran == 0 {
+	if b.ran == 0 {
 		t.Error("nothing ran")
 	}
 }
@@ -98,49 +115,54 @@ func (c *calamity) see() {
 	}
 }
 
+// calamities, as often as each is here; a supervisor is killed now and then.
+var calamities = strings.Fields("kill kill kill restart restart reload reload deployment deployment deployment-with-kill " +
+	"stop stop forward forward back back faulty faulty nothing nothing supervisor")
+
 func (c *calamity) strike(t *testing.T) {
 	t.Helper()
 	h := c.host
-	switch what := []string{"kill", "restart", "reload", "deployment", "stop", "clock forward", "clock back", "nothing"}[rand.IntN(8)]; what {
+	what := calamities[rand.IntN(len(calamities))]
+	c.met[what]++
+	switch what {
 	case "kill":
 		h.killed()
 		h.start()
-		c.met[what]++
 	case "restart":
 		h.answers() // one that has not begun would not end in order
 		h.end()
 		h.start()
-		c.met[what]++
 	case "reload":
-		h.cmd.Process.Signal(syscall.SIGCONT)
-		if h.client().Post(t.Context(), "/v1/reload", nil, nil) == nil {
-			c.met[what]++
-		}
-	case "deployment":
-		c.deploy(t)
-		c.met[what]++
+		h.client().Post(t.Context(), "/v1/reload", nil, nil) // may fail: the agent may be starting
+	case "deployment", "deployment-with-kill":
+		c.deploy(t, what != "deployment")
 	case "stop":
 		h.cmd.Process.Signal(syscall.SIGSTOP)
 		<-time.After(rand.N(3 * time.Second))
 		h.cmd.Process.Signal(syscall.SIGCONT)
-		c.met[what]++
-	case "clock forward", "clock back":
-		by := time.Duration(1+rand.IntN(8)) * time.Second
-		if what == "clock back" {
+	case "forward", "back":
+		by := time.Duration(1+rand.IntN(12)) * time.Second
+		if what == "back" {
 			by = -by
 		}
-		if sum := c.clock + by; sum.Abs() > 15*time.Second {
+		if sum := c.clock + by; sum.Abs() > 20*time.Second {
 			by = -by
 		}
 		c.see()
 		c.clock += by
 		h.write("clock", c.clock.String())
-		c.met[what]++
+	case "faulty":
+		h.write("app/cron.yaml", c.table+"- {name: one more, schedule: '61 * * * *', command: 'true'}\n")
+		h.client().Post(t.Context(), "/v1/reload", nil, nil)
+		<-time.After(rand.N(2 * time.Second))
+		h.write("app/cron.yaml", c.table)
+	case "supervisor":
+		h.killSupervisor()
 	}
 }
 
 // deploy swaps the application's tree as the platform does, its hooks around it.
-func (c *calamity) deploy(t *testing.T) {
+func (c *calamity) deploy(t *testing.T, kill bool) {
 	h := c.host
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
@@ -152,10 +174,15 @@ func (c *calamity) deploy(t *testing.T) {
 		t.Error(err)
 	}
 	<-time.After(rand.N(time.Second))
-	for _, move := range [][2]string{{filepath.Join(h.dir, "cron.yaml"), app + ".new/cron.yaml"}, {app, app + ".old"}, {app + ".new", app}} {
+	for i, move := range [][2]string{{filepath.Join(h.dir, "cron.yaml"), app + ".new/cron.yaml"}, {app, app + ".old"}, {app + ".new", app}} {
+		if kill && i == 2 { // between the two, there is no application
+			h.killed()
+			h.start()
+		}
 		if err := os.Rename(move[0], move[1]); err != nil {
 			t.Error(err)
 		}
 	}
+	<-time.After(rand.N(time.Second))
 	h.client().Post(ctx, "/v1/release", nil, nil)
 }
