@@ -84,11 +84,15 @@ func (c *Client) Start(ctx context.Context, req Request, h Handover) (run Run, e
 	return run, err
 }
 
-// patiently calls f until it has an answer, for Patience.
+// patiently calls f until it has an answer, for Patience. A supervisor that died while it was asked is given
+// that long from its death: a start may have waited for a lock for hours before.
 func (c *Client) patiently(ctx context.Context, f func() error) error {
 	end := time.Now().Add(c.Patience)
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 200*time.Millisecond) {
 		err := f()
+		if pause == 5*time.Millisecond && !nobodyListens(err) {
+			end = time.Now().Add(c.Patience)
+		}
 		_, refused := errors.AsType[*Refused](err)
 		if err == nil || refused && !errors.Is(err, ErrClosing) || time.Now().Add(pause).After(end) {
 			return err

@@ -3,13 +3,17 @@
 package supervisor
 
 import (
+	"bufio"
 	"bytes"
 	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -279,5 +283,35 @@ func judge(t *testing.T, victim, ioKind string, run Run, told int, out []byte) {
 	}
 	if !ok {
 		t.Errorf("after killing %s: recorded %+v, client told %d", victim, run, told)
+	}
+}
+
+// A supervisor may die after a start has waited for a lock for longer than a client's patience. The start
+// is asked for again all the same: it may be under way, and whoever was told that it is not would try again.
+func TestSupervisorThatDiesAfterALongWait(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c := &Client{Socket: socket, Patience: 200 * time.Millisecond}
+	go func() {
+		for n := 0; ; n++ {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			if n == 0 {
+				<-time.After(3 * c.Patience)
+			} else if _, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
+				io.WriteString(conn, "HTTP/1.1 201 Created\r\nContent-Length: 13\r\n\r\n{\"id\":\"once\"}")
+			}
+			conn.Close()
+		}
+	}()
+	run, err := c.Start(t.Context(), Request{ID: "once", Args: []string{"true"}}, Handover{})
+	if err != nil || run.ID != "once" {
+		t.Errorf("got %+v, %v", run, err)
 	}
 }
