@@ -92,6 +92,13 @@ func (c *claims) Claim(ctx context.Context, f scheduler.Firing) error {
 	if f.Job.On == scheduler.OnAll {
 		return nil
 	}
+	if c.cfg.Cron.Claims != "off" { // a slot claimed as another, by the host's name, would not be ours after a restart
+		select {
+		case <-c.inst.Identified():
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 	if c.cfg.Cron.Claims == "auto" { // right after a boot the metadata service may come later than we
 		c.inst.Await(ctx, window(f), located)
 	}

@@ -31,10 +31,9 @@ const saveEvery = time.Second
 
 // saveLoop hands what changed to Save, and again within a minute what it refused, until
 // ctx is done, then a last time.
-func (s *Scheduler) saveLoop(ctx context.Context) {
+func (s *Scheduler) saveLoop(ctx context.Context, failing bool) {
 	retry := time.NewTicker(time.Minute)
 	defer retry.Stop()
-	failing := false
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():

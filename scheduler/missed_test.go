@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -194,6 +195,32 @@ func TestASlotIsOwedUntilItsRunIsRecorded(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A job that nothing is known of begins now. Where that is must be on record before its
+// first slot comes, however slow the disk: killed then, the next life would begin anew.
+func TestWhereAJobBeginsIsSavedBeforeItStarts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var saved atomic.Bool
+		started := make(chan bool, 100)
+		s := New(Config{
+			Save: func(map[string]Kept) error { time.Sleep(90 * time.Second); saved.Store(true); return nil },
+			Runner: runnerFunc(func(_ context.Context, f Firing) error {
+				f.Begun()
+				started <- saved.Load()
+				return nil
+			}),
+		})
+		s.SetTable(mustParse(t, "crontab", "* * * * * a\n"))
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- s.Run(ctx) }()
+		if !<-started {
+			t.Error("it started, and nothing is saved")
+		}
+		cancel()
+		<-done
+	})
 }
 
 // What waited when the agent stopped is still owed, and the next life runs it.

@@ -34,8 +34,8 @@ type Config struct {
 	Kept map[string]Kept
 
 	// Save keeps what changed since the last call; a zero Kept means that the job can be
-	// forgotten. It is called from a goroutine of its own, so it may be slow; what it
-	// refuses is offered again within a minute. Optional.
+	// forgotten. It is called once before anything starts and then from a goroutine of its
+	// own, so it may be slow; what it refuses is offered again within a minute. Optional.
 	Save func(map[string]Kept) error
 
 	Host  string        // with the job's name it decides the splay: stable for this host
@@ -113,9 +113,12 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	defer cancel(nil)
 	s.begin(base)
 
+	// From when a new job's slots are owed must be known to the next life before the first of
+	// them comes, or one that is claimed and then killed is never heard of again.
+	failing := s.saveNow(false)
 	saving, stopSaving := context.WithCancel(context.WithoutCancel(ctx))
 	var saver sync.WaitGroup
-	saver.Go(func() { s.saveLoop(saving) })
+	saver.Go(func() { s.saveLoop(saving, failing) })
 
 	timer := time.NewTimer(0)
 	defer timer.Stop()
