@@ -200,7 +200,7 @@ Each fault is told as FILE:LINE:COLUMN: …, then the line and a mark below it.`
 			for _, w := range t.Warnings {
 				printFault(g.err, "note: ", w)
 			}
-			fmt.Fprintf(g.err, "%s: good, %d jobs\n", filepath.Base(args[0]), len(t.Jobs))
+			fmt.Fprintf(g.err, "%s: good, %s\n", filepath.Base(args[0]), counted(len(t.Jobs), "job"))
 			return nil
 		}}
 	c.Flags().StringVar(&zone, "timezone", "UTC", "for jobs that name none")

@@ -39,7 +39,7 @@ func (o *costOptions) print(c *cobra.Command, g *globals, asJSON bool) error {
 		rows = append(rows, []string{j.Name, number(j.Slots), number(j.Puts), number(j.Gets), dollars(j.Dollars)})
 	}
 	rows = append(rows, []string{"all", "", number(cost.Puts), number(cost.Gets), dollars(cost.Dollars)})
-	fmt.Fprintf(g.err, "note: S3 requests a month for %d jobs that one of %d instances runs; jobs on all, or off, need none\n", len(cost.Jobs), cost.Instances)
+	fmt.Fprintf(g.err, "note: S3 requests a month for %s that one of %s runs; jobs on all, or off, need none\n", counted(len(cost.Jobs), "job"), counted(cost.Instances, "instance"))
 	return table(g.out, []string{"JOB", "SLOTS", "PUT", "GET", "A MONTH"}, rows)
 }
 

@@ -102,9 +102,9 @@ func (b *backend) cronLines(context.Context) []control.Line {
 	case crontable.Absent:
 		lines = append(lines, line("cron", control.Note, "", "no jobs: there is no %s", st.Path))
 	case crontable.Faulty:
-		lines = append(lines, line("cron", control.Bad, "agent cron check "+st.Path, "%s is not taken, %d jobs of the last good one stay in force", st.Path, len(st.Table.Jobs)))
+		lines = append(lines, line("cron", control.Bad, "agent cron check "+st.Path, "%s is not taken; in force: %s of the last good one", st.Path, counted(len(st.Table.Jobs), "job")))
 	case crontable.Loaded:
-		lines = append(lines, line("cron", control.Good, "", "%d jobs from %s", len(st.Table.Jobs), st.Path))
+		lines = append(lines, line("cron", control.Good, "", "%s from %s", counted(len(st.Table.Jobs), "job"), st.Path))
 	}
 	lines = append(lines, b.cron.who.lines()...)
 	if until := b.cron.sched.HeldUntil(); !until.IsZero() {
@@ -115,7 +115,7 @@ func (b *backend) cronLines(context.Context) []control.Line {
 			lines = append(lines, line("cron", control.Warn, "agent logs "+j.Job.Name, "%s: %v", j.Job.Name, j.Last.Err))
 		}
 		if j.Counts.Missed > 0 {
-			lines = append(lines, line("cron", control.Warn, "", "%s: %d runs missed, the last at %s", j.Job.Name, j.Counts.Missed, j.Counts.LastMissed.Format(time.DateTime)))
+			lines = append(lines, line("cron", control.Warn, "", "%s: %d missed, the last at %s", j.Job.Name, j.Counts.Missed, j.Counts.LastMissed.Format(time.DateTime)))
 		}
 	}
 	return lines

@@ -56,7 +56,7 @@ func newCron(cfg config.Config, inst *platform.Instance, env *appenv.Resolver, l
 	f := inst.Facts()
 	host, _ := os.Hostname() // only spreads starts; empty is fine
 	c.sched = scheduler.New(scheduler.Config{
-		Runner: c, Tell: c.tell, Kept: store.Kept(), Save: frugal(store.Save), Host: host, Limit: cmp.Or(cfg.Cron.Limit, max(16, 8*runtime.NumCPU())), Now: wallClock,
+		Runner: c, Tell: c.tell, Kept: store.Kept(), Save: frugal(store.Save), Host: host, Limit: limit(cfg.Cron.Limit, runtime.NumCPU()), Now: wallClock,
 		Here: scheduler.Here{Environment: f.EnvironmentName, Worker: f.Worker, Getenv: func(name string) (string, bool) {
 			e, err := env.Resolve(context.Background())
 			if err != nil {
@@ -87,6 +87,10 @@ func newCron(cfg config.Config, inst *platform.Instance, env *appenv.Resolver, l
 		}}
 	return c
 }
+
+// limit is how many jobs run at once: as configured, else eight for each processor,
+// since most wait for a database or a network, and enough for a small instance.
+func limit(configured, processors int) int { return cmp.Or(configured, max(16, 8*processors)) }
 
 // frugal gives the memory back that writing a whole table took, which a table of
 // ten thousand jobs would else keep for minutes.

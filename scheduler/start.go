@@ -153,7 +153,7 @@ func (s *Scheduler) overlap(e *entry, f Firing, since, now time.Time) {
 func (s *Scheduler) full(e *entry) string {
 	switch {
 	case s.cfg.Limit > 0 && s.running >= s.cfg.Limit:
-		return fmt.Sprintf("room: %d jobs run, the limit of this host", s.running)
+		return fmt.Sprintf("room: this host runs %d at once", s.cfg.Limit)
 	case e.job.Lock != "" && s.locks[e.job.Lock] > 0:
 		return "the lock " + e.job.Lock
 	}

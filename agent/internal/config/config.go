@@ -222,6 +222,8 @@ func (m *Metrics) validate(fault func(key, format string, a ...any)) {
 		key := fmt.Sprintf("metrics.groups[%d]", i)
 		if g.Name == "" {
 			fault(key, "a group needs a name")
+		} else if first := slices.IndexFunc(m.Groups, func(o Group) bool { return o.Name == g.Name }); first < i {
+			fault(key+".name", "%q is the name of metrics.groups[%d], too: their figures could not be told apart", g.Name, first)
 		}
 		if n := btoi(g.Unit != "") + btoi(g.Port != 0) + btoi(g.Match != ""); n != 1 {
 			fault(key, "expected exactly one of unit, port or match, have %d", n)

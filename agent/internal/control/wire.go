@@ -105,8 +105,8 @@ type CronTable struct {
 // Occurrence is one row of `agent cron next`.
 type Occurrence struct {
 	Job  string `json:"job"`
-	At   string `json:"at"` // RFC 3339 with the job's zone's offset
-	Note string `json:"note,omitempty"`
+	At   string `json:"at"`   // RFC 3339 with the job's zone's offset
+	Note string `json:"note"` // daylight saving; else empty
 }
 
 // CronCost is the answer to `agent cron list --cost`: what claiming slots costs

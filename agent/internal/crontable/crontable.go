@@ -3,7 +3,8 @@
 // Contract: a changed file, a swapped application tree and a deleted file are
 // noticed within Every by stat alone, without any hook. A deleted file is an
 // empty table; a faulty or unreadable one leaves the last good table in force
-// and is told once, with every fault.
+// and is told once, with every fault. It is tried again each minute: what was
+// wrong may be a program that was not there, or a permission.
 //
 // The file is writable by the application's user while the agent is root, so
 // it is opened below the application's directory without following links out of
@@ -83,10 +84,14 @@ func (w *Watcher) Run(ctx context.Context) error {
 }
 
 // refresh applies the table in force again when it asks the application's
-// environment (enabled: ${NAME}), which changes without the file.
+// environment (enabled: ${NAME}), which changes without the file, and tries a
+// faulty file again.
 func (w *Watcher) refresh() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.state.Kind == Faulty {
+		w.retry()
+	}
 	asks := func(j scheduler.Job) bool { return strings.Contains(j.Enabled, "${") }
 	if slices.ContainsFunc(w.state.Table.Jobs, asks) {
 		w.Apply(w.state.Table)
@@ -122,13 +127,36 @@ func (w *Watcher) look(force bool) {
 	}
 	table, err := w.read(name)
 	if err != nil {
-		w.state.Kind, w.state.Err = Faulty, err
-		w.Log.Error("cron file not taken, the last good one stays in force", "file", w.state.Path, "err", err)
+		w.fault(err)
 		return
 	}
+	w.take(table)
+}
+
+func (w *Watcher) fault(err error) {
+	w.state.Kind, w.state.Err = Faulty, err
+	w.Log.Error("cron file not taken, the last good one stays in force", "file", w.state.Path, "err", err)
+}
+
+func (w *Watcher) take(table scheduler.Table) {
 	w.state.Kind, w.state.Err, w.state.Table = Loaded, nil, table
 	w.Log.Info("cron file loaded", "file", w.state.Path, "jobs", len(table.Jobs))
 	w.Apply(table)
+}
+
+// retry reads a faulty file that has not changed.
+func (w *Watcher) retry() {
+	name, info := w.find()
+	if !same(w.seen, info) {
+		return // look's
+	}
+	table, err := w.read(name)
+	switch {
+	case err == nil:
+		w.take(table)
+	case err.Error() != w.state.Err.Error():
+		w.fault(err)
+	}
 }
 
 func (w *Watcher) absent() {

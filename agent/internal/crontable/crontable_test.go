@@ -80,6 +80,29 @@ func TestLifeOfAFile(t *testing.T) {
 	step("a plain crontab instead", Loaded, 1)
 }
 
+// What a faulty file lacked may come without the file's changing: a program is
+// made executable, a permission given. Until then nothing is told again.
+func TestFaultyFileIsTriedAgain(t *testing.T) {
+	w, applied, log := watcher(t)
+	missing := errors.New("no such program, or it is not executable")
+	w.Options = func() scheduler.ParseOptions {
+		return scheduler.ParseOptions{CheckCommand: func(string) error { return missing }}
+	}
+	put(t, filepath.Join(w.Dir, "cron.yaml"), strings.Replace(good, "echo hi", "[bin/job]", 1))
+	w.look(false)
+	w.refresh()
+	if n := strings.Count(log.String(), "not taken"); n != 1 || w.State().Kind != Faulty {
+		t.Fatalf("%s, told %d times: %s", w.State().Kind, n, log)
+	}
+	missing = nil
+	w.look(false)
+	w.refresh()
+	w.refresh()
+	if w.State().Kind != Loaded || w.State().Err != nil || len(*applied) != 1 || (*applied)[0] != 1 {
+		t.Errorf("%s, applied %v: %v", w.State().Kind, *applied, w.State().Err)
+	}
+}
+
 // The agent is root and the directory is the application's.
 func TestReadFileStaysInside(t *testing.T) {
 	dir := t.TempDir()
