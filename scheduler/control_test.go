@@ -71,7 +71,7 @@ func TestTriggerGivesTheRunsOwnEnd(t *testing.T) {
 			if err := r.s.Trigger(r.t.Context(), "a"); !errors.Is(err, ErrBusy) || !strings.Contains(err.Error(), "2000-01-01T00:00:00Z") {
 				t.Errorf("a second start gave %v", err)
 			}
-			if err := r.s.Trigger(r.t.Context(), "b"); !errors.Is(err, ErrBusy) || !strings.Contains(err.Error(), "limit") {
+			if err := r.s.Trigger(r.t.Context(), "b"); !errors.Is(err, ErrBusy) || !strings.Contains(err.Error(), "room") {
 				t.Errorf("a start beyond the limit gave %v", err)
 			}
 		}()
@@ -144,7 +144,7 @@ func TestWaitingStartCoalesces(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.after(50 * time.Minute)
-		if w := r.state("a").Waiting; w == nil || w.Slots != 5 || !strings.Contains(w.For, "limit") {
+		if w := r.state("a").Waiting; w == nil || w.Slots != 5 || !strings.Contains(w.For, "room") {
 			t.Errorf("got %+v", w)
 		}
 		r.after(10 * time.Minute)

@@ -81,6 +81,11 @@ cron:
   - name: b
     schedule: "0 0 31 2 *"
     command: [1]
+  - name: d
+    schedule: "0 4 * * *"
+	command: x
+  - {name: d, schedule: "0 24 * * *", command: x}
+timezone: Mars/Base
 `)
 	want := []string{
 		`4:15: a star that begins a value is a reference in YAML; quote it: schedule: "*/5 * * * *"`,
@@ -94,6 +99,9 @@ cron:
 		`14:11: name "b" is already taken in line 6; give each job a name of its own`,
 		`15:20: schedule "0 0 31 2 *" is never due: no such month has such a day`,
 		`16:15: each of command must be text; put it in quotes`,
+		`19:1: a tab cannot indent YAML; use blanks`,
+		`20:28: schedule "0 24 * * *": hour "24": expected numbers from 0 to 23`,
+		`21:11: unknown time zone "Mars/Base"; name it as the tz database does, such as Europe/Berlin or UTC`,
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))

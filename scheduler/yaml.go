@@ -127,7 +127,7 @@ func cutJobs(lines []string) (rest string, jobs []part) {
 	}
 	for ; i < len(lines); i++ {
 		body := strings.TrimLeft(lines[i], " ")
-		if body == "" || body[0] == '#' {
+		if body == "" || body[0] == '#' || body[0] == '\t' && depth >= 0 { // a tab is its job's fault
 			continue
 		}
 		item := body == "-" || strings.HasPrefix(body, "- ")
@@ -225,6 +225,10 @@ func (y *cronYAML) syntaxFault(err error) {
 	for n := max(line-2, 1); n <= min(line+1, len(y.lines)); n++ {
 		if at := strings.Index(y.lines[n-1], "schedule: *"); at >= 0 {
 			y.fault(n, column(y.lines[n-1], at+len("schedule: ")), `quote it: schedule: "*/5 * * * *"`, "a star that begins a value is a reference in YAML")
+			return
+		}
+		if indent := y.lines[n-1][:len(y.lines[n-1])-len(strings.TrimLeft(y.lines[n-1], " \t"))]; strings.Contains(indent, "\t") {
+			y.fault(n, strings.Index(indent, "\t")+1, "use blanks", "a tab cannot indent YAML")
 			return
 		}
 	}
