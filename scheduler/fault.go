@@ -67,9 +67,12 @@ func (s *source) warn(line, column int, hint, format string, args ...any) {
 	s.warnings = append(s.warnings, s.at(line, column, hint, fmt.Sprintf(format, args...)))
 }
 
+// oneLine keeps a name with a line break in it, as of a YAML reference, from looking like a fault of its own.
+var oneLine = strings.NewReplacer("\n", " ", "\r", " ")
+
 func (s *source) at(line, column int, hint, message string) Fault {
 	line, column = max(line, 1), max(column, 1)
-	f := Fault{File: s.file, Line: line, Column: column, Message: message, Hint: hint}
+	f := Fault{File: s.file, Line: line, Column: column, Message: oneLine.Replace(message), Hint: hint}
 	if line <= len(s.lines) {
 		f.Excerpt = excerpt(s.lines[line-1], column)
 	}

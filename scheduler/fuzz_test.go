@@ -81,6 +81,7 @@ func FuzzParseYAML(f *testing.F) {
 	f.Add([]byte("version: 1\nx-base: &b {timezone: Europe/Berlin}\ncron:\n- name: a\n  <<: *b\n  schedule: * * * * *\n- {name: b, url: /x, schedule: '@daily'}\n"))
 	f.Add([]byte("cron: [{name: a, schedule: '0 0 31 2 *', command: |\n  a\n  b\n}]\n---\nb: 2"))
 	f.Add([]byte("cron:\n  - name: \"a\n  - b\"\n    schedule: '@every 0s'\n    command: [x, *y]\n"))
+	f.Add([]byte("*\n\n\n<\n\n\n="))
 	fuzzFile(f, "cron.yaml")
 }
 
