@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"beanstalk-agent/agent/internal/control"
+	"beanstalk-agent/agent/internal/launch"
 	"beanstalk-agent/agent/internal/supervisor"
 	"beanstalk-agent/scheduler"
 )
@@ -96,7 +97,7 @@ func cronRow(j control.CronJob) []string {
 			notes = append(notes, fmt.Sprintf("%d %s", n, what))
 		}
 	}
-	count(j.Skipped, "skipped while running", ", since ", j.Since)
+	count(j.Skipped, "skipped while running", ", each since ", j.Since)
 	count(j.Missed, "missed", ", the last at ", j.MissedAt)
 	if j.Note != "" {
 		notes = append([]string{j.Note}, notes...)
@@ -245,16 +246,35 @@ func newCronRunCmd(g *globals) *cobra.Command {
 
 func newCronHistoryCmd(g *globals) *cobra.Command {
 	o := psOptions{kind: "cron", all: true}
-	c := &cobra.Command{Use: "history [NAME]", Short: "past runs of the jobs, newest first", Args: cobra.MaximumNArgs(1),
+	c := &cobra.Command{Use: "history [NAME]", Short: "past runs of the jobs on this instance, newest first", Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				o.name = args[0]
 			}
-			return o.run(c, g)
+			list, err := o.list(c, g)
+			switch {
+			case err != nil:
+				return err
+			case o.json:
+				return printJSON(g.out, list)
+			}
+			return printPast(g, list)
 		}}
 	c.Flags().IntVarP(&o.n, "number", "n", 50, "how many")
 	c.Flags().BoolVar(&o.json, "json", false, "print JSON")
 	return c
+}
+
+func printPast(g *globals, list []supervisor.Run) error {
+	if len(list) == 0 {
+		fmt.Fprintln(g.err, "no runs are kept")
+		return nil
+	}
+	var rows [][]string
+	for _, r := range list {
+		rows = append(rows, []string{r.ID, r.Name, r.Started.Local().Format("01-02 15:04:05"), tookOf(r), launch.Describe(r), megabytes(r.PeakMemory), r.Reason})
+	}
+	return table(g.out, []string{"ID", "JOB", "STARTED", "TOOK", "STATE", "PEAK", "WHY"}, rows)
 }
 
 func cronSwitch(g *globals, verb, short string) *cobra.Command {

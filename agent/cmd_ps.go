@@ -24,7 +24,7 @@ type psOptions struct {
 func newPsCmd(g *globals) *cobra.Command {
 	var o psOptions
 	c := &cobra.Command{Use: "ps", Short: "what runs now: cron jobs, sessions, commands", Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return o.run(c, g) }}
+		RunE: func(c *cobra.Command, _ []string) error { return o.print(c, g) }}
 	c.Flags().BoolVarP(&o.all, "all", "a", false, "also what ended, newest first")
 	c.Flags().StringVar(&o.kind, "kind", "", "only cron or exec")
 	c.Flags().IntVarP(&o.n, "number", "n", 50, "with --all: how many")
@@ -32,10 +32,11 @@ func newPsCmd(g *globals) *cobra.Command {
 	return c
 }
 
-func (o *psOptions) run(c *cobra.Command, g *globals) error {
+// list asks for the runs that the options choose.
+func (o *psOptions) list(c *cobra.Command, g *globals) ([]supervisor.Run, error) {
 	cl, err := g.client()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	q := url.Values{"kind": {o.kind}, "name": {o.name}}
 	if o.all { // of what runs, all is shown
@@ -43,7 +44,13 @@ func (o *psOptions) run(c *cobra.Command, g *globals) error {
 		q.Set("n", strconv.Itoa(o.n))
 	}
 	list := []supervisor.Run{}
-	if err := cl.Get(c.Context(), "/v1/runs?"+q.Encode(), &list); err != nil {
+	err = cl.Get(c.Context(), "/v1/runs?"+q.Encode(), &list)
+	return list, err
+}
+
+func (o *psOptions) print(c *cobra.Command, g *globals) error {
+	list, err := o.list(c, g)
+	if err != nil {
 		return err
 	}
 	if o.json {
@@ -57,11 +64,14 @@ func (o *psOptions) run(c *cobra.Command, g *globals) error {
 }
 
 func runRow(r supervisor.Run) []string {
-	took := ago(r.Started)
-	if !r.Ended.IsZero() {
-		took = r.Ended.Sub(r.Started).Round(10 * time.Millisecond).String()
+	return []string{r.ID, r.Kind, r.Name, r.User, strconv.Itoa(r.PID), r.Started.Local().Format("01-02 15:04:05"), tookOf(r), launch.Describe(r), megabytes(r.PeakMemory)}
+}
+
+func tookOf(r supervisor.Run) string {
+	if r.Ended.IsZero() {
+		return ago(r.Started)
 	}
-	return []string{r.ID, r.Kind, r.Name, r.User, strconv.Itoa(r.PID), r.Started.Local().Format("01-02 15:04:05"), took, launch.Describe(r), megabytes(r.PeakMemory)}
+	return r.Took().Round(10 * time.Millisecond).String()
 }
 
 func newLogsCmd(g *globals) *cobra.Command {

@@ -12,9 +12,11 @@ import (
 	"beanstalk-agent/agent/internal/control"
 	"beanstalk-agent/agent/internal/crontable"
 	"beanstalk-agent/agent/internal/health"
+	"beanstalk-agent/agent/internal/launch"
 	"beanstalk-agent/agent/internal/supervisor"
 	"beanstalk-agent/collectors"
 	"beanstalk-agent/packaging"
+	"beanstalk-agent/scheduler"
 )
 
 // status is the one screen: each part says how it stands in a line of its own.
@@ -111,8 +113,12 @@ func (b *backend) cronLines(context.Context) []control.Line {
 		lines = append(lines, line("cron", control.Warn, "agent release", "starts are held until %s", until.Format(time.DateTime)))
 	}
 	for _, j := range b.cron.sched.Snapshot() {
-		if j.Last.Err != nil && j.Off == "" {
-			lines = append(lines, line("cron", control.Warn, "agent logs "+j.Job.Name, "%s: %v", j.Job.Name, j.Last.Err))
+		if err := j.Last.Err; err != nil && j.Off == "" {
+			hint := ""
+			if _, began := errors.AsType[*launch.RunError](err); began || errors.Is(err, scheduler.ErrLost) {
+				hint = "agent logs " + j.Job.Name
+			}
+			lines = append(lines, line("cron", control.Warn, hint, "%s: %v", j.Job.Name, err))
 		}
 		if j.Counts.Missed > 0 {
 			lines = append(lines, line("cron", control.Warn, "", "%s: %d missed, the last at %s", j.Job.Name, j.Counts.Missed, j.Counts.LastMissed.Format(time.DateTime)))

@@ -332,9 +332,21 @@ func program(j scheduler.Job) string {
 	return filepath.Base(word)
 }
 
-// Next is `agent cron next`.
+// Next is `agent cron next`. What will not start as things are says so.
 func (c *cronParts) Next(_ context.Context, from time.Time, n int, job string) ([]control.Occurrence, error) {
-	return occurrences(c.watcher.State().Table, from, n, job)
+	list, err := occurrences(c.watcher.State().Table, from, n, job)
+	not := map[string]string{}
+	for _, s := range c.sched.Snapshot() {
+		if s.Off != "" || !s.Paused.IsZero() {
+			not[s.Job.Name] = note(s)
+		}
+	}
+	for i, o := range list {
+		if why := not[o.Job]; why != "" {
+			list[i].Note = strings.TrimSuffix(why+"; "+o.Note, "; ")
+		}
+	}
+	return list, err
 }
 
 // Cost is `agent cron list --cost`.
@@ -364,13 +376,16 @@ func (c *cronParts) Pause(_ context.Context, job string, paused bool) error {
 	return wireError(c.sched.Resume(job))
 }
 
-// wireError gives errors that a caller can act on their HTTP status.
+// wireError gives errors that a caller can act on their HTTP status and a hint.
 func wireError(err error) error {
-	for known, status := range map[error]int{
-		scheduler.ErrUnknownJob: http.StatusNotFound, scheduler.ErrBusy: http.StatusConflict, scheduler.ErrNotRunning: http.StatusServiceUnavailable,
+	for known, e := range map[error]control.Error{
+		scheduler.ErrUnknownJob: {Status: http.StatusNotFound, Hint: "agent cron list"},
+		scheduler.ErrBusy:       {Status: http.StatusConflict, Hint: "agent ps"},
+		scheduler.ErrNotRunning: {Status: http.StatusServiceUnavailable},
 	} {
 		if errors.Is(err, known) {
-			return &control.Error{Status: status, Message: err.Error(), Exit: 125}
+			e.Message, e.Exit = err.Error(), 125
+			return &e
 		}
 	}
 	return err
