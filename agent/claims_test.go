@@ -24,6 +24,13 @@ import (
 // with its store at endpoint.
 func claimsAt(t *testing.T, endpoint, id string) *claims {
 	t.Helper()
+	c, identify := unidentifiedAt(t, endpoint, id)
+	identify()
+	return c
+}
+
+func unidentifiedAt(t *testing.T, endpoint, id string) (c *claims, identify func()) {
+	t.Helper()
 	cfg := config.Default()
 	cfg.Cron.Claims, cfg.AWS.Region = "s3://bucket/claims", "us-east-1"
 	o := platform.Options{Region: "us-east-1", NoIMDS: id == ""}
@@ -38,17 +45,19 @@ func claimsAt(t *testing.T, endpoint, id string) *claims {
 	}
 	log := slog.New(slog.DiscardHandler)
 	inst := platform.NewInstance(t.Context(), o)
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan struct{})
-	go func() { defer close(ended); inst.Run(ctx, log) }()
-	t.Cleanup(func() { cancel(); <-ended })
-	inst.Await(t.Context(), 10*time.Second, func(f platform.Facts) bool { return f.InstanceID == id })
+	identify = func() {
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { defer close(ended); inst.Run(ctx, log) }()
+		t.Cleanup(func() { cancel(); <-ended })
+		<-inst.Identified()
+	}
 	keys := map[string]string{"AWS_ACCESS_KEY_ID": versity.AccessKey, "AWS_SECRET_ACCESS_KEY": versity.SecretKey}
 	aws, err := awsconf.New(awsconf.Config{Region: cfg.AWS.Region, S3Endpoint: endpoint, Getenv: func(name string) string { return keys[name] }})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newClaims(cfg, inst, aws, log)
+	return newClaims(cfg, inst, aws, log), identify
 }
 
 // firing is one of a job that is due each second, so that a claim may take two.
@@ -136,5 +145,19 @@ func TestClaimAfterARestart(t *testing.T) {
 		if err := claim(id); !errors.Is(err, scheduler.ErrElsewhere) {
 			t.Errorf("after its end, the same instance %q: %v", id, err)
 		}
+	}
+}
+
+// Whoever asks for the status before the metadata service has answered must not
+// have the agent claim under its host's name: its own claims of an earlier life
+// would be another's.
+func TestStatusDoesNotDecideWhoClaims(t *testing.T) {
+	t.Parallel()
+	const id = "i-0123456789abcdef0"
+	c, identify := unidentifiedAt(t, versity.Careless(t), id)
+	c.lines()
+	identify()
+	if s, err := c.open(); err != nil || s.Owner() != id {
+		t.Errorf("claims as %q, %v", s.Owner(), err)
 	}
 }

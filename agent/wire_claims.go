@@ -79,8 +79,13 @@ func (c *claims) open() (*claim.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.made.CompareAndSwap(nil, store)
-	return c.made.Load(), nil
+	select {
+	case <-c.inst.Identified():
+		c.made.CompareAndSwap(nil, store)
+		return c.made.Load(), nil
+	default: // asked for to be shown; it may yet turn out who we are
+		return store, nil
+	}
 }
 
 func located(f platform.Facts) bool {

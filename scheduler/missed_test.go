@@ -3,6 +3,7 @@ package scheduler
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -57,6 +58,17 @@ func TestLateByLessThanAMinuteIsOnTime(t *testing.T) {
 	file := "cron:\n- {name: a, schedule: '0 * * * *', command: x, catch_up: false}\n"
 	cfg := Config{Kept: settled("0 * * * * UTC", time.Minute)}
 	inBubble(t, file, lasts(time.Second), cfg, func(r *rig) { r.want("0s a scheduled") })
+
+	// Those before it are missed, and it is not one of them, however many they are.
+	for _, hours := range []int{3, 3000} {
+		cfg.Kept = settled("0 * * * * UTC", time.Duration(hours)*time.Hour)
+		inBubble(t, file, lasts(time.Second), cfg, func(r *rig) {
+			r.want("0s a scheduled", fmt.Sprintf("0s a missed %d", min(hours-1, 1000)))
+			if c := r.state("a").Counts; !c.LastMissed.Equal(midnight.Add(-time.Hour)) {
+				t.Errorf("%d hours: the last missed is %v", hours, c.LastMissed)
+			}
+		})
+	}
 }
 
 // Nothing is owed of the time before a job was first seen, or had its schedule.

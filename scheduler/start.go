@@ -22,9 +22,9 @@ func (s *Scheduler) come(e *entry, now time.Time) {
 
 // slot makes one start of the slots that have come, or tells that they were missed.
 func (s *Scheduler) slot(e *entry, now time.Time) {
-	due, next, n := latest(e.job.Schedule, time.Unix(e.next, 0), now.Add(-time.Duration(e.splay)))
+	due, before, next, n := latest(e.job.Schedule, time.Unix(e.next, 0), now.Add(-time.Duration(e.splay)))
 	e.setNext(next)
-	due = due.In(e.job.Location)
+	due, before = due.In(e.job.Location), before.In(e.job.Location)
 	s.dropRetry(e, "the next slot has come")
 	late := now.Sub(due) - time.Duration(e.splay)
 	f := Firing{Due: due, Reason: Scheduled, Attempt: 1, Coalesced: n - 1}
@@ -33,7 +33,7 @@ func (s *Scheduler) slot(e *entry, now time.Time) {
 	case late <= e.job.CatchUp && e.job.CatchUp > 0:
 		f.Reason, f.Why = CatchUp, s.whyLate(due, n)
 	case late < onTime:
-		s.miss(e, due, n-1)
+		s.miss(e, before, n-1)
 		f.Coalesced = 0
 	default:
 		s.miss(e, due, n)
@@ -43,30 +43,35 @@ func (s *Scheduler) slot(e *entry, now time.Time) {
 	s.offer(e, f, now)
 }
 
-// latest gives the last slot that is not after limit, first being one; the slot after it;
-// and how many there are from first on, where counting ends at a thousand.
-func latest(sched Schedule, first, limit time.Time) (at, next time.Time, n int) {
+// latest gives the last slot that is not after limit, first being one; the slots before
+// (first, if it is that itself) and after it; and how many there are from first on, where
+// counting ends at a thousand.
+func latest(sched Schedule, first, limit time.Time) (at, before, next time.Time, n int) {
 	const most = 1000
-	for at, n = first, 1; ; at, n = next, min(n+1, most+1) {
+	at, before = first, first
+	for n = 1; ; n = min(n+1, most+1) {
 		if n == most {
 			at = leap(sched, at, limit)
 		}
 		if next = sched.Next(at); next.IsZero() || next.After(limit) {
-			return at, next, n
+			return at, before, next, n
 		}
+		before, at = at, next
 	}
 }
 
-// leap gives a slot not long before limit, or at, whichever is later: what is
-// between need not be counted.
+// leap gives a slot not long before limit, but not the last, or at, whichever is later:
+// what is between need not be counted.
 func leap(sched Schedule, at, limit time.Time) time.Time {
 	for w := time.Minute; ; w *= 2 {
 		from := limit.Add(-w)
 		if !from.After(at) {
 			return at
 		}
-		if c := sched.Next(from); !c.IsZero() && !c.After(limit) {
-			return c
+		if c := sched.Next(from); !c.IsZero() {
+			if next := sched.Next(c); !next.IsZero() && !next.After(limit) {
+				return c
+			}
 		}
 	}
 }
