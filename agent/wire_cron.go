@@ -37,6 +37,7 @@ type cronParts struct {
 	runs     *supervisor.Client
 	who      *claims
 	people   *notices
+	held     string // the file that says until when starts are held
 	log      *slog.Logger
 
 	// since the last time they were published
@@ -48,7 +49,8 @@ type cronParts struct {
 var wallClock = time.Now
 
 func newCron(cfg config.Config, inst *platform.Instance, env *appenv.Resolver, l *launch.Launcher, runs *supervisor.Client, who *claims, people *notices, log *slog.Logger) *cronParts {
-	c := &cronParts{launcher: l, runs: runs, who: who, people: people, log: log}
+	c := &cronParts{launcher: l, runs: runs, who: who, people: people, log: log,
+		held: strings.TrimSuffix(cfg.Socket, ".sock") + "-held"}
 	store, err := crontable.OpenStore(filepath.Join(cfg.StateDir, "cron.json"))
 	if err != nil {
 		log.Error("scheduler's memory", "err", err)
@@ -65,6 +67,7 @@ func newCron(cfg config.Config, inst *platform.Instance, env *appenv.Resolver, l
 			return e.Lookup(name)
 		}},
 	})
+	c.holdOn()
 	var table atomic.Pointer[scheduler.Table] // and not the watcher's, which may hold its lock while events are told
 	table.Store(&scheduler.Table{})
 	people.to = func(job string) []string {

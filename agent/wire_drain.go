@@ -55,7 +55,7 @@ func (b *backend) goesAway() (why string, yes bool) {
 // hold holds cron starts, as a deployment does, unless they are held for good.
 func (b *backend) hold(_ context.Context, limit time.Duration) error {
 	if _, yes := b.goesAway(); !yes {
-		b.cron.sched.Hold(limit)
+		b.cron.hold(limit)
 	}
 	return nil
 }
@@ -67,7 +67,7 @@ func (b *backend) release(ctx context.Context) error {
 	if why, yes := b.goesAway(); yes {
 		return errors.Join(err, &control.Error{Status: http.StatusConflict, Message: "jobs stay held, for this instance goes away: " + why})
 	}
-	b.cron.sched.Release()
+	b.cron.release()
 	return err
 }
 
