@@ -21,6 +21,15 @@ import (
 	"beanstalk-agent/packaging/testbed/versity"
 )
 
+// A kill is what befalls a slot.
+type kill struct {
+	step string // after which
+	by   func(*stage)
+	then string // what the job does once it has signed
+	late bool   // what was on its way arrives when all are back
+	want []string
+}
+
 // A slot's way is: claimed in the store, asked of the supervisor, recorded there,
 // forked, answered, noted as settled by the agent, ended, recorded again. Here the
 // agent, its supervisor or both are killed at each step of it, once, on the first
@@ -28,6 +37,7 @@ import (
 // still meanwhile. No slot runs twice, retries: 1 or not, and each that did not run,
 // or not to its end, is named.
 func TestKilledAtEachStepOfASlot(t *testing.T) {
+	t.Parallel()
 	if os.Geteuid() != 0 {
 		gotool.Need(t, "root, for host names of their own")
 	}
@@ -36,54 +46,57 @@ func TestKilledAtEachStepOfASlot(t *testing.T) {
 	agent, super, both := (*stage).killAgent, (*stage).killSupervisor, func(s *stage) { s.killAgent(); s.killSupervisor() }
 	none := func(*stage) {}                                             // beside the supervisor, which is killed at once where its books are watched
 	const ran, lost, stood = "ran", "lost", "a later run stands for it" // if the next is due before all are back
-	for name, c := range map[string]struct {
-		step string // after which
-		kill func(*stage)
-		then string // what the job does once it has signed
-		late bool   // what was on its way arrives when all are back
-		want []string
-	}{
-		"agent, before its claim is made":      {step: "claim sent", kill: agent, want: []string{ran, stood}},
-		"agent, and its claim arrives late":    {step: "claim sent", kill: agent, late: true, want: []string{ran, stood}},
-		"agent, before it knows of its claim":  {step: "claimed", kill: agent, want: []string{ran, stood}},
-		"agent, before its start is asked for": {step: "start sent", kill: agent, want: []string{ran, stood}},
-		"agent, and its start arrives late":    {step: "start sent", kill: agent, late: true, want: []string{ran, stood}},
-		"agent, before it knows of the start":  {step: "started", kill: agent, want: []string{ran}},
-		"agent, before it notes the start":     {step: "started", kill: (*stage).killForgetful, late: true, want: []string{ran}},
-		"agent, while the job runs":            {step: "signed", kill: agent, then: "sleep 2", want: []string{ran}},
-		"agent, and the job ends meanwhile":    {step: "signed", kill: (*stage).killUntilTheEnd, then: "sleep 0.5", want: []string{ran}},
-		"supervisor, before it hears of it":    {step: "start sent", kill: super, want: []string{ran}},
-		"supervisor, as it makes the record":   {step: "in the books", kill: none, want: []string{ran, lost}},
-		"supervisor, as it has recorded it":    {step: "recorded", kill: none, want: []string{ran, lost}},
-		"supervisor, before it answers":        {step: "started", kill: super, want: []string{ran, lost}},
+	var wg sync.WaitGroup
+	some := make(chan struct{}, 6) // at a time: they mostly wait, and are more than there are processors
+	for name, c := range map[string]kill{
+		"agent, before its claim is made":      {step: "claim sent", by: agent, want: []string{ran, stood}},
+		"agent, and its claim arrives late":    {step: "claim sent", by: agent, late: true, want: []string{ran, stood}},
+		"agent, before it knows of its claim":  {step: "claimed", by: agent, want: []string{ran, stood}},
+		"agent, before its start is asked for": {step: "start sent", by: agent, want: []string{ran, stood}},
+		"agent, and its start arrives late":    {step: "start sent", by: agent, late: true, want: []string{ran, stood}},
+		"agent, before it knows of the start":  {step: "started", by: agent, want: []string{ran}},
+		"agent, before it notes the start":     {step: "started", by: (*stage).killForgetful, late: true, want: []string{ran}},
+		"agent, while the job runs":            {step: "signed", by: agent, then: "sleep 2", want: []string{ran}},
+		"agent, and the job ends meanwhile":    {step: "signed", by: (*stage).killUntilTheEnd, then: "sleep 0.5", want: []string{ran}},
+		"supervisor, before it hears of it":    {step: "start sent", by: super, want: []string{ran}},
+		"supervisor, as it makes the record":   {step: "in the books", by: none, want: []string{ran, lost}},
+		"supervisor, as it has recorded it":    {step: "recorded", by: none, want: []string{ran, lost}},
+		"supervisor, before it answers":        {step: "started", by: super, want: []string{ran, lost}},
 		"supervisor, by the job, as it begins": {then: "[ -e ../killed ] || { : >../killed; kill -9 $PPID; }; sleep 1", want: []string{ran}},
-		"both, before the start is asked for":  {step: "start sent", kill: both, want: []string{ran, stood}},
-		"both, as it is recorded":              {step: "recorded", kill: agent, want: []string{ran, lost, stood}},
-		"both, before it answers":              {step: "started", kill: both, want: []string{ran, lost, stood}},
+		"both, before the start is asked for":  {step: "start sent", by: both, want: []string{ran, stood}},
+		"both, as it is recorded":              {step: "recorded", by: agent, want: []string{ran, lost, stood}},
+		"both, before it answers":              {step: "started", by: both, want: []string{ran, lost, stood}},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			s := newStage(t, store, c.step, c.late)
-			every := map[string]time.Duration{"job": time.Second}
-			config := fmt.Sprintf("aws: {region: us-east-1, s3_endpoint: '%s'}\ncron: {claims: 's3://%s/%s'}\n", s.store, fleetBucket, filepath.Base(s.ground.dir))
-			cron := fmt.Sprintf("cron:\n- {name: job, schedule: '@every 1s', retries: 1, backoff: 1s, command: '%s; %s'}\n", s.ground.signs(), or(c.then, ":"))
-			s.host = s.ground.add(config, cron, "AWS_ACCESS_KEY_ID="+versity.AccessKey, "AWS_SECRET_ACCESS_KEY="+versity.SecretKey,
-				"AWS_EC2_METADATA_DISABLED=", "AWS_EC2_METADATA_SERVICE_ENDPOINT="+metadata)
-			s.play(c.kill)
-			first := s.first()
-			if first.job == "" {
-				t.Fatal("no claim was seen")
-			}
-			var until int64
-			await(t, "a later slot runs", func() bool {
-				for later := range s.ground.read(every).ran {
-					until = max(until, later.due)
-				}
-				return until > first.due+2
-			})
-			s.judge(every, first, until, c.want)
+		wg.Go(func() {
+			some <- struct{}{}
+			t.Run(name, func(t *testing.T) { c.play(t, store, metadata) })
+			<-some
 		})
 	}
+	wg.Wait()
+}
+
+// play lets a host live until some slots after the kill, and judges.
+func (k kill) play(t *testing.T, store, metadata string) {
+	s := newStage(t, store, k.step, k.late)
+	every := map[string]time.Duration{"job": time.Second}
+	config := fmt.Sprintf("aws: {region: us-east-1, s3_endpoint: '%s'}\ncron: {claims: 's3://%s/%s'}\n", s.store, fleetBucket, filepath.Base(s.ground.dir))
+	cron := fmt.Sprintf("cron:\n- {name: job, schedule: '@every 1s', retries: 1, backoff: 1s, command: '%s; %s'}\n", s.ground.signs(), or(k.then, ":"))
+	s.host = s.ground.add(config, cron, "AWS_ACCESS_KEY_ID="+versity.AccessKey, "AWS_SECRET_ACCESS_KEY="+versity.SecretKey,
+		"AWS_EC2_METADATA_DISABLED=", "AWS_EC2_METADATA_SERVICE_ENDPOINT="+metadata)
+	s.play(k.by)
+	first := s.first()
+	if first.job == "" {
+		t.Fatal("no claim was seen")
+	}
+	var until int64
+	await(t, "a later slot runs", func() bool {
+		for later := range s.ground.read(every).ran {
+			until = max(until, later.due)
+		}
+		return until > first.due+2
+	})
+	s.judge(every, first, until, k.want)
 }
 
 // A stage is a ground with one host whose store and supervisor are reached through
