@@ -4,9 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -19,7 +17,6 @@ import (
 	"beanstalk-agent/agent/internal/appenv"
 	"beanstalk-agent/agent/internal/claim"
 	"beanstalk-agent/agent/internal/config"
-	"beanstalk-agent/agent/internal/control"
 	"beanstalk-agent/agent/internal/crontable"
 	"beanstalk-agent/agent/internal/launch"
 	"beanstalk-agent/agent/internal/notify"
@@ -153,7 +150,46 @@ func (c *cronParts) run(ctx context.Context) error {
 		}
 		c.sched.Adopt(scheduler.Firing{Job: job, Due: r.Slot, Attempt: r.Attempt}, c.launcher.Await(r.ID))
 	}
+	c.takeUp(ctx, table)
 	return c.sched.Run(ctx)
+}
+
+// takeUp has what failed before this agent began tried again, as its job says: it may
+// have ended while there was no agent, or the pause before its retry was under way.
+// What is older than a missed slot may be, or than the host's last hundreds of runs,
+// is left to the history.
+func (c *cronParts) takeUp(ctx context.Context, t scheduler.Table) {
+	if !slices.ContainsFunc(t.Jobs, func(j scheduler.Job) bool { return j.Retries > 0 || j.RetryOnLoss }) {
+		return
+	}
+	runs, err := c.runs.List(ctx, supervisor.Filter{Kind: "cron", Limit: 500})
+	if err != nil && ctx.Err() == nil {
+		c.log.Error("runs to be tried again are not known", "err", err)
+	}
+	seen := map[string]bool{}
+	for _, r := range runs { // newest first
+		if r.Reason == string(scheduler.Manual) || seen[r.Name] {
+			continue
+		}
+		seen[r.Name] = true
+		if job, ok := t.Job(r.Name); ok && triedAgain(job, r) && wallClock().Sub(r.Slot) <= max(job.CatchUp, scheduler.DefaultCatchUp) {
+			c.sched.Adopt(scheduler.Firing{Job: job, Due: r.Slot, Attempt: r.Attempt}, c.launcher.Await(r.ID))
+		}
+	}
+}
+
+// triedAgain reports whether a run that has ended is followed by another attempt.
+func triedAgain(job scheduler.Job, r supervisor.Run) bool {
+	limit := job.Retries
+	switch {
+	case r.Live(), r.ExitCode == 0, r.Attempt < 1, r.Reason == string(scheduler.Manual):
+		return false
+	case r.State == supervisor.StateLost && !job.RetryOnLoss:
+		return false
+	case r.State == supervisor.StateLost:
+		limit = max(limit, 1)
+	}
+	return r.Attempt <= limit
 }
 
 func (c *cronParts) reload(context.Context) error {
@@ -224,8 +260,8 @@ func (c *cronParts) ended(r supervisor.Run) {
 	if r.ExitCode != 0 || r.State == supervisor.StateLost {
 		c.failed.Add(1)
 	}
-	if job, ok := c.watcher.State().Table.Job(r.Name); ok && r.ExitCode != 0 && r.Attempt <= job.Retries && r.Attempt > 0 {
-		return // it is tried again: people hear of the last attempt
+	if job, ok := c.watcher.State().Table.Job(r.Name); ok && triedAgain(job, r) {
+		return // people hear of the last attempt, or that there is none
 	}
 	c.people.ended(r, c.who.told(r.Name))
 }
@@ -249,147 +285,4 @@ func (c *cronParts) counters(out []collectors.Sample) []collectors.Sample {
 	}
 	return append(out, count("cron_runs", &c.ran), count("cron_failed", &c.failed),
 		count("cron_missed", &c.missed), count("cron_overlapped", &c.overlapped), count("cron_overdue", &c.overdue))
-}
-
-// List is `agent cron list`.
-func (c *cronParts) List(ctx context.Context) (control.CronTable, error) {
-	st := c.watcher.State()
-	t := control.CronTable{File: st.Path, State: string(st.Kind), Jobs: []control.CronJob{}}
-	if st.Err != nil {
-		t.Faults = strings.Split(st.Err.Error(), "\n")
-	}
-	for _, w := range st.Table.Warnings {
-		t.Warnings = append(t.Warnings, w.String())
-	}
-	t.Warnings = append(t.Warnings, c.people.unknown(st.Table)...)
-	t.Held = orNil(c.sched.HeldUntil())
-	for _, s := range c.sched.Snapshot() {
-		t.Jobs = append(t.Jobs, cronJob(s))
-	}
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	if _, err := c.who.open(); err == nil {
-		for i := range t.Jobs {
-			if t.Jobs[i].On == "" {
-				t.Jobs[i].On = "one"
-			}
-		}
-		c.who.last(ctx, t.Jobs)
-	}
-	for i := range t.Jobs {
-		t.Jobs[i].On = or(t.Jobs[i].On, "all")
-	}
-	return t, nil
-}
-
-func cronJob(s scheduler.JobState) control.CronJob {
-	j := control.CronJob{Name: s.Job.Name, Schedule: s.Job.Expr, Timezone: s.Job.Location.String(), Runs: program(s.Job), On: s.Job.On.String(),
-		Next: orNil(s.Next), Last: orNil(s.Last.Due), Skipped: s.Counts.Overlapped, Since: orNil(s.Counts.Since), Missed: s.Counts.Missed, MissedAt: orNil(s.Counts.LastMissed), Failures: int(s.Counts.Failed)}
-	if !s.Last.Started.IsZero() {
-		j.Result = "good"
-		if s.Last.Err != nil {
-			j.Result = s.Last.Err.Error()
-		}
-	}
-	j.Note = note(s)
-	return j
-}
-
-// note says what holds a job, or what it does now.
-func note(s scheduler.JobState) string {
-	switch {
-	case s.Off != "":
-		return "off here: " + s.Off
-	case !s.Paused.IsZero():
-		return "paused since " + s.Paused.Format(time.DateTime)
-	case s.Gone:
-		return "not in the cron file any more, still running"
-	case len(s.Running) > 0:
-		since := s.Running[0].Started
-		return fmt.Sprintf("running since %s, for %s", since.Format(time.TimeOnly), time.Since(since).Round(time.Second))
-	case s.Waiting != nil:
-		return "waits for " + s.Waiting.For
-	case !s.Retry.IsZero():
-		return "tried again at " + s.Retry.Format(time.TimeOnly)
-	}
-	return ""
-}
-
-func orNil(t time.Time) *time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	return &t
-}
-
-// program is what a job runs, without arguments: they may hold secrets.
-func program(j scheduler.Job) string {
-	switch {
-	case j.URL != "":
-		path, _, _ := strings.Cut(j.URL, "?")
-		return "POST " + path
-	case len(j.Args) > 0:
-		return filepath.Base(j.Args[0])
-	}
-	word, _, _ := strings.Cut(strings.TrimSpace(j.Command), " ")
-	return filepath.Base(word)
-}
-
-// Next is `agent cron next`. What will not start as things are says so.
-func (c *cronParts) Next(_ context.Context, from time.Time, n int, job string) ([]control.Occurrence, error) {
-	list, err := occurrences(c.watcher.State().Table, from, n, job)
-	not := map[string]string{}
-	for _, s := range c.sched.Snapshot() {
-		if s.Off != "" || !s.Paused.IsZero() {
-			not[s.Job.Name] = note(s)
-		}
-	}
-	for i, o := range list {
-		if why := not[o.Job]; why != "" {
-			list[i].Note = strings.TrimSuffix(why+"; "+o.Note, "; ")
-		}
-	}
-	return list, err
-}
-
-// Cost is `agent cron list --cost`.
-func (c *cronParts) Cost(_ context.Context, instances int) (control.CronCost, error) {
-	_, err := c.who.open()
-	var jobs []scheduler.Job
-	for _, s := range c.sched.Snapshot() {
-		if s.Off == "" && !s.Gone && (s.Job.On == scheduler.OnOne || err == nil) {
-			jobs = append(jobs, s.Job)
-		}
-	}
-	return cronCost(jobs, instances), nil
-}
-
-// Trigger is `agent cron run`.
-func (c *cronParts) Trigger(ctx context.Context, who control.Caller, job string) (supervisor.Run, error) {
-	c.log.Info("job triggered", "job", job, "caller", who.Login, "caller_uid", who.UID)
-	r, err := c.launcher.Manual(ctx, job, c.sched.Trigger)
-	return r, wireError(err)
-}
-
-// Pause is `agent cron pause` and resume.
-func (c *cronParts) Pause(_ context.Context, job string, paused bool) error {
-	if paused {
-		return wireError(c.sched.Pause(job))
-	}
-	return wireError(c.sched.Resume(job))
-}
-
-// wireError gives errors that a caller can act on their HTTP status and a hint.
-func wireError(err error) error {
-	for known, e := range map[error]control.Error{
-		scheduler.ErrUnknownJob: {Status: http.StatusNotFound, Hint: "agent cron list"},
-		scheduler.ErrBusy:       {Status: http.StatusConflict, Hint: "agent ps"},
-		scheduler.ErrNotRunning: {Status: http.StatusServiceUnavailable},
-	} {
-		if errors.Is(err, known) {
-			e.Message, e.Exit = err.Error(), 125
-			return &e
-		}
-	}
-	return err
 }

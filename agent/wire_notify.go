@@ -111,7 +111,7 @@ func (n *notices) ended(r supervisor.Run, before notify.Kind) {
 
 // event tells of what no run can tell.
 func (n *notices) event(e scheduler.Event) {
-	kind, ok := map[scheduler.EventKind]notify.Kind{scheduler.Overdue: notify.Overdue, scheduler.Missed: notify.Missed}[e.Kind]
+	kind, ok := map[scheduler.EventKind]notify.Kind{scheduler.Overdue: notify.Overdue, scheduler.Missed: notify.Missed, scheduler.GaveUp: notify.Failed}[e.Kind]
 	if ok {
 		n.send(notify.Event{Job: e.Job, Kind: kind, At: time.Now(), Reason: e.Text})
 	}

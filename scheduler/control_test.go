@@ -312,7 +312,7 @@ func TestNextSlotDropsRetry(t *testing.T) {
 	fail := func(context.Context, Firing) error { return errors.New("exit 1") }
 	inBubble(t, file, fail, Config{}, func(r *rig) {
 		r.after(25 * time.Minute)
-		r.want("10m0s a scheduled", "14m0s a retry", "20m0s a dropped 1", "20m0s a scheduled", "24m0s a retry")
+		r.want("10m0s a scheduled", "14m0s a retry", "20m0s a gave-up 1", "20m0s a scheduled", "24m0s a retry")
 	})
 }
 

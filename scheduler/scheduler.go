@@ -154,8 +154,8 @@ func (s *Scheduler) stop(cancel func()) {
 	s.base = nil
 	s.waiting = nil
 	for _, e := range s.order {
-		if e.act != nil && e.act.retry != nil {
-			s.tell(Event{Kind: Dropped, Job: e.job.Name, Due: e.act.retry.Due, Count: 1, Text: "the retry is dropped: the agent stops"})
+		if e.act != nil && e.act.retry != nil { // the next life may take it up, if there is one
+			s.tell(Event{Kind: GaveUp, Job: e.job.Name, Due: e.act.retry.Due, Count: 1, Text: "failed; the agent stops before it is tried again"})
 		}
 	}
 	s.unlock()

@@ -223,8 +223,12 @@ func (s *Scheduler) dropRetry(e *entry, why string) {
 	if e.act == nil || e.act.retry == nil {
 		return
 	}
-	s.tell(Event{Kind: Dropped, Job: e.job.Name, Due: e.act.retry.Due, Count: 1, Text: "the retry is dropped: " + why})
+	s.giveUp(e, *e.act.retry, why)
 	e.act.retry = nil
+}
+
+func (s *Scheduler) giveUp(e *entry, f Firing, why string) {
+	s.tell(Event{Kind: GaveUp, Job: e.job.Name, Due: f.Due, Count: 1, Text: "failed, and is not tried again: " + why})
 }
 
 // start starts a run now.
@@ -243,6 +247,10 @@ func (s *Scheduler) start(e *entry, f Firing, do func(context.Context, Firing) e
 	case Manual:
 	case Adopted:
 		s.settle(e, f.Due)
+		if e.next <= f.Due.Unix() { // it was not on record as settled
+			e.after(f.Due)
+			s.arm(e)
+		}
 	default:
 		r.owed, e.settled = e.settled, max(e.settled, f.Due.Unix())
 	}
@@ -303,12 +311,8 @@ func (s *Scheduler) finish(e *entry, r *run, err, cause error) {
 		}
 	}
 	a.note(r, err, cause, now)
-	if err != nil && cause == nil && s.mayRetry(e, r.firing, err) {
-		next := r.firing
-		next.Reason, next.Attempt, next.Why = Retry, next.Attempt+1, fmt.Sprintf("attempt %d of %d", next.Attempt+1, next.Job.Retries+1)
-		a.retry, a.retryAt = &next, now.Add(backoff(e.job.Backoff, r.firing.Attempt))
-		s.arm(e)
-		s.poke()
+	if err != nil && cause == nil && s.base != nil && r.firing.attemptLeft(e.job, err) { // without base: the next life's
+		s.retry(e, r.firing, now)
 	}
 	if e.gone && e.idle() {
 		s.forget(e)
@@ -324,17 +328,39 @@ func (s *Scheduler) rest(e *entry) {
 	}
 }
 
-// mayRetry reports whether a failed attempt is to be followed by another.
-func (s *Scheduler) mayRetry(e *entry, f Firing, err error) bool {
+// attemptLeft reports whether the job wants another attempt after this one ended so.
+func (f Firing) attemptLeft(j *Job, err error) bool {
 	switch {
-	case s.base == nil, e.gone, e.off != "", e.paused != 0, e.act.waiting != nil, e.act.retry != nil:
-		return false
 	case f.Reason == Manual, errors.Is(err, ErrElsewhere):
 		return false
 	case errors.Is(err, ErrLost):
-		return e.job.RetryOnLoss && f.Attempt <= max(e.job.Retries, 1)
+		return j.RetryOnLoss && f.Attempt <= max(j.Retries, 1)
 	}
-	return f.Attempt <= e.job.Retries
+	return f.Attempt <= j.Retries
+}
+
+// retry plans the next attempt, or says why there is none.
+func (s *Scheduler) retry(e *entry, f Firing, now time.Time) {
+	a, why := e.act, ""
+	switch {
+	case e.gone:
+		why = "the job is not in the cron file any more"
+	case e.off != "":
+		why = "off here: " + e.off
+	case e.paused != 0:
+		why = "the job is paused"
+	case a.waiting != nil, a.retry != nil:
+		why = "another run of the job is to start"
+	}
+	if why != "" {
+		s.giveUp(e, f, why)
+		return
+	}
+	next := f
+	next.Reason, next.Attempt, next.Why = Retry, f.Attempt+1, fmt.Sprintf("attempt %d of %d", f.Attempt+1, max(f.Job.Retries, 1)+1)
+	a.retry, a.retryAt = &next, now.Add(backoff(e.job.Backoff, f.Attempt))
+	s.arm(e)
+	s.poke()
 }
 
 // backoff doubles with each attempt that failed.
