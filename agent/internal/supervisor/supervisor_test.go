@@ -115,12 +115,16 @@ func signalled(t *testing.T, d *daemon, sig syscall.Signal) (code int) {
 
 func TestDetachedRun(t *testing.T) {
 	d := start(t)
-	run, err := d.Start(t.Context(), spooled("echo hello; exit 3"), Handover{})
+	gate := filepath.Join(t.TempDir(), "gate") // else it may have ended before its start is answered
+	run, err := d.Start(t.Context(), spooled("until [ -e "+gate+" ]; do sleep 0.05; done; echo hello; exit 3"), Handover{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if run.State != StateRunning || run.PID == 0 || !alive(run.PID) && run.EndSeq != 0 {
 		t.Errorf("started as %+v", run)
+	}
+	if err := os.WriteFile(gate, nil, 0o600); err != nil {
+		t.Fatal(err)
 	}
 	ended, err := d.Wait(t.Context(), run.ID)
 	if err != nil || ended.State != StateExited || ended.ExitCode != 3 || ended.OutputBytes != 6 {
