@@ -152,7 +152,7 @@ func (g *globals) load(client bool) (config.Config, error) {
 	if named {
 		path = g.config
 	}
-	c, err := config.Load(path, named)
+	c, err := config.Load(path, named, healthFaults)
 	if client && errors.Is(err, os.ErrPermission) {
 		return config.Default(), nil
 	}

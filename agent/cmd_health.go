@@ -81,12 +81,17 @@ type verdict struct {
 	Draining []health.Drain `json:"draining"`
 }
 
-func (v verdict) String() string { return outcome(v.Healthy, v.Status, v.LatencyMS, v.Reason) }
+func (v verdict) String() string {
+	return outcome(v.Healthy, v.State == health.Unknown, v.Status, v.LatencyMS, v.Reason)
+}
 
-func outcome(healthy bool, status int, ms float64, reason string) string {
+func outcome(healthy, unknown bool, status int, ms float64, reason string) string {
 	word, code := "unhealthy", strconv.Itoa(status)
-	if healthy {
+	switch {
+	case healthy:
 		word = "healthy"
+	case unknown:
+		word = "unknown"
 	}
 	if status == 0 {
 		code = "no answer"
@@ -99,7 +104,7 @@ func printHistory(g *globals, h []health.Result, asJSON bool) error {
 		return printJSON(g.out, h)
 	}
 	for _, r := range h {
-		fmt.Fprintf(g.out, "%s  Host %s  %s\n", r.At.Local().Format(time.DateTime), r.Host, outcome(r.Healthy, r.Status, r.LatencyMS, r.Reason))
+		fmt.Fprintf(g.out, "%s  Host %s  %s\n", r.At.Local().Format(time.DateTime), r.Host, outcome(r.Healthy, r.Unknown, r.Status, r.LatencyMS, r.Reason))
 	}
 	return nil
 }

@@ -64,7 +64,7 @@ func installHere(cmd *cobra.Command, o packaging.Options) (packaging.Report, err
 	}
 	o.Binary = exe
 	o.Preflight = func() error {
-		_, err := config.Load(config.DefaultPath, false)
+		_, err := config.Load(config.DefaultPath, false, healthFaults)
 		return err
 	}
 	o.Retire = func(ctx context.Context) error {

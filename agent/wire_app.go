@@ -54,7 +54,8 @@ func newLauncher(cfg config.Config, inst *platform.Instance, env *appenv.Resolve
 				headers = append(headers, k+": "+v)
 			}
 			host, _ := healthHost(ctx, cfg, env)
-			return []string{postTarget + "=" + strings.TrimSuffix(origin(cfg, inst, env), ":"), postHost + "=" + host, postHeaders + "=" + strings.Join(headers, "\n")}
+			from, _ := origin(ctx, cfg, inst, env)
+			return []string{postTarget + "=" + strings.TrimSuffix(from, ":"), postHost + "=" + host, postHeaders + "=" + strings.Join(headers, "\n")}
 		}}}
 }
 

@@ -97,7 +97,8 @@ func (b *backend) leaving(ctx context.Context) (health.Departure, error) {
 // or socket; -1 where the kernel does not tell.
 func (b *backend) requests(ctx context.Context) int {
 	where := collectors.ListenConfig{Connections: time.Nanosecond}
-	target, err := health.ParseTarget(origin(b.cfg, b.inst, b.env) + "/")
+	from, _ := origin(ctx, b.cfg, b.inst, b.env)
+	target, err := health.ParseTarget(from + "/")
 	switch {
 	case err != nil:
 		return -1

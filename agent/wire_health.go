@@ -25,26 +25,56 @@ func newHealth(cfg config.Config, inst *platform.Instance, env *appenv.Resolver,
 	}
 	return health.New(health.Config{
 		Target: cfg.Health.Target, Log: log,
-		FindTarget: func(context.Context) (string, error) { return origin(cfg, inst, env) + cfg.Health.Path, nil },
-		DrainFile:  filepath.Join(filepath.Dir(cfg.Socket), "drain"),
-		NginxFile:  filepath.Join(cfg.StateDir, "nginx-health.conf"),
-		Host:       func(ctx context.Context) (string, error) { return healthHost(ctx, cfg, env) },
-		Headers:    cfg.Health.Headers, Method: cfg.Health.Method, Expect: expect, Path: cfg.Health.Path,
+		FindTarget: func(ctx context.Context) (string, error) {
+			from, err := origin(ctx, cfg, inst, env)
+			return from + cfg.Health.Path, err
+		},
+		DrainFile: filepath.Join(filepath.Dir(cfg.Socket), "drain"),
+		NginxFile: filepath.Join(cfg.StateDir, "nginx-health.conf"),
+		Host:      func(ctx context.Context) (string, error) { return healthHost(ctx, cfg, env) },
+		Headers:   cfg.Health.Headers, Method: cfg.Health.Method, Expect: expect, Path: cfg.Health.Path,
 		Timeout: cfg.Health.Timeout, Grace: cfg.Health.Grace, Failures: cfg.Health.Failures,
+		UnknownHealthy: cfg.Health.Unknown == "healthy",
 	})
+}
+
+// healthFaults tells, with its line, what newHealth would refuse, or only a probe
+// would find: an agent that does not start is a fault told too late.
+func healthFaults(c config.Config, fault func(key, format string, a ...any)) {
+	told := func(key string, err error) {
+		if err != nil {
+			fault(key, "%v", err)
+		}
+	}
+	h := c.Health
+	_, err := health.ParseExpect(h.Expect)
+	told("health.expect", err)
+	told("health.headers", health.CheckHeaders(h.Headers))
+	if h.Host != "" && !strings.Contains(h.Host, "${") {
+		told("health.host", health.CheckHost(h.Host))
+	}
+	switch _, err := health.ParseTarget(h.Target); {
+	case h.Target == "" || err == nil:
+	case strings.Contains(h.Target, "@"): // which may be a password, so the value is not told
+		fault("health.target", "expected an address without user and password: set health.headers")
+	default:
+		told("health.target", err)
+	}
 }
 
 // origin is where the application itself listens, behind nginx, without a path:
 // where health checks ask, by configuration; else where Beanstalk's Ruby platform
-// has Puma listen, when it does; else the platform's port.
-func origin(cfg config.Config, inst *platform.Instance, env *appenv.Resolver) string {
+// has Puma listen, when it does; else the platform's port. With an error it is
+// a guess.
+func origin(ctx context.Context, cfg config.Config, inst *platform.Instance, env *appenv.Resolver) (string, error) {
 	if t, err := health.ParseTarget(cfg.Health.Target); err == nil {
-		return t.Origin()
+		return t.Origin(), nil
 	}
 	if info, err := os.Stat(pumaSocket); err == nil && info.Mode().Type() == fs.ModeSocket {
-		return health.Target{Network: "unix", Address: pumaSocket}.Origin()
+		return health.Target{Network: "unix", Address: pumaSocket}.Origin(), nil
 	}
-	return "http://127.0.0.1:" + strconv.Itoa(appPort(inst, env))
+	port, err := appPort(ctx, inst, env)
+	return "http://127.0.0.1:" + strconv.Itoa(port), err
 }
 
 // pumaSocket is what nginx asks on the Ruby platform, unless a Procfile says
@@ -53,19 +83,21 @@ func origin(cfg config.Config, inst *platform.Instance, env *appenv.Resolver) st
 const pumaSocket = "/var/run/puma/my_app.sock"
 
 // appPort is the platform's port; else PORT of the application's environment;
-// else 8000, the Python platform's.
-func appPort(inst *platform.Instance, env *appenv.Resolver) int {
+// else 8000, the Python platform's. With an error PORT is not known.
+func appPort(ctx context.Context, inst *platform.Instance, env *appenv.Resolver) (int, error) {
 	if p := inst.Facts().AppPort; p != 0 {
-		return p
+		return p, nil
 	}
-	if e, err := env.Resolve(context.Background()); err == nil {
-		if v, ok := e.Lookup("PORT"); ok {
-			if p, err := strconv.Atoi(v); err == nil && p > 0 && p < 1<<16 {
-				return p
-			}
+	e, err := env.Resolve(ctx)
+	if err != nil {
+		return 8000, err
+	}
+	if v, ok := e.Lookup("PORT"); ok {
+		if p, err := strconv.Atoi(v); err == nil && p > 0 && p < 1<<16 {
+			return p, nil
 		}
 	}
-	return 8000
+	return 8000, nil
 }
 
 // healthHost is the Host that the application accepts: the configured one,

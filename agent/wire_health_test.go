@@ -1,6 +1,9 @@
 package main
 
 import (
+	"os"
+	"reflect"
+	"strings"
 	"testing"
 
 	"beanstalk-agent/agent/internal/config"
@@ -39,12 +42,65 @@ func TestOriginOfTargets(t *testing.T) {
 		"unix:/run/app.sock:/up":        "unix:/run/app.sock:",
 		"unix:/run/app.sock":            "unix:/run/app.sock:",
 	} {
-		got := origin(config.Config{Health: config.Health{Target: target}}, nil, nil)
-		if got != want {
-			t.Errorf("%s: got %q, want %q", target, got, want)
+		got, err := origin(t.Context(), config.Config{Health: config.Health{Target: target}}, nil, nil)
+		if got != want || err != nil {
+			t.Errorf("%s: got %q, %v, want %q", target, got, err, want)
 		}
 		if _, err := health.ParseTarget(got + "/up"); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// What would keep the agent from starting, or from ever asking, is a fault of the
+// file with its line. A password is not shown.
+func TestHealthFaultsHaveTheirLine(t *testing.T) {
+	for text, want := range map[string]string{
+		`expect: "20"`:                              `a.yaml:2:11: health.expect: expected status "20"`,
+		`expect: ""`:                                `a.yaml:2:11: health.expect:`,
+		`headers: {Host: a}`:                        `health.headers: health header "Host": set health.host instead`,
+		`headers: {X: "T0KEN\n"}`:                   `health.headers: health header "X": its value holds a control character`,
+		`host: exämple`:                             `a.yaml:2:9: health.host: health host`,
+		`target: https://127.0.0.1/`:                `a.yaml:2:11: health.target: health target "https://127.0.0.1/": want http://`,
+		`target: http://u:T0KEN@127.0.0.1/`:         `a.yaml:2:11: health.target: expected an address without user and password`,
+		`target: http://u:T0/KEN@127.0.0.1/`:        `a.yaml:2:11: health.target: expected`,
+		`target: "unix:/run/a.sock:/a b"`:           `a.yaml:2:11: health.target: health target "unix:/run/a.sock:/a b"`,
+		`headers: {Authorization: Bearer}`:          "",
+		`host: "${ALLOWED_HOSTS}"`:                  "",
+		`host: ""`:                                  "",
+		`{expect: "200-299,401", unknown: healthy}`: "",
+	} {
+		section := "health:\n  " + text
+		if strings.HasPrefix(text, "{") {
+			section = "health: " + text
+		}
+		_, err := config.Parse("a.yaml", []byte(section+"\n"), healthFaults)
+		got := ""
+		if err != nil {
+			got = err.Error()
+		}
+		if (want == "") != (got == "") || !strings.Contains(got, want) || strings.Contains(got, "KEN") {
+			t.Errorf("%s: got %q, want %q in it", text, got, want)
+		}
+	}
+}
+
+// The page that lists the keys with their defaults is right.
+func TestHealthPageShowsTheDefaults(t *testing.T) {
+	page, err := os.ReadFile("../packaging/docs/health-checks.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, block, _ := strings.Cut(string(page), "```yaml\n")
+	block, _, _ = strings.Cut(block, "```")
+	got, err := config.Parse("page", []byte(block), healthFaults)
+	if err != nil || !reflect.DeepEqual(got, config.Default()) {
+		t.Errorf("the page says\n%+v\nthe defaults are\n%+v\n%v", got.Health, config.Default().Health, err)
+	}
+	keys := reflect.TypeFor[config.Health]()
+	for i := range keys.NumField() {
+		if name := keys.Field(i).Tag.Get("yaml"); !strings.Contains(block, "\n  "+name+": ") {
+			t.Errorf("the page does not list %s", name)
 		}
 	}
 }

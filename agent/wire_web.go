@@ -24,7 +24,7 @@ type place struct {
 // findWeb follows health.target, unless that leads through nginx.
 func findWeb(cfg config.Config, inst *platform.Instance, env *appenv.Resolver) place {
 	at := place{unit: inst.Facts().WebUnit}
-	from := origin(cfg, inst, env)
+	from, _ := origin(context.Background(), cfg, inst, env) // a guess does no harm: nobody listens there, or the application
 	if path, ok := strings.CutPrefix(from, "unix:"); ok {
 		at.path = strings.TrimSuffix(path, ":")
 		return at
@@ -35,7 +35,8 @@ func findWeb(cfg config.Config, inst *platform.Instance, env *appenv.Resolver) p
 			return at
 		}
 	}
-	at.port = uint16(appPort(inst, env))
+	port, _ := appPort(context.Background(), inst, env)
+	at.port = uint16(port)
 	return at
 }
 

@@ -92,6 +92,7 @@ type Health struct {
 	Timeout  time.Duration     `yaml:"timeout"`
 	Grace    time.Duration     `yaml:"grace"`    // after the agent's start, an application that never answered is called starting
 	Failures int               `yaml:"failures"` // in a row, until unhealthy
+	Unknown  string            `yaml:"unknown"`  // what an application of which nothing can be told counts as: unhealthy (503) or healthy (200)
 }
 
 // Exec says who may run commands, and how long a terminal may stay open.
@@ -138,16 +139,20 @@ func Default() Config {
 			Expect:   "200-299",
 			Timeout:  4 * time.Second,
 			Failures: 1,
+			Unknown:  "unhealthy",
 		},
 		Cooldown: 30 * time.Minute,
 		Exec:     Exec{Allow: []string{"root", "ec2-user", "ssm-user"}, Audit: "program", Idle: 24 * time.Hour, Session: 7 * 24 * time.Hour},
 	}
 }
 
+// Check tells what only another part can judge, of a Config that has no other fault.
+type Check func(c Config, fault func(key, format string, a ...any))
+
 // Load reads and checks the file at path. A missing file is the default
 // configuration, unless named says that somebody named it on purpose.
 // The error is a [Faults] when the file could be read and is wrong.
-func Load(path string, named bool) (Config, error) {
+func Load(path string, named bool, checks ...Check) (Config, error) {
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) && !named {
 		return Default(), nil
@@ -155,17 +160,22 @@ func Load(path string, named bool) (Config, error) {
 	if err != nil {
 		return Default(), fmt.Errorf("read configuration: %w", err)
 	}
-	return Parse(path, data)
+	return Parse(path, data, checks...)
 }
 
 // Parse checks data and returns it laid over the defaults. On faults the
 // returned Config is the default one, so that nothing half-read is ever used.
-func Parse(name string, data []byte) (Config, error) {
+func Parse(name string, data []byte, checks ...Check) (Config, error) {
 	c := Default()
 	d := decoder{file: name, at: map[string]position{}}
 	d.decode(data, &c)
 	if len(d.faults) == 0 {
 		c.validate(d.fault)
+	}
+	if len(d.faults) == 0 {
+		for _, check := range checks {
+			check(c, d.fault)
+		}
 	}
 	if len(d.faults) > 0 {
 		slices.SortStableFunc(d.faults, func(a, b Fault) int { return a.Line - b.Line })
@@ -256,9 +266,13 @@ func (h *Health) validate(fault func(key, format string, a ...any)) {
 	if h.Timeout < 100*time.Millisecond || h.Timeout > time.Minute {
 		fault("health.timeout", "expected 100ms to 1m, have %s", h.Timeout)
 	}
+	if h.Grace < 0 {
+		fault("health.grace", "expected a duration from 0s, have %s", h.Grace)
+	}
 	if h.Failures < 1 {
 		fault("health.failures", "expected a number from 1, have %d", h.Failures)
 	}
+	oneOf(fault, "health.unknown", h.Unknown, "unhealthy", "healthy")
 }
 
 func oneOf(fault func(key, format string, a ...any), key, have string, want ...string) {

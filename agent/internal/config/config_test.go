@@ -45,6 +45,7 @@ health:
   headers: {X-A: b, X-Forwarded-Proto: https}
   target: unix:/run/puma.sock:/up
   timeout: 2s
+  unknown: healthy
 exec: {allow: [deploy], audit: full, idle: 2h, session: 0s, no_new_privileges: true}
 notify: [{type: slack, url: 'https://hooks.example.com/x', on: [failed]}]
 notify_cooldown: 5m
@@ -62,7 +63,7 @@ notify_cooldown: 5m
 	want.Cron = Cron{"jobs/cron.yaml", "Europe/Berlin", "s3://b/p", 3}
 	want.Health.Listen, want.Health.Host, want.Health.Target = "localhost:9000", "www.example.com", "unix:/run/puma.sock:/up"
 	want.Health.Headers = map[string]string{"X-A": "b", "X-Forwarded-Proto": "https"}
-	want.Health.Timeout = 2 * time.Second
+	want.Health.Timeout, want.Health.Unknown = 2*time.Second, "healthy"
 	want.Exec = Exec{[]string{"deploy"}, "full", 2 * time.Hour, 0, true}
 	want.Notify = []Notify{{Type: "slack", URL: "https://hooks.example.com/x", On: []string{"failed"}}}
 	want.Cooldown = 5 * time.Minute
@@ -84,6 +85,7 @@ func TestFaults(t *testing.T) {
 			"a.yaml:1:10: metrics.sample: expected 1s to metrics.interval (1s), have 5s"},
 		{"host with a scheme", "health:\n  host: https://www.example.com\n", `a.yaml:2:9: health.host: expected one host name such as www.example.com, or ${NAME}, have "https://www.example.com"`},
 		{"public listener", "health:\n  listen: 0.0.0.0:8127\n", `a.yaml:2:11: health.listen: expected a loopback address such as 127.0.0.1:8127, have "0.0.0.0:8127": nginx stands before it`},
+		{"unknown as a status", "health: {unknown: 200}\n", `a.yaml:1:19: health.unknown: expected unhealthy, healthy, have "200"`},
 		{"twice", "socket: /a\nsocket: /b\n", `a.yaml:2:1: `},
 		{"groups of one name", "metrics:\n  groups:\n  - {name: web, port: 80}\n  - {name: jobs, port: 81}\n  - {port: 82, name: web}\n", `a.yaml:5:22: metrics.groups[2].name: "web" is the name of metrics.groups[0], too`},
 		{"syntax", "app: {dir: [}\n", `a.yaml:1:`},

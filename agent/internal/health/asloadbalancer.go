@@ -60,8 +60,9 @@ func AsLoadBalancer(ctx context.Context, o Options) Report {
 	o = o.withDefaults()
 	withPort := net.JoinHostPort(o.PrivateIP, "80") // brackets an IPv6 address
 	bare := strings.TrimSuffix(withPort, ":80")
-	r := Report{Safe: true, Path: o.Path, Draining: o.Checker.Draining()}
+	r := Report{Path: o.Path, Draining: o.Checker.Draining()}
 	r.Verdict = o.Checker.check(ctx, asker{own: true, host: bare})
+	r.Safe = r.Verdict.State != Unknown // a 200 without knowing is no sign that the set-up works
 	for _, lb := range []struct{ as, host, agent string }{
 		{"ALB", bare, "ELB-HealthChecker/2.0"},
 		{"ALB, with port", withPort, "ELB-HealthChecker/2.0"},

@@ -19,7 +19,8 @@ type Config struct {
 	// Optional.
 
 	// FindTarget gives the target, before each probe, when Target is empty: for a port that is only
-	// known once the application is deployed, or that its environment may change.
+	// known once the application is deployed, or that its environment may change. An error says that
+	// it cannot be told at the moment: then the last one counts.
 	FindTarget func(context.Context) (string, error)
 
 	// NginxFile keeps Host and target where the nginx snippet looks for them, for the time in which
@@ -34,8 +35,13 @@ type Config struct {
 	// environment counts at once. Nil, or an answer of "": none is configured, and each asker's
 	// own Host is passed on and answered with what the application answers, as nginx alone would:
 	// an unset value must never turn an instance red. An error says that it cannot be told at the
-	// moment: then the last answer counts, since nothing says that it has changed.
+	// moment: then the last answer counts, since nothing says that it has changed. Without one, the
+	// asker's own is sent, and a refusal of that tells nothing about the application.
 	Host func(context.Context) (string, error)
+
+	// UnknownHealthy answers 200, not 503, while it cannot be told whether the application is up,
+	// which is not to say that it does not answer. Such a result does not change the state.
+	UnknownHealthy bool
 
 	Headers   map[string]string // sent with each probe; see [CheckHeaders]
 	Method    string            // GET (default) or HEAD

@@ -27,7 +27,8 @@ type Verdict struct {
 type Result struct {
 	At        time.Time `json:"at"`
 	Healthy   bool      `json:"healthy"`
-	Status    int       `json:"status"` // the application's own; 0: no answer
+	Unknown   bool      `json:"unknown,omitempty"` // it does not tell whether the application is up
+	Status    int       `json:"status"`            // the application's own; 0: no answer
 	Reason    string    `json:"reason"`
 	LatencyMS float64   `json:"latency_ms"`
 	Host      string    `json:"host"` // as sent
@@ -44,16 +45,19 @@ type Checker struct {
 	fallbackMu sync.Mutex
 	fallback   string // what NginxFile holds, as far as is known
 
-	mu      sync.Mutex
-	prober  *prober         // of the last target; nil before the first probe
-	host    string          // as Config.Host told last
-	calls   map[asker]*call // under way, or younger than their lifetime
-	judge   judge
-	history ring
-	drains  []Drain
-	figures Figures
-	listens listenState
-	nonces  map[string]bool // questions of our own under way: whether each has arrived
+	mu       sync.Mutex
+	prober   *prober         // of the last target; nil before the first probe
+	host     string          // as Config.Host told last
+	hostTold bool            // at least once
+	hostErr  error           // why not; nil once hostTold
+	blind    bool            // load balancers are answered 200 without knowing
+	calls    map[asker]*call // under way, or younger than their lifetime
+	judge    judge
+	history  ring
+	drains   []Drain
+	figures  Figures
+	listens  listenState
+	nonces   map[string]bool // questions of our own under way: whether each has arrived
 }
 
 // asker is what of an asker's request matters to the answer: nothing when a Host is configured.
@@ -208,37 +212,57 @@ func (c *Checker) probe(ctx context.Context, a asker) (r Result, noHost bool) {
 	if err := CheckHost(a.host); err != nil { // a value of the environment: never checked before
 		return noProbe(a, err.Error()), false
 	}
-	return p.ask(ctx, a.host, a.agent), false
+	r = p.ask(ctx, a.host, a.agent)
+	if a.own && !r.Healthy && 300 <= r.Status && r.Status <= 499 {
+		c.excuse(&r)
+	}
+	return r, false
+}
+
+// excuse marks a refusal of the asker's own Host as telling nothing, if there may be a right Host.
+func (c *Checker) excuse(r *Result) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.hostErr != nil {
+		r.Unknown = true
+		r.Reason = fmt.Sprintf("cannot tell: the Host to ask with is not known (%v), and with the asker's own: %s", c.hostErr, r.Reason)
+	}
 }
 
 // noProbe is the result of a probe that could not be sent.
 func noProbe(a asker, reason string) Result {
-	return Result{At: time.Now(), Host: a.host, Reason: reason}
+	return Result{At: time.Now(), Host: a.host, Unknown: true, Reason: "cannot tell: " + reason}
 }
 
-// currentProber asks where the application is and keeps the prober as long as that does not change.
+// currentProber asks where the application is and keeps the prober as long as that does not change,
+// or cannot be told.
 func (c *Checker) currentProber(ctx context.Context) (*prober, error) {
-	address := c.cfg.Target
-	if address == "" {
-		found, err := c.cfg.FindTarget(ctx)
-		if err != nil {
-			return nil, err
-		}
-		address = found
-	}
-	target, err := ParseTarget(address)
-	if err != nil {
-		return nil, err
-	}
+	target, err := c.findTarget(ctx)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.prober == nil || c.prober.target != target {
+	switch {
+	case err != nil && c.prober == nil:
+		return nil, err
+	case err == nil && (c.prober == nil || c.prober.target != target):
 		c.prober = newProber(target, c.cfg)
 	}
 	return c.prober, nil
 }
 
-// configuredHost is the Host to ask with, as last known; "": there is none.
+func (c *Checker) findTarget(ctx context.Context) (Target, error) {
+	if c.cfg.Target != "" {
+		return ParseTarget(c.cfg.Target)
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout/4)
+	defer cancel()
+	address, err := c.cfg.FindTarget(ctx)
+	if err != nil {
+		return Target{}, err
+	}
+	return ParseTarget(address)
+}
+
+// configuredHost is the Host to ask with, as last known; "": there is none, as far as is known.
 func (c *Checker) configuredHost(ctx context.Context) string {
 	if c.cfg.Host == nil {
 		return ""
@@ -248,8 +272,11 @@ func (c *Checker) configuredHost(ctx context.Context) string {
 	host, err := c.cfg.Host(ctx)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err == nil {
-		c.host = host
+	switch {
+	case err == nil:
+		c.host, c.hostErr, c.hostTold = host, nil, true
+	case !c.hostTold:
+		c.hostErr = err
 	}
 	return c.host
 }
@@ -260,6 +287,14 @@ func (c *Checker) configuredHost(ctx context.Context) string {
 func (c *Checker) recordLocked(r Result, a asker) Verdict {
 	c.history.add(r)
 	c.figures.count(r)
+	if c.cfg.UnknownHealthy {
+		if !a.own || a.agent != "" {
+			c.setBlindLocked(r)
+		}
+		if r.Unknown {
+			return Verdict{Status: http.StatusOK, Reason: r.Reason + "; answered 200 all the same, as health.unknown says", LatencyMS: r.LatencyMS, At: r.At, State: Unknown}
+		}
+	}
 	if a.own {
 		v := passedOn(r)
 		if a.agent != "" {
@@ -277,13 +312,24 @@ func (c *Checker) recordLocked(r Result, a asker) Verdict {
 	return c.judge.verdict(r)
 }
 
-// passedOn is the application's own answer, whatever it is.
+// setBlindLocked tells when load balancers begin to be answered without knowing, and when that ends.
+func (c *Checker) setBlindLocked(r Result) {
+	switch {
+	case r.Unknown && !c.blind:
+		c.log.Warn("load balancers are answered 200 without knowing whether the application is up", "reason", r.Reason)
+	case !r.Unknown && c.blind:
+		c.log.Info("the application is judged again", "reason", r.Reason)
+	}
+	c.blind = r.Unknown
+}
+
+// passedOn is the application's own answer, whatever it is, if that tells anything.
 func passedOn(r Result) Verdict {
 	v := Verdict{Healthy: r.Healthy, Status: r.Status, Reason: r.Reason, LatencyMS: r.LatencyMS, At: r.At, State: Unhealthy}
 	if r.Healthy {
 		v.State = Healthy
 	}
-	if v.Status < 200 || v.Status > 599 {
+	if v.Status < 200 || v.Status > 599 || r.Unknown {
 		v.Status = http.StatusServiceUnavailable
 	}
 	return v

@@ -9,7 +9,7 @@ import (
 type State string
 
 const (
-	Unknown   State = "unknown"   // nobody has asked yet
+	Unknown   State = "unknown"   // nobody has asked yet, or nothing could be told
 	Starting  State = "starting"  // never answered well, and still within Config.Grace
 	Healthy   State = "healthy"   //
 	Unhealthy State = "unhealthy" //

@@ -139,7 +139,8 @@ func TestDrainsOutliveTheAgent(t *testing.T) {
 	}
 }
 
-// TestTargetIsFoundForEachProbe: not known at first, then known, then elsewhere.
+// TestTargetIsFoundForEachProbe: not known at first, then known, then elsewhere; one that cannot be
+// told any more is the last one.
 func TestTargetIsFoundForEachProbe(t *testing.T) {
 	address, err := "", errors.New("the application has not been deployed yet")
 	c := newChecker(t, Config{Host: host("a.example"), FindTarget: func(context.Context) (string, error) { return address, err }})
@@ -153,6 +154,10 @@ func TestTargetIsFoundForEachProbe(t *testing.T) {
 	address = app(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) })
 	if v := c.Check(t.Context()); v.Status != 500 {
 		t.Errorf("moved: %+v", v)
+	}
+	address, err = "", errors.New("the environment cannot be read")
+	if v := c.Check(t.Context()); v.Status != 500 {
+		t.Errorf("not told for a moment: %+v", v)
 	}
 }
 
