@@ -79,9 +79,11 @@ var malformed = []string{
 
 // TestTenThousandThroughNginx: slow, broken and honest clients in turn, five hundred at any time and ten
 // thousand in all, leave the agent's memory flat, its honest askers answered, and the application
-// with one request for each lifetime of a verdict.
+// with one request for each lifetime of a verdict. The honest ones are fewer at a time than the agent
+// has places: of more, a busy machine's nginx asks the application for some itself.
 func TestTenThousandThroughNginx(t *testing.T) {
 	const clients, laps = 500, 5 // of four connections each
+	honest := make(chan struct{}, maxConns*3/4)
 	var asked, byNginx atomic.Int32
 	began := time.Now()
 	p := startProxied(t, "4700ms", func(_ http.ResponseWriter, r *http.Request) {
@@ -107,6 +109,8 @@ func TestTenThousandThroughNginx(t *testing.T) {
 		case strings.HasPrefix(status, "2"):
 			fooled.Add(1)
 		}
+		honest <- struct{}{}
+		defer func() { <-honest }()
 		if status, err := p.status("GET /health HTTP/1.0\r\nHost: 10.0.0.5\r\nUser-Agent: ELB-HealthChecker/2.0\r\n\r\n"); err == nil && status == "200" {
 			answered.Add(1)
 		}
@@ -137,13 +141,8 @@ func TestTenThousandThroughNginx(t *testing.T) {
 	if answered.Load() != clients*laps || fooled.Load() != 0 || refused.Load() != 0 {
 		t.Errorf("%d of %d honest checks answered 200; %d broken ones too; %d connections refused", answered.Load(), clients*laps, fooled.Load(), refused.Load())
 	}
-	// Some more than one a second: a probe ends with its last asker, and these leave in the midst of one.
-	if limit := 2*int32(took/time.Second) + 4; asked.Load() > limit {
-		t.Errorf("the application was asked %d times in %s", asked.Load(), took)
-	}
-	// A check for which the agent has no place left is nginx's to ask.
-	if n := byNginx.Load(); n > clients*laps/4 {
-		t.Errorf("nginx asked the application itself %d times", n)
+	if most := int32(took/time.Second) + 1; asked.Load() > most || byNginx.Load() != 0 {
+		t.Errorf("the agent asked the application %d times in %s, nginx %d times", asked.Load(), took, byNginx.Load())
 	}
 	if grown := peak - before; grown > 12 && !raceDetector { // which multiplies memory
 		t.Errorf("memory grew by %.1f MiB", grown)

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -96,23 +97,28 @@ func agentDown(t *testing.T, s *stack) {
 // the old one accept for a moment beside the new ones.
 func (s *stack) reloadNginx(t *testing.T, want int) {
 	t.Helper()
-	old := s.nginxWorkers(t)
+	var old []int
+	eventually(t, "nginx to have both its workers", func() bool { old = s.nginxWorkers(t); return len(old) == 2 })
 	syscall.Kill(s.proxy.cmd.Process.Pid, syscall.SIGHUP)
 	eventually(t, "nginx's old workers to end", func() bool {
-		now := s.nginxWorkers(t)
-		return len(now) > 0 && !slices.ContainsFunc(now, func(pid string) bool { return slices.Contains(old, pid) })
+		return !slices.ContainsFunc(old, func(pid int) bool { return syscall.Kill(pid, 0) == nil })
 	})
 	eventually(t, fmt.Sprintf("nginx to answer %d by itself", want), func() bool {
 		return s.check("10.0.0.5", "ELB-HealthChecker/2.0") == want
 	})
 }
 
-func (s *stack) nginxWorkers(t *testing.T) []string {
+// nginxWorkers are complete only as long as none of them ends: the kernel's list skips others then.
+func (s *stack) nginxWorkers(t *testing.T) (pids []int) {
 	t.Helper()
 	pid := s.proxy.cmd.Process.Pid
 	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
 	need(t, err == nil, "/proc")
-	return strings.Fields(string(children))
+	for _, f := range strings.Fields(string(children)) {
+		n, _ := strconv.Atoi(f)
+		pids = append(pids, n)
+	}
+	return pids
 }
 
 // healthLog: checks stay out of Beanstalk's, and out of the application's log of refused Hosts.
