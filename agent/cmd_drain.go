@@ -70,11 +70,14 @@ func (o *drainOptions) run(ctx context.Context, g *globals) error {
 	}
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := cl.Post(ctx, "/v1/drain?"+q.Encode(), nil, nil); err != nil || o.wait == 0 {
+	if err := cl.Post(ctx, "/v1/drain?"+q.Encode(), nil, nil); err != nil {
 		return err
 	}
 	say := func(s string) { fmt.Fprintln(g.err, s) }
 	say("draining: health checks are answered 503 from now on")
+	if o.wait == 0 {
+		return nil
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, o.wait, fmt.Errorf("%s have passed", o.wait))
 	defer cancel()
 	w := health.Waiter{Say: say, Interval: o.interval, Threshold: o.threshold, Shutdown: o.shutdown, Look: look(cl)}

@@ -82,21 +82,32 @@ type verdict struct {
 }
 
 func (v verdict) String() string {
-	return outcome(v.Healthy, v.State == health.Unknown, v.Status, v.LatencyMS, v.Reason)
+	return outcome(v.Healthy, v.State == health.Unknown, v.Status, v.LatencyMS, v.Reason) + whoWasAsked(v.Verdict)
+}
+
+func whoWasAsked(v health.Verdict) string {
+	if v.Target == "" {
+		return ""
+	}
+	return fmt.Sprintf(" (asked %s, Host %s)", v.Target, v.Host)
 }
 
 func outcome(healthy, unknown bool, status int, ms float64, reason string) string {
-	word, code := "unhealthy", strconv.Itoa(status)
+	word := "unhealthy"
 	switch {
 	case healthy:
 		word = "healthy"
 	case unknown:
 		word = "unknown"
 	}
+	return fmt.Sprintf("%s: %s in %.1f ms: %s", word, statusWord(status), ms, reason)
+}
+
+func statusWord(status int) string {
 	if status == 0 {
-		code = "no answer"
+		return "no answer"
 	}
-	return fmt.Sprintf("%s: %s in %.1f ms: %s", word, code, ms, reason)
+	return strconv.Itoa(status)
 }
 
 func printHistory(g *globals, h []health.Result, asJSON bool) error {
@@ -122,7 +133,7 @@ func asLoadBalancer(c *cobra.Command, g *globals, cl *control.Client, asJSON boo
 		}
 	} else {
 		for _, a := range r.Asks {
-			fmt.Fprintf(g.out, "%-16s Host %-20s %d in %.1f ms  %s\n", a.As, a.Host, a.Status, a.LatencyMS, a.Fault)
+			fmt.Fprintf(g.out, "%-16s Host %-20s %s in %.1f ms  %s\n", a.As, a.Host, statusWord(a.Status), a.LatencyMS, a.Fault)
 		}
 		fmt.Fprintln(g.out, "application:", verdict{Verdict: r.Verdict})
 		for _, d := range r.Draining {

@@ -149,7 +149,7 @@ func (b *backend) healthLines(ctx context.Context) []control.Line {
 	if addr, err := b.check.Listening(); err != nil {
 		lines = append(lines, line("health", control.Bad, "stop what holds it, or set health.listen", "not listening: %v", err))
 	} else {
-		where = " (asked on " + addr + ")"
+		where = " (load balancers ask " + addr + ")"
 	}
 	if host, err := healthHost(ctx, b.cfg, b.env); host == "" && err == nil {
 		text := "no host configured"
@@ -163,6 +163,9 @@ func (b *backend) healthLines(ctx context.Context) []control.Line {
 	state := control.Good
 	if !v.Healthy {
 		state = control.Warn
+	}
+	if v.Target != "" { // without the Host: that is a value of the environment, and a status is shown to others
+		where = " (asked " + v.Target + ")" + where
 	}
 	lines = append(lines, line("health", state, "", "%d in %.1f ms: %s%s", v.Status, v.LatencyMS, v.Reason, where))
 	for _, d := range b.check.Draining() {

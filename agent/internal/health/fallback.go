@@ -61,7 +61,7 @@ func fallback(host string, t Target) string {
 	if t.Network == "unix" {
 		app = "unix:" + t.Address + ":"
 	}
-	path, _, _ := strings.Cut(t.Path, "?")
+	path := t.page()
 	if CheckHost(host) != nil || !plainPath.MatchString(path) || !plainPath.MatchString(strings.NewReplacer(":", "", "[", "", "]", "").Replace(app)) {
 		return ""
 	}

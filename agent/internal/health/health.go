@@ -19,6 +19,8 @@ type Verdict struct {
 	Reason    string    `json:"reason"` // one line that an operator can act on
 	LatencyMS float64   `json:"latency_ms"`
 	At        time.Time `json:"at"` // when the answer behind it arrived
+	Host      string    `json:"host,omitempty"`
+	Target    string    `json:"target,omitempty"` // who was asked, without a query; empty: nobody could be
 	State     State     `json:"state,omitempty"`
 	Since     time.Time `json:"since,omitzero"` // of State
 }
@@ -31,7 +33,8 @@ type Result struct {
 	Status    int       `json:"status"`            // the application's own; 0: no answer
 	Reason    string    `json:"reason"`
 	LatencyMS float64   `json:"latency_ms"`
-	Host      string    `json:"host"` // as sent
+	Host      string    `json:"host"`             // as sent
+	Target    string    `json:"target,omitempty"` // as in Verdict
 }
 
 // Checker asks the application and keeps its verdict for a short while. It is safe for concurrent
@@ -281,12 +284,19 @@ func (c *Checker) configuredHost(ctx context.Context) string {
 	return c.host
 }
 
-// recordLocked keeps r and says what follows from it. When each asker's own Host is passed on,
-// thresholds do not apply and a stranger's Host does not count against the application: Figures
-// then show what was last said to a load balancer.
+// recordLocked keeps r and says what follows from it.
 func (c *Checker) recordLocked(r Result, a asker) Verdict {
 	c.history.add(r)
 	c.figures.count(r)
+	v := c.judgeLocked(r, a)
+	v.Host, v.Target = r.Host, r.Target
+	return v
+}
+
+// judgeLocked turns r into a verdict. When each asker's own Host is passed on, thresholds do not apply
+// and a stranger's Host does not count against the application: Figures then show what was last said
+// to a load balancer.
+func (c *Checker) judgeLocked(r Result, a asker) Verdict {
 	if c.cfg.UnknownHealthy {
 		if !a.own || a.agent != "" {
 			c.setBlindLocked(r)

@@ -56,7 +56,7 @@ func (p *prober) ask(ctx context.Context, host, agent string) Result {
 	r := p.roundTrip(ctx, host, agent)
 	r.At = time.Now()
 	r.LatencyMS = float64(r.At.Sub(start).Microseconds()) / 1000
-	r.Host = host
+	r.Host, r.Target = host, p.target.withoutQuery()
 	return r
 }
 

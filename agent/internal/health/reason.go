@@ -64,11 +64,11 @@ func (p *prober) explainAnswer(resp *http.Response, host string, body []byte) st
 	case status == 400 || blocked:
 		return fmt.Sprintf("%d: the application refuses Host %q (ALLOWED_HOSTS?): set health.host to a name it accepts", status, host)
 	case status == 401 || status == 403:
-		return fmt.Sprintf("%s: %s wants a login: give the health check a page without one", statusLine(status), p.target.Path)
+		return fmt.Sprintf("%s: %s wants a login: give the health check a page without one", statusLine(status), p.target.page())
 	case status == 404:
-		return fmt.Sprintf("404: the application has no page at %s: set the path of health.target", p.target.Path)
+		return fmt.Sprintf("404: the application has no page at %s: set the path of health.target", p.target.page())
 	case status == 405:
-		return fmt.Sprintf("405: %s does not allow %s", p.target.Path, p.method)
+		return fmt.Sprintf("405: %s does not allow %s", p.target.page(), p.method)
 	case status == 421:
 		return fmt.Sprintf("421: the application does not answer for Host %q: set health.host", host)
 	case status == 429:
@@ -88,18 +88,18 @@ func (p *prober) explainRedirect(status int, host, location string) string {
 	to := shown(u)
 	sentHTTPS := strings.EqualFold(p.headers.Get("X-Forwarded-Proto"), "https")
 	sameHost := u.Host == "" || sameHostname(u.Host, host)
-	asked, _, _ := strings.Cut(p.target.Path, "?")
+	asked := p.target.page()
 	switch {
 	case u.Scheme == "https" && sameHost && u.Path == asked && !sentHTTPS:
 		return fmt.Sprintf("%d to %s: the application wants X-Forwarded-Proto: https: set it in health.headers", status, to)
 	case u.Scheme == "https" && sameHost && u.Path == asked:
 		return fmt.Sprintf("%d to %s although X-Forwarded-Proto: https was sent: the application does not trust it (Django: SECURE_PROXY_SSL_HEADER; or exempt the path from the redirect)", status, to)
 	case sameHost && u.Path == asked+"/":
-		return fmt.Sprintf("%d to %s: the path needs its final slash: set health.target to %s/", status, to, p.target)
+		return fmt.Sprintf("%d to %s: the path needs its final slash: set health.target to %s/", status, to, p.target.withoutQuery())
 	case !sameHost && u.Path == asked:
 		return fmt.Sprintf("%d to %s: the application wants another Host: set health.host to %s", status, to, u.Hostname())
 	case strings.Contains(strings.ToLower(u.Path), "login") || strings.Contains(strings.ToLower(u.Path), "sign"):
-		return fmt.Sprintf("%d to %s: %s wants a login: give the health check a page without one", status, to, p.target.Path)
+		return fmt.Sprintf("%d to %s: %s wants a login: give the health check a page without one", status, to, asked)
 	}
 	return fmt.Sprintf("%d to %s: redirects are not followed: set health.target to a page that answers itself", status, to)
 }

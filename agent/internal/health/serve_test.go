@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -208,10 +209,13 @@ func TestRedirectsAreExplained(t *testing.T) {
 		{"http://[bad", "cannot be read"},
 	} {
 		c := newChecker(t, Config{Host: host("www.example.com"), Headers: map[string]string{"X-Forwarded-Proto": "https"},
-			Target: app(t, func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Location", tt.to); w.WriteHeader(302) }) + "/up"})
+			Target: app(t, func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Location", tt.to); w.WriteHeader(302) }) + "/up?key=s3cret"})
 		v := c.Check(t.Context())
-		if v.Status != 302 || !strings.Contains(v.Reason, tt.want) || strings.Contains(v.Reason, "s3cret") {
-			t.Errorf("to %s: %d %q, want %q in it", tt.to, v.Status, v.Reason, tt.want)
+		if v.Status != 302 || !strings.Contains(v.Reason, tt.want) || strings.Contains(fmt.Sprint(v, c.History()), "s3cret") {
+			t.Errorf("to %s: %+v, want %q in it", tt.to, v, tt.want)
+		}
+		if v.Host != "www.example.com" || !strings.HasSuffix(v.Target, "/up") {
+			t.Errorf("it does not say who was asked: %+v", v)
 		}
 	}
 }

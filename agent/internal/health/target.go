@@ -85,6 +85,14 @@ func checkPath(target, p string) error {
 // String gives the form ParseTarget reads.
 func (t Target) String() string { return t.Origin() + t.Path }
 
+// page is the path without its query, which may be secret; withoutQuery is String likewise.
+func (t Target) page() string {
+	p, _, _ := strings.Cut(t.Path, "?")
+	return p
+}
+
+func (t Target) withoutQuery() string { return t.Origin() + t.page() }
+
 // Origin is the target without its path: what a path is to be put behind.
 func (t Target) Origin() string {
 	if t.Network == "unix" {
