@@ -302,6 +302,11 @@ func (r *Resolver) base(ctx context.Context, rd *reading) error {
 	if r.cfg.GetConfig == nil {
 		return fileErr
 	}
+	if _, err := os.Stat(r.cfg.AppDir); err != nil {
+		// get-config knows the properties before the first deployment has made anything of them. It is
+		// not even asked, so that who waits for a deployment may look often.
+		return fileErr
+	}
 	rd.live = true
 	const name = "get-config environment"
 	out, err := r.cfg.GetConfig(ctx)
@@ -313,10 +318,6 @@ func (r *Resolver) base(ctx context.Context, rd *reading) error {
 		err = fmt.Errorf("%s: %w", name, err)
 		rd.env.skip(name, reason(err))
 		return errors.Join(fileErr, err)
-	}
-	if _, err := os.Stat(r.cfg.AppDir); err != nil {
-		// get-config knows the properties before the first deployment has made anything of them.
-		return fileErr
 	}
 	rd.env.add(name, file)
 	rd.env.warnf("%s stands in for %s: %s", name, r.cfg.DeploymentEnv, reason(fileErr))

@@ -14,11 +14,13 @@ import (
 // what it knows in a file that the nginx snippet includes, if it is there.
 
 // maxSearch is how long Serve looks for a Host that the environment does not have yet. A first
-// deployment writes the environment a second before it starts nginx: probes would come too late.
+// deployment, the only one that most instances see, writes the environment and starts nginx a second
+// later: probes would come too late.
 const maxSearch = 15 * time.Minute
 
-// keepFallbackEarly keeps the fallback as soon as its values are known. Looking for them takes at
-// most a fiftieth of the time, whatever it costs.
+// keepFallbackEarly keeps the fallback as soon as its values are known: looked for often as long as
+// they cannot be told, that is before the first deployment, and rarely where there is no Host so far.
+// Looking takes at most a fiftieth of the time, whatever it costs.
 func (c *Checker) keepFallbackEarly(ctx context.Context) {
 	if c.cfg.NginxFile == "" || c.cfg.Host == nil {
 		return
@@ -30,8 +32,19 @@ func (c *Checker) keepFallbackEarly(ctx context.Context) {
 			c.keepFallback(host, p.target)
 			return
 		}
-		sleep(ctx, max(time.Second, 50*time.Since(asked)))
+		pause := time.Second
+		if c.neverTold() {
+			pause = 100 * time.Millisecond
+		}
+		sleep(ctx, max(pause, 50*time.Since(asked)))
 	}
+}
+
+// neverTold reports whether there was no answer yet, not even that there is no Host.
+func (c *Checker) neverTold() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.hostErr != nil
 }
 
 // keepFallback writes NginxFile if host or t differ from what was written last. An unknown value

@@ -2,6 +2,7 @@ package health
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"os"
@@ -108,31 +109,43 @@ func TestNginxFallsBackToASocket(t *testing.T) {
 }
 
 // TestFallbackIsKeptBeforeAnyoneAsks: a first deployment writes the environment after the agent's
-// start and a moment before it starts nginx.
+// start and a moment before it starts nginx. Where the environment can be read and has no Host, it is
+// looked for rarely.
 func TestFallbackIsKeptBeforeAnyoneAsks(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		file := filepath.Join(t.TempDir(), "nginx-health.conf")
-		deployed, asked := time.Now().Add(5*time.Minute), 0
-		c, err := New(Config{Target: "http://127.0.0.1:8000/up", NginxFile: file, Log: quiet, Host: func(context.Context) (string, error) {
-			asked++
-			if time.Now().Before(deployed) {
-				return "", nil
-			}
-			return "www.example.com", nil
-		}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		go c.keepFallbackEarly(ctx)
-		time.Sleep(5*time.Minute + 1500*time.Millisecond)
-		synctest.Wait()
-		if text, err := os.ReadFile(file); err != nil || !strings.Contains(string(text), "www.example.com") {
-			t.Errorf("a second after the deployment: %q, %v", text, err)
-		}
-		if asked > 302 {
-			t.Errorf("the environment was read %d times", asked)
-		}
-	})
+	for name, tt := range map[string]struct {
+		before error
+		within time.Duration
+		most   int // looks in five minutes
+	}{
+		"not deployed":      {errors.New("the application has not been deployed yet"), 150 * time.Millisecond, 3002},
+		"deployed, no Host": {nil, 1500 * time.Millisecond, 302},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				file := filepath.Join(t.TempDir(), "nginx-health.conf")
+				deployed, asked := time.Now().Add(5*time.Minute), 0
+				c, err := New(Config{Target: "http://127.0.0.1:8000/up", NginxFile: file, Log: quiet, Host: func(context.Context) (string, error) {
+					asked++
+					if time.Now().Before(deployed) {
+						return "", tt.before
+					}
+					return "www.example.com", nil
+				}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				go c.keepFallbackEarly(ctx)
+				time.Sleep(5*time.Minute + tt.within)
+				synctest.Wait()
+				if text, err := os.ReadFile(file); err != nil || !strings.Contains(string(text), "www.example.com") {
+					t.Errorf("%s after the deployment: %q, %v", tt.within, text, err)
+				}
+				if asked > tt.most {
+					t.Errorf("the environment was read %d times", asked)
+				}
+			})
+		})
+	}
 }
