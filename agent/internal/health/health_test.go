@@ -266,14 +266,14 @@ func listening(t *testing.T, c *Checker) (addr string) {
 	return addr
 }
 
-// eventually waits until cond holds and fails the test after ten seconds.
+// eventually waits until cond holds and fails the test after a minute.
 func eventually(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(time.Minute)
 	for !cond() {
 		select {
 		case <-deadline:
-			t.Fatalf("waited 10 s for %s", what)
+			t.Fatalf("waited a minute for %s", what)
 		case <-time.After(5 * time.Millisecond):
 		}
 	}

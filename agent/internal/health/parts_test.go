@@ -3,6 +3,7 @@ package health
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -107,7 +108,7 @@ func (s *stack) startGunicorn(t *testing.T, env ...string) {
 	s.gunicorn = startProcess(t, filepath.Join(here, "testdata/django"), append(env, "PYTHONDONTWRITEBYTECODE=1"),
 		"/usr/bin/python3", "/usr/bin/gunicorn", "--bind", s.app, "--workers=2", "--threads=4", "--graceful-timeout=1", "app:application")
 	eventually(t, "Django to answer", func() bool {
-		resp, err := (&http.Client{Timeout: 10 * time.Second}).Get("http://" + s.app + "/") // refused, but answered
+		resp, err := (&http.Client{Timeout: time.Minute}).Get("http://" + s.app + "/") // refused, but answered
 		if err == nil {
 			resp.Body.Close()
 		}
@@ -178,7 +179,7 @@ func (s *stack) get(path, host string, header http.Header) int {
 		return 0
 	}
 	req.Host, req.Header = host, header
-	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true},
+	client := http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	resp, err := client.Do(req)
 	if err != nil {
@@ -231,6 +232,19 @@ var loadBalancers = []struct{ name, host, agent string }{
 	{"ALB with port", "10.0.0.5:80", "ELB-HealthChecker/2.0"},
 	{"NLB", "198.51.100.7:80", "ELB-HealthChecker/2.0"},
 	{"CLB", "10.0.0.5", "ELB-HealthChecker/1.0"},
+}
+
+// eventuallyAll waits for the same answer to each load balancer.
+func (s *stack) eventuallyAll(t *testing.T, want int) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("every check to be answered %d", want), func() bool {
+		for _, lb := range loadBalancers {
+			if s.check(lb.host, lb.agent) != want {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 // checkAll wants the same answer for each load balancer.
