@@ -29,6 +29,8 @@ func TestLifecycle(t *testing.T) {
 	}
 	step("first deployment", b.firstDeployment)
 	step("every step again changes nothing", func(t *testing.T) { b.again(t, app) })
+	step("each check of each load balancer", b.everyCheck)
+	step("Puma's socket", b.pumasSocket)
 	step("a change of properties", b.changeOfProperties)
 	step("a look at it by capture.sh", b.capture)
 	step("an agent that is killed or stuck", b.restarted)
@@ -398,6 +400,8 @@ func (b *box) scale(t *testing.T) {
 	n := b.do("scale-out")
 	wait(t, "a good status on the new instance", func() bool { return b.fresh(t, n) })
 	b.sameEnvironment(t, n)
+	b.healthAnswers(t, n)
+	b.on(n, "systemctl stop agent") // its one deployment has told nginx how to ask in the agent's place
 	b.healthAnswers(t, n)
 	b.do("scale-in", n)
 	b.healthAnswers(t, "1")

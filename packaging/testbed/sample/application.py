@@ -29,5 +29,5 @@ def health(request):
     return JsonResponse({"status": "ok", "secure": request.is_secure()})
 
 
-urlpatterns = [path("", index), path("health", health)]
+urlpatterns = [path("", index), path("health", health), path("slashed/", health)]
 application = get_wsgi_application()
