@@ -253,8 +253,8 @@ func (h *Health) validate(fault func(key, format string, a ...any)) {
 	} else if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
 		fault("health.listen", "expected a loopback address such as 127.0.0.1:8127, have %q: nginx stands before it", h.Listen)
 	}
-	if !strings.HasPrefix(h.Path, "/") {
-		fault("health.path", "expected a path that begins with a slash, have %q", h.Path)
+	if !strings.HasPrefix(h.Path, "/") || strings.ContainsAny(h.Path, "?#") {
+		fault("health.path", "expected a path that begins with a slash, without a query, have %q", h.Path)
 	}
 	if h.Target != "" && !isURL(h.Target) && !strings.HasPrefix(h.Target, "unix:/") {
 		fault("health.target", "expected http://HOST:PORT/PATH or unix:/SOCKET:/PATH") // not what it is: it may hold a password

@@ -86,6 +86,7 @@ func TestFaults(t *testing.T) {
 		{"host with a scheme", "health:\n  host: https://www.example.com\n", `a.yaml:2:9: health.host: expected one host name such as www.example.com, or ${NAME}, have "https://www.example.com"`},
 		{"public listener", "health:\n  listen: 0.0.0.0:8127\n", `a.yaml:2:11: health.listen: expected a loopback address such as 127.0.0.1:8127, have "0.0.0.0:8127": nginx stands before it`},
 		{"unknown as a status", "health: {unknown: 200}\n", `a.yaml:1:19: health.unknown: expected unhealthy, healthy, have "200"`},
+		{"a query in the path", "health: {path: '/up?deep=1'}\n", `a.yaml:1:16: health.path: expected a path that begins with a slash, without a query, have "/up?deep=1"`},
 		{"twice", "socket: /a\nsocket: /b\n", `a.yaml:2:1: `},
 		{"groups of one name", "metrics:\n  groups:\n  - {name: web, port: 80}\n  - {name: jobs, port: 81}\n  - {port: 82, name: web}\n", `a.yaml:5:22: metrics.groups[2].name: "web" is the name of metrics.groups[0], too`},
 		{"syntax", "app: {dir: [}\n", `a.yaml:1:`},

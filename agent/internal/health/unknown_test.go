@@ -83,3 +83,14 @@ func TestAnsweringWithoutKnowingIsLoggedOnce(t *testing.T) {
 		}
 	}
 }
+
+// TestAnsweringWithoutKnowingIsNotSafe: load balancers hear 200, and nobody knows whether the set-up works.
+func TestAnsweringWithoutKnowingIsNotSafe(t *testing.T) {
+	c := newChecker(t, Config{UnknownHealthy: true, FindTarget: func(context.Context) (string, error) { return "", errors.New("no environment") }})
+	s := httptest.NewServer(c.Handler())
+	defer s.Close()
+	r := AsLoadBalancer(t.Context(), Options{Checker: c, PrivateIP: "10.0.0.5", Proxy: s.Listener.Addr().String()})
+	if r.Safe || r.Asks[0].Status != 200 || r.Asks[0].Fault != "" || r.Verdict.State != Unknown {
+		t.Errorf("%+v", r)
+	}
+}
