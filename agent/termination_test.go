@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -35,7 +34,7 @@ func noticeDrainsAndHolds(t *testing.T, by string, mock []string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", startMetadataMock(t, dir, mock))
+	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", gotool.Metadata(t, nil, mock...))
 	t.Setenv("NOTIFY_SOCKET", "")
 	port, err := freePort()
 	if err != nil {
@@ -80,31 +79,6 @@ func noticeDrainsAndHolds(t *testing.T, by string, mock []string) {
 	if d := drained(); len(d.Runs) != 1 {
 		t.Errorf("what runs is not let run: %+v", d)
 	}
-}
-
-// startMetadataMock runs AWS's mock, version 2 of the protocol only, and returns its address.
-func startMetadataMock(t *testing.T, home string, args []string) string {
-	t.Helper()
-	port, err := freePort()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(gotool.Build(t, gotool.MetadataMock),
-		append(args, "-I", "-n", "127.0.0.1", "-p", fmt.Sprint(port), "--rebalance-delay-sec", "86400")...)
-	cmd.Env = append(os.Environ(), "HOME="+home)
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	base := fmt.Sprintf("http://127.0.0.1:%d", port)
-	await(t, "the metadata mock answers", func() bool {
-		resp, err := http.Get(base + "/latest/meta-data/instance-id")
-		if err == nil {
-			resp.Body.Close()
-		}
-		return err == nil
-	})
-	return base
 }
 
 // startAgentIn runs the agent in this process until the test ends.

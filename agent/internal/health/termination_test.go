@@ -15,24 +15,6 @@ import (
 	"beanstalk-agent/packaging/testbed/gotool"
 )
 
-// startMock runs one scenario of the mock, which accepts IMDSv2 only, and returns its address.
-func startMock(t *testing.T, args ...string) string {
-	t.Helper()
-	home, port := t.TempDir(), freePort(t)
-	args = append(args, "-I", "-n", "127.0.0.1", "-p", port, "--rebalance-delay-sec", "86400")
-	p := startProcess(t, home, []string{"HOME=" + home}, gotool.Build(t, gotool.MetadataMock), args...)
-	t.Cleanup(p.stop)
-	base := "http://127.0.0.1:" + port
-	eventually(t, "the metadata mock to answer", func() bool {
-		resp, err := http.Get(base + "/latest/meta-data/instance-id")
-		if err == nil {
-			resp.Body.Close()
-		}
-		return err == nil
-	})
-	return base
-}
-
 // watch runs a TerminationWatch until the test ends and returns what it hands on.
 func watch(t *testing.T, endpoint string, onNotice func(Termination)) {
 	t.Helper()
@@ -64,7 +46,7 @@ func TestMetadataMockDrains(t *testing.T) {
 			if got := status(); got != 200 {
 				t.Fatalf("before: got %d, want 200", got)
 			}
-			watch(t, startMock(t, args...), func(n Termination) { c.Drain(n.By, n.Reason) })
+			watch(t, gotool.Metadata(t, nil, args...), func(n Termination) { c.Drain(n.By, n.Reason) })
 			eventually(t, "the notice", func() bool { return len(c.Draining()) > 0 })
 			if d := c.Draining()[0]; d.By != by || d.Reason == "" {
 				t.Errorf("got %+v, want by %q", d, by)

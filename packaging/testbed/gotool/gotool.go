@@ -8,9 +8,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -59,10 +61,14 @@ func Build(t testing.TB, pkg string) string {
 }
 
 // Metadata runs AWS's own mock of the instance metadata service, version 2 only, until the test ends, and returns its
-// URL. config is laid over the mock's own, which has every event at once unless it is told a delay.
-func Metadata(t testing.TB, config map[string]any) string {
+// URL. config is laid over the mock's own. event is one of its commands with the command's flags, such as "spot", "-d",
+// "0"; without one there is no event for a day: else it has all of them at once.
+func Metadata(t testing.TB, config map[string]any, event ...string) string {
 	t.Helper()
 	bin, dir := Build(t, MetadataMock), t.TempDir()
+	if config == nil {
+		config = map[string]any{}
+	}
 	text, err := json.Marshal(config)
 	if err != nil {
 		t.Fatal(err)
@@ -71,23 +77,47 @@ func Metadata(t testing.TB, config map[string]any) string {
 	if err := os.WriteFile(file, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	if len(event) == 0 {
+		event = []string{"-d", "86400", "--asg-termination-delay-sec", "86400"}
+	}
+	args := append(slices.Clone(event), "-I", "-n", "127.0.0.1", "-c", file, "--rebalance-delay-sec", "86400")
+	for range 5 {
+		if url, ok := metadataMock(t, bin, dir, args); ok {
+			return url
+		}
+	}
+	t.Fatal("the metadata mock ended at once, on five ports")
+	return ""
+}
+
+// metadataMock reports whether the mock came up: it takes a port by its number, which somebody else may take first.
+func metadataMock(t testing.TB, bin, dir string, args []string) (url string, ok bool) {
 	addr := freeAddress(t)
 	_, port, _ := net.SplitHostPort(addr)
-	cmd := exec.Command(bin, "-I", "-n", "127.0.0.1", "-p", port, "-c", file,
-		"-d", "86400", "--asg-termination-delay-sec", "86400", "--rebalance-delay-sec", "86400")
+	cmd := exec.Command(bin, append(args, "-p", port)...)
 	cmd.Env = append(os.Environ(), "HOME="+dir)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		c, err := net.DialTimeout("tcp", addr, time.Second)
+	ended := make(chan struct{})
+	go func() { defer close(ended); cmd.Wait() }()
+	t.Cleanup(func() { cmd.Process.Kill(); <-ended })
+	url = "http://" + addr
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		resp, err := http.Get(url + "/latest/meta-data/instance-id")
 		if err == nil {
-			c.Close()
-			return "http://" + addr
+			resp.Body.Close()
 		}
-		if time.Now().After(deadline) {
-			t.Fatal(err)
+		switch {
+		case err == nil && resp.StatusCode == http.StatusUnauthorized: // it wants a token: it is the mock
+			return url, true
+		case time.Now().After(deadline):
+			t.Fatalf("no metadata mock answers at %s: %v", url, err)
+		}
+		select {
+		case <-ended:
+			return "", false
+		case <-time.After(10 * time.Millisecond):
 		}
 	}
 }
