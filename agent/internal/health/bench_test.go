@@ -2,6 +2,7 @@ package health
 
 import (
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -12,7 +13,7 @@ func benchChecker(b *testing.B, lifetime time.Duration) *Checker {
 	b.Helper()
 	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	b.Cleanup(s.Close)
-	c, err := New(Config{Target: s.URL, Host: host("www.example.com"), Headers: production, Lifetime: lifetime, Log: quiet})
+	c, err := New(Config{Target: s.URL, Host: host("www.example.com"), Headers: production, Lifetime: lifetime, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -55,7 +56,7 @@ func BenchmarkTerminationPoll(b *testing.B) {
 		io.Copy(w, resp.Body)
 	}))
 	b.Cleanup(s.Close)
-	watch := &TerminationWatch{Endpoint: s.URL, Log: quiet, OnNotice: func(Termination) {}}
+	watch := &TerminationWatch{Endpoint: s.URL, Log: slog.New(slog.DiscardHandler), OnNotice: func(Termination) {}}
 	watch.init()
 	b.ReportAllocs()
 	for b.Loop() {

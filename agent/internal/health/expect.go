@@ -84,7 +84,7 @@ func CheckHost(host string) error {
 		c := host[i]
 		letter := 'a' <= c|0x20 && c|0x20 <= 'z'
 		if !letter && (c < '0' || c > '9') && !strings.ContainsRune(".-_:[]", rune(c)) {
-			return fmt.Errorf("health host %q: %q cannot be part of a host name: want a name such as www.example.com, without http:// or a path", host, c)
+			return fmt.Errorf("health host: %q cannot be part of a host name: want a name such as www.example.com, without http:// or a path", c)
 		}
 	}
 	return nil

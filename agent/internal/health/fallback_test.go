@@ -12,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"beanstalk-agent/packaging/testbed/planted"
 )
 
 // TestFallbackNeverBreaksNginx: values that nginx would read as something else are not written.
@@ -124,7 +126,7 @@ func TestFallbackIsKeptBeforeAnyoneAsks(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				file := filepath.Join(t.TempDir(), "nginx-health.conf")
 				deployed, asked := time.Now().Add(5*time.Minute), 0
-				c, err := New(Config{Target: "http://127.0.0.1:8000/up", NginxFile: file, Log: quiet, Host: func(context.Context) (string, error) {
+				c, err := New(Config{Target: "http://127.0.0.1:8000/up", NginxFile: file, Log: planted.Log(t), Host: func(context.Context) (string, error) {
 					asked++
 					if time.Now().Before(deployed) {
 						return "", tt.before

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 )
@@ -317,7 +318,7 @@ func (c *Checker) judgeLocked(r Result, a asker) Verdict {
 		if c.judge.state == Unhealthy {
 			level = slog.LevelWarn
 		}
-		c.log.Log(context.Background(), level, "application is "+string(c.judge.state), "reason", r.Reason)
+		c.log.Log(context.Background(), level, "application is "+string(c.judge.state), "reason", r.reasonForLog())
 	}
 	return c.judge.verdict(r)
 }
@@ -326,11 +327,20 @@ func (c *Checker) judgeLocked(r Result, a asker) Verdict {
 func (c *Checker) setBlindLocked(r Result) {
 	switch {
 	case r.Unknown && !c.blind:
-		c.log.Warn("load balancers are answered 200 without knowing whether the application is up", "reason", r.Reason)
+		c.log.Warn("load balancers are answered 200 without knowing whether the application is up", "reason", r.reasonForLog())
 	case !r.Unknown && c.blind:
-		c.log.Info("the application is judged again", "reason", r.Reason)
+		c.log.Info("the application is judged again", "reason", r.reasonForLog())
 	}
 	c.blind = r.Unknown
+}
+
+// reasonForLog leaves out the Host, which may be a value of the application's environment: agent
+// health shows it to those who may see that.
+func (r Result) reasonForLog() string {
+	if r.Host == "" {
+		return r.Reason
+	}
+	return strings.ReplaceAll(r.Reason, r.Host, "…")
 }
 
 // passedOn is the application's own answer, whatever it is, if that tells anything.

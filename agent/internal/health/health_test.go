@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -13,14 +12,16 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"beanstalk-agent/packaging/testbed/planted"
 )
 
-// newChecker returns a Checker of c with a quiet log, a short time limit and no caching, where c
+// newChecker returns a Checker of c with a log of the test's own, a short time limit and no caching, where c
 // leaves them open.
 func newChecker(t *testing.T, c Config) *Checker {
 	t.Helper()
 	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
+		c.Log = planted.Log(t)
 	}
 	if c.Timeout == 0 {
 		c.Timeout = 5 * time.Second
@@ -45,6 +46,34 @@ func app(t *testing.T, h http.HandlerFunc) string {
 
 func host(name string) func(context.Context) (string, error) {
 	return func(context.Context) (string, error) { return name, nil }
+}
+
+// TestLogDoesNotSayTheHost: it may be a value of the application's environment. What is told to
+// whoever asks has it, or nobody could see what is wrong with it.
+func TestLogDoesNotSayTheHost(t *testing.T) {
+	for name, answer := range map[string]http.HandlerFunc{
+		"refused": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(400) },
+		"sent elsewhere": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https://"+r.Host+r.URL.Path, http.StatusMovedPermanently)
+		},
+		"asked nobody": nil,
+	} {
+		var log lockedBuffer
+		c := newChecker(t, Config{Target: "http://127.0.0.1:1/", Host: host(planted.Value + ".example"), Log: planted.Log(t, &log)})
+		if answer != nil {
+			c.cfg.Target = app(t, answer)
+		}
+		v := c.Check(t.Context())
+		if answer != nil && !strings.Contains(v.Reason, planted.Value) {
+			t.Errorf("%s: who asks is told %q", name, v.Reason)
+		}
+		if said := log.String(); !strings.Contains(said, "application is unhealthy") || strings.Contains(said, planted.Value) {
+			t.Errorf("%s: logged %q", name, said)
+		}
+	}
+	if err := CheckHost(planted.Value + "/"); err == nil || strings.Contains(err.Error(), planted.Value) {
+		t.Errorf("what is no host name: %v", err)
+	}
 }
 
 // strict behaves as a framework that validates Host and wants https.

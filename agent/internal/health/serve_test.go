@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -17,11 +16,11 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"beanstalk-agent/packaging/testbed/planted"
 )
 
 func ok(http.ResponseWriter, *http.Request) {}
-
-var quiet = slog.New(slog.DiscardHandler)
 
 // TestTakenPortIsTriedAgain: it is told once, ends nothing, and the listener comes up once the port
 // is free.
@@ -31,7 +30,7 @@ func TestTakenPortIsTriedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	var log lockedBuffer
-	c := newChecker(t, Config{Target: app(t, ok), Host: host("a.example"), Log: slog.New(slog.NewTextHandler(&log, nil))})
+	c := newChecker(t, Config{Target: app(t, ok), Host: host("a.example"), Log: planted.Log(t, &log)})
 	c.retry = 20 * time.Millisecond
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
@@ -82,7 +81,7 @@ func TestCheckListen(t *testing.T) {
 // request a second, and no verdict given is a second old.
 func TestAnswerIsNeverOlderThanItsLifetime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, err := New(Config{Target: "http://127.0.0.1:1/", Host: host("a.example"), Log: slog.New(slog.DiscardHandler)})
+		c, err := New(Config{Target: "http://127.0.0.1:1/", Host: host("a.example"), Log: planted.Log(t)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -174,9 +173,9 @@ func TestOnlyTheProbeReachesTheApplication(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			got := make(chan *http.Request, 1)
 			c := newChecker(t, Config{Host: host(tt.configured), Target: app(t, func(w http.ResponseWriter, r *http.Request) {
-				w.Header().Set("X-Powered-By", "s3cret")
-				w.Header().Set("Set-Cookie", "s3cret=1")
-				w.Write([]byte("s3cret"))
+				w.Header().Set("X-Powered-By", "planted-5c1e")
+				w.Header().Set("Set-Cookie", "planted-5c1e=1")
+				w.Write([]byte("planted-5c1e"))
 				got <- r
 			}) + "/up?deep=1"})
 			r := httptest.NewRequest("GET", "/health?q=evil", strings.NewReader("evil"))
@@ -203,15 +202,15 @@ func TestRedirectsAreExplained(t *testing.T) {
 		{"https://www.example.com/up", "although X-Forwarded-Proto: https was sent"},
 		{"/up/", "set health.target to"},
 		{"https://example.com/up", "set health.host to example.com"},
-		{"/accounts/login/?next=/up&token=s3cret", "wants a login"},
+		{"/accounts/login/?next=/up&token=planted-5c1e", "wants a login"},
 		{"/elsewhere", "redirects are not followed"},
-		{"https://user:s3cret@www.example.com/other", "redirects are not followed"},
+		{"https://user:planted-5c1e@www.example.com/other", "redirects are not followed"},
 		{"http://[bad", "cannot be read"},
 	} {
 		c := newChecker(t, Config{Host: host("www.example.com"), Headers: map[string]string{"X-Forwarded-Proto": "https"},
-			Target: app(t, func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Location", tt.to); w.WriteHeader(302) }) + "/up?key=s3cret"})
+			Target: app(t, func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Location", tt.to); w.WriteHeader(302) }) + "/up?key=planted-5c1e"})
 		v := c.Check(t.Context())
-		if v.Status != 302 || !strings.Contains(v.Reason, tt.want) || strings.Contains(fmt.Sprint(v, c.History()), "s3cret") {
+		if v.Status != 302 || !strings.Contains(v.Reason, tt.want) || strings.Contains(fmt.Sprint(v, c.History()), "planted-5c1e") {
 			t.Errorf("to %s: %+v, want %q in it", tt.to, v, tt.want)
 		}
 		if v.Host != "www.example.com" || !strings.HasSuffix(v.Target, "/up") {
@@ -227,20 +226,20 @@ func TestRefusalsAreExplained(t *testing.T) {
 	}{
 		{403, "Blocked hosts: www.example.com", `refuses Host "www.example.com"`}, // Rails before 7
 		{403, "<h1>Blocked host</h1>", `refuses Host "www.example.com"`},
-		{403, "s3cret", "wants a login"},
+		{403, "planted-5c1e", "wants a login"},
 		{401, "", "wants a login"},
 		{405, "", "does not allow GET"},
 		{421, "", "set health.host"},
 		{429, "", "exempt the health path"},
-		{418, "s3cret", "418 I'm a teapot is not an expected status"},
-		{502, "s3cret", "502 Bad Gateway: the application failed"},
+		{418, "planted-5c1e", "418 I'm a teapot is not an expected status"},
+		{502, "planted-5c1e", "502 Bad Gateway: the application failed"},
 	} {
 		c := newChecker(t, Config{Host: host("www.example.com"), Target: app(t, func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(tt.status)
 			w.Write([]byte(tt.body))
 		})})
 		v := c.Check(t.Context())
-		if v.Status != tt.status || !strings.Contains(v.Reason, tt.want) || strings.Contains(v.Reason, "s3cret") {
+		if v.Status != tt.status || !strings.Contains(v.Reason, tt.want) || strings.Contains(v.Reason, "planted-5c1e") {
 			t.Errorf("%d %q: %d %q, want %q in it", tt.status, tt.body, v.Status, v.Reason, tt.want)
 		}
 	}

@@ -3,7 +3,6 @@ package health
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -13,13 +12,14 @@ import (
 	"time"
 
 	"beanstalk-agent/packaging/testbed/gotool"
+	"beanstalk-agent/packaging/testbed/planted"
 )
 
 // watch runs a TerminationWatch until the test ends and returns what it hands on.
 func watch(t *testing.T, endpoint string, onNotice func(Termination)) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	w := &TerminationWatch{Endpoint: endpoint, Interval: 100 * time.Millisecond, Log: slog.New(slog.DiscardHandler), OnNotice: onNotice}
+	w := &TerminationWatch{Endpoint: endpoint, Interval: 100 * time.Millisecond, Log: planted.Log(t), OnNotice: onNotice}
 	ended := make(chan error, 1)
 	go func() { ended <- w.Run(ctx) }()
 	t.Cleanup(func() {
@@ -103,7 +103,7 @@ func (f *fakeMetadata) do(change func()) {
 func inBubble(t *testing.T, f *fakeMetadata, claim func(t *testing.T, notices *[]Termination)) {
 	synctest.Test(t, func(t *testing.T) {
 		var notices []Termination
-		w := &TerminationWatch{Log: slog.New(slog.DiscardHandler), OnNotice: func(n Termination) { f.do(func() { notices = append(notices, n) }) }}
+		w := &TerminationWatch{Log: planted.Log(t), OnNotice: func(n Termination) { f.do(func() { notices = append(notices, n) }) }}
 		w.init()
 		w.client.Transport = f
 		ctx, cancel := context.WithCancel(t.Context())
