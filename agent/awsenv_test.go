@@ -16,6 +16,7 @@ import (
 	"beanstalk-agent/agent/internal/control"
 	"beanstalk-agent/packaging/testbed/cloudwatchfake"
 	"beanstalk-agent/packaging/testbed/gotool"
+	"beanstalk-agent/packaging/testbed/planted"
 )
 
 // An application may have keys of its own, an endpoint for its tests, a proxy.
@@ -31,7 +32,7 @@ func TestApplicationsAWSVariablesDoNotTurnTheAgent(t *testing.T) {
 	}{
 		"in the application's": {nil, "AKIDROLE", "us-east-1"},
 		"a key in the agent's own": {func(string) map[string]string {
-			return map[string]string{"AWS_ACCESS_KEY_ID": "AKIDAPP", "AWS_SECRET_ACCESS_KEY": planted, "AWS_REGION": "ap-south-1"}
+			return map[string]string{"AWS_ACCESS_KEY_ID": "AKIDAPP", "AWS_SECRET_ACCESS_KEY": planted.Value, "AWS_REGION": "ap-south-1"}
 		}, "AKIDAPP", "ap-south-1"},
 		"an endpoint in the agent's own": {func(trap string) map[string]string { return map[string]string{"AWS_ENDPOINT_URL_CLOUDWATCH": trap} }, "", ""},
 		"a proxy in the agent's own":     {func(trap string) map[string]string { return map[string]string{"HTTP_PROXY": trap} }, "", ""},
@@ -45,7 +46,7 @@ func TestApplicationsAWSVariablesDoNotTurnTheAgent(t *testing.T) {
 			}
 			h.run(t, own)
 			said, _ := os.ReadFile(filepath.Join(h.dir, "log"))
-			if strings.Contains(string(said), planted) {
+			if strings.Contains(string(said), planted.Value) {
 				t.Errorf("the agent says a value:\n%s", said)
 			}
 			signed, trapped := h.signed(), h.trapped()
@@ -64,7 +65,7 @@ func TestApplicationsAWSVariablesDoNotTurnTheAgent(t *testing.T) {
 				}
 			}
 			for _, r := range h.fake.Requests() {
-				if strings.Contains(string(r.Body), planted) {
+				if strings.Contains(string(r.Body), planted.Value) {
 					t.Error("a value is in what was sent")
 				}
 			}
@@ -130,7 +131,7 @@ func newAWSHost(t *testing.T) *awsHost {
 // environment is the application's: everything that AWS's clients and Go's own
 // read, pointing to the trap.
 func (h *awsHost) environment() string {
-	text := "AWS_ACCESS_KEY_ID=AKIDAPP\nAWS_SECRET_ACCESS_KEY=" + planted + "\nAWS_SESSION_TOKEN=" + planted + "\n" +
+	text := "AWS_ACCESS_KEY_ID=AKIDAPP\nAWS_SECRET_ACCESS_KEY=" + planted.Value + "\nAWS_SESSION_TOKEN=" + planted.Value + "\n" +
 		"AWS_REGION=ap-south-1\nAWS_DEFAULT_REGION=ap-south-1\nAWS_PROFILE=app\nAWS_EC2_METADATA_DISABLED=true\nNO_PROXY=\n" +
 		"AWS_CA_BUNDLE=/nowhere/ca.pem\nSSL_CERT_FILE=/nowhere/ca.pem\nAWS_CONFIG_FILE=/nowhere/config\nAWS_SHARED_CREDENTIALS_FILE=/nowhere/credentials\n"
 	for _, name := range []string{"AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_CLOUDWATCH", "AWS_ENDPOINT_URL_S3", "AWS_EC2_METADATA_SERVICE_ENDPOINT",

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -16,6 +15,7 @@ import (
 	"beanstalk-agent/agent/internal/launch"
 	"beanstalk-agent/agent/internal/notify"
 	"beanstalk-agent/agent/internal/platform"
+	"beanstalk-agent/packaging/testbed/planted"
 	"beanstalk-agent/packaging/testbed/versity"
 	"beanstalk-agent/scheduler"
 )
@@ -43,7 +43,7 @@ func unidentifiedAt(t *testing.T, endpoint, id string) (c *claims, identify func
 		t.Cleanup(imds.Close)
 		o.IMDSEndpoint = imds.URL
 	}
-	log := slog.New(slog.DiscardHandler)
+	log := planted.Log(t)
 	inst := platform.NewInstance(t.Context(), o)
 	identify = func() {
 		ctx, cancel := context.WithCancel(t.Context())

@@ -40,7 +40,7 @@ func TestPostIsTheDaemons(t *testing.T) {
 	for _, target := range []string{tcp.URL, "unix:" + socket} {
 		t.Setenv(postTarget, target)
 		t.Setenv(postHost, "www.example.com")
-		t.Setenv(postHeaders, "X-Forwarded-Proto: https\nX-Token: s3cret")
+		t.Setenv(postHeaders, "X-Forwarded-Proto: https\nX-Token: planted-5c1e")
 		o := postOptions{task: "nightly", at: "2026-11-23T03:00:00Z"}
 		o.fromEnv()
 		status = http.StatusOK
@@ -51,7 +51,7 @@ func TestPostIsTheDaemons(t *testing.T) {
 		if got.Method != "POST" || got.URL.RequestURI() != "/tasks/nightly?x=1" || got.Host != "www.example.com" {
 			t.Errorf("%s %s to %s", got.Method, got.URL, got.Host)
 		}
-		for name, want := range map[string]string{"X-Aws-Sqsd-Taskname": "nightly", "X-Aws-Sqsd-Scheduled-At": "2026-11-23T03:00:00Z", "X-Forwarded-Proto": "https", "X-Token": "s3cret"} {
+		for name, want := range map[string]string{"X-Aws-Sqsd-Taskname": "nightly", "X-Aws-Sqsd-Scheduled-At": "2026-11-23T03:00:00Z", "X-Forwarded-Proto": "https", "X-Token": "planted-5c1e"} {
 			if h := got.Header.Get(name); h != want {
 				t.Errorf("%s: %q, want %q", name, h, want)
 			}

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http/httptest"
 	"os"
@@ -16,6 +18,7 @@ import (
 	"beanstalk-agent/agent/internal/cloudwatch"
 	"beanstalk-agent/agent/internal/control"
 	"beanstalk-agent/packaging/testbed/cloudwatchfake"
+	"beanstalk-agent/packaging/testbed/planted"
 )
 
 // flushWorld is a directory in which agents run one after the other.
@@ -35,17 +38,18 @@ func (w *flushWorld) start(url string) (stop func()) {
 	}
 	conf := fmt.Sprintf("state_dir: %s/state\nhealth: {listen: '127.0.0.1:%d'}\nmetrics: {sample: 1s, interval: 10m, send: on}\n"+
 		"aws: {region: eu-west-1, cloudwatch_endpoint: '%s'}\n", w.dir, health, url)
-	if err := os.WriteFile(filepath.Join(w.dir, "agent.yaml"), []byte(conf), 0o600); err != nil {
+	if err := errors.Join(os.WriteFile(filepath.Join(w.dir, "agent.yaml"), []byte(conf), 0o600),
+		os.WriteFile(filepath.Join(w.dir, ".env"), []byte("PLANTED="+planted.Value+"\n"), 0o600)); err != nil {
 		w.Fatal(err)
 	}
 	log := &strings.Builder{}
 	cmd := exec.Command("agent", "run", "--app", w.dir, "--socket", w.dir+"/s", "--config", w.dir+"/agent.yaml")
-	cmd.Env = append(os.Environ(), "AWS_ACCESS_KEY_ID=a", "AWS_SECRET_ACCESS_KEY=b", "AWS_EC2_METADATA_DISABLED=true", "NOTIFY_SOCKET=")
-	cmd.Stderr, cmd.WaitDelay = log, time.Second
+	cmd.Env = append(os.Environ(), "AWS_ACCESS_KEY_ID=a", "AWS_SECRET_ACCESS_KEY="+planted.Value, "AWS_EC2_METADATA_DISABLED=true", "NOTIFY_SOCKET=")
+	cmd.Stderr, cmd.WaitDelay = io.MultiWriter(log, w.Output()), time.Second
 	if err := cmd.Start(); err != nil {
 		w.Fatal(err)
 	}
-	w.Cleanup(func() { cmd.Process.Kill() })
+	w.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
 	await(w.T, "the agent measures and is connected", func() bool {
 		var p cloudwatch.Payload
 		var s control.Status

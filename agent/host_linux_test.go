@@ -17,6 +17,7 @@ import (
 
 	"beanstalk-agent/agent/internal/control"
 	"beanstalk-agent/packaging/testbed/gotool"
+	"beanstalk-agent/packaging/testbed/planted"
 )
 
 // A host is one instance: a whole agent in processes of its own, with its own
@@ -55,10 +56,7 @@ func newGround(t *testing.T) *ground {
 	t.Cleanup(func() {
 		for _, h := range g.hosts {
 			h.end()
-		}
-		if t.Failed() {
-			t.Logf("what the hosts said is kept in %s", dir)
-			return
+			hear(t, filepath.Join(h.dir, "log"))
 		}
 		os.RemoveAll(dir)
 	})
@@ -88,6 +86,7 @@ func (g *ground) add(config, cron string, env ...string) *host {
 	h.write("agent.yaml", config)
 	h.write("clock", "0s")
 	h.write("app/cron.yaml", cron)
+	h.write("app/.env", "PLANTED="+planted.Value+"\n")
 	h.start()
 	return h
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -15,6 +16,7 @@ import (
 	"beanstalk-agent/agent/internal/config"
 	"beanstalk-agent/agent/internal/control"
 	"beanstalk-agent/agent/internal/supervisor"
+	"beanstalk-agent/packaging/testbed/planted"
 )
 
 // After an orderly stop there is no goroutine, no process, no socket and no open
@@ -31,7 +33,8 @@ func TestStopLeavesNothing(t *testing.T) {
 	}
 	marker := fmt.Sprintf("61.%d", os.Getpid()) // finds our processes among everybody's
 	cron := "version: 1\ncron:\n  - {name: long, schedule: '@every 1s', command: 'sleep " + marker + "'}\n"
-	if err := os.WriteFile(filepath.Join(app, "cron.yaml"), []byte(cron), 0o644); err != nil {
+	if err := errors.Join(os.WriteFile(filepath.Join(app, "cron.yaml"), []byte(cron), 0o644),
+		os.WriteFile(filepath.Join(app, ".env"), []byte("PLANTED="+planted.Value+"\n"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -83,6 +86,7 @@ func TestStopLeavesNothing(t *testing.T) {
 	})
 	await(t, "all goroutines end", func() bool { return runtime.NumGoroutine() <= goroutines })
 	await(t, "all files are closed", func() bool { return openFiles(t) <= files })
+	hear(t, log.Name())
 	for _, name := range []string{"s", "s-supervisor.sock"} {
 		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
 			t.Errorf("%s is left behind", name)

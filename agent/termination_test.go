@@ -15,6 +15,7 @@ import (
 	"beanstalk-agent/agent/internal/health"
 	"beanstalk-agent/agent/internal/supervisor"
 	"beanstalk-agent/packaging/testbed/gotool"
+	"beanstalk-agent/packaging/testbed/planted"
 )
 
 // A termination notice, from AWS's own mock of the metadata, reaches the load balancer as 503 and the
@@ -85,6 +86,9 @@ func noticeDrainsAndHolds(t *testing.T, by string, mock []string) {
 func startAgentIn(t *testing.T, cfg config.Config, app string) {
 	t.Helper()
 	log, err := os.Create(filepath.Join(app, "log"))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(app, ".env"), []byte("PLANTED="+planted.Value+"\n"), 0o600)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,10 +97,10 @@ func startAgentIn(t *testing.T, cfg config.Config, app string) {
 	go func() { ended <- runAgent(ctx, &globals{stdio: stdio{os.Stdin, os.Stdout, log}}, cfg, app) }()
 	t.Cleanup(func() {
 		stop()
-		if err := <-ended; err != nil || t.Failed() {
-			text, _ := os.ReadFile(log.Name())
-			t.Errorf("%v\n%s", err, text)
+		if err := <-ended; err != nil {
+			t.Error(err)
 		}
+		hear(t, log.Name())
 		log.Close()
 	})
 }

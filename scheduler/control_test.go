@@ -198,7 +198,7 @@ cron:
 - {name: off, schedule: '0 * * * *', command: x, environments: ['*'], enabled: false}
 - {name: post, schedule: '0 * * * *', url: /x, environments: ['*']}
 `)
-	env := map[string]string{"CRON": "off", "SECRET": "hunter2"}
+	env := map[string]string{"CRON": "off", "SECRET": "planted-5c1e"}
 	here := Here{Environment: "staging", Worker: true, Getenv: func(n string) (string, bool) { v, ok := env[n]; return v, ok }}
 	for name, want := range map[string]string{
 		"all": "", "prod": "environment is staging", "switch": "enabled: ${CRON:-true} is not true",

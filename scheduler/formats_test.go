@@ -19,7 +19,7 @@ func TestCrontabAsCronReadsIt(t *testing.T) {
 		"GREETING=bye",
 		`@daily PGPASSWORD=x pg_dump "a b" > /tmp/x-$(date +\%F)`,
 		"SHELL=/bin/bash",
-		"\t*/5\t*  * * *\t[[ -e x ]] && python manage.py clear_sessions s3cr3t99",
+		"\t*/5\t*  * * *\t[[ -e x ]] && python manage.py clear_sessions planted-5c1e",
 		"*/5 * * * * python manage.py clear_sessions",
 		"@every 90s tick\r",
 		"0 0 * * fri-sun no-newline",
@@ -32,7 +32,7 @@ func TestCrontabAsCronReadsIt(t *testing.T) {
 	want := []string{
 		fmt.Sprintf("5 first 0 5 * * * UTC %q[] %q", "first   --with  blanks", []string{path, hello}),
 		fmt.Sprintf("8 pg_dump @daily Europe/Berlin %q[] %q", `PGPASSWORD=x pg_dump "a b" > /tmp/x-$(date +%F)`, []string{path, bye}),
-		fmt.Sprintf("10 python-manage.py-clear_sessions */5 * * * * Europe/Berlin \"\"%q %q", []string{"/bin/bash", "-c", "[[ -e x ]] && python manage.py clear_sessions s3cr3t99"}, []string{path, bye, bash}),
+		fmt.Sprintf("10 python-manage.py-clear_sessions */5 * * * * Europe/Berlin \"\"%q %q", []string{"/bin/bash", "-c", "[[ -e x ]] && python manage.py clear_sessions planted-5c1e"}, []string{path, bye, bash}),
 		fmt.Sprintf("11 python-manage.py-clear_sessions-2 */5 * * * * Europe/Berlin \"\"%q %q", []string{"/bin/bash", "-c", "python manage.py clear_sessions"}, []string{path, bye, bash}),
 		fmt.Sprintf("12 tick @every 90s Europe/Berlin \"\"%q %q", []string{"/bin/bash", "-c", "tick"}, []string{path, bye, bash}),
 		fmt.Sprintf("13 no-newline 0 0 * * fri-sun Europe/Berlin \"\"%q %q", []string{"/bin/bash", "-c", "no-newline"}, []string{path, bye, bash}),
@@ -166,18 +166,18 @@ cron.yaml:4:63: dir "gone": no such file`
 // What a message or an excerpt's owner prints must not give away an environment's value.
 func TestFaultsDoNotTellValues(t *testing.T) {
 	for _, text := range []string{
-		"cron:\n- {name: a, schedule: '@daily', command: x, env: {BAD-NAME: hunter2}}\n",
-		"cron:\n- {name: a, schedule: '@daily', command: x, env: [hunter2]}\n",
-		"cron:\n- {name: a, schedule: '@daily', command: x, env: {A: [hunter2]}}\n",
-		"cron:\n- {name: a, schedule: '@daily', command: [x, {hunter2: 1}]}\n",
+		"cron:\n- {name: a, schedule: '@daily', command: x, env: {BAD-NAME: planted-5c1e}}\n",
+		"cron:\n- {name: a, schedule: '@daily', command: x, env: [planted-5c1e]}\n",
+		"cron:\n- {name: a, schedule: '@daily', command: x, env: {A: [planted-5c1e]}}\n",
+		"cron:\n- {name: a, schedule: '@daily', command: [x, {planted-5c1e: 1}]}\n",
 	} {
 		_, err := Parse("cron.yaml", []byte(text), ParseOptions{})
-		if err == nil || strings.Contains(err.Error(), "hunter2") {
+		if err == nil || strings.Contains(err.Error(), "planted-5c1e") {
 			t.Errorf("%s gave %v", text, err)
 		}
 	}
-	_, err := Parse("crontab", []byte("PW=hunter2\n0 5 * * * root curl -u me:hunter2 x\n* * * * * * curl hunter2 %\n"), ParseOptions{})
-	if err == nil || strings.Contains(err.Error(), "hunter2") {
+	_, err := Parse("crontab", []byte("PW=planted-5c1e\n0 5 * * * root curl -u me:planted-5c1e x\n* * * * * * curl planted-5c1e %\n"), ParseOptions{})
+	if err == nil || strings.Contains(err.Error(), "planted-5c1e") {
 		t.Errorf("crontab gave %v", err)
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"beanstalk-agent/packaging/testbed/planted"
 )
 
 // box is one environment of instances in containers, driven as a person drives it.
@@ -62,14 +64,19 @@ func need(t *testing.T, what string) {
 	t.Skipf("needs %s", what)
 }
 
-// try runs the box and returns what it printed.
+// try runs the box and returns what it printed. Before an instance ends, its logs are
+// looked at.
 func (b *box) try(args ...string) (string, error) {
+	switch args[0] {
+	case "down", "scale-in", "swap":
+		b.silent()
+	}
 	cmd := exec.Command("./box", args...)
 	cmd.Env = append(os.Environ(), "BOX="+b.name, "BOX_AGENT="+agentOf(b.t, "1.0.0"))
 	began := time.Now()
 	out, err := cmd.CombinedOutput()
 	if took := time.Since(began); took > time.Second {
-		b.t.Logf("%.1f s: box %.100q", took.Seconds(), args)
+		b.t.Logf("%.1f s: box %s", took.Seconds(), strings.ReplaceAll(fmt.Sprintf("%.100q", args), planted.Value, "…"))
 	}
 	if err != nil {
 		err = fmt.Errorf("box %s: %w\n%s", strings.Join(args, " "), err, out)
@@ -91,6 +98,22 @@ func (b *box) do(args ...string) string {
 func (b *box) on(instance, script string) string {
 	b.t.Helper()
 	return b.do("exec", instance, "/bin/bash", "-c", script)
+}
+
+// silent checks that no log of any instance has the planted secret, which is a
+// property of the application's, the role's key, and what its tests add: not the
+// journal of its systemd, and nothing in /var/log.
+func (b *box) silent() {
+	b.t.Helper()
+	files, _ := filepath.Glob(b.dir + "/instances/*.json")
+	for _, file := range files {
+		n := strings.TrimLeft(strings.TrimSuffix(filepath.Base(file), ".json"), "i-0")
+		out, err := b.try("exec", n, "/bin/bash", "-c", `logs() { journalctl --no-pager --all; grep -r '' /var/log --exclude-dir=journal --binary-files=text; }
+			logs | wc -l; logs | grep -m 5 -F `+planted.Value+` || :`)
+		if lines, found, _ := strings.Cut(out, "\n"); err != nil || found != "" || len(lines) < 3 {
+			b.t.Errorf("instance %s has %s lines of logs, among them: %s%v", n, lines, found, err)
+		}
+	}
 }
 
 // holds reports whether a shell command succeeds on an instance.

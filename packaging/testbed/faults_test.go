@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"beanstalk-agent/packaging/testbed/gotool"
+	"beanstalk-agent/packaging/testbed/planted"
 )
 
 // fault is something that goes wrong while a deployment brings a new agent.
@@ -185,12 +186,12 @@ func (b *box) fromS3(t *testing.T) {
 	write(t, b.dir, "bin/versitygw", string(read(t, gateway)))
 	b.on("1", `echo "127.0.0.1 s3.us-east-1.amazonaws.com s3.amazonaws.com" >>/etc/hosts
 		cat /box/served.pem >>/etc/ssl/certs/ca-certificates.crt
-		sed -i 's/"Token": "box"/"Token": ""/' /box/instances/*.json && systemctl restart box-metadata
+		sed -i 's/"Token": "[^"]*"/"Token": ""/' /box/instances/*.json && systemctl restart box-metadata
 		mkdir -p /root/.aws && printf '[default]\nregion = us-east-1\nca_bundle = /box/served.pem\ns3 =\n  addressing_style = path\n' >/root/.aws/config
-		systemd-run --quiet --unit=gateway -E ROOT_ACCESS_KEY=AKIDBOX -E ROOT_SECRET_KEY=box \
+		systemd-run --quiet --unit=gateway -E ROOT_ACCESS_KEY=AKIDBOX -E ROOT_SECRET_KEY=`+planted.Value+` \
 			/box/bin/versitygw --port 127.0.0.1:443 --cert /box/served.pem --key /box/served.pem posix --nometa /box/s3`)
 	// an application may have keys of its own, which are not for this
-	b.do("config", "AWS_ACCESS_KEY_ID=the-application's", "AWS_SECRET_ACCESS_KEY=x", "AWS_PROFILE=the-application's")
+	b.do("config", "AWS_ACCESS_KEY_ID=the-application's", "AWS_SECRET_ACCESS_KEY="+planted.Value, "AWS_PROFILE=the-application's")
 	wait(t, "the gateway", func() bool { return b.holds("1", "curl -so /dev/null https://s3.us-east-1.amazonaws.com/") })
 	from("s3://agents/v3#"+sum)(t, app)
 	b.do("deploy", app)

@@ -2,6 +2,7 @@ package appenv_test
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -31,6 +32,15 @@ func boot(t *testing.T) box {
 		t.Fatalf("start: %v: %s", err, out)
 	}
 	t.Cleanup(func() {
+		lines := "all"
+		if t.Failed() {
+			lines = "60"
+		}
+		journal, err := b.nspawn("exec", "journalctl", "--no-pager", "--all", "--lines="+lines)
+		if err != nil {
+			t.Errorf("journal: %v", err)
+		}
+		io.WriteString(t.Output(), journal)
 		if out, err := b.nspawn("stop"); err != nil {
 			t.Errorf("stop: %v: %s", err, out)
 		}

@@ -15,6 +15,7 @@ import (
 	"beanstalk-agent/agent/internal/appenv"
 	"beanstalk-agent/agent/internal/platform"
 	"beanstalk-agent/packaging/testbed/gotool"
+	"beanstalk-agent/packaging/testbed/planted"
 )
 
 // What an instance of a Python platform has, as far as public evidence goes.
@@ -36,17 +37,17 @@ WorkingDirectory=/var/app/current/
 `
 	deploymentEnv = `PATH=/var/app/venv/staging-LQM1lest/bin:/usr/local/bin:/usr/bin:/bin
 PYTHONPATH=/var/app/venv/staging-LQM1lest/bin
-PLAIN=a
+PLAIN=planted-5c1e
 SPECIAL=p@$$w0rd #1;&"'\\ %s` + " \t" + `
 QUOTED="two words \"and\" \n"
 KEY="-----BEGIN-----
-Ab+/=
+planted-5c1e+/=
 -----END-----
 "
 dotted.name=1
 export NOT=1
-AWS_REGION=planted-region
-HTTP_PROXY=http://planted.invalid:1
+AWS_REGION=planted-5c1e
+HTTP_PROXY=http://planted-5c1e.invalid:1
 EMPTY=
 CHANGES=before`
 )
@@ -75,7 +76,7 @@ func TestDiffOnABootedInstance(t *testing.T) {
 	b.write("/var/app/current/wsgi.py", wsgi, 0o644)
 	b.write("/var/app/venv/staging-LQM1lest/bin/python", "", 0o755)
 	b.write(appenv.DefaultDeploymentEnv, deploymentEnv, 0o400)
-	b.write(appenv.DefaultSecrets, "DB_PASSWORD='planted secret'\nPLAIN=b\n", 0o400)
+	b.write(appenv.DefaultSecrets, "DB_PASSWORD='planted-5c1e secret'\nPLAIN=b\n", 0o400)
 	b.run("systemctl", "daemon-reload")
 	b.run("systemctl", "start", "web")
 
@@ -120,7 +121,7 @@ func (b box) differences(t *testing.T) []string {
 	if len(d.Vars) < 10 {
 		t.Fatalf("compared %d variables only: %s", len(d.Vars), out)
 	}
-	if strings.Contains(out, "planted") || strings.Contains(out, "BEGIN") {
+	if strings.Contains(out, planted.Value) || strings.Contains(out, "BEGIN") {
 		t.Errorf("a value was printed: %s", out)
 	}
 	var got []string

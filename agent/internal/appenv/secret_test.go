@@ -13,22 +13,22 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-)
 
-const planted = "planted-5c1e"
+	"beanstalk-agent/packaging/testbed/planted"
+)
 
 // TestNoValueIsEverPrinted: whatever prints, logs or marshals what this package hands out shows no value.
 func TestNoValueIsEverPrinted(t *testing.T) {
 	in := newInstance(t)
-	in.write(t, DefaultDeploymentEnv, "A="+planted+"\nexport B="+planted+"\n"+planted+"\nC.D="+planted+"\nE='"+planted+"\n"+planted+"'\n")
-	in.write(t, DefaultSecrets, "A=x"+planted+"\n")
-	in.process(t, 7, "A="+planted, "X="+planted)
+	in.write(t, DefaultDeploymentEnv, "A="+planted.Value+"\nexport B="+planted.Value+"\n"+planted.Value+"\nC.D="+planted.Value+"\nE='"+planted.Value+"\n"+planted.Value+"'\n")
+	in.write(t, DefaultSecrets, "A=x"+planted.Value+"\n")
+	in.process(t, 7, "A="+planted.Value, "X="+planted.Value)
 	r := New(in.cfg)
 	env, err := r.Resolve(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := r.Profile(t.Context(), ProfileOptions{Extra: []string{"F=" + planted}})
+	p, err := r.Profile(t.Context(), ProfileOptions{Extra: []string{"F=" + planted.Value}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +37,7 @@ func TestNoValueIsEverPrinted(t *testing.T) {
 		t.Fatal(err)
 	}
 	v := env.Vars()[0]
-	if v.Value() != "x"+planted || d.Vars[0].Name != "A" {
+	if v.Value() != "x"+planted.Value || d.Vars[0].Name != "A" {
 		t.Fatalf("the test lost its secrets: %v, %v", v, d.Vars)
 	}
 	// A field that fmt cannot call methods on is the hard case.
@@ -60,13 +60,13 @@ func TestNoValueIsEverPrinted(t *testing.T) {
 		js.Debug("x", "x", x)
 		json.NewEncoder(&out).Encode(x)
 	}
-	if strings.Contains(out.String(), planted) || strings.Contains(out.String(), fmt.Sprintf("%x", planted)) {
+	if strings.Contains(out.String(), planted.Value) || strings.Contains(out.String(), fmt.Sprintf("%x", planted.Value)) {
 		t.Errorf("a value was printed:\n%s", around(out.String()))
 	}
 }
 
 func around(s string) string {
-	i := max(strings.Index(s, planted), strings.Index(s, fmt.Sprintf("%x", planted)))
+	i := max(strings.Index(s, planted.Value), strings.Index(s, fmt.Sprintf("%x", planted.Value)))
 	return s[max(0, i-200):min(len(s), i+100)]
 }
 
@@ -79,13 +79,13 @@ func TestNoErrorHasAValue(t *testing.T) {
 		"environ": func(b []byte) (File, error) { v, err := parseEnviron(b); return File{Vars: v}, err },
 	} {
 		for _, text := range []string{
-			planted, "A=" + planted + "\xff", "A=" + planted + "\x00", "A='" + planted, "=" + planted, planted + " B=1", "A B=" + planted, planted + "!=1",
-			"A=" + strings.Repeat(planted, 20000), `{"A":"` + planted, `{"A":{"B":"` + planted + `"}}`, `["` + planted + `"]`, `{"A":1` + planted + `}`, `{"A":"b"} ` + planted,
-			"\x00" + planted, `{"` + planted + `.x":"1\u0000"}`, "-----BEGIN\n" + planted + "-==\n",
+			planted.Value, "A=" + planted.Value + "\xff", "A=" + planted.Value + "\x00", "A='" + planted.Value, "=" + planted.Value, planted.Value + " B=1", "A B=" + planted.Value, planted.Value + "!=1",
+			"A=" + strings.Repeat(planted.Value, 20000), `{"A":"` + planted.Value, `{"A":{"B":"` + planted.Value + `"}}`, `["` + planted.Value + `"]`, `{"A":1` + planted.Value + `}`, `{"A":"b"} ` + planted.Value,
+			"\x00" + planted.Value, `{"` + planted.Value + `.x":"1\u0000"}`, "-----BEGIN\n" + planted.Value + "-==\n",
 		} {
 			file, err := parse([]byte(text))
-			if s := fmt.Sprint(err, file.Dropped); strings.Contains(s, planted) {
-				t.Errorf("%s: %.60q: %s", name, text, s)
+			if s := fmt.Sprint(err, file.Dropped); strings.Contains(s, planted.Value) {
+				t.Errorf("%s: a fault with a value: %s", name, s)
 			}
 		}
 	}
@@ -96,7 +96,7 @@ func TestNoErrorHasAValue(t *testing.T) {
 // and reading the application's leaves the agent's as it was.
 func TestNothingEntersTheAgentsOwnEnvironment(t *testing.T) {
 	in := newInstance(t)
-	in.write(t, DefaultDeploymentEnv, "AWS_ACCESS_KEY_ID=planted\nAWS_REGION=planted\nHTTP_PROXY=planted\nAWS_ENDPOINT_URL=planted\nPATH=planted\n")
+	in.write(t, DefaultDeploymentEnv, "AWS_ACCESS_KEY_ID=planted-5c1e\nAWS_REGION=planted-5c1e\nHTTP_PROXY=planted-5c1e\nAWS_ENDPOINT_URL=planted-5c1e\nPATH=planted-5c1e\n")
 	before := strings.Join(os.Environ(), "\x00")
 	if _, err := New(in.cfg).Profile(t.Context(), ProfileOptions{}); err != nil {
 		t.Fatal(err)

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"beanstalk-agent/packaging/testbed/planted"
 )
 
 // systemdCases are hand-made files and what systemd 252 makes of them; the test beside a booted systemd runs them too.
@@ -85,13 +87,13 @@ func TestParseSystemd219(t *testing.T) {
 
 // Where systemd refuses the file, every fault is told with its line, and no value.
 func TestParseSystemdRefusals(t *testing.T) {
-	in := "A=planted\xff\nB=1\nC=" + strings.Repeat("planted", 20000) + "\nD=\ufdd0planted\n"
+	in := "A=planted-5c1e\xff\nB=1\nC=" + strings.Repeat("planted-5c1e", 20000) + "\nD=\ufdd0planted-5c1e\n"
 	_, err := ParseSystemd([]byte(in), AmazonLinux2023)
 	faults, ok := errors.AsType[Faults](err)
 	if !ok || len(faults) != 3 || faults[0].Line != 1 || faults[1].Line != 3 || faults[2].Line != 4 {
 		t.Fatalf("err = %v", err)
 	}
-	if strings.Contains(err.Error(), "planted") {
+	if strings.Contains(err.Error(), planted.Value) {
 		t.Error("an error has a value")
 	}
 	if _, err := ParseSystemd([]byte("A=1\n\x00"), AmazonLinux2023); err == nil {
@@ -100,7 +102,7 @@ func TestParseSystemdRefusals(t *testing.T) {
 }
 
 func TestDroppedAssignmentsAreTold(t *testing.T) {
-	f, err := ParseSystemd([]byte("A=1\n\nexport B=planted\nplanted text\na.b=planted\n"), 0)
+	f, err := ParseSystemd([]byte("A=1\n\nexport B=planted-5c1e\nplanted-5c1e text\na.b=planted-5c1e\n"), 0)
 	if err != nil || len(f.Dropped) != 3 {
 		t.Fatalf("dropped %v, err %v", f.Dropped, err)
 	}
@@ -109,7 +111,7 @@ func TestDroppedAssignmentsAreTold(t *testing.T) {
 			t.Errorf("fault %d: line %d, want %d", i, f.Dropped[i].Line, line)
 		}
 	}
-	if s := f.Dropped.Error(); strings.Contains(s, "planted") {
+	if s := f.Dropped.Error(); strings.Contains(s, planted.Value) {
 		t.Errorf("a fault has a value: %s", s)
 	}
 }

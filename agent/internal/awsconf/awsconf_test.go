@@ -22,6 +22,7 @@ import (
 
 	"beanstalk-agent/packaging/testbed/cloudwatchfake"
 	"beanstalk-agent/packaging/testbed/gotool"
+	"beanstalk-agent/packaging/testbed/planted"
 )
 
 func env(m map[string]string) func(string) string { return func(k string) string { return m[k] } }
@@ -29,8 +30,8 @@ func env(m map[string]string) func(string) string { return func(k string) string
 func TestNewTellsAllFaultsAtOnce(t *testing.T) {
 	_, err := New(Config{
 		Region:             "eu-west-1/../x",
-		CloudWatchEndpoint: "user:secret@monitoring",
-		Getenv:             env(map[string]string{"AWS_ACCESS_KEY_ID": "AKID"}),
+		CloudWatchEndpoint: "user:planted-5c1e@monitoring",
+		Getenv:             env(map[string]string{"AWS_SESSION_TOKEN": planted.Value, "AWS_ACCESS_KEY_ID": "AKID", "AWS_CA_BUNDLE": "/nowhere"}),
 	})
 	if err == nil {
 		t.Fatal("no error")
@@ -40,14 +41,14 @@ func TestNewTellsAllFaultsAtOnce(t *testing.T) {
 			t.Errorf("error does not name %s: %v", want, err)
 		}
 	}
-	if strings.Contains(err.Error(), "secret@") {
+	if strings.Contains(err.Error(), planted.Value) {
 		t.Errorf("error repeats the endpoint's password: %v", err)
 	}
 }
 
 func TestEnvironmentIsEnough(t *testing.T) {
 	a, err := New(Config{Getenv: env(map[string]string{
-		"AWS_ACCESS_KEY_ID": "AKID", "AWS_SECRET_ACCESS_KEY": "SK", "AWS_SESSION_TOKEN": "TOK", "AWS_REGION": "eu-west-1",
+		"AWS_ACCESS_KEY_ID": "AKID", "AWS_SECRET_ACCESS_KEY": planted.Value, "AWS_SESSION_TOKEN": planted.Value, "AWS_REGION": "eu-west-1",
 		"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:2",
 		"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:1", // would fail, must not be asked
 	})})
@@ -63,7 +64,7 @@ func TestEnvironmentIsEnough(t *testing.T) {
 		t.Fatal(err)
 	}
 	if c.Region != "eu-west-1" || *c.BaseEndpoint != "http://127.0.0.1:1" || a.S3Endpoint() != "http://127.0.0.1:2" ||
-		creds.AccessKeyID != "AKID" || creds.SessionToken != "TOK" || c.RequestMinCompressSizeBytes != compressFrom {
+		creds.AccessKeyID != "AKID" || creds.SessionToken != planted.Value || c.RequestMinCompressSizeBytes != compressFrom {
 		t.Errorf("got region %q, endpoint %q, s3 %q, key %q, compress from %d",
 			c.Region, *c.BaseEndpoint, a.S3Endpoint(), creds.AccessKeyID, c.RequestMinCompressSizeBytes)
 	}
@@ -79,7 +80,7 @@ func TestNothingAnswers(t *testing.T) {
 	roleless := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPut {
 			w.Header().Set("X-Aws-Ec2-Metadata-Token-Ttl-Seconds", "300")
-			fmt.Fprint(w, "token")
+			fmt.Fprint(w, planted.Value)
 			return
 		}
 		w.WriteHeader(http.StatusNotFound)
@@ -172,7 +173,7 @@ func TestRoleSignsMetrics(t *testing.T) {
 		t.Fatal(err)
 	}
 	put(t, a)
-	if got := auth.Load().(string); !strings.Contains(got, "Credential=12345678901/") || !strings.Contains(got, "/us-east-1/monitoring/") || !strings.HasSuffix(got, "token=TEST92test48TEST") {
+	if got := auth.Load().(string); !strings.Contains(got, "Credential=12345678901/") || !strings.Contains(got, "/us-east-1/monitoring/") || !strings.HasSuffix(got, "token="+planted.Value) {
 		t.Errorf("signed as %q", got)
 	}
 	if len(fake.Points()) != 1 {
@@ -191,7 +192,7 @@ func TestTrustsTheNamedBundleOnly(t *testing.T) {
 	if err := os.WriteFile(bundle, cert, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	vars := map[string]string{"AWS_ACCESS_KEY_ID": "AKID", "AWS_SECRET_ACCESS_KEY": "SK", "AWS_REGION": "eu-west-1", "AWS_ENDPOINT_URL": server.URL}
+	vars := map[string]string{"AWS_ACCESS_KEY_ID": "AKID", "AWS_SECRET_ACCESS_KEY": planted.Value, "AWS_REGION": "eu-west-1", "AWS_ENDPOINT_URL": server.URL}
 	a, err := New(Config{Getenv: env(vars)})
 	if err != nil {
 		t.Fatal(err)
@@ -228,5 +229,5 @@ func put(t *testing.T, a *AWS) {
 }
 
 func startMock(t *testing.T) string {
-	return gotool.Metadata(t, gotool.Role("12345678901", "v/12345678901", "TEST92test48TEST"))
+	return gotool.Metadata(t, gotool.Role("12345678901", planted.Value, planted.Value))
 }

@@ -4,13 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"beanstalk-agent/packaging/testbed/planted"
 )
 
 const window = 30 * time.Second
@@ -217,7 +218,7 @@ func TestDenialIsAConfigurationError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, ss := fleet(t, 1)
 		var logs strings.Builder
-		ss[0].logger = slog.New(slog.NewTextHandler(&logs, nil))
+		ss[0].logger = planted.Log(t, &logs)
 		f.before = refuseAll(403, "AccessDenied")
 		for i := range 10 {
 			from := time.Now()

@@ -10,6 +10,9 @@ import (
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/credentials"
+
+	"beanstalk-agent/packaging/testbed/planted"
+	"beanstalk-agent/packaging/testbed/versity"
 )
 
 // fakeS3 is one bucket in memory, for tests in which time or a single answer matters. It is faithful about conditions,
@@ -91,8 +94,8 @@ const testBucket = "elasticbeanstalk-eu-west-1-123456789012"
 func storeAt(t testing.TB, endpoint, owner string) *Store {
 	t.Helper()
 	s, err := New(Config{
-		Bucket: testBucket, Region: "us-east-1", Environment: "e-abc", Owner: owner, Endpoint: endpoint,
-		Credentials: credentials.NewStaticCredentialsProvider("testaccess", "testsecret", ""),
+		Bucket: testBucket, Region: "us-east-1", Environment: "e-abc", Owner: owner, Endpoint: endpoint, Logger: planted.Log(t),
+		Credentials: credentials.NewStaticCredentialsProvider(versity.AccessKey, versity.SecretKey, ""),
 		Client:      &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 4}},
 	})
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"beanstalk-agent/collectors"
+	"beanstalk-agent/packaging/testbed/planted"
 )
 
 var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
@@ -25,6 +26,9 @@ func config() Config {
 
 func newPublisher(t testing.TB, c Config) *Publisher {
 	t.Helper()
+	if c.Logger == nil {
+		c.Logger = planted.Log(t)
+	}
 	p, err := New(c)
 	if err != nil {
 		t.Fatal(err)

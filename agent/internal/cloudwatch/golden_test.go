@@ -21,6 +21,7 @@ import (
 	"beanstalk-agent/collectors"
 	"beanstalk-agent/packaging/testbed/cloudwatchfake"
 	"beanstalk-agent/packaging/testbed/gotool"
+	"beanstalk-agent/packaging/testbed/planted"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -114,7 +115,7 @@ func TestCommandLineReadsWhatWasPublished(t *testing.T) {
 		"--namespace", "BeanstalkAgent", "--metric-name", "mem_used_percent", "--dimensions", "Name=EnvironmentName,Value=shop-prod", "Name=path,Value=/",
 		"--start-time", at.Add(-time.Minute).UTC().Format(time.RFC3339), "--end-time", at.Add(time.Minute).UTC().Format(time.RFC3339),
 		"--period", "3600", "--statistics", "SampleCount", "Sum", "Maximum")
-	cmd.Env = []string{"AWS_ACCESS_KEY_ID=AKID", "AWS_SECRET_ACCESS_KEY=SECRET", "HOME=" + t.TempDir(), "PATH=/usr/bin:/bin"}
+	cmd.Env = []string{"AWS_ACCESS_KEY_ID=AKID", "AWS_SECRET_ACCESS_KEY=" + planted.Value, "HOME=" + t.TempDir(), "PATH=/usr/bin:/bin"}
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatal(err)

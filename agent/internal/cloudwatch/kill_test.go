@@ -16,6 +16,7 @@ import (
 
 	"beanstalk-agent/collectors"
 	"beanstalk-agent/packaging/testbed/cloudwatchfake"
+	"beanstalk-agent/packaging/testbed/planted"
 )
 
 // Set in the child that TestKill9 kills: the fake's URL and the spool.
@@ -28,7 +29,7 @@ func killConfig(url, dir string) Config {
 	c.Connect = func(context.Context) (aws.Config, error) {
 		return aws.Config{
 			Region: "eu-west-1", BaseEndpoint: &url, RequestMinCompressSizeBytes: 10240,
-			Credentials: credentials.NewStaticCredentialsProvider("AKID", "SECRET", ""),
+			Credentials: credentials.NewStaticCredentialsProvider("AKID", planted.Value, planted.Value),
 			Retryer:     func() aws.Retryer { return aws.NopRetryer{} },
 		}, nil
 	}

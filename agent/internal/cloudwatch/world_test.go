@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math"
 	"net"
@@ -19,6 +20,7 @@ import (
 
 	"beanstalk-agent/collectors"
 	"beanstalk-agent/packaging/testbed/cloudwatchfake"
+	"beanstalk-agent/packaging/testbed/planted"
 )
 
 // world is the fake, reached by the unmodified SDK client through pipes instead of sockets, so that a synctest bubble
@@ -59,13 +61,14 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(func() { close(l); server.Close(); transport.CloseIdleConnections() })
 	w.config = config()
 	w.config.Send, w.config.SpoolDir, w.config.Logger = On, t.TempDir(), slog.New(&w.logs)
+	w.logs.seen = t.Output()
 	w.config.Connect = func(context.Context) (aws.Config, error) {
 		if w.gone.Load() {
 			return aws.Config{}, errors.New("no AWS credentials: this is a laptop")
 		}
 		return aws.Config{
 			Region: "eu-west-1", BaseEndpoint: aws.String("http://monitoring.test"), RequestMinCompressSizeBytes: 10240,
-			Credentials: credentials.NewStaticCredentialsProvider("AKID", "SECRET", ""),
+			Credentials: credentials.NewStaticCredentialsProvider("AKID", planted.Value, planted.Value),
 			Retryer:     func() aws.Retryer { return aws.NopRetryer{} },
 			HTTPClient:  &http.Client{Transport: transport},
 		}, nil
@@ -160,6 +163,8 @@ func (l pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
 
 // logs keeps what was logged.
 type logs struct {
+	seen io.Writer
+
 	mu    sync.Mutex
 	lines []string
 }
@@ -173,6 +178,7 @@ func (l *logs) Handle(_ context.Context, r slog.Record) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.lines = append(l.lines, line)
+	fmt.Fprintln(l.seen, line)
 	return nil
 }
 

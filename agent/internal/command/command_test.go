@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"beanstalk-agent/packaging/testbed/planted"
 )
 
 // The tests use no os/exec: the reaper collects every child of the process, as it does in the supervisor.
@@ -68,7 +70,7 @@ func run(t *testing.T, spec Spec) (string, Status, error) {
 }
 
 func sh(line string) Spec {
-	return Spec{Args: Shell(line), Env: []string{"PATH=/usr/local/bin:/usr/bin:/bin"}}
+	return Spec{Args: Shell(line), Env: []string{"PATH=/usr/local/bin:/usr/bin:/bin:/" + planted.Value, "PLANTED=" + planted.Value}}
 }
 
 func eventually(t *testing.T, what string, ok func() bool) {
@@ -102,7 +104,7 @@ func TestCommandSeesItsSpecAndNothingElse(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer leak.Close()
-	spec := Spec{Args: []string{"/usr/bin/env", "-0"}, Env: []string{"B=1", "A=x\ny", "EMPTY=", "B=2", "odd name=\xff"}}
+	spec := Spec{Args: []string{"/usr/bin/env", "-0"}, Env: []string{"B=1", "A=x\ny", "EMPTY=", "B=2", "odd name=\xff", "PLANTED=" + planted.Value}}
 	if out, _, err := run(t, spec); err != nil || out != strings.Join(spec.Env, "\x00")+"\x00" {
 		t.Errorf("environment is %q, %v", out, err)
 	}

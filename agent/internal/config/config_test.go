@@ -91,11 +91,11 @@ func TestFaults(t *testing.T) {
 		{"groups of one name", "metrics:\n  groups:\n  - {name: web, port: 80}\n  - {name: jobs, port: 81}\n  - {port: 82, name: web}\n", `a.yaml:5:22: metrics.groups[2].name: "web" is the name of metrics.groups[0], too`},
 		{"syntax", "app: {dir: [}\n", `a.yaml:1:`},
 		{"two", "cron: {timezone: Mars/Base}\nexec: {audit: all}\nx: 1\n", "a.yaml:3:1: x: unknown key"},
-		{"secret address is no list", "notify: https://hooks.example.com/T0KEN\n", "a.yaml:1:9: notify: expected a list, have one value"},
-		{"secret header is no map", "health: {headers: 'Authorization: T0KEN'}\n", "a.yaml:1:19: health.headers: expected keys and values, have one value"},
-		{"secret in a target", "health: {target: 'ftp://u:T0KEN@x/'}\n", "a.yaml:1:18: health.target: expected http://HOST:PORT/PATH"},
-		{"not a mapping at all", "T0KEN\n", "a.yaml:1:1: expected keys and values, have one value"},
-		{"secret kept", "notify: [{type: slak, url: hooks.example.com/T0KEN}]\n", "a.yaml:1:17: notify[0].type: expected slack, webhook, rollbar, checkin, have \"slak\""},
+		{"secret address is no list", "notify: https://hooks.example.com/planted-5c1e\n", "a.yaml:1:9: notify: expected a list, have one value"},
+		{"secret header is no map", "health: {headers: 'Authorization: planted-5c1e'}\n", "a.yaml:1:19: health.headers: expected keys and values, have one value"},
+		{"secret in a target", "health: {target: 'ftp://u:planted-5c1e@x/'}\n", "a.yaml:1:18: health.target: expected http://HOST:PORT/PATH"},
+		{"not a mapping at all", "planted-5c1e\n", "a.yaml:1:1: expected keys and values, have one value"},
+		{"secret kept", "notify: [{type: slak, url: hooks.example.com/planted-5c1e}]\n", "a.yaml:1:17: notify[0].type: expected slack, webhook, rollbar, checkin, have \"slak\""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			c, err := Parse("a.yaml", []byte(tc.text))
@@ -106,7 +106,7 @@ func TestFaults(t *testing.T) {
 			if !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("got\n%v\nwant\n%s", err, tc.want)
 			}
-			if strings.Contains(err.Error(), "T0KEN") {
+			if strings.Contains(err.Error(), "planted-5c1e") {
 				t.Error("the fault shows a secret")
 			}
 			if !reflect.DeepEqual(c, Default()) {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -21,6 +20,7 @@ import (
 	"beanstalk-agent/agent/internal/fdconn"
 	"beanstalk-agent/agent/internal/session"
 	"beanstalk-agent/agent/internal/supervisor"
+	"beanstalk-agent/packaging/testbed/planted"
 )
 
 // TestMain lets a test be the client under another uid: the binary asks for a
@@ -114,7 +114,7 @@ func serve(t *testing.T, b Backend, allow ...string) *Client {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	s := &Server{Listener: ln, Allow: allow, Backend: b, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	s := &Server{Listener: ln, Allow: allow, Backend: b, Log: planted.Log(t)}
 	go func() { ended <- s.Run(ctx) }()
 	t.Cleanup(func() {
 		stop()
@@ -184,6 +184,8 @@ func TestWrongRequestsAreToldApart(t *testing.T) {
 		{"an unknown mode", post(ExecRequest{Args: []string{"true"}, Mode: "magic"}), `unknown mode "magic"`},
 		{"no command", post(ExecRequest{Mode: Detached}), "no command was given"},
 		{"a NUL", post(ExecRequest{Args: []string{"a\x00b"}, Mode: Detached}), "NUL"},
+		{"a NUL in a value", post(ExecRequest{Args: []string{"true"}, Env: []string{"GIVEN=" + planted.Value + "\x00"}, Mode: Detached}), "variable has a NUL"},
+		{"a variable that is none", post(map[string]any{"args": []string{"true"}, "mode": "detached", "env": []any{map[string]string{"GIVEN": planted.Value}}}), "cannot unmarshal object"},
 		{"no descriptors", post(ExecRequest{Args: []string{"true"}, Mode: Pipes}), "0 descriptors came with the request, expected 3"},
 		{"a hold without limit", c.Post(t.Context(), "/v1/hold", nil, nil), "limit"},
 		{"a time that is none", c.Get(t.Context(), "/v1/cron/next?from=tomorrow", nil), "from"},
@@ -192,6 +194,8 @@ func TestWrongRequestsAreToldApart(t *testing.T) {
 		e, ok := errors.AsType[*Error](tc.err)
 		if !ok || !strings.Contains(e.Message, tc.want) {
 			t.Errorf("%s: got %v, want %q", tc.name, tc.err, tc.want)
+		} else if strings.Contains(e.Message, planted.Value) {
+			t.Errorf("%s: the fault has a value", tc.name)
 		}
 	}
 }
@@ -214,7 +218,7 @@ func TestPanicIsOneRequests(t *testing.T) {
 func TestBackendWithAHoleIsRefused(t *testing.T) {
 	b := whole(t)
 	b.Drain = nil
-	s := &Server{Backend: b, Log: slog.New(slog.DiscardHandler)}
+	s := &Server{Backend: b, Log: planted.Log(t)}
 	if err := s.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "Drain") {
 		t.Errorf("got %v", err)
 	}
@@ -310,8 +314,8 @@ type knownRuns struct {
 }
 
 var known = map[string]supervisor.Run{
-	"ours":  {ID: "ours", Args: []string{"psql", "--password=hush"}},
-	"roots": {ID: "roots", Args: []string{"cat", "hush"}, Meta: map[string]string{ChosenUser: "postgres"}},
+	"ours":  {ID: "ours", Args: []string{"psql", "--password=planted-5c1e"}},
+	"roots": {ID: "roots", Args: []string{"cat", "planted-5c1e"}, Meta: map[string]string{ChosenUser: "postgres"}},
 }
 
 func (k *knownRuns) List(context.Context, supervisor.Filter) ([]supervisor.Run, error) {
@@ -362,7 +366,7 @@ func TestRootsRunsAreRoots(t *testing.T) {
 				}
 			}
 		}
-		if strings.Contains(text.String(), "hush") != who.Owner {
+		if strings.Contains(text.String(), "planted-5c1e") != who.Owner {
 			t.Errorf("%q was shown %s", who.Login, &text)
 		}
 	}

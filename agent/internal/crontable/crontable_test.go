@@ -4,17 +4,17 @@ import (
 	"bytes"
 	"errors"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 
+	"beanstalk-agent/packaging/testbed/planted"
 	"beanstalk-agent/scheduler"
 )
 
-const good = "version: 1\ncron:\n  - {name: hello, command: echo hi, schedule: '* * * * *'}\n"
+const good = "version: 1\ncron:\n  - {name: hello, command: echo hi, schedule: '* * * * *', env: {TOKEN: planted-5c1e}}\n"
 
 func watcher(t *testing.T) (w *Watcher, applied *[]int, log *bytes.Buffer) {
 	applied, log = new([]int), new(bytes.Buffer)
@@ -23,7 +23,7 @@ func watcher(t *testing.T) (w *Watcher, applied *[]int, log *bytes.Buffer) {
 		Files:   []string{"cron.yaml", "crontab"},
 		Options: func() scheduler.ParseOptions { return scheduler.ParseOptions{} },
 		Apply:   func(t scheduler.Table) { *applied = append(*applied, len(t.Jobs)) },
-		Log:     slog.New(slog.NewTextHandler(log, nil)),
+		Log:     planted.Log(t, log),
 	}, applied, log
 }
 

@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"iter"
-	"log/slog"
 	"path/filepath"
 	"slices"
 	"testing"
 
 	"beanstalk-agent/agent/internal/supervisor"
+	"beanstalk-agent/packaging/testbed/planted"
 )
 
 // history is a supervisor's events, from whatever point an agent asks.
@@ -34,7 +34,7 @@ func TestEndsAreToldOnce(t *testing.T) {
 	var told []string
 	run := func(events []supervisor.Event) {
 		ctx, stop := context.WithCancel(t.Context())
-		e := &Ends{File: file, Log: slog.New(slog.DiscardHandler),
+		e := &Ends{File: file, Log: planted.Log(t),
 			Began:  func(r supervisor.Run) { told = append(told, "begin "+r.ID) },
 			Tell:   func(r supervisor.Run) { told = append(told, r.ID) },
 			Events: history(events, stop), Last: func(context.Context) (uint64, error) { return 2, nil }}

@@ -2,14 +2,13 @@ package launch
 
 import (
 	"context"
-	"io"
-	"log/slog"
 	"testing"
 	"time"
 
 	"beanstalk-agent/agent/internal/appenv"
 	"beanstalk-agent/agent/internal/control"
 	"beanstalk-agent/agent/internal/supervisor"
+	"beanstalk-agent/packaging/testbed/planted"
 )
 
 // asked keeps what the supervisor was asked for.
@@ -39,8 +38,10 @@ func TestTerminalsHaveLimits(t *testing.T) {
 		"another's user": {control.ExecRequest{Mode: control.Pipes, User: "postgres"}, 0, 0, "postgres", time.Hour, 9 * time.Hour},
 	} {
 		runs := &asked{}
-		l := &Launcher{Runs: runs, Version: func() string { return "" }, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Idle: c.configIdle, Session: c.configMax,
-			Profile: func(context.Context, appenv.ProfileOptions) (appenv.Profile, error) { return appenv.Profile{}, nil }}
+		l := &Launcher{Runs: runs, Version: func() string { return "" }, Log: planted.Log(t), Idle: c.configIdle, Session: c.configMax,
+			Profile: func(context.Context, appenv.ProfileOptions) (appenv.Profile, error) {
+				return appenv.Profile{Env: []string{"PLANTED=" + planted.Value}}, nil
+			}}
 		c.req.Args = []string{"true"}
 		l.NoNewPrivs = true
 		start, err := l.Prepare(t.Context(), control.Caller{Owner: true, Session: "ada"}, c.req)
@@ -51,7 +52,8 @@ func TestTerminalsHaveLimits(t *testing.T) {
 			t.Fatal(err)
 		}
 		if runs.req.Idle != c.idle || runs.req.Timeout != c.timeout || runs.req.Meta[control.ChosenUser] != c.chosen || runs.req.Meta["login"] != "ada" || !runs.req.NoNewPrivs {
-			t.Errorf("%s: asked for %+v", name, runs.req)
+			r := runs.req
+			t.Errorf("%s: asked for idle %s, timeout %s, %v, new privileges %t", name, r.Idle, r.Timeout, r.Meta, !r.NoNewPrivs)
 		}
 	}
 }

@@ -3,13 +3,14 @@ package lifecycle
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"beanstalk-agent/packaging/testbed/planted"
 )
 
 type journal struct {
@@ -32,14 +33,12 @@ func (j *journal) service(name string) Service {
 	}}
 }
 
-var silent = slog.New(slog.DiscardHandler)
-
 func TestStopsInReverseAndWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var j journal
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(time.Minute, cancel)
-		if err := Run(ctx, silent, j.service("first"), j.service("second"), j.service("third")); err != nil {
+		if err := Run(ctx, planted.Log(t), j.service("first"), j.service("second"), j.service("third")); err != nil {
 			t.Fatal(err)
 		}
 		if want := []string{"third", "second", "first"}; !slices.Equal(j.lines, want) {
@@ -52,7 +51,7 @@ func TestOneFailureStopsAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var j journal
 		broken := Service{Name: "broken", Run: func(context.Context) error { return errors.New("no socket") }}
-		err := Run(t.Context(), silent, j.service("first"), broken)
+		err := Run(t.Context(), planted.Log(t), j.service("first"), broken)
 		if err == nil || err.Error() != "broken: no socket" {
 			t.Errorf("got %v", err)
 		}
@@ -69,7 +68,7 @@ func TestNothingToDoIsNoFailure(t *testing.T) {
 		defer cancel()
 		begin := time.Now()
 		idle := Service{Name: "idle", Run: func(context.Context) error { return nil }}
-		if err := Run(ctx, silent, idle); err != nil {
+		if err := Run(ctx, planted.Log(t), idle); err != nil {
 			t.Fatal(err)
 		}
 		if time.Since(begin) != time.Hour {
@@ -83,7 +82,7 @@ func TestPanicAndOverstay(t *testing.T) {
 		release := make(chan struct{})
 		stuck := Service{Name: "stuck", Grace: time.Second, Run: func(context.Context) error { <-release; return nil }}
 		wild := Service{Name: "wild", Run: func(context.Context) error { panic("nil map") }}
-		err := Run(t.Context(), silent, stuck, wild)
+		err := Run(t.Context(), planted.Log(t), stuck, wild)
 		if !errors.Is(err, ErrOverstayed) || !strings.Contains(err.Error(), "wild: panic: nil map") {
 			t.Errorf("got %v", err)
 		}

@@ -14,7 +14,7 @@ var update = flag.Bool("update", false, "write the golden files")
 var nightly = Event{
 	Job: "nightly <report>", Kind: Failed, At: time.Date(2026, 11, 22, 3, 0, 12, 0, time.FixedZone("CET", 3600)),
 	Run: "7f3a", Exit: 3, Reason: "disk full & read-only", Took: 12*time.Second + 340*time.Millisecond,
-	Host: "i-0abc", Environment: "shop-prod", Tail: "reading…\nfatal: <no space> ```\n",
+	Host: "i-0abc", Environment: "shop-prod", Tail: "reading…\nfatal: planted-5c1e <no space> ```\n",
 }
 
 // TestGolden: each format's body, byte for byte.
@@ -28,7 +28,7 @@ func TestGolden(t *testing.T) {
 		"slack-recovered":      {Target{Type: Slack, URL: "https://hooks.example/T0/B0/x"}, notice{recovered, 0}},
 		"webhook":              {Target{Type: Webhook, URL: "https://example.com/in", Tail: true}, notice{nightly, 2}},
 		"webhook-without-tail": {Target{Type: Webhook, URL: "https://example.com/in"}, notice{nightly, 0}},
-		"rollbar":              {Target{Type: Rollbar, Token: "tok", Tail: true}, notice{nightly, 0}},
+		"rollbar":              {Target{Type: Rollbar, Token: "planted-5c1e", Tail: true}, notice{nightly, 0}},
 		"checkin":              {Target{Type: CheckIn, URL: "https://hc.example/uuid?a=b", Tail: true}, notice{nightly, 0}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"beanstalk-agent/packaging/testbed/planted"
 )
 
 // recorder is a transport that answers each request with the next status, the last one for ever.
@@ -65,7 +67,7 @@ func running(t *testing.T, n *Notifier) (stop func()) {
 func mustNew(t *testing.T, c Config) *Notifier {
 	t.Helper()
 	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
+		c.Log = planted.Log(t)
 	}
 	n, err := New(c)
 	if err != nil {
@@ -80,7 +82,7 @@ func failed(job string) Event { return Event{Job: job, Kind: Failed, At: time.No
 func TestRetriesWithGrowingPauses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		web := &recorder{statuses: []int{500, 0, 429, 200}, header: http.Header{"Retry-After": {"60"}}}
-		n := mustNew(t, Config{Targets: []Target{{Type: Slack, URL: "https://h.example/secret"}}, Transport: web})
+		n := mustNew(t, Config{Targets: []Target{{Type: Slack, URL: "https://h.example/planted-5c1e"}}, Transport: web})
 		stop := running(t, n)
 		n.Notify(failed("a"))
 		time.Sleep(10 * time.Minute)
@@ -102,7 +104,7 @@ func TestRetriesWithGrowingPauses(t *testing.T) {
 func TestRefusedForGoodIsNotRepeated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		web := &recorder{statuses: []int{404}}
-		n := mustNew(t, Config{Targets: []Target{{Type: Slack, URL: "https://h.example/secret"}}, Transport: web})
+		n := mustNew(t, Config{Targets: []Target{{Type: Slack, URL: "https://h.example/planted-5c1e"}}, Transport: web})
 		stop := running(t, n)
 		n.Notify(failed("a"))
 		time.Sleep(time.Hour)
@@ -241,14 +243,14 @@ func TestRealServer(t *testing.T) {
 		got <- r.Method + " " + r.URL.Path + " " + r.Header.Get("Content-Type") + " " + r.Header.Get("X-Rollbar-Access-Token") + " " + string(body)
 	}))
 	defer s.Close()
-	n := mustNew(t, Config{Targets: []Target{{Type: Webhook, URL: s.URL + "/in"}, {Type: Rollbar, URL: s.URL + "/item/", Token: "tok"}}})
+	n := mustNew(t, Config{Targets: []Target{{Type: Webhook, URL: s.URL + "/in"}, {Type: Rollbar, URL: s.URL + "/item/", Token: "planted-5c1e"}}})
 	stop := running(t, n)
 	defer stop()
 	n.Notify(nightly)
 	for range 2 {
 		select {
 		case msg := <-got:
-			if !strings.HasPrefix(msg, "POST /in application/json  {") && !strings.HasPrefix(msg, "POST /item/ application/json tok {") {
+			if !strings.HasPrefix(msg, "POST /in application/json  {") && !strings.HasPrefix(msg, "POST /item/ application/json planted-5c1e {") {
 				t.Errorf("got %s", msg)
 			}
 			if strings.Contains(msg, "no space") {
@@ -263,7 +265,7 @@ func TestRealServer(t *testing.T) {
 // TestSecretsStaySecret: no address or token in a log line, a status or a printed target, whatever
 // goes wrong.
 func TestSecretsStaySecret(t *testing.T) {
-	redirects := httptest.NewServer(http.RedirectHandler("/elsewhere/s3cret", http.StatusFound))
+	redirects := httptest.NewServer(http.RedirectHandler("/elsewhere/planted-5c1e", http.StatusFound))
 	defer redirects.Close()
 	echoes := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, r.URL.Path+r.Header.Get("X-Rollbar-Access-Token"), 400)
@@ -271,11 +273,11 @@ func TestSecretsStaySecret(t *testing.T) {
 	defer echoes.Close()
 	var out bytes.Buffer
 	targets := []Target{
-		{Type: Slack, URL: "http://127.0.0.1:1/s3cret"}, {Type: Webhook, URL: redirects.URL + "/s3cret"},
-		{Type: Slack, URL: echoes.URL + "/s3cret"}, {Type: Rollbar, URL: echoes.URL, Token: "s3cret"},
-		{Type: Rollbar, URL: echoes.URL, Token: "s3cret\n"},
+		{Type: Slack, URL: "http://127.0.0.1:1/planted-5c1e"}, {Type: Webhook, URL: redirects.URL + "/planted-5c1e"},
+		{Type: Slack, URL: echoes.URL + "/planted-5c1e"}, {Type: Rollbar, URL: echoes.URL, Token: "planted-5c1e"},
+		{Type: Rollbar, URL: echoes.URL, Token: "planted-5c1e\n"},
 	}
-	log := slog.New(slog.NewJSONHandler(&out, nil))
+	log := slog.New(slog.NewJSONHandler(io.MultiWriter(&out, t.Output()), nil))
 	n := mustNew(t, Config{Targets: targets, Log: log})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -287,7 +289,7 @@ func TestSecretsStaySecret(t *testing.T) {
 	}
 	log.Info("targets", "target", targets[0], "all", targets)
 	all := out.String() + string(status) + fmt.Sprintf("%v %+v %#v %s", targets, targets, targets, targets[3])
-	if strings.Contains(all, "s3cret") {
+	if strings.Contains(all, "planted-5c1e") {
 		t.Errorf("a secret is shown in:\n%s", all)
 	}
 	for _, st := range n.Status().Targets {
@@ -298,8 +300,8 @@ func TestSecretsStaySecret(t *testing.T) {
 }
 
 func TestCheckTargetTellsAllFaults(t *testing.T) {
-	_, err := New(Config{Log: slog.New(slog.DiscardHandler), Targets: []Target{
-		{Type: "mail", Name: "a"}, {Type: Slack}, {Type: Rollbar}, {Type: Slack, URL: "hooks.example/s3cret"},
+	_, err := New(Config{Log: planted.Log(t), Targets: []Target{
+		{Type: "mail", Name: "a"}, {Type: Slack}, {Type: Rollbar}, {Type: Slack, URL: "hooks.example/planted-5c1e"},
 		{Type: Webhook, URL: "https://x.example/", Jobs: []string{"["}, On: []Kind{"broken"}},
 		{Type: Slack, URL: "${SLACK_URL}"},
 	}})
@@ -311,7 +313,7 @@ func TestCheckTargetTellsAllFaults(t *testing.T) {
 			t.Errorf("no %q in\n%v", want, err)
 		}
 	}
-	if strings.Contains(err.Error(), "s3cret") || strings.Contains(err.Error(), "SLACK_URL") {
+	if strings.Contains(err.Error(), "planted-5c1e") || strings.Contains(err.Error(), "SLACK_URL") {
 		t.Errorf("says too much:\n%v", err)
 	}
 }

@@ -2,13 +2,14 @@ package platform
 
 import (
 	"bytes"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"beanstalk-agent/packaging/testbed/planted"
 )
 
 // TestAnAgentOlderThanTheFirstDeploymentLearnsOfIt: .ebextensions start the agent before the engine has written what
@@ -24,7 +25,7 @@ func TestAnAgentOlderThanTheFirstDeploymentLearnsOfIt(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			i.Run(t.Context(), slog.New(slog.NewTextHandler(&out, nil)))
+			i.Run(t.Context(), planted.Log(t, &out))
 		}()
 		<-i.Identified()
 		time.Sleep(time.Hour) // in the bubble

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"beanstalk-agent/packaging/testbed/planted"
 )
 
 // tree writes files below a new root; a path ending in "!" is executable.
@@ -36,11 +38,11 @@ func tree(t testing.TB, files map[string]string) string {
 }
 
 const metadataCache = `{"EbResource":{"AWS::ElasticBeanstalk::Metadata":{"EnvironmentId":"e-umspvf2fdm","EnvironmentName":"shop-prod"},
- "Other":{"Properties":{"SECRET":"planted-secret-6f1"}}},"X":[1,2]}`
+ "Other":{"Properties":{"SECRET":"planted-5c1e"}}},"X":[1,2]}`
 
 // al2023 is what a Python instance has on disk after its first deployment, as far as public evidence goes.
 var al2023 = map[string]string{
-	"/opt/elasticbeanstalk/deployment/env":                       "PATH=/x\n",
+	"/opt/elasticbeanstalk/deployment/env":                       "PATH=/x\nA=planted-5c1e\n",
 	"/opt/elasticbeanstalk/deployment/cfn-metadata-cache.json":   metadataCache,
 	"/opt/elasticbeanstalk/deployment/app_version_manifest.json": `{"VersionLabel":"v42"}`,
 	"/opt/elasticbeanstalk/config/ebenvinfo/region":              "eu-central-1\n",
@@ -82,7 +84,7 @@ func strip(f Facts) any {
 }
 
 func TestIdentifyAddsWhatGetConfigKnows(t *testing.T) {
-	t.Setenv("AWS_REGION", "planted") // the script fails if any of our environment reaches it
+	t.Setenv("AWS_REGION", planted.Value) // the script fails if any of our environment reaches it
 	o := Options{Root: tree(t, al2023), NoIMDS: true}
 	f := Detect(t.Context(), o).Identify(t.Context(), o)
 	if f.AppDir != "/var/app/current" || f.AppUser != "webapp" || f.AppPort != 8000 {
@@ -123,9 +125,9 @@ func TestGetConfigIsEndedAfterTwoSecondsWithItsChildren(t *testing.T) {
 }
 
 func TestGetConfigErrorsCarryNoOutput(t *testing.T) {
-	root := tree(t, map[string]string{"/opt/elasticbeanstalk/bin/get-config!": "#!/bin/sh\necho planted-secret; echo planted-secret >&2; exit 4\n"})
+	root := tree(t, map[string]string{"/opt/elasticbeanstalk/bin/get-config!": "#!/bin/sh\necho planted-5c1e; echo planted-5c1e >&2; exit 4\n"})
 	_, err := GetConfig(t.Context(), Options{Root: root}, "environment")
-	if err == nil || strings.Contains(err.Error(), "planted") || !strings.Contains(err.Error(), "exit status 4") {
+	if err == nil || strings.Contains(err.Error(), planted.Value) || !strings.Contains(err.Error(), "exit status 4") {
 		t.Errorf("err = %v", err)
 	}
 }
@@ -164,7 +166,7 @@ func TestAmazonLinux2AndWorkers(t *testing.T) {
 // What the cache holds besides the two keys goes nowhere.
 func TestNothingOfTheMetadataCacheIsPrinted(t *testing.T) {
 	f := Detect(t.Context(), Options{Root: tree(t, al2023)})
-	if s := fmt.Sprintf("%+v %v", f, f.LogValue()); strings.Contains(s, "planted") {
+	if s := fmt.Sprintf("%+v %v", f, f.LogValue()); strings.Contains(s, planted.Value) {
 		t.Error(s)
 	}
 }

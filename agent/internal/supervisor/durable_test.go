@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -14,11 +13,13 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"beanstalk-agent/packaging/testbed/planted"
 )
 
 func open(t testing.TB, dir string, keep Keep) *store {
 	t.Helper()
-	s, err := openStore(dir, keep, false, slog.New(slog.DiscardHandler))
+	s, err := openStore(dir, keep, false, planted.Log(t))
 	if err != nil {
 		t.Fatal(err)
 	}

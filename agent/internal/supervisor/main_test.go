@@ -23,6 +23,7 @@ import (
 
 	"beanstalk-agent/agent/internal/fdconn"
 	"beanstalk-agent/agent/internal/session"
+	"beanstalk-agent/packaging/testbed/planted"
 )
 
 // TestMain lets a test start this binary again as what a supervisor really is: a process of its own, the
@@ -42,7 +43,7 @@ func superviseMain() int {
 	if err := json.Unmarshal([]byte(os.Getenv("SUPERVISOR_TEST_CONFIG")), &cfg); err != nil {
 		panic(err)
 	}
-	cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	cfg.Ready = func() { fmt.Println("ready") }
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
@@ -95,12 +96,8 @@ func clientMain() int {
 // openSession plays the agent between a client and the supervisor: a real server that hijacks the
 // client's connection and hands it over.
 func openSession(c *Client, hand func(Handover) error) (*session.Conn, error) {
-	dir, err := os.MkdirTemp("", "agent-")
-	if err != nil {
-		return nil, err
-	}
-	defer os.RemoveAll(dir)
-	l, err := fdconn.Listen(filepath.Join(dir, "s"), 0o600)
+	// Beside the supervisor's socket, in the test's own directory: a client may be killed here.
+	l, err := fdconn.Listen(fmt.Sprintf("%s/%d", filepath.Dir(c.Socket), os.Getpid()), 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -167,9 +164,6 @@ func start(t testing.TB, change ...func(*Config)) *daemon {
 	t.Cleanup(func() {
 		d.cmd.Process.Signal(syscall.SIGTERM)
 		d.cmd.Wait()
-		if t.Failed() {
-			t.Logf("the supervisor said:\n%s", d.log)
-		}
 	})
 	return d
 }
@@ -182,7 +176,7 @@ func (d *daemon) restart(t testing.TB) {
 		t.Fatal(err)
 	}
 	d.cmd, d.log = self("supervisor", "SUPERVISOR_TEST_CONFIG="+string(text)), &syncBuffer{}
-	d.cmd.Stderr = d.log
+	d.cmd.Stderr = io.MultiWriter(d.log, t.Output())
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	out, err := d.cmd.StdoutPipe()
 	if err != nil {
@@ -222,7 +216,7 @@ func request(line string) Request {
 }
 
 func argv(args ...string) Request {
-	return Request{Args: args, Env: []string{"PATH=/usr/local/bin:/usr/bin:/bin"}, IO: IOPipes, UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}
+	return Request{Args: args, Env: []string{"PATH=/usr/local/bin:/usr/bin:/bin:/" + planted.Value, "PLANTED=" + planted.Value}, IO: IOPipes, UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}
 }
 
 func spooled(line string) Request {

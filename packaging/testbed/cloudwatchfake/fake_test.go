@@ -22,6 +22,7 @@ import (
 	"github.com/aws/smithy-go/encoding/cbor"
 
 	"beanstalk-agent/packaging/testbed/gotool"
+	"beanstalk-agent/packaging/testbed/planted"
 )
 
 // serve starts a fake and returns an unmodified client of it, with retries off.
@@ -32,7 +33,7 @@ func serve(t *testing.T) (*Server, *cloudwatch.Client, string) {
 	t.Cleanup(h.Close)
 	return s, cloudwatch.NewFromConfig(aws.Config{
 		Region: "eu-west-1", BaseEndpoint: &h.URL, RequestMinCompressSizeBytes: 10240,
-		Credentials: credentials.NewStaticCredentialsProvider("AKID", "SECRET", ""),
+		Credentials: credentials.NewStaticCredentialsProvider("AKID", planted.Value, planted.Value),
 		Retryer:     func() aws.Retryer { return aws.NopRetryer{} },
 	}), h.URL
 }
@@ -261,7 +262,7 @@ func awscli(t *testing.T, url string, out any, args ...string) {
 		gotool.Need(t, "Debian's package awscli")
 	}
 	cmd := exec.CommandContext(t.Context(), bin, append([]string{"--endpoint-url", url, "--region", "eu-west-1", "--output", "json", "cloudwatch"}, args...)...)
-	cmd.Env = []string{"AWS_ACCESS_KEY_ID=AKID", "AWS_SECRET_ACCESS_KEY=SECRET", "HOME=" + t.TempDir(), "PATH=/usr/bin:/bin"}
+	cmd.Env = []string{"AWS_ACCESS_KEY_ID=AKID", "AWS_SECRET_ACCESS_KEY=" + planted.Value, "HOME=" + t.TempDir(), "PATH=/usr/bin:/bin"}
 	b, err := cmd.Output()
 	if err != nil {
 		t.Fatalf("aws %q: %v", args, err)

@@ -15,12 +15,13 @@ import (
 	"time"
 
 	"beanstalk-agent/packaging/testbed/gotool"
+	"beanstalk-agent/packaging/testbed/planted"
 )
 
 // The credentials that the server knows.
 const (
 	AccessKey = "testaccess"
-	SecretKey = "testsecret"
+	SecretKey = planted.Value
 )
 
 // Start runs two processes of versitygw on one directory with one bucket, and returns their URLs.
