@@ -47,13 +47,15 @@ type Point struct {
 
 // Request is one PutMetricData as it came, answered or not.
 type Request struct {
-	At      time.Time `json:"at"`
-	Body    []byte    `json:"-"` // as sent, before gunzip
-	Gzip    bool      `json:"gzip"`
-	Datums  int       `json:"datums"`
-	Applied bool      `json:"applied"`
-	Status  int       `json:"status"` // 0: none was sent
-	Code    string    `json:"code,omitempty"`
+	At       time.Time `json:"at"`
+	Body     []byte    `json:"-"` // as sent, before gunzip
+	Gzip     bool      `json:"gzip"`
+	Datums   int       `json:"datums"`
+	Applied  bool      `json:"applied"`
+	Status   int       `json:"status"`    // 0: none was sent
+	Signer   string    `json:"signer"`    // the key's id
+	SignedIn string    `json:"signed_in"` // the region
+	Code     string    `json:"code,omitempty"`
 }
 
 // Server is the fake. The zero value is ready; it is an http.Handler and safe for concurrent use.
@@ -138,6 +140,7 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request) {
 		return // the client went away
 	}
 	rec := Request{At: s.now(), Body: raw, Gzip: r.Header.Get("Content-Encoding") == "gzip"}
+	rec.Signer, rec.SignedIn = scope(r.Header.Get("Authorization"))
 	fault := s.takeFault()
 	points, refusal := s.check(r, raw)
 	if early := fault.refusal(r); early != nil {
@@ -150,6 +153,15 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request) {
 	rec.Status, rec.Code = fault.status(refusal)
 	s.note(rec, points)
 	fault.answer(w, r, refusal)
+}
+
+// scope returns whose key signed, and for which region.
+func scope(auth string) (key, region string) {
+	_, credential, _ := strings.Cut(auth, "Credential=")
+	if parts := strings.Split(credential, "/"); len(parts) > 2 {
+		return parts[0], parts[2]
+	}
+	return "", ""
 }
 
 func (s *Server) note(rec Request, points []Point) {
