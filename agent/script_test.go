@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"net"
 	"os"
@@ -50,8 +51,13 @@ func TestScripts(t *testing.T) {
 	if _, err := exec.LookPath("tmux"); err != nil && os.Getenv("CI") != "" {
 		t.Fatal("needs tmux") // elsewhere its script is skipped
 	}
+	root := t.TempDir() // testscript's own choice stays behind when not all scripts are run
+	if flag.Lookup("testwork").Value.String() == "true" {
+		root = "" // as it is meant to, then
+	}
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata/script",
+		Dir:         "testdata/script",
+		WorkdirRoot: root,
 		Setup: func(e *testscript.Env) error {
 			port, err := freePort()
 			if err != nil {

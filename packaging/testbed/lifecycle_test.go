@@ -159,8 +159,9 @@ func (b *box) findsDifference(t *testing.T) {
 	}
 	const file = "/opt/elasticbeanstalk/deployment/env"
 	out := b.on("1", `cp -a `+file+` /run/kept && echo EXTRA=`+planted.Value+` >>`+file+`
-		sudo -u ec2-user agent env --diff; echo "exit $?"; cp -a /run/kept `+file)
-	if !strings.Contains(out, "EXTRA") || !strings.Contains(out, " 1 different ") || !strings.Contains(out, "exit 1") || strings.Contains(out, planted.Value) {
+		sudo -u ec2-user agent env --diff; echo "exit $?"
+		sudo -u ec2-user agent env --diff --values | grep -c '^  a run now: *"`+planted.Value+`"$'; cp -a /run/kept `+file)
+	if !strings.Contains(out, "EXTRA") || !strings.Contains(out, " 1 different ") || !strings.Contains(out, "exit 1\n1") || strings.Contains(out, planted.Value) {
 		t.Errorf("with another property, agent env --diff says\n%s", out)
 	}
 }

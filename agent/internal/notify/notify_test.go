@@ -277,7 +277,7 @@ func TestSecretsStaySecret(t *testing.T) {
 		{Type: Slack, URL: echoes.URL + "/planted-5c1e"}, {Type: Rollbar, URL: echoes.URL, Token: "planted-5c1e"},
 		{Type: Rollbar, URL: echoes.URL, Token: "planted-5c1e\n"},
 	}
-	log := slog.New(slog.NewJSONHandler(io.MultiWriter(&out, t.Output()), nil))
+	log := slog.New(slog.NewJSONHandler(io.MultiWriter(&out, t.Output()), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	n := mustNew(t, Config{Targets: targets, Log: log})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

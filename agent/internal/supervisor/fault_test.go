@@ -65,6 +65,7 @@ func TestInsideFaults(t *testing.T) {
 		}
 		return info.PID
 	}
+	pid() // waits until it listens: its unit has started when it is executed
 	d := &daemon{Client: c}
 	causeFaults(t, &faulty{
 		Client: c,
