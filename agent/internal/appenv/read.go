@@ -42,12 +42,17 @@ func (s stamp) same(o stamp) bool {
 // readStable reads the file that open opens, in one state: a file replaced meanwhile is read whole in its old or its
 // new state, a file rewritten in place is read again once it rests. No FIFO can hold it up, if open does not block.
 func readStable(ctx context.Context, open func() (*os.File, error), settle time.Duration) ([]byte, stamp, error) {
+	var empty stamp
 	for deadline := time.Now().Add(readLimit); ; {
 		data, st, err := readOnce(open)
 		age := time.Since(st.changed)
 		switch {
 		case err != nil && !errors.Is(err, errChanging):
 			return nil, stamp{}, err
+		case err == nil && len(data) == 0 && !empty.same(st):
+			// A file that is being truncated is empty before the kernel changes its times (tmpfs's shmem_setattr):
+			// they look as if it rested. So an empty one must still be the same after a while.
+			empty, age = st, 0
 		case err == nil && (age >= settle || age < -settle): // a time well in the future is no clock of ours
 			return data, st, nil
 		case time.Now().After(deadline):

@@ -83,3 +83,26 @@ func TestAFileThatNeverRests(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A file that is being truncated is empty, and has the times of before: seen like that once, it is looked at again.
+func TestAnEmptyFileIsLookedAtTwice(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"truncated": "", "written": "A=1\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		opened []string
+		want   string
+	}{{[]string{"truncated", "written"}, "A=1\n"}, {[]string{"truncated", "truncated"}, ""}, {[]string{"written"}, "A=1\n"}} {
+		opens := 0
+		data, _, err := readStable(t.Context(), func() (*os.File, error) {
+			opens++
+			return openFile(filepath.Join(dir, c.opened[min(opens, len(c.opened))-1]))
+		}, 0) // both have rested
+		if err != nil || string(data) != c.want || opens < len(c.opened) {
+			t.Errorf("%v: %q, %v after %d looks", c.opened, data, err, opens)
+		}
+	}
+}
