@@ -109,7 +109,7 @@ func (b *box) silent() {
 	for _, file := range files {
 		n := strings.TrimLeft(strings.TrimSuffix(filepath.Base(file), ".json"), "i-0")
 		out, err := b.try("exec", n, "/bin/bash", "-c", `logs() { journalctl --no-pager --all; grep -r '' /var/log --exclude-dir=journal --binary-files=text; }
-			logs | wc -l; logs | grep -m 5 -F `+planted.Value+` || :`)
+			logs | wc -l; logs | grep -a -m 5 -F `+planted.Value+` || :`)
 		if lines, found, _ := strings.Cut(out, "\n"); err != nil || found != "" || len(lines) < 3 {
 			b.t.Errorf("instance %s has %s lines of logs, among them: %s%v", n, lines, found, err)
 		}
