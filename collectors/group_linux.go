@@ -137,7 +137,7 @@ func (g *Group) list() (err error) {
 func (g *Group) fromCgroup() error {
 	g.pids = g.pids[:0]
 	for i := range g.source.procs {
-		b, err := g.source.readProcs(i, &g.buf)
+		b, err := g.source.readProcs(i, g.at, &g.buf)
 		if err != nil {
 			if err := unlessGone(err); err != nil {
 				return err
@@ -148,6 +148,7 @@ func (g *Group) fromCgroup() error {
 			return err
 		}
 	}
+	g.source.listed = g.at
 	for _, pid := range g.pids {
 		if _, _, err := g.members.see(pid); err != nil {
 			return err

@@ -334,6 +334,37 @@ func TestGroupByCgroupSeesWorkersComeAndGo(t *testing.T) {
 	eventually(t, "a new one", processes(3))
 }
 
+// Asked no more often than every few seconds, as the agent does, the file is kept
+// open, and the list is new all the same.
+func TestGroupByCgroupKeepsItsListOpen(t *testing.T) {
+	name := fmt.Sprintf("collectors-test-%d", os.Getpid())
+	dir := makeMemoryCgroup(t, name)
+	p := startPrefork(t, prefork{workers: 2, shared: 1, own: 1}, filepath.Join(dir, "cgroup.procs"))
+	g := NewGroup(GroupConfig{Name: "web", Cgroup: name})
+	defer g.Close()
+	if got, err := collect(t, g); err != nil || got["group_processes"].Value != 3 {
+		t.Fatalf("got %v, %v, want 3 processes", got, err)
+	}
+	list := g.source.procs[0].f
+	p.cmd.Process.Signal(syscall.SIGHUP)
+	eventually(t, "a third worker", func() bool { return len(p.children(t)) == 3 })
+	seen := 0.0
+	for try := 0; try < 5 && seen != 4; try++ { // the kernel may be late to forget its list
+		if g.source.stale {
+			<-time.After(time.Until(g.source.listed.Add(pidlistKept)))
+		}
+		got, err := collect(t, g)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen = got["group_processes"].Value
+	}
+	near(t, "group_processes", seen, 4, 0)
+	if g.source.procs[0].f != list {
+		t.Error("the list was opened again")
+	}
+}
+
 // makeMemoryCgroup makes a cgroup with memory accounting and returns its directory.
 func makeMemoryCgroup(t testing.TB, name string) string {
 	t.Helper()
@@ -355,14 +386,22 @@ func makeMemoryCgroup(t testing.TB, name string) string {
 	return dir
 }
 
+// By port and by cgroup, at the agent's own pace: TestGroupByCgroupKeepsItsListOpen.
 func TestSteadyGroupTickAllocatesNothing(t *testing.T) {
-	p := startPrefork(t, prefork{workers: 4, shared: 1, own: 1})
-	g := NewGroup(GroupConfig{Name: "web", Port: p.port})
-	defer g.Close()
-	if _, err := collect(t, g); err != nil {
-		t.Fatal(err)
-	}
-	if n := testing.AllocsPerRun(20, func() { g.Collect(t.Context()) }); n > 0 {
-		t.Errorf("got %v allocations a tick, want 0", n)
+	name := fmt.Sprintf("collectors-test-%d", os.Getpid())
+	p := startPrefork(t, prefork{workers: 4, shared: 1, own: 1}, filepath.Join(makeMemoryCgroup(t, name), "cgroup.procs"))
+	for _, cfg := range []GroupConfig{{Name: "web", Port: p.port}, {Name: "web", Cgroup: name}} {
+		g := NewGroup(cfg)
+		defer g.Close()
+		if _, err := collect(t, g); err != nil {
+			t.Fatal(err)
+		}
+		n := testing.AllocsPerRun(20, func() {
+			g.source.listed = time.Time{} // long ago
+			g.Collect(t.Context())
+		})
+		if n > 0 {
+			t.Errorf("%s: got %v allocations a tick, want 0", g.Snapshot().Found, n)
+		}
 	}
 }

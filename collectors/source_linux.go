@@ -39,7 +39,8 @@ type source struct {
 	roots []int
 
 	procs  []kernelFile // cgroup.procs, of the cgroup and those below it
-	stale  bool         // version 1: a kept cgroup.procs must not be believed
+	stale  bool         // version 1: a cgroup.procs read again soon must not be believed
+	listed time.Time    // when they were read last
 	memory kernelFile   // memory.stat; no name: not accounted
 	anonIs string       // which line of it is the anonymous memory
 	cpu    kernelFile   // cpu.stat or cpuacct.usage; no name: not accounted
@@ -131,18 +132,21 @@ func (s *source) cpuUsed(buf *[]byte) (used time.Duration, ok bool, err error) {
 	return time.Duration(min(n, 1<<52)) * time.Microsecond, ok, err
 }
 
-// readProcs reads one list of processes. Version 1 makes the list when the file
-// is opened and keeps it for as long as somebody reads it more often than once a
-// second (kernel/cgroup/cgroup-v1.c, CGROUP_PIDLIST_DESTROY_DELAY), so there it
-// is opened each time.
-func (s *source) readProcs(i int, buf *[]byte) ([]byte, error) {
+// pidlistKept is how soon a list of processes read again may be the old one.
+// Version 1 makes the list at the first reading of an open file and keeps it
+// until nobody has read it for a second (kernel/cgroup/cgroup-v1.c,
+// CGROUP_PIDLIST_DESTROY_DELAY); the rest is for a kernel that is late.
+const pidlistKept = 3 * time.Second
+
+// readProcs reads one list of processes, at this time.
+func (s *source) readProcs(i int, now time.Time, buf *[]byte) ([]byte, error) {
 	f := &s.procs[i]
+	if s.stale && now.Sub(s.listed) < pidlistKept {
+		f.close() // a file opened anew gets a new list
+	}
 	b, err := f.read(buf)
 	if err != nil { // removed, and perhaps made anew: once more, by its name
 		b, err = f.read(buf)
-	}
-	if s.stale {
-		f.close()
 	}
 	return b, err
 }
