@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/xml"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -12,28 +13,41 @@ import (
 	"time"
 )
 
-// query answers the reading half in the awsQuery protocol: ListMetrics and GetMetricStatistics.
+// query answers in the awsQuery protocol: ListMetrics and GetMetricStatistics, and PutMetricData as others send it.
 func (s *Server) query(w http.ResponseWriter, r *http.Request) {
-	if err := r.ParseForm(); err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
+	raw, err := io.ReadAll(io.LimitReader(r.Body, 8*maxBody))
+	if err != nil {
+		return // the client went away
 	}
+	rec := Request{At: s.now(), Body: raw, Gzip: r.Header.Get("Content-Encoding") == "gzip"}
 	w.Header().Set("Content-Type", "text/xml")
-	var out any
-	var err error
-	switch action := r.Form.Get("Action"); action {
-	case "ListMetrics":
-		out = s.listMetrics(r.Form)
-	case "GetMetricStatistics":
-		out, err = s.statistics(r.Form)
-	default:
-		err = fmt.Errorf("action %q is not answered here", action)
-	}
+	out, err := s.act(r, rec)
 	if err != nil {
 		w.WriteHeader(http.StatusBadRequest)
-		out = xmlError{Code: "InvalidParameterValue", Message: err.Error()}
+		out = xmlError{Type: "Sender", Code: "InvalidParameterValue", Message: err.Error()}
 	}
 	xml.NewEncoder(w).Encode(out)
+}
+
+func (s *Server) act(r *http.Request, rec Request) (any, error) {
+	body, refused := inflate(r, rec.Body)
+	if refused != nil {
+		return nil, refused
+	}
+	form, err := url.ParseQuery(string(body))
+	if err != nil {
+		return nil, err
+	}
+	switch action := form.Get("Action"); action {
+	case "ListMetrics":
+		return s.listMetrics(form), nil
+	case "GetMetricStatistics":
+		return s.statistics(form)
+	case "PutMetricData":
+		return s.putQuery(rec, form)
+	default:
+		return nil, fmt.Errorf("action %q is not answered here", action)
+	}
 }
 
 type xmlError struct {
@@ -118,7 +132,7 @@ func (s *Server) statistics(form url.Values) (statisticsResponse, error) {
 	if err1 != nil || err2 != nil || err3 != nil || period < 1 {
 		return out, fmt.Errorf("StartTime, EndTime and Period are required")
 	}
-	dims := formDimensions(form)
+	dims := formDimensions(form, "")
 	type bucket struct {
 		at   int64
 		unit string
@@ -147,12 +161,15 @@ func formList(form url.Values, name string) (out []string) {
 	return out
 }
 
-func formDimensions(form url.Values) map[string]string {
+func formDimensions(form url.Values, prefix string) map[string]string {
 	out := map[string]string{}
-	for i := 1; form.Has(fmt.Sprintf("Dimensions.member.%d.Name", i)); i++ {
-		out[form.Get(fmt.Sprintf("Dimensions.member.%d.Name", i))] = form.Get(fmt.Sprintf("Dimensions.member.%d.Value", i))
+	for i := 1; ; i++ {
+		one := fmt.Sprintf("%sDimensions.member.%d.", prefix, i)
+		if !form.Has(one + "Name") {
+			return out
+		}
+		out[form.Get(one+"Name")] = form.Get(one + "Value")
 	}
-	return out
 }
 
 func datapoint(points []Point, statistics, extended []string) xmlDatapoint {

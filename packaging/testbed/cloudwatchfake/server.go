@@ -3,7 +3,7 @@
 //
 // PutMetricData is accepted in the protocol the Go SDK speaks (Smithy RPC v2, CBOR, gzip), with the documented limits
 // enforced all or nothing. ListMetrics and GetMetricStatistics are answered in the one Debian's awscli speaks
-// (awsQuery). On demand it throttles, fails, hangs, resets, denies, and applies a request whose answer it then loses.
+// (awsQuery), and PutMetricData as it and the CloudWatch agent send it. On demand it throttles, fails, hangs, resets, denies, and applies a request whose answer it then loses.
 //
 // What it cannot prove. It is ours, so it shows that the client and these rules agree, not that the rules are AWS's:
 // nothing here says in which order AWS checks, which words and codes it uses where its documents name none, what it
