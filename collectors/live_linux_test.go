@@ -6,6 +6,7 @@ import (
 	"math"
 	"net"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -149,6 +150,35 @@ func TestBacklogOfUnacceptedClientsIsTheirNumber(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A listener for both families has clients of both, and all of them count.
+func TestConnectionsOfBothFamiliesCount(t *testing.T) {
+	ln, err := net.Listen("tcp", "[::]:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	l := NewListen(configOf(ln))
+	defer l.Close()
+	port := strconv.Itoa(ln.Addr().(*net.TCPAddr).Port)
+	for _, host := range []string{"127.0.0.1", "::1"} {
+		c, err := net.Dial("tcp", net.JoinHostPort(host, port))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		accepted, err := ln.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer accepted.Close()
+	}
+	got, err := collect(t, l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	near(t, "listen_connections", got["listen_connections"].Value, 2, 0)
 }
 
 func configOf(ln net.Listener) ListenConfig {

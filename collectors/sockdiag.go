@@ -36,6 +36,7 @@ const (
 
 // diagSocket is one socket of an answer.
 type diagSocket struct {
+	family uint8
 	port   uint16 // TCP only
 	state  uint8
 	queue  uint32 // a listener's connections that nobody has accepted yet
@@ -127,7 +128,7 @@ func (s *diagSocket) parse(b []byte) bool {
 	if len(b) < inetAnswer {
 		return false
 	}
-	s.state = b[1]
+	s.family, s.state = b[0], b[1]
 	s.port = binary.BigEndian.Uint16(b[4:])
 	s.queue = binary.NativeEndian.Uint32(b[56:])
 	s.limit = binary.NativeEndian.Uint32(b[60:])
@@ -139,7 +140,7 @@ func (s *diagSocket) parseUnix(b []byte) bool {
 	if len(b) < unixAnswer {
 		return false
 	}
-	s.state = b[2]
+	s.family, s.state = b[0], b[2]
 	s.inode = binary.NativeEndian.Uint32(b[4:])
 	for b = b[unixAnswer:]; len(b) >= 4; {
 		size := int(binary.NativeEndian.Uint16(b))

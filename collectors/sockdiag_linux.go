@@ -21,9 +21,9 @@ type diagConn struct {
 }
 
 // tcp hands the TCP sockets of port in these states to each: one request for
-// either family, since the kernel takes no "any".
-func (c *diagConn) tcp(port uint16, states uint32, each func(*diagSocket)) error {
-	for _, family := range [...]uint8{familyInet, familyInet6} {
+// each family, since the kernel takes no "any".
+func (c *diagConn) tcp(families []uint8, port uint16, states uint32, each func(*diagSocket)) error {
+	for _, family := range families {
 		putInetRequest(&c.inet, family, port, states)
 		err := c.ask(c.inet[:], each)
 		if family == familyInet6 && err != nil && isNoFamily(err) {

@@ -38,10 +38,14 @@ type listenSocket struct {
 
 // listenQueue is the sum over the listeners found.
 type listenQueue struct {
-	backlog uint64   // connections nobody has accepted yet
-	limit   uint64   // how many there may be; 0: not known
-	inodes  []uint32 // one for each listener
+	backlog  uint64   // connections nobody has accepted yet
+	limit    uint64   // how many there may be; 0: not known
+	inodes   []uint32 // one for each listener
+	families []uint8  // theirs, each once; empty when they came from /proc/net
 }
+
+// tcpFamilies are all that may listen on a port.
+var tcpFamilies = []uint8{familyInet, familyInet6}
 
 // errPause says that /proc/net was read less than a minute ago.
 var errPause = errors.New("not now")
@@ -78,7 +82,7 @@ func (l *listenSocket) look(now time.Time) error {
 func (l *listenSocket) byDiag() error {
 	l.clear()
 	if l.port != 0 {
-		return l.diag.tcp(l.port, 1<<stateListen, l.eachListener)
+		return l.diag.tcp(tcpFamilies, l.port, 1<<stateListen, l.eachListener)
 	}
 	err := l.diag.unixSockets(1<<stateListen, l.eachListener)
 	if err == nil && len(l.found.inodes) == 0 && l.file.stat(l.path) { // made anew
@@ -92,8 +96,8 @@ func (l *listenSocket) byDiag() error {
 }
 
 func (l *listenSocket) clear() {
-	l.found = listenQueue{inodes: l.found.inodes[:0]}
-	l.named = listenQueue{inodes: l.named.inodes[:0]}
+	l.found = listenQueue{inodes: l.found.inodes[:0], families: l.found.families[:0]}
+	l.named = listenQueue{inodes: l.named.inodes[:0], families: l.named.families[:0]}
 }
 
 func (l *listenSocket) listener(s *diagSocket) {
@@ -110,18 +114,23 @@ func (q *listenQueue) add(s *diagSocket) {
 	q.backlog += uint64(s.queue)
 	q.limit += uint64(s.limit)
 	q.inodes = append(q.inodes, s.inode)
+	if !slices.Contains(q.families, s.family) {
+		q.families = append(q.families, s.family)
+	}
 }
 
 // inFlight counts the connections that were accepted, after a look. A TCP
 // connection that still waits in the backlog is established for the kernel; a
-// UNIX one it leaves out.
+// UNIX one it leaves out. It is asked for in the listeners' own families only, which
+// accepted connections have too, an IPv4 client of an IPv6 listener included: the
+// kernel walks its whole table of connections for each.
 func (l *listenSocket) inFlight() (n uint64, err error) {
 	l.estab = 0
 	if l.port == 0 {
 		err = l.diag.unixSockets(1<<stateEstab, l.eachConn)
 		return l.estab, err
 	}
-	err = l.diag.tcp(l.port, 1<<stateEstab, l.eachConn)
+	err = l.diag.tcp(l.found.families, l.port, 1<<stateEstab, l.eachConn)
 	return l.estab - min(l.estab, l.found.backlog), err
 }
 
