@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"beanstalk-agent/agent/internal/cloudwatch"
+	"beanstalk-agent/collectors"
 )
 
 func newMetricsCmd(g *globals) *cobra.Command {
@@ -46,6 +47,9 @@ them nevertheless.`,
 					return err
 				}
 				time.Sleep(m.every)
+				if !asJSON {
+					fmt.Fprintf(g.err, "\n%s, ", time.Now().Format(time.TimeOnly))
+				}
 			}
 		}}
 	f := c.Flags()
@@ -69,14 +73,18 @@ func printPayload(g *globals, p cloudwatch.Payload, asJSON bool) error {
 		}
 		slices.Sort(dims)
 		most := d.Values[len(d.Values)-1] // ascending
-		rows = append(rows, []string{d.Name, figure(d.Value), figure(most), string(d.Unit), strings.Join(dims, " ")})
+		rows = append(rows, []string{d.Name, figure(d.Value, d.Unit), figure(most, d.Unit), d.Unit, strings.Join(dims, " ")})
 	}
 	fmt.Fprintf(g.err, "namespace %s\n", p.Namespace)
 	return table(g.out, []string{"METRIC", "MEAN", "MAX", "UNIT", "DIMENSIONS"}, rows)
 }
 
-// figure prints a value as a person reads it: no more digits than matter.
-func figure(v float64) string {
+// figure prints a value as a person reads it: no more digits than matter, and
+// memory in megabytes. JSON has what CloudWatch gets.
+func figure(v float64, unit string) string {
+	if math.Abs(v) >= 1<<20 && strings.HasPrefix(unit, string(collectors.Bytes)) {
+		return fmt.Sprintf("%.1f MB", v/(1<<20))
+	}
 	if math.Abs(v) >= 1000 || v == math.Trunc(v) {
 		return strconv.FormatFloat(v, 'f', 0, 64)
 	}
@@ -94,7 +102,11 @@ func printCost(ctx context.Context, g *globals, m metricsSource, instances int, 
 	if asJSON {
 		return printJSON(g.out, cost)
 	}
-	_, err = fmt.Fprintf(g.out, "%d series in %d shared and %d per-instance dimension sets, %d instances: %d metrics, %d requests a month: $%.2f\n",
-		cost.Series, cost.Sets, cost.OwnSets, cost.Instances, cost.Metrics, cost.Requests, cost.Dollars)
+	sets := fmt.Sprintf("%d shared by all instances", cost.Sets)
+	if cost.OwnSets > 0 {
+		sets += fmt.Sprintf(", %d for each of %d instances", cost.OwnSets, cost.Instances)
+	}
+	_, err = fmt.Fprintf(g.out, "metrics   $%.2f   %d: %d series; dimension sets: %s\nrequests  $%.2f   %d of %d instances\ntogether  $%.2f   a month, at the prices of us-east-1\n",
+		cost.ForMetrics, cost.Metrics, cost.Series, sets, cost.Dollars-cost.ForMetrics, cost.Requests, cost.Instances, cost.Dollars)
 	return err
 }

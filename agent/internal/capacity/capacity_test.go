@@ -109,7 +109,7 @@ func TestNotWarmYet(t *testing.T) {
 		want string
 	}{
 		{"no workers", nil, "no worker is running"},
-		{"young", workers(2, young), "younger than 10m0s"},
+		{"young", workers(2, young), "younger than 10 minutes"},
 		{"idle", workers(2, idle), "send them requests"},
 		{"unmeasured", workers(2, unread), "could not be measured"},
 	} {

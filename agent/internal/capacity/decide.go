@@ -28,7 +28,7 @@ func (m *Measured) notWarm(warm []Worker) (why []string) {
 	}
 	return reasons(
 		reason{unread, "%d of the workers could not be measured"},
-		reason{young, "%d of the workers are younger than " + m.WarmAfter.String()},
+		reason{young, "%d of the workers are younger than " + strconv.Itoa(int(m.WarmAfter.Minutes())) + " minutes"},
 		reason{idle, "%d of the workers have hardly run: send them requests first"})
 }
 

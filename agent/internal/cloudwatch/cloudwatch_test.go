@@ -160,7 +160,7 @@ func TestCost(t *testing.T) {
 		p.Add(collectors.Batch{At: noon, Samples: []collectors.Sample{sample("m", 1, "i", string(rune('a'+i)))}})
 	}
 	got := p.Cost(10)
-	want := Cost{Series: 20, Sets: 1, OwnSets: 1, Instances: 10, Metrics: 220, Requests: 438000, Dollars: 220*0.30 + 4.38}
+	want := Cost{Series: 20, Sets: 1, OwnSets: 1, Instances: 10, Metrics: 220, Requests: 438000, Dollars: 220*0.30 + 4.38, ForMetrics: 220 * 0.30}
 	if math.Abs(got.Dollars-want.Dollars) > 1e-9 {
 		t.Errorf("got %v dollars, want %v", got.Dollars, want.Dollars)
 	}

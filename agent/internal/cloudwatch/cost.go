@@ -23,6 +23,8 @@ type Cost struct {
 	Metrics   int     `json:"metrics"`   // what is billed: series x (sets + own sets x instances)
 	Requests  int     `json:"requests"`  // a month
 	Dollars   float64 `json:"dollars"`   // a month
+
+	ForMetrics float64 `json:"dollars_metrics"` // of them; the rest is for requests
 }
 
 // Cost computes the price of what the present samples would publish, for so many instances. It sends nothing.
@@ -40,7 +42,8 @@ func (p *Publisher) Cost(instances int) Cost {
 	}
 	c.Metrics = c.Series * (c.Sets + c.OwnSets*instances)
 	c.Requests = int(month/p.config.Interval) * instances
-	c.Dollars = metricPrice(c.Metrics) + float64(c.Requests)/1000*pricePerThousandRequests
+	c.ForMetrics = metricPrice(c.Metrics)
+	c.Dollars = c.ForMetrics + float64(c.Requests)/1000*pricePerThousandRequests
 	return c
 }
 
