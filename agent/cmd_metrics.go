@@ -21,11 +21,13 @@ func newMetricsCmd(g *globals) *cobra.Command {
 	var instances int
 	c := &cobra.Command{Use: "metrics", Short: "what one publish would send now, and what it costs",
 		Long: `Prints the metrics of the present interval as CloudWatch gets them. With --cost,
-what they cost in a month, before anything is sent.
+what they cost in a month, before anything is sent: those that a running agent
+has now. Some come later: the health check's once somebody asks it, the jobs'
+with a cron file, worker_headroom when the workers are ten minutes old.
 
 When no agent runs, they are collected here, in a second, and sent nowhere: then
 those of cron, the health check and the agent itself are missing. --cost counts
-them nevertheless.`,
+them nevertheless, and those that come later.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if once && again || cost && again {
