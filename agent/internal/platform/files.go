@@ -57,10 +57,7 @@ func (h host) ebFiles(f *Facts) {
 	if f.EnvironmentName != "" {
 		f.found("environment name from cfn-metadata-cache.json")
 	}
-	var manifest struct{ VersionLabel string }
-	if h.json(eb+"/deployment/app_version_manifest.json", &manifest) {
-		f.VersionLabel = manifest.VersionLabel
-	}
+	f.VersionLabel = h.versionLabel()
 	const info = eb + "/config/ebenvinfo/"
 	if f.Region == "" {
 		f.Region = h.word(info + "region")
@@ -71,6 +68,13 @@ func (h host) ebFiles(f *Facts) {
 	if f.EnvironmentID == "" {
 		f.EnvironmentID = idInStack(h.word(info + "stackid"))
 	}
+}
+
+// versionLabel reads which version of the application is deployed.
+func (h host) versionLabel() string {
+	var manifest struct{ VersionLabel string }
+	h.json(eb+"/deployment/app_version_manifest.json", &manifest)
+	return manifest.VersionLabel
 }
 
 var stackID = regexp.MustCompile(`awseb-(e-[a-z0-9]+)-`)

@@ -73,9 +73,7 @@ func (i *Instance) Run(ctx context.Context, log *slog.Logger) {
 }
 
 // VersionLabel reads which version of the application is deployed now.
-func (i *Instance) VersionLabel() string {
-	return Detect(context.Background(), i.options).VersionLabel
-}
+func (i *Instance) VersionLabel() string { return host{i.options}.versionLabel() }
 
 // Await waits until the facts satisfy ok, for limit at most, and reports whether
 // they do.
