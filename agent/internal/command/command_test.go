@@ -131,7 +131,7 @@ func TestCommandSeesItsSpecAndNothingElse(t *testing.T) {
 
 // A start that needs a thread of its own must not change the process.
 func TestThreadChangesStayOnTheirThread(t *testing.T) {
-	before := ownUmask()
+	before := readUmask()
 	var wg sync.WaitGroup
 	for i := range 20 {
 		wg.Go(func() {
@@ -144,7 +144,7 @@ func TestThreadChangesStayOnTheirThread(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if now := ownUmask(); now != before {
+	if now := readUmask(); now != before {
 		t.Errorf("umask is %o, was %o", now, before)
 	}
 	if out, _, _ := run(t, sh("grep NoNewPrivs /proc/self/status")); out != "NoNewPrivs:\t0\n" {

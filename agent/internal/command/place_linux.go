@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // leaf is where the supervisor itself goes on v2, where only leaves may hold processes once a
@@ -203,20 +205,42 @@ func parseMounts(r io.Reader) mounts {
 	return m
 }
 
+// readFile reads one of the kernel's files. Not by os.ReadFile, which takes nine calls to do what three do:
+// it asks for each file whether it can be waited for.
 func readFile(name string) (string, error) {
-	b, err := os.ReadFile(name)
-	return string(b), err
+	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", &fs.PathError{Op: "open", Path: name, Err: err}
+	}
+	defer unix.Close(fd)
+	text := make([]byte, 0, 1024)
+	for {
+		n, err := unix.Read(fd, text[len(text):cap(text)])
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err != nil:
+			return "", &fs.PathError{Op: "read", Path: name, Err: err}
+		case n == 0:
+			return string(text), nil
+		}
+		text = text[:len(text)+n]
+		if len(text) == cap(text) {
+			text = slices.Grow(text, len(text))
+		}
+	}
 }
 
 // write writes one of the kernel's files: whole, in one call, never creating it.
 func write(dir, name, value string) error {
-	f, err := os.OpenFile(filepath.Join(dir, name), os.O_WRONLY, fs.FileMode(0))
+	name = filepath.Join(dir, name)
+	fd, err := unix.Open(name, unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return err
+		return &fs.PathError{Op: "open", Path: name, Err: err}
 	}
-	_, err = f.WriteString(value)
-	if cerr := f.Close(); err == nil {
-		err = cerr
+	defer unix.Close(fd)
+	if _, err = unix.Write(fd, []byte(value)); err != nil {
+		return &fs.PathError{Op: "write", Path: name, Err: err}
 	}
-	return err
+	return nil
 }

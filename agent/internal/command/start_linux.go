@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -80,8 +81,11 @@ func (spec *Spec) prepareThread() error {
 	return spec.Group.enterThread()
 }
 
-// ownUmask reads this process's umask. umask(2) cannot be asked without setting it, for every thread.
-func ownUmask() int {
+// ownUmask is this process's umask, which nobody changes.
+var ownUmask = sync.OnceValue(readUmask)
+
+// readUmask reads it: umask(2) cannot be asked without setting it, for every thread.
+func readUmask() int {
 	b, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		return -1
@@ -119,7 +123,7 @@ func onThread(f func() (int, error)) (pid int, err error) {
 // setOOMScore tells the kernel whom to kill first. The command has run for some microseconds by now: a
 // child it forked in them keeps the parent's value. An error (the command is gone; not allowed) is none.
 func setOOMScore(pid, adj int) {
-	_ = os.WriteFile("/proc/"+strconv.Itoa(pid)+"/oom_score_adj", []byte(strconv.Itoa(adj)), 0)
+	_ = write("/proc/"+strconv.Itoa(pid), "oom_score_adj", strconv.Itoa(adj))
 }
 
 // CloseOnExec marks every descriptor of this process but the standard three, so that what it inherited

@@ -28,8 +28,7 @@ const (
 // the beginning and the end stay, where they are.
 type spool struct {
 	file *os.File // appended to by the command
-	null *os.File
-	fds  [3]int
+	fds  [3]int   // the first is ours until the command has begun
 	max  int64
 	conn net.Conn // a client that waits, or nil
 
@@ -46,20 +45,20 @@ func openSpool(name string, max int64) (*spool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open spool: %w", err)
 	}
-	null, err := os.Open(os.DevNull)
+	null, err := unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0) // its own: a command may change its flags
 	if err != nil {
 		file.Close()
-		return nil, err
+		return nil, fmt.Errorf("open %s: %w", os.DevNull, err)
 	}
 	// Regular files: Fd changes no mode that anybody shares.
 	out := int(file.Fd())
-	return &spool{file: file, null: null, fds: [3]int{int(null.Fd()), out, out}, max: cmp.Or(max, defaultMaxOutput), pause: spoolSoon}, nil
+	return &spool{file: file, fds: [3]int{null, out, out}, max: cmp.Or(max, defaultMaxOutput), pause: spoolSoon}, nil
 }
 
 func (p *spool) files() [3]int { return p.fds }
 
 func (p *spool) begun(l *live) {
-	p.null.Close()
+	unix.Close(p.fds[0])
 	if p.conn != nil {
 		_ = session.WriteHello(p.conn, session.Hello{Run: l.id})
 	}
@@ -115,7 +114,7 @@ func (p *spool) size() int64 {
 }
 
 func (p *spool) failed() {
-	p.null.Close()
+	unix.Close(p.fds[0])
 	p.file.Close()
 	if p.conn != nil {
 		p.conn.Close()
