@@ -183,8 +183,10 @@ func (l *live) launch(body startBody, cred *command.Credential, files []int) *er
 	l.run.State, l.run.PID = StateRunning, l.proc.PID
 	run := l.run
 	l.mu.Unlock()
-	if err := l.s.store.begun(run, l.proc.Begun); err != nil {
-		l.s.log.Error("cannot record run", "run", run.ID, "err", err)
+	if !l.s.place.Grouped() { // a control group is found by the run's id
+		if err := l.s.store.begun(run, l.proc.Begun); err != nil {
+			l.s.log.Error("cannot record run", "run", run.ID, "err", err)
+		}
 	}
 	l.s.store.settle(run.StartSeq)
 	io.begun(l)

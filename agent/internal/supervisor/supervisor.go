@@ -224,8 +224,9 @@ func (s *server) watchIdle(ctx context.Context) {
 	}
 }
 
-// tidyAfter is how long no run lasts before memory is given back.
-const tidyAfter = time.Second
+// tidyAfter is how long no run lasts before memory is given back: a job each second must not have it each
+// time.
+const tidyAfter = 5 * time.Second
 
 // after is time.After, or never.
 func after(d time.Duration, when bool) <-chan time.Time {
