@@ -34,7 +34,7 @@ func (l *Launcher) Run(ctx context.Context, f scheduler.Firing) error {
 		return err
 	}
 	id := slotID(f)
-	run, err := l.start(ctx, id, f)
+	run, ended, err := l.start(ctx, id, f)
 	switch {
 	case errors.Is(err, supervisor.ErrExists): // started before the agent died and could note it
 	case err != nil && ctx.Err() != nil: // while it waited for the lock
@@ -46,7 +46,7 @@ func (l *Launcher) Run(ctx context.Context, f scheduler.Firing) error {
 		l.started(f.Job.Name, run)
 	}
 	f.Begun()
-	return l.await(ctx, id, f)
+	return l.await(ctx, id, ended, f)
 }
 
 // claim asks who runs the slot, once for all attempts at it. A run that
@@ -81,9 +81,10 @@ func (l *Launcher) hold(f scheduler.Firing) {
 // Good is the outcome of a run that went well, as the fleet is told of it.
 const Good = "exit 0"
 
-// await waits for the end of a slot's run and notes it for the fleet.
-func (l *Launcher) await(ctx context.Context, id string, f scheduler.Firing) error {
-	err := l.wait(ctx, id)
+// await waits for the end of a slot's run, which ended returns, and notes it for
+// the fleet.
+func (l *Launcher) await(ctx context.Context, id string, ended func() (supervisor.Run, error), f scheduler.Firing) error {
+	err := l.wait(ctx, id, ended)
 	outcome := Good
 	if err != nil {
 		outcome = err.Error()
@@ -104,7 +105,7 @@ func (l *Launcher) finish(ctx context.Context, f scheduler.Firing, outcome strin
 func (l *Launcher) Await(id string) func(context.Context, scheduler.Firing) error {
 	return func(ctx context.Context, f scheduler.Firing) error {
 		l.hold(f)
-		return l.await(ctx, id, f)
+		return l.await(ctx, id, func() (supervisor.Run, error) { return l.Runs.Wait(ctx, id) }, f)
 	}
 }
 
@@ -145,14 +146,15 @@ func (l *Launcher) started(job string, run supervisor.Run) {
 	}
 }
 
-func (l *Launcher) start(ctx context.Context, id string, f scheduler.Firing) (supervisor.Run, error) {
+// start starts the run; ended waits for its end, also where it exists already.
+func (l *Launcher) start(ctx context.Context, id string, f scheduler.Firing) (run supervisor.Run, ended func() (supervisor.Run, error), err error) {
 	extra := f.Job.Env
 	if f.Job.URL != "" {
 		extra = append(slices.Clone(extra), l.Poster.Env(ctx)...)
 	}
 	req, err := l.request(ctx, appenv.ProfileOptions{Dir: f.Job.Dir, Extra: extra})
 	if err != nil {
-		return supervisor.Run{}, fmt.Errorf("start job: %w", err)
+		return run, nil, fmt.Errorf("start job: %w", err)
 	}
 	req.Args = l.argv(f)
 	req.ID, req.Kind, req.Name, req.IO, req.Detached = id, "cron", f.Job.Name, supervisor.IOSpool, true
@@ -161,11 +163,11 @@ func (l *Launcher) start(ctx context.Context, id string, f scheduler.Firing) (su
 	if req.Lock = f.Job.Lock; f.Reason != scheduler.Manual { // a command that somebody typed may hold it
 		req.LockWait = min(f.Job.CatchUp, maxLockWait)
 	}
-	run, err := l.Runs.Start(ctx, req, supervisor.Handover{})
+	run, ended, err = l.Runs.Begin(ctx, req)
 	if err == nil {
 		l.audit("run started", run, req.Args)
 	}
-	return run, err
+	return run, ended, err
 }
 
 func (l *Launcher) argv(f scheduler.Firing) []string {
@@ -187,9 +189,9 @@ func reason(f scheduler.Firing) string {
 
 // wait returns when the run has ended. When the scheduler replaces the run it
 // is stopped; when the agent stops it goes on without us.
-func (l *Launcher) wait(ctx context.Context, id string) error {
+func (l *Launcher) wait(ctx context.Context, id string, ended func() (supervisor.Run, error)) error {
 	for {
-		run, err := l.Runs.Wait(ctx, id)
+		run, err := ended()
 		switch {
 		case err == nil && run.State == supervisor.StateLost:
 			return scheduler.ErrLost

@@ -30,6 +30,7 @@ import (
 // Runs is the part of the supervisor that starts and awaits runs.
 type Runs interface {
 	Start(context.Context, supervisor.Request, supervisor.Handover) (supervisor.Run, error)
+	Begin(context.Context, supervisor.Request) (run supervisor.Run, ended func() (supervisor.Run, error), err error)
 	Wait(ctx context.Context, id string) (supervisor.Run, error)
 	Stop(ctx context.Context, id string, grace time.Duration) (supervisor.Run, error)
 }

@@ -119,7 +119,15 @@ func (s *server) postRun(w http.ResponseWriter, r *http.Request) *errorBody {
 		return e
 	}
 	w.WriteHeader(http.StatusCreated)
-	return reply(w, run)
+	reply(w, run)
+	if !r.URL.Query().Has("wait") {
+		return nil
+	}
+	if http.NewResponseController(w).Flush() != nil {
+		return nil
+	}
+	r.SetPathValue("id", run.ID)
+	return s.waitRun(w, r)
 }
 
 func (s *server) getRuns(w http.ResponseWriter, r *http.Request) *errorBody {

@@ -72,16 +72,51 @@ func (c *Client) Start(ctx context.Context, req Request, h Handover) (run Run, e
 	if req.ID == "" {
 		req.ID = newID()
 	}
+	err = c.start(ctx, req.ID, func() error {
+		return c.send(ctx, "/runs", startBody{Request: req, HasConn: h.Conn != nil}, h, &run)
+	}, &run)
+	return run, err
+}
+
+// Begin starts a run as Start does, and gets its end on the same connection, which is half the cost of
+// asking for it on another. ended waits for that as Wait does and may be called again after an error. It
+// must be called, or ctx end.
+func (c *Client) Begin(ctx context.Context, req Request) (run Run, ended func() (Run, error), err error) {
+	ended = func() (Run, error) { return c.Wait(ctx, req.ID) }
+	err = c.start(ctx, req.ID, func() error {
+		resp, err := c.do(ctx, "POST", "/runs?wait=1", startBody{Request: req})
+		if err != nil {
+			return err
+		}
+		answers := json.NewDecoder(resp.Body)
+		if err := answers.Decode(&run); err != nil {
+			resp.Body.Close()
+			return fmt.Errorf("read the supervisor's answer: %w", err)
+		}
+		ended = func() (Run, error) {
+			defer resp.Body.Close()
+			var run Run
+			if err := answers.Decode(&run); err != nil || run.ID != req.ID { // it died, or is older than this
+				return c.Wait(ctx, req.ID)
+			}
+			return run, nil
+		}
+		return nil
+	}, &run)
+	return run, ended, err
+}
+
+// start asks for a run until there is an answer. One that exists when it is asked for again is ours.
+func (c *Client) start(ctx context.Context, id string, ask func() error, run *Run) error {
 	again := false
-	err = c.patiently(ctx, func() error {
-		err := c.send(ctx, "/runs", startBody{Request: req, HasConn: h.Conn != nil}, h, &run)
+	return c.patiently(ctx, func() error {
+		err := ask()
 		if again && errors.Is(err, ErrExists) {
-			run, err = c.Get(ctx, req.ID)
+			*run, err = c.Get(ctx, id)
 		}
 		again = true
 		return err
 	})
-	return run, err
 }
 
 // patiently calls f until it has an answer, for Patience. A supervisor that died while it was asked is given

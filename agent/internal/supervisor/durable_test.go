@@ -50,11 +50,27 @@ func TestTornRecords(t *testing.T) {
 			if err != nil || rec.Run.State != StateLost || rec.Run.EndSeq == 0 || rec.Run.ExitCode != 125 {
 				t.Fatalf("%s cut at %d of %d: read as %+v, %v", file, n, len(whole), rec.Run, err)
 			}
+			if n < len(whole)-1 && file == "status.json" { // the last byte is only the newline
+				tornStatus(t, whole, whole[:n])
+			}
 			again := open(t, dir, Keep{})
 			if rec2, err := again.read("torn"); err != nil || rec2.Run.EndSeq != rec.Run.EndSeq {
 				t.Fatalf("%s cut at %d: lost a second time: %+v, %v", file, n, rec2.Run, err)
 			}
 		}
+	}
+}
+
+// A torn status is none: what the run was is still in its meta file.
+func tornStatus(t *testing.T, meta, status []byte) {
+	t.Helper()
+	dir := t.TempDir()
+	os.Mkdir(filepath.Join(dir, "torn"), 0o700)
+	os.WriteFile(filepath.Join(dir, "torn", "meta.json"), meta, 0o600)
+	os.WriteFile(filepath.Join(dir, "torn", "status.json"), status, 0o600)
+	rec, err := open(t, dir, Keep{}).read("torn")
+	if err != nil || rec.Run.State != StateLost || rec.Run.Name != "nightly" || rec.Run.Kind != "cron" {
+		t.Errorf("status cut at %d: read as %+v, %v", len(status), rec.Run, err)
 	}
 }
 
@@ -384,6 +400,43 @@ func TestRetireWaitsForTheLastRun(t *testing.T) {
 	d.cmd.Wait()
 	if code := d.cmd.ProcessState.ExitCode(); code != 3 { // superviseMain's for ErrRetired
 		t.Errorf("it ended with %d", code)
+	}
+}
+
+// The end of a run comes on the connection that began it, and where that is lost with the supervisor, from
+// the next one.
+func TestBeginTellsTheEnd(t *testing.T) {
+	d := start(t)
+	d.Patience = 10 * time.Second
+	begin := func(line string) (Run, func() (Run, error)) {
+		req := spooled(line)
+		req.ID = newID()
+		run, ended, err := d.Begin(t.Context(), req)
+		if err != nil || run.ID != req.ID || run.PID == 0 {
+			t.Fatalf("began as %+v, %v", run, err)
+		}
+		return run, ended
+	}
+	_, ended := begin("exit 3")
+	for _, name := range []string{d.Socket + ".away", d.Socket} { // first nobody else can be asked, then somebody
+		if err := os.Rename(d.Socket, d.Socket+".away"); err != nil {
+			t.Fatal(err)
+		}
+		os.Rename(d.Socket+".away", name)
+		if run, err := ended(); err != nil || run.ExitCode != 3 || run.Live() {
+			t.Errorf("with its socket at %q: ended as %+v, %v", name, run, err)
+		}
+		os.Rename(d.Socket+".away", d.Socket)
+	}
+	run, ended := begin("exec sleep 1000")
+	if again, _, err := d.Begin(t.Context(), Request{ID: run.ID, Args: []string{"true"}, IO: IOSpool, UID: uint32(os.Geteuid())}); !errors.Is(err, ErrExists) {
+		t.Errorf("begun twice: %+v, %v", again, err)
+	}
+	d.cmd.Process.Kill()
+	d.cmd.Wait()
+	d.restart(t)
+	if run, err := ended(); err != nil || run.State != StateLost {
+		t.Errorf("its supervisor was killed: %+v, %v", run, err)
 	}
 }
 
