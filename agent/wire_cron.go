@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"beanstalk-agent/agent/internal/appenv"
 	"beanstalk-agent/agent/internal/claim"
 	"beanstalk-agent/agent/internal/config"
@@ -45,6 +47,13 @@ type cronParts struct {
 // set, replace it.
 var wallClock = time.Now
 
+// nap is a wait that the kernel times, not the runtime, which is up to a
+// millisecond late. A signal ends it early.
+func nap(d time.Duration) {
+	tv := unix.NsecToTimeval(max(d, 0).Nanoseconds())
+	_, _ = unix.Select(0, nil, nil, nil, &tv)
+}
+
 func newCron(cfg config.Config, inst *platform.Instance, env *appenv.Resolver, l *launch.Launcher, runs *supervisor.Client, who *claims, people *notices, log *slog.Logger) *cronParts {
 	c := &cronParts{launcher: l, runs: runs, who: who, people: people, log: log,
 		held: strings.TrimSuffix(cfg.Socket, ".sock") + "-held"}
@@ -55,7 +64,7 @@ func newCron(cfg config.Config, inst *platform.Instance, env *appenv.Resolver, l
 	f := inst.Facts()
 	host, _ := os.Hostname() // only spreads starts; empty is fine
 	c.sched = scheduler.New(scheduler.Config{
-		Runner: c, Tell: c.tell, Kept: store.Kept(), Save: frugal(store.Save), Host: host, Limit: limit(cfg.Cron.Limit, runtime.NumCPU()), Now: wallClock,
+		Runner: c, Tell: c.tell, Kept: store.Kept(), Save: frugal(store.Save), Host: host, Limit: limit(cfg.Cron.Limit, runtime.NumCPU()), Now: wallClock, Nap: nap,
 		Here: scheduler.Here{Environment: f.EnvironmentName, Worker: f.Worker, Getenv: func(name string) (string, bool) {
 			e, err := env.Resolve(context.Background())
 			if err != nil {

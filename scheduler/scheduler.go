@@ -14,6 +14,8 @@ const (
 	onTime = time.Minute
 	// overdueAfter is how late a start or an end must be to be told.
 	overdueAfter = 5 * time.Minute
+	// nap is the part of a wait that is left to Config.Nap: how late a timer may be, twice.
+	nap = 2 * time.Millisecond
 	// longestBackoff ends the doubling between retries.
 	longestBackoff = time.Hour
 )
@@ -45,6 +47,11 @@ type Config struct {
 
 	// Now is the wall clock. Optional: time.Now. Tests set it to step the clock.
 	Now func() time.Time
+
+	// Nap waits for the last part of a wait, at most [nap]. Go's timers are late by up to a
+	// millisecond, since an idle process waits for them in epoll_wait, which counts
+	// milliseconds. It may return early. Optional: without it a timer does that, too.
+	Nap func(time.Duration)
 }
 
 // A Scheduler starts each job of its table when it is due. Its methods may be called at
@@ -123,7 +130,15 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for ctx.Err() == nil {
-		timer.Reset(s.tick())
+		wait := s.tick()
+		if s.cfg.Nap != nil && wait <= nap {
+			s.cfg.Nap(wait)
+			continue
+		}
+		if s.cfg.Nap != nil {
+			wait -= nap
+		}
+		timer.Reset(wait)
 		select {
 		case <-ctx.Done():
 		case <-timer.C:
