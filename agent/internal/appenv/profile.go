@@ -202,7 +202,7 @@ func (r *Resolver) searchPath(env *Env) string {
 		return path
 	}
 	base := defaultPath
-	if release, err := os.ReadFile(r.path("/etc/os-release")); err == nil && strings.Contains(string(release), "\nID=\"amzn\"") {
+	if release, err := r.texts.read(r.path("/etc/os-release")); err == nil && strings.Contains(release, "\nID=\"amzn\"") {
 		base = mergedPath
 	}
 	if venv := r.venvBin(env); venv != "" {
@@ -217,11 +217,11 @@ var noLogin = []string{"nologin", "false", "true"}
 // locale is what systemd gives every service: /etc/locale.conf, or the file Debian has instead, else its built-in.
 func (r *Resolver) locale() []Var {
 	for _, path := range []string{"/etc/locale.conf", "/etc/default/locale"} {
-		data, err := os.ReadFile(r.path(path))
+		data, err := r.texts.read(r.path(path))
 		if err != nil || len(data) > maxFile {
 			continue
 		}
-		file, err := ParseSystemd(data, r.cfg.Systemd)
+		file, err := ParseSystemd([]byte(data), r.cfg.Systemd)
 		vars := slices.DeleteFunc(file.Vars, func(v Var) bool {
 			return v.Name != "LANG" && v.Name != "LANGUAGE" && !strings.HasPrefix(v.Name, "LC_")
 		})

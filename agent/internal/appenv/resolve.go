@@ -59,6 +59,7 @@ type Config struct {
 type Resolver struct {
 	cfg    Config
 	settle time.Duration
+	texts  texts
 
 	turn   chan struct{} // held by who reads; guards the rest
 	last   *reading      // nil: none that may be given again

@@ -1,11 +1,9 @@
 package appenv
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -134,17 +132,15 @@ func (r *Resolver) groupID(name string) (uint32, error) {
 
 // eachRecord calls f with the fields of each record of a colon-separated file until f returns false.
 func (r *Resolver) eachRecord(path string, fields int, f func([]string) bool) error {
-	file, err := os.Open(r.path(path))
+	file, err := r.texts.read(r.path(path))
 	if err != nil {
 		return err
 	}
-	defer file.Close()
-	lines := bufio.NewScanner(file)
-	lines.Buffer(nil, 1<<20) // a group may list thousands of members
-	for lines.Scan() {
-		if rec := strings.Split(lines.Text(), ":"); len(rec) == fields && rec[0] != "" && rec[0][0] != '#' && !f(rec) {
+	for line := range strings.Lines(file) {
+		line = strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r")
+		if rec := strings.Split(line, ":"); len(rec) == fields && rec[0] != "" && rec[0][0] != '#' && !f(rec) {
 			return nil
 		}
 	}
-	return lines.Err()
+	return nil
 }
