@@ -272,9 +272,9 @@ func printPast(g *globals, list []supervisor.Run) error {
 	}
 	var rows [][]string
 	for _, r := range list {
-		rows = append(rows, []string{r.ID, r.Name, r.Started.Local().Format("01-02 15:04:05"), tookOf(r), launch.Describe(r), megabytes(r.PeakMemory), r.Reason})
+		rows = append(rows, []string{r.ID, r.Name, r.Started.Local().Format("01-02 15:04:05"), tookOf(r), launch.Describe(r), megabytes(r.PeakMemory), or(r.Meta[launch.HostOf], "-"), r.Reason})
 	}
-	return table(g.out, []string{"ID", "JOB", "STARTED", "TOOK", "STATE", "PEAK", "WHY"}, rows)
+	return table(g.out, []string{"ID", "JOB", "STARTED", "TOOK", "STATE", "PEAK", "HOST", "WHY"}, rows)
 }
 
 func cronSwitch(g *globals, verb, short string) *cobra.Command {

@@ -46,7 +46,7 @@ func newAWS(cfg config.Config) (*awsconf.AWS, error) {
 
 func newLauncher(cfg config.Config, inst *platform.Instance, env *appenv.Resolver, runs *supervisor.Client, who *claims, log *slog.Logger) *launch.Launcher {
 	exe, _ := os.Executable()
-	return &launch.Launcher{Profile: env.Profile, Runs: runs, Version: inst.VersionLabel, Claims: who, Audit: cfg.Exec.Audit, Log: log,
+	return &launch.Launcher{Profile: env.Profile, Runs: runs, Version: inst.VersionLabel, Host: func() string { return hostName(inst) }, Claims: who, Audit: cfg.Exec.Audit, Log: log,
 		Idle: cfg.Exec.Idle, Session: cfg.Exec.Session, NoNewPrivs: cfg.Exec.NoNewPrivileges,
 		Poster: launch.Poster{Exe: exe, Env: func(ctx context.Context) []string {
 			var headers []string
@@ -57,6 +57,15 @@ func newLauncher(cfg config.Config, inst *platform.Instance, env *appenv.Resolve
 			from, _ := origin(ctx, cfg, inst, env)
 			return []string{postTarget + "=" + strings.TrimSuffix(from, ":"), postHost + "=" + host, postHeaders + "=" + strings.Join(headers, "\n")}
 		}}}
+}
+
+// hostName is how people know this instance.
+func hostName(inst *platform.Instance) string {
+	if id := inst.Facts().InstanceID; id != "" {
+		return id
+	}
+	name, _ := os.Hostname()
+	return name
 }
 
 func newEnds(cfg config.Config, runs *supervisor.Client, cron *cronParts, log *slog.Logger) *launch.Ends {

@@ -75,9 +75,7 @@ func expand(env *appenv.Resolver, s string) (string, error) {
 func (n *notices) send(e notify.Event) {
 	e.To = n.to(e.Job)
 	e.Environment = n.inst.Facts().EnvironmentName
-	if e.Host = n.inst.Facts().InstanceID; e.Host == "" {
-		e.Host, _ = os.Hostname()
-	}
+	e.Host = hostName(n.inst)
 	n.notifier.Notify(e)
 }
 

@@ -50,6 +50,7 @@ type Launcher struct {
 	Profile func(context.Context, appenv.ProfileOptions) (appenv.Profile, error)
 	Runs    Runs
 	Version func() string // the application's deployed version, for the record
+	Host    func() string // this instance's name, for the record
 	Poster  Poster        // how a url: job is POSTed
 	Claims  Claims        // who decides which instance runs a slot
 	Audit   string        // program or full: how much of argv the log shows
@@ -89,7 +90,6 @@ func (l *Launcher) Prepare(ctx context.Context, who control.Caller, req control.
 	if req.Mode == control.Terminal {
 		r.Idle, r.Timeout = cmp.Or(req.Idle, l.Idle), cmp.Or(req.Timeout, l.Session)
 	}
-	r.Meta = map[string]string{} // not fields of their own: an older supervisor refuses those
 	if req.User != "" {
 		r.Meta[control.ChosenUser] = req.User
 	}
@@ -106,8 +106,11 @@ func (l *Launcher) Prepare(ctx context.Context, who control.Caller, req control.
 	}, nil
 }
 
-// sessionOf is the key of a run's Meta that names the account its caller had logged in with.
-const sessionOf = "login"
+// Keys of a run's Meta.
+const (
+	HostOf    = "host"  // the instance that it ran on
+	sessionOf = "login" // the account that its caller had logged in with
+)
 
 // request is what every run has in common.
 func (l *Launcher) request(ctx context.Context, o appenv.ProfileOptions) (supervisor.Request, error) {
@@ -118,6 +121,7 @@ func (l *Launcher) request(ctx context.Context, o appenv.ProfileOptions) (superv
 	return supervisor.Request{
 		Env: p.Env, Dir: p.Dir, UID: p.User.UID, GID: p.User.GID, Groups: p.User.Groups, User: p.User.Name,
 		Umask: p.Umask, OOMScoreAdj: oomScoreAdj, NoNewPrivs: l.NoNewPrivs, Version: l.Version(),
+		Meta: map[string]string{HostOf: l.Host()}, // not a field of its own: an older supervisor refuses those
 	}, nil
 }
 

@@ -38,7 +38,7 @@ func TestTerminalsHaveLimits(t *testing.T) {
 		"another's user": {control.ExecRequest{Mode: control.Pipes, User: "postgres"}, 0, 0, "postgres", time.Hour, 9 * time.Hour},
 	} {
 		runs := &asked{}
-		l := &Launcher{Runs: runs, Version: func() string { return "" }, Log: planted.Log(t), Idle: c.configIdle, Session: c.configMax,
+		l := &Launcher{Runs: runs, Version: func() string { return "" }, Host: func() string { return "" }, Log: planted.Log(t), Idle: c.configIdle, Session: c.configMax,
 			Profile: func(context.Context, appenv.ProfileOptions) (appenv.Profile, error) {
 				return appenv.Profile{Env: []string{"PLANTED=" + planted.Value}}, nil
 			}}
