@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -172,6 +173,8 @@ func (h *awsHost) turning(t *testing.T, names ...string) map[string]string {
 	return vars
 }
 
+var decided = regexp.MustCompile(connected.String() + "|AWS_EC2_METADATA_DISABLED is set")
+
 // run has the agent measure once, and stops it, upon which it sends what it has.
 // A command meanwhile gets the application's variables as they are.
 func (h *awsHost) run(t *testing.T, own map[string]string) {
@@ -198,9 +201,11 @@ func (h *awsHost) run(t *testing.T, own map[string]string) {
 		}
 	}()
 	client := control.NewClient(socket)
-	await(t, "figures to send", func() bool {
+	await(t, "figures to send, and a decision where to", func() bool {
 		var p struct{ Datums []any }
-		return client.Get(t.Context(), "/v1/metrics", &p) == nil && len(p.Datums) > 0
+		var s control.Status
+		return client.Get(t.Context(), "/v1/metrics", &p) == nil && len(p.Datums) > 0 &&
+			(h.trapped.Load() > 0 || client.Get(t.Context(), "/v1/status", &s) == nil && decided.MatchString(fmt.Sprint(s)))
 	})
 	out, err := exec.Command("agent", "--socket", socket, "exec", "--", "env").Output()
 	for line := range strings.Lines(h.environment()) {
