@@ -206,7 +206,7 @@ func (s *stage) claim(w http.ResponseWriter, r *http.Request, store string) {
 	io.Copy(w, resp.Body)
 }
 
-// ask passes a connection on to the supervisor. A start is one request and one answer.
+// ask passes a connection on to the supervisor. A start is one request, answered at once and at its end.
 func (s *stage) ask(agent net.Conn) {
 	defer agent.Close()
 	head := make([]byte, 64<<10)
@@ -214,7 +214,7 @@ func (s *stage) ask(agent net.Conn) {
 	if err != nil {
 		return
 	}
-	start := bytes.HasPrefix(head[:n], []byte("POST /v1/runs "))
+	start := bytes.HasPrefix(head[:n], []byte("POST /v1/runs?"))
 	if start && !s.at("start sent") {
 		return
 	}
@@ -230,9 +230,10 @@ func (s *stage) ask(agent net.Conn) {
 		return
 	}
 	go io.Copy(real, agent)
-	answer, _ := io.ReadAll(real)
+	n, _ = real.Read(head)
 	if s.at("started") {
-		agent.Write(answer)
+		agent.Write(head[:n])
+		io.Copy(agent, real)
 	}
 }
 
