@@ -39,7 +39,7 @@ func connectSupervisor(cfg config.Config, log *slog.Logger) (*supervisor.Client,
 	if err != nil {
 		return nil, lifecycle.Service{}, err
 	}
-	l := localSupervisor{exe: exe, state: cfg.StateDir, log: log,
+	l := &localSupervisor{exe: exe, state: cfg.StateDir, log: log,
 		client: &supervisor.Client{Socket: strings.TrimSuffix(cfg.Socket, ".sock") + "-supervisor.sock", Patience: 5 * time.Second}}
 	return l.client, lifecycle.Service{Name: "supervisor", Run: l.run, Grace: 8 * time.Second}, l.spawn()
 }
@@ -49,31 +49,38 @@ type localSupervisor struct {
 	client     *supervisor.Client
 	exe, state string
 	log        *slog.Logger
+
+	ended <-chan struct{} // closed when the one that was started last has ended
 }
 
 // spawn starts it; it gives up by itself where another holds its socket.
-func (l localSupervisor) spawn() error {
-	return launch.Spawn(l.exe, []string{"--socket", l.client.Socket, "--state", l.state, "--idle-exit", "60s", "--allow-user", "*", "--allow-root"})
+func (l *localSupervisor) spawn() (err error) {
+	l.ended, err = launch.Spawn(l.exe, []string{"--socket", l.client.Socket, "--state", l.state, "--idle-exit", "60s", "--allow-user", "*", "--allow-root"})
+	return err
 }
 
 // run stands in for systemd: it starts the supervisor again when it has died,
 // until ctx is done, and then ends it with its runs.
-func (l localSupervisor) run(ctx context.Context) error {
-	look := time.NewTicker(time.Second)
-	defer look.Stop()
-	for spawned := time.Now(); ctx.Err() == nil; {
+func (l *localSupervisor) run(ctx context.Context) error {
+	const seldom = 3 * time.Second // for one that an earlier agent started: its end is told to nobody
+	for look := time.NewTimer(seldom); ctx.Err() == nil; {
 		select {
 		case <-ctx.Done():
+			look.Stop()
+			continue
+		case <-l.ended:
+			l.ended = nil
+			look.Reset(time.Second) // and not at once: it may end each time
+			continue
 		case <-look.C:
-			if answers(l.client.Socket) {
-				spawned = time.Time{}
-			} else if time.Since(spawned) > l.client.Patience { // it was there, or had the time to come
-				l.log.Warn("the supervisor is gone and started again; what it ran is lost")
-				if err := l.spawn(); err != nil {
-					return err
-				}
-				spawned = time.Now()
-			}
+			look.Reset(seldom)
+		}
+		if answers(l.client.Socket) {
+			continue
+		}
+		l.log.Warn("the supervisor is gone and started again; what it ran is lost")
+		if err := l.spawn(); err != nil {
+			return err
 		}
 	}
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), 7*time.Second)

@@ -9,12 +9,13 @@ import (
 
 // Spawn starts a supervisor where systemd does not own one: in a session of
 // its own, so that a Ctrl-C for the agent does not reach it, without standard
-// streams, and without the agent's environment. It is not waited for: it may
+// streams, and without the agent's environment. It need not be waited for: it may
 // outlive the agent, and ends by itself after a minute without agent and runs.
-func Spawn(exe string, args []string) error {
+// ended is closed should it end before the agent does.
+func Spawn(exe string, args []string) (ended <-chan struct{}, err error) {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer null.Close()
 	c := exec.Command(exe)
@@ -24,8 +25,12 @@ func Spawn(exe string, args []string) error {
 	c.Dir = "/"
 	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := c.Start(); err != nil {
-		return fmt.Errorf("start supervisor: %w", err)
+		return nil, fmt.Errorf("start supervisor: %w", err)
 	}
-	go c.Wait() // collects it should it end before the agent does; ends with either
-	return nil
+	done := make(chan struct{})
+	go func() { // ends with either
+		defer close(done)
+		c.Wait()
+	}()
+	return done, nil
 }
