@@ -294,7 +294,8 @@ func TestKilledSupervisorLeavesNoOrphan(t *testing.T) {
 // first TERM is the killed supervisor's, the second the next one's.
 func TestKilledSupervisorLeavesNoDaemonOfAnEndedRun(t *testing.T) {
 	d := start(t)
-	req := spooled("(trap 'trap - TERM; echo once' TERM; while :; do sleep 0.05; done) & echo $!; exit 3")
+	trapped := filepath.Join(t.TempDir(), "trapped")
+	req := spooled("(trap 'trap - TERM; echo once' TERM; : >" + trapped + "; while :; do sleep 0.05; done) & echo $!; until [ -e " + trapped + " ]; do sleep 0.01; done; exit 3")
 	req.Grace = time.Minute
 	run, err := d.Start(t.Context(), req, Handover{})
 	if err != nil {
