@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,6 +30,9 @@ func claimsAt(t *testing.T, endpoint, id string) *claims {
 	return c
 }
 
+// silent is the id of an instance whose metadata service does not answer.
+const silent = "?"
+
 func unidentifiedAt(t *testing.T, endpoint, id string) (c *claims, identify func()) {
 	t.Helper()
 	cfg := config.Default()
@@ -36,7 +40,9 @@ func unidentifiedAt(t *testing.T, endpoint, id string) (c *claims, identify func
 	o := platform.Options{Region: "us-east-1", NoIMDS: id == ""}
 	if id != "" {
 		imds := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if strings.HasSuffix(r.URL.Path, "/document") {
+			if id == silent {
+				w.WriteHeader(http.StatusServiceUnavailable)
+			} else if strings.HasSuffix(r.URL.Path, "/document") {
 				io.WriteString(w, `{"instanceId":"`+id+`","region":"us-east-1","accountId":"123456789012"}`)
 			}
 		}))
@@ -90,6 +96,19 @@ func TestClaimWithoutAStore(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 		})
+	}
+}
+
+// Where a metadata service should tell who this is and does not, nothing is claimed:
+// in the host's name a slot would be another's to the same agent once it knows better.
+func TestNoClaimWithoutTheInstancesID(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int32
+	store := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
+	defer store.Close()
+	err := claimsAt(t, store.URL, silent).Claim(t.Context(), firing(t, func(*scheduler.Job) {}))
+	if _, told := errors.AsType[unclaimed](err); !told || asked.Load() > 0 {
+		t.Errorf("got %v, and the store was asked %d times", err, asked.Load())
 	}
 }
 

@@ -149,6 +149,7 @@ func newStage(t *testing.T, store, step string, late bool) *stage {
 		s.host.killed()
 		s.killSupervisor()
 		<-kept
+		hear(t, filepath.Join(s.dir, "log"))
 		g.hosts = nil
 	})
 	if step == "in the books" || step == "recorded" {
@@ -355,6 +356,11 @@ func (s *stage) first() slot {
 func (s *stage) judge(every map[string]time.Duration, first slot, until int64, want []string) {
 	s.t.Helper()
 	var b balance
+	defer func() {
+		if s.t.Failed() {
+			s.t.Log(b)
+		}
+	}()
 	await(s.t, "every slot is accounted for", func() bool {
 		b = s.ground.read(every).judge(every, time.Unix(first.due, 0), time.Unix(until+1, 0))
 		return len(b.silent) == 0 || len(b.doubles) > 0

@@ -72,6 +72,9 @@ func (c *claims) open() (*claim.Store, error) {
 	case !located(f):
 		return nil, errors.New("the instance's region, account or environment is not known, so neither is the claim store: the metadata service does not answer; cron.claims: off would let every instance run every job")
 	}
+	if s.Owner == "" && c.inst.AsksMetadata() { // by the host's name it would not be ours once we know the id
+		return nil, errors.New("the instance's id is not known, so neither is in whose name to claim: the metadata service does not answer; AWS_EC2_METADATA_DISABLED=true in the agent's environment makes it the host's name")
+	}
 	if s.Owner == "" {
 		s.Owner, _ = os.Hostname()
 	}
@@ -92,6 +95,15 @@ func located(f platform.Facts) bool {
 	return !f.Beanstalk || f.Region != "" && f.AccountID != "" && f.EnvironmentName != ""
 }
 
+// settled reports whether it is known where to claim and in whose name, or that no
+// more will be known.
+func (c *claims) settled(f platform.Facts) bool {
+	if c.cfg.Cron.Claims == "auto" && !f.Beanstalk {
+		return true // no store
+	}
+	return located(f) && (f.InstanceID != "" || !c.inst.AsksMetadata())
+}
+
 // Claim returns nil when this instance runs the slot.
 func (c *claims) Claim(ctx context.Context, f scheduler.Firing) error {
 	if f.Job.On == scheduler.OnAll {
@@ -103,9 +115,7 @@ func (c *claims) Claim(ctx context.Context, f scheduler.Firing) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-	}
-	if c.cfg.Cron.Claims == "auto" { // right after a boot the metadata service may come later than we
-		c.inst.Await(ctx, window(f), located)
+		c.inst.Await(ctx, window(f), c.settled) // right after a boot the metadata service may come later than we
 	}
 	s, err := c.open()
 	if errors.Is(err, errNoStore) {

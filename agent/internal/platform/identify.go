@@ -36,7 +36,7 @@ func (f Facts) Identify(ctx context.Context, o Options) Facts {
 	if f.Beanstalk && f.EnvironmentName == "" {
 		wg.Go(func() { container, cErr = h.getConfigMap(ctx, "container") })
 	}
-	askIMDS := !o.NoIMDS && (f.EC2 || o.IMDSEndpoint != "")
+	askIMDS := o.asksIMDS(f)
 	if askIMDS {
 		wg.Go(func() { doc = h.identity(ctx, f.Beanstalk && f.EnvironmentName == "") })
 	}
@@ -156,3 +156,6 @@ func (b *limitedBuffer) Write(p []byte) (int, error) {
 	}
 	return b.Buffer.Write(p)
 }
+
+// asksIMDS reports whether there should be a metadata service.
+func (o Options) asksIMDS(f Facts) bool { return !o.NoIMDS && (f.EC2 || o.IMDSEndpoint != "") }

@@ -25,6 +25,9 @@ func NewInstance(ctx context.Context, o Options) *Instance {
 	return i
 }
 
+// AsksMetadata reports whether the metadata service tells who this is, sooner or later.
+func (i *Instance) AsksMetadata() bool { return i.options.asksIMDS(*i.facts.Load()) }
+
 // Facts returns what is known now. An agent can be older than the first
 // deployment: until the web process's unit is there it is looked for again.
 func (i *Instance) Facts() Facts {
