@@ -289,9 +289,7 @@ func (s *stage) killAgent() {
 // the run is over.
 func (s *stage) killForgetful() {
 	inTheWay := filepath.Join(s.dir, "state/cron.json.new") // of what it writes before it renames
-	if err := os.Mkdir(inTheWay, 0o700); err != nil {
-		s.t.Fatal(err)
-	}
+	await(s.t, "the agent writes nothing there", func() bool { return os.Mkdir(inTheWay, 0o700) == nil })
 	s.goOn()
 	s.awaitEnd()
 	await(s.t, "the agent cannot note it", func() bool {
