@@ -119,6 +119,9 @@ func parseRights(oob []byte) (files []int, err error) {
 		return nil, fmt.Errorf("parse control message: %w", err)
 	}
 	for i := range msgs {
+		if len(msgs[i].Data)%4 != 0 { // the kernel sends whole descriptors; ParseUnixRights panics on a part of one
+			continue
+		}
 		if got, err := unix.ParseUnixRights(&msgs[i]); err == nil {
 			files = append(files, got...)
 		}

@@ -332,6 +332,11 @@ func FuzzParseRights(f *testing.F) {
 	f.Add([]byte{})
 	f.Add(bytes.Repeat([]byte{0xff}, 32))
 	f.Add([]byte{17, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 9, 9, 9, 9})
+	for _, files := range []int{1, 2} { // cut in the middle of a descriptor
+		b := unix.UnixRights(make([]int, files)...)
+		b[0]-- // the least byte of its length, where the machine is little-endian
+		f.Add(b)
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		parseRights(b) // must not panic: it never touches the descriptors it names
 	})
