@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -68,9 +70,20 @@ func hostName(inst *platform.Instance) string {
 	return name
 }
 
+// newEnds is to be called before anything can be run.
 func newEnds(cfg config.Config, runs *supervisor.Client, cron *cronParts, log *slog.Logger) *launch.Ends {
-	return &launch.Ends{Events: runs.Events, File: filepath.Join(cfg.StateDir, "told"), Log: log,
+	return &launch.Ends{Events: runs.Events, File: filepath.Join(cfg.StateDir, "told"), Fresh: noRuns(cfg, runs), Log: log,
 		Last:  func(ctx context.Context) (uint64, error) { i, err := runs.Info(ctx); return i.LastSeq, err },
 		Began: cron.began,
 		Tell:  func(r supervisor.Run) { launch.Ended(log, r); cron.ended(r) }}
+}
+
+// noRuns reports whether there is nothing where the supervisor keeps its runs.
+func noRuns(cfg config.Config, runs *supervisor.Client) bool {
+	dir := cfg.StateDir
+	if runs.Socket == systemSupervisor {
+		dir = systemState
+	}
+	found, err := os.ReadDir(filepath.Join(dir, "runs"))
+	return len(found) == 0 && (err == nil || errors.Is(err, fs.ErrNotExist))
 }

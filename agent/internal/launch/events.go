@@ -21,15 +21,21 @@ type Ends struct {
 	Events func(ctx context.Context, after uint64) iter.Seq2[supervisor.Event, error]
 	Last   func(context.Context) (uint64, error) // the newest event there is
 	File   string
+	Fresh  bool // the supervisor has never run anything, so there is no history
 	Began  func(supervisor.Run)
 	Tell   func(supervisor.Run)
 	Log    *slog.Logger
 }
 
 // Run follows the supervisor's events until ctx is done. Where nothing has been
-// told yet it begins with what comes next: history is no news.
+// told yet it begins with what comes next: history is no news. To ask for that may
+// take longer than the first run does, so where there is no history nothing is asked.
 func (e *Ends) Run(ctx context.Context) error {
 	after, known := e.load()
+	if !known && e.Fresh {
+		known = true
+		e.save(after)
+	}
 	for wait := 100 * time.Millisecond; ctx.Err() == nil; wait = min(2*wait, 5*time.Second) {
 		if !known {
 			last, err := e.Last(ctx)

@@ -56,3 +56,20 @@ func TestEndsAreToldOnce(t *testing.T) {
 		t.Errorf("told %v, want %v", told, want)
 	}
 }
+
+// The first run of all may be over before the supervisor can say what is history.
+func TestFirstEndIsTold(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	var told []string
+	file := filepath.Join(t.TempDir(), "told")
+	e := &Ends{File: file, Fresh: true, Log: planted.Log(t), Began: func(supervisor.Run) {},
+		Tell:   func(r supervisor.Run) { told = append(told, r.ID) },
+		Events: history([]supervisor.Event{{Seq: 2, Type: supervisor.EventEnded, Run: supervisor.Run{ID: "a"}}}, stop),
+		Last:   func(context.Context) (uint64, error) { return 2, nil }}
+	if err := e.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(told, []string{"a"}) {
+		t.Errorf("told %v, want the first run's end", told)
+	}
+}
