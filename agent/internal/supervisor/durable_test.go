@@ -236,6 +236,23 @@ func TestEventsAreDurable(t *testing.T) {
 	}
 }
 
+// Once retention has removed every run the next supervisor counts from one again: whoever has heard of
+// events up to a higher number must not wait until it is reached.
+func TestEventsAfterAllRunsAreForgotten(t *testing.T) {
+	d := start(t)
+	run, err := d.Start(t.Context(), spooled("exit 3"), Handover{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Wait(t.Context(), run.ID)
+	for e, err := range d.Events(t.Context(), 100) {
+		if err != nil || e.Run.ID != run.ID || e.Seq > 2 {
+			t.Errorf("after event 100 came %+v, %v", e, err)
+		}
+		break
+	}
+}
+
 // Without systemd nobody ends what is left of a killed supervisor's runs but the next supervisor.
 func TestKilledSupervisorWithoutSystemd(t *testing.T) {
 	d := start(t)
