@@ -133,7 +133,7 @@ func BenchmarkFire(b *testing.B) {
 		s.mono = time.Time{} // the clock is turned, not stepped
 		s.tick()
 		s.runs.Wait()
-		s.saveNow(false)
+		s.saveNow()
 		rounds++
 	}
 	if ran.Load() != int64(rounds*jobs) {

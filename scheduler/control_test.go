@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -357,6 +358,23 @@ func TestRefusedSaveIsOfferedAgain(t *testing.T) {
 		if fmt.Sprint(offered) != "[2 2 2 2]" || fmt.Sprint(told) != "[save-failed]" {
 			t.Errorf("offered %v, told %v", offered, told)
 		}
+	})
+}
+
+// From when the slots of a job are owed that a reload brings is kept before SetTable returns.
+func TestReloadIsSavedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kept := map[string]Kept{}
+		s := New(Config{Runner: lasts(0), Save: func(k map[string]Kept) error { maps.Copy(kept, k); return nil }})
+		ctx, cancel := context.WithCancel(t.Context())
+		go s.Run(ctx)
+		time.Sleep(90 * time.Minute)
+		s.SetTable(mustParse(t, "crontab", "0 5 * * * new\n"))
+		if k := kept["new"]; !k.Last.Equal(time.Now()) {
+			t.Errorf("kept %v of it, want that it began now", k)
+		}
+		cancel()
+		synctest.Wait()
 	})
 }
 

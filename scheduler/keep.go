@@ -31,7 +31,7 @@ const saveEvery = time.Second
 
 // saveLoop hands what changed to Save, and again within a minute what it refused, until
 // ctx is done, then a last time.
-func (s *Scheduler) saveLoop(ctx context.Context, failing bool) {
+func (s *Scheduler) saveLoop(ctx context.Context) {
 	retry := time.NewTicker(time.Minute)
 	defer retry.Stop()
 	for ctx.Err() == nil {
@@ -40,34 +40,37 @@ func (s *Scheduler) saveLoop(ctx context.Context, failing bool) {
 		case <-s.save:
 		case <-retry.C:
 		}
-		failing = s.saveNow(failing)
+		s.saveNow()
 		select {
 		case <-ctx.Done():
 		case <-time.After(saveEvery):
 		}
 	}
-	s.saveNow(failing)
+	s.saveNow()
 }
 
-// saveNow reports whether Save refused. That is told once until it is well again.
-func (s *Scheduler) saveNow(failing bool) bool {
+// saveNow hands what changed to Save. That it refuses is told once until it is well again.
+func (s *Scheduler) saveNow() {
+	s.saveMu.Lock()
+	defer s.saveMu.Unlock()
 	s.mu.Lock()
 	dirty := s.dirty
 	s.dirty = map[string]Kept{}
 	s.mu.Unlock()
 	if len(dirty) == 0 {
-		return failing
+		return
 	}
 	err := s.cfg.Save(dirty)
 	if err == nil {
-		return false
+		s.saveFails = false
+		return
 	}
 	s.mu.Lock()
 	maps.Copy(dirty, s.dirty)
 	s.dirty = dirty
-	if !failing {
+	if !s.saveFails {
 		s.tell(Event{Kind: SaveFailed, Err: err, Text: "what has run cannot be saved, a restart may run it again"})
 	}
+	s.saveFails = true
 	s.unlock()
-	return true
 }

@@ -36,8 +36,9 @@ type Config struct {
 	Kept map[string]Kept
 
 	// Save keeps what changed since the last call; a zero Kept means that the job can be
-	// forgotten. It is called once before anything starts and then from a goroutine of its
-	// own, so it may be slow; what it refuses is offered again within a minute. Optional.
+	// forgotten. It is called once before anything starts, by SetTable, and else from a goroutine of
+	// its own, never twice at a time; it may be slow. What it refuses is offered again within
+	// a minute. Optional.
 	Save func(map[string]Kept) error
 
 	Host  string        // with the job's name it decides the splay: stable for this host
@@ -63,6 +64,9 @@ type Scheduler struct {
 	runs sync.WaitGroup
 
 	tellMu sync.Mutex // held while Tell is called
+
+	saveMu    sync.Mutex // held while Save is called
+	saveFails bool       // the last call of it did
 
 	mu      sync.Mutex
 	entries map[string]*entry
@@ -122,10 +126,10 @@ func (s *Scheduler) Run(ctx context.Context) error {
 
 	// From when a new job's slots are owed must be known to the next life before the first of
 	// them comes, or one that is claimed and then killed is never heard of again.
-	failing := s.saveNow(false)
+	s.saveNow()
 	saving, stopSaving := context.WithCancel(context.WithoutCancel(ctx))
 	var saver sync.WaitGroup
-	saver.Go(func() { s.saveLoop(saving, failing) })
+	saver.Go(func() { s.saveLoop(saving) })
 
 	timer := time.NewTimer(0)
 	defer timer.Stop()

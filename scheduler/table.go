@@ -12,6 +12,12 @@ import (
 // whose schedule is new begins now. Call it again with the same table when the
 // application's environment has changed, which may turn jobs on and off.
 func (s *Scheduler) SetTable(t Table) {
+	if running := s.setTable(t); running { // else Run saves before anything starts
+		s.saveNow()
+	}
+}
+
+func (s *Scheduler) setTable(t Table) (running bool) {
 	offs := make([]string, len(t.Jobs))
 	for i := range t.Jobs {
 		offs[i] = t.Jobs[i].OffHere(s.cfg.Here) // may call Getenv: not under the lock
@@ -42,6 +48,7 @@ func (s *Scheduler) SetTable(t Table) {
 	}
 	heap.Init(&s.due) // the jobs' order may have changed
 	s.poke()
+	return s.base != nil
 }
 
 // load begins a job, where its earlier life left it if that is known.
