@@ -9,11 +9,15 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -83,11 +87,28 @@ func Metadata(t testing.TB, config map[string]any, event ...string) string {
 	args := append(slices.Clone(event), "-I", "-n", "127.0.0.1", "-c", file, "--rebalance-delay-sec", "86400")
 	for range 5 {
 		if url, ok := metadataMock(t, bin, dir, args); ok {
-			return url
+			return oneAtATime(t, url)
 		}
 	}
 	t.Fatal("the metadata mock ended at once, on five ports")
 	return ""
+}
+
+// oneAtATime stands before the mock, which ends with "concurrent map writes" when two ask for a token at once.
+func oneAtATime(t testing.TB, mock string) string {
+	to, err := url.Parse(mock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	proxy := httputil.NewSingleHostReverseProxy(to)
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		proxy.ServeHTTP(w, r)
+	}))
+	t.Cleanup(front.Close)
+	return front.URL
 }
 
 // metadataMock reports whether the mock came up: it takes a port by its number, which somebody else may take first.
