@@ -150,6 +150,7 @@ func newStage(t *testing.T, store, step string, late bool) *stage {
 		s.killSupervisor()
 		<-kept
 		hear(t, filepath.Join(s.dir, "log"))
+		hear(t, filepath.Join(s.dir, "supervisor.log"))
 		g.hosts = nil
 	})
 	if step == "in the books" || step == "recorded" {
@@ -324,7 +325,15 @@ func (s *stage) keepSupervisor() {
 	for s.t.Context().Err() == nil {
 		c := exec.Command(filepath.Join(s.ground.dir, "agent"), "supervise", "--socket", filepath.Join(s.dir, "real.sock"), "--state", filepath.Join(s.dir, "state"), "--allow-user", "*", "--allow-root")
 		c.Env = []string{}
-		if err := c.Start(); err != nil {
+		log, err := os.OpenFile(filepath.Join(s.dir, "supervisor.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		if err != nil {
+			s.t.Error(err)
+			return
+		}
+		c.Stderr = log
+		err = c.Start()
+		log.Close()
+		if err != nil {
 			s.t.Error(err)
 			return
 		}
