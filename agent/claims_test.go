@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -16,6 +18,7 @@ import (
 	"beanstalk-agent/agent/internal/launch"
 	"beanstalk-agent/agent/internal/notify"
 	"beanstalk-agent/agent/internal/platform"
+	"beanstalk-agent/agent/internal/supervisor"
 	"beanstalk-agent/packaging/testbed/planted"
 	"beanstalk-agent/packaging/testbed/versity"
 	"beanstalk-agent/scheduler"
@@ -63,7 +66,7 @@ func unidentifiedAt(t *testing.T, endpoint, id string) (c *claims, identify func
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newClaims(cfg, inst, aws, log), identify
+	return newClaims(cfg, inst, aws, &supervisor.Client{}, log), identify
 }
 
 // firing is one of a job that is due each second, so that a claim may take two.
@@ -164,6 +167,54 @@ func TestClaimAfterARestart(t *testing.T) {
 		if err := claim(id); !errors.Is(err, scheduler.ErrElsewhere) {
 			t.Errorf("after its end, the same instance %q: %v", id, err)
 		}
+	}
+}
+
+// A slot that was claimed before a restart and that no run is known of is told by
+// name, once, and in its register where it is surely ours: a later one may have come due
+// meanwhile, and even be another instance's.
+func TestClaimTellsOfWhatNeverStarted(t *testing.T) {
+	t.Parallel()
+	store := versity.Start(t, "bucket")[0]
+	for _, id := range []string{"i-0123456789abcdef0", ""} {
+		f := firing(t, func(j *scheduler.Job) { j.Name = "job" + id })
+		ran, forgotten := f.Due, f.Due.Add(time.Second)
+		before := claimsAt(t, store, id)
+		for range 2 {
+			if err := before.Claim(t.Context(), f); err != nil {
+				t.Fatal(err)
+			}
+			f.Due = f.Due.Add(time.Second)
+		}
+		now := claimsAt(t, store, id)
+		var said bytes.Buffer
+		now.log = slog.New(slog.NewTextHandler(&said, nil))
+		now.find = func(_ context.Context, run string) (supervisor.Run, error) {
+			if run == launch.SlotID(f.Job.Name, ran, 1) {
+				return supervisor.Run{}, nil
+			}
+			return supervisor.Run{}, supervisor.ErrUnknown
+		}
+		for range 2 {
+			if err := now.Claim(t.Context(), f); err != nil {
+				t.Fatal(err)
+			}
+			f.Due = f.Due.Add(time.Second)
+		}
+		if n := strings.Count(said.String(), "never started"); n != 1 || !strings.Contains(said.String(), "due="+forgotten.UTC().Format("2006-01-02T15:04:05")) {
+			t.Errorf("%q said %q, want %s once", id, said.String(), forgotten)
+		}
+		if id == "" {
+			continue
+		}
+		await(t, "its register says so", func() bool {
+			s, err := now.open()
+			if err != nil {
+				return false
+			}
+			r, err := s.Read(t.Context(), f.Job.Name)
+			return err == nil && len(r.Runs) == 4 && strings.HasPrefix(r.Runs[2].Outcome, "not started") && r.Runs[3].Outcome == ""
+		})
 	}
 }
 

@@ -95,7 +95,7 @@ func runAgent(ctx context.Context, g *globals, cfg config.Config, app string) er
 	if err != nil {
 		return err
 	}
-	who := newClaims(cfg, inst, aws, log)
+	who := newClaims(cfg, inst, aws, runs, log)
 	launcher := newLauncher(cfg, inst, env, runs, who, log)
 	people, err := newNotices(cfg, inst, env, log)
 	if err != nil {

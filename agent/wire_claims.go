@@ -17,6 +17,7 @@ import (
 	"beanstalk-agent/agent/internal/launch"
 	"beanstalk-agent/agent/internal/notify"
 	"beanstalk-agent/agent/internal/platform"
+	"beanstalk-agent/agent/internal/supervisor"
 	"beanstalk-agent/scheduler"
 )
 
@@ -25,11 +26,13 @@ type claims struct {
 	cfg  config.Config
 	inst *platform.Instance
 	aws  *awsconf.AWS
-	made atomic.Pointer[claim.Store] // once the instance's region and account are known
+	made atomic.Pointer[claim.Store]                                   // once the instance's region and account are known
+	find func(ctx context.Context, run string) (supervisor.Run, error) // what the supervisor knows
 	log  *slog.Logger
 
 	started time.Time
 	before  sync.Map // of job to notify.Kind: how its last run ended, if that was not this agent's to tell
+	resumed sync.Map // of a run's id: its slot was claimed in an earlier life, and this one starts it or has told of it
 }
 
 // unclaimed is why a slot could be neither won nor lost.
@@ -40,8 +43,8 @@ func (u unclaimed) Unwrap() error { return u.error }
 // errNoStore says why every instance runs every job.
 var errNoStore = errors.New("no claim store")
 
-func newClaims(cfg config.Config, inst *platform.Instance, aws *awsconf.AWS, log *slog.Logger) *claims {
-	return &claims{cfg: cfg, inst: inst, aws: aws, log: log, started: time.Now()}
+func newClaims(cfg config.Config, inst *platform.Instance, aws *awsconf.AWS, runs *supervisor.Client, log *slog.Logger) *claims {
+	return &claims{cfg: cfg, inst: inst, aws: aws, find: runs.Get, log: log, started: time.Now()}
 }
 
 // open returns the store, or why there is none. On Beanstalk an account that is
@@ -124,6 +127,7 @@ func (c *claims) Claim(ctx context.Context, f scheduler.Firing) error {
 	var out claim.Outcome
 	if err == nil {
 		out, err = s.Claim(ctx, f.Job.Name, f.Due, window(f))
+		c.tellForgotten(ctx, s, f, out.Unfinished)
 	}
 	switch {
 	case err != nil && f.Job.OnClaimError == scheduler.ClaimErrorRun:
@@ -169,10 +173,31 @@ func (c *claims) told(job string) notify.Kind {
 // instances apart, it may be another's of the same name.
 func (c *claims) again(f scheduler.Firing, by claim.Run) error {
 	if c.inst.Facts().InstanceID != "" {
+		c.resumed.Store(launch.SlotID(f.Job.Name, f.Due, 1), true)
 		return nil
 	}
 	c.log.Warn("claimed before, by this host or one of its name: whether it ran is in that host's history", "job", f.Job.Name, "due", f.Due, "claimed", by.Claimed)
 	return scheduler.ErrElsewhere
+}
+
+// tellForgotten tells of slots that this agent claimed before it was killed or
+// restarted, and could not start: no other instance will, and it may itself have come
+// back only when a later slot was due, which stands for them at best.
+func (c *claims) tellForgotten(ctx context.Context, s *claim.Store, f scheduler.Firing, unfinished []claim.Run) {
+	for _, r := range unfinished {
+		id := launch.SlotID(f.Job.Name, r.Slot, 1)
+		if _, resumed := c.resumed.Load(id); resumed || r.Owner != s.Owner() || !r.Claimed.Before(c.started) || !r.Slot.Before(f.Due) {
+			continue
+		}
+		if _, err := c.find(ctx, id); !errors.Is(err, supervisor.ErrUnknown) {
+			continue
+		}
+		c.resumed.Store(id, true)
+		c.log.Warn("claimed before a restart, and never started", "job", f.Job.Name, "due", r.Slot, "claimed", r.Claimed)
+		if c.inst.Facts().InstanceID != "" { // else the claim may be another's, of the same host name
+			go c.Finish(context.WithoutCancel(ctx), f.Job, r.Slot, "not started: the agent was ended first")
+		}
+	}
 }
 
 // window is how long a claim may take: a minute, or half the time to the next slot.

@@ -33,7 +33,7 @@ func (l *Launcher) Run(ctx context.Context, f scheduler.Firing) error {
 	if err := l.claim(ctx, f); err != nil {
 		return err
 	}
-	id := slotID(f)
+	id := idOf(f)
 	run, ended, err := l.start(ctx, id, f)
 	switch {
 	case errors.Is(err, supervisor.ErrExists): // started before the agent died and could note it

@@ -192,15 +192,22 @@ func Ended(log *slog.Logger, r supervisor.Run) {
 	log.Info("run ended", a...)
 }
 
-// slotID names the run of a firing: the same slot is never started twice,
+// SlotID names the run of a job's slot: the same slot is never started twice,
 // not even when the agent dies between the start and noting it, because the
 // supervisor refuses an id that it has seen.
-func slotID(f scheduler.Firing) string {
-	layout := "20060102t150405z"
+func SlotID(job string, due time.Time, attempt int) string {
+	return runID(job, due, attempt, "20060102t150405z")
+}
+
+func runID(job string, due time.Time, attempt int, layout string) string {
+	return fmt.Sprintf("%s-%s-%d", idName(job), due.UTC().Format(layout), attempt)
+}
+
+func idOf(f scheduler.Firing) string {
 	if f.Reason == scheduler.Manual { // no slot: any number a second
-		layout = "20060102t150405.000000z"
+		return runID(f.Job.Name, f.Due, f.Attempt, "20060102t150405.000000z")
 	}
-	return fmt.Sprintf("%s-%s-%d", idName(f.Job.Name), f.Due.UTC().Format(layout), f.Attempt)
+	return SlotID(f.Job.Name, f.Due, f.Attempt)
 }
 
 // idName is a job's name in the letters that an id may have; names that differ
