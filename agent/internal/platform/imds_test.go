@@ -1,6 +1,7 @@
 package platform
 
 import (
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"beanstalk-agent/packaging/testbed/gotool"
+	"beanstalk-agent/packaging/testbed/planted"
 )
 
 // unnamed is an instance on which no file tells the environment's name, and whose get-config fails.
@@ -126,4 +128,27 @@ func TestFirmwareOfOtherInstanceTypes(t *testing.T) {
 			t.Errorf("%s: not taken for EC2", name)
 		}
 	}
+}
+
+// Where the metadata service comes late, whoever waits for it learns of it soon, however long it has been asked in vain.
+func TestWhoWaitsIsToldSoon(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int64
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.Method == http.MethodPut && asked.Add(1) <= 4:
+			w.WriteHeader(http.StatusForbidden)
+		case strings.HasSuffix(r.URL.Path, "/document"):
+			io.WriteString(w, `{"instanceId":"i-1","region":"us-east-1"}`)
+		}
+	}))
+	defer s.Close()
+	i := NewInstance(t.Context(), Options{Root: t.TempDir(), IMDSEndpoint: s.URL})
+	ended := make(chan struct{})
+	go func() { defer close(ended); i.Run(t.Context(), planted.Log(t)) }()
+	const limit = 20 * time.Second // without a waiter the fifth question comes after 30
+	if !i.Await(t.Context(), limit, func(f Facts) bool { return f.InstanceID != "" }) {
+		t.Errorf("not known after %s and %d questions", limit, asked.Load())
+	}
+	<-ended // it is complete
 }

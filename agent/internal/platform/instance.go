@@ -15,11 +15,12 @@ type Instance struct {
 	options    Options
 	facts      atomic.Pointer[Facts]
 	identified chan struct{}
+	wanted     chan struct{} // somebody waits for what is not known yet
 }
 
 // NewInstance reads local files.
 func NewInstance(ctx context.Context, o Options) *Instance {
-	i := &Instance{options: o, identified: make(chan struct{})}
+	i := &Instance{options: o, identified: make(chan struct{}), wanted: make(chan struct{}, 1)}
 	f := Detect(ctx, o)
 	i.facts.Store(&f)
 	return i
@@ -47,8 +48,8 @@ func (i *Instance) Facts() Facts {
 func (i *Instance) Identified() <-chan struct{} { return i.identified }
 
 // Run asks what may be slow and returns once it is known, or ctx is done: at the
-// first boot Beanstalk itself has not told the instance yet what it is. It does
-// not fail.
+// first boot Beanstalk itself has not told the instance yet what it is. It asks
+// ever more rarely, but each second while somebody waits for it. It does not fail.
 func (i *Instance) Run(ctx context.Context, log *slog.Logger) {
 	for wait := 2 * time.Second; ; wait = min(2*wait, 5*time.Minute) {
 		old := i.facts.Load()
@@ -70,7 +71,13 @@ func (i *Instance) Run(ctx context.Context, log *slog.Logger) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(wait):
+		case <-time.After(time.Second):
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-i.wanted:
+		case <-time.After(wait - time.Second):
 		}
 	}
 }
@@ -86,6 +93,10 @@ func (i *Instance) Await(ctx context.Context, limit time.Duration, ok func(Facts
 	look := time.NewTicker(250 * time.Millisecond)
 	defer look.Stop()
 	for !ok(i.Facts()) {
+		select {
+		case i.wanted <- struct{}{}:
+		default:
+		}
 		select {
 		case <-ctx.Done():
 			return false

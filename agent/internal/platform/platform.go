@@ -94,7 +94,7 @@ func (f Facts) deployed(o Options) Facts {
 
 // complete reports whether asking again can add nothing.
 func (f Facts) complete(o Options) bool {
-	return f.EnvironmentName != "" && (!f.EC2 || o.NoIMDS || f.InstanceID != "" && f.Region != "")
+	return f.EnvironmentName != "" && (!o.asksIMDS(f) || f.InstanceID != "" && f.Region != "")
 }
 
 // settle fills what follows from the rest.
