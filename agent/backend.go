@@ -51,10 +51,16 @@ func (b *backend) routes() control.Backend {
 		History: func(context.Context) (any, error) { return b.check.History(), nil },
 		Drain:   b.drain, Undrain: b.undrain,
 		Leaving: func(ctx context.Context) (any, error) { return b.leaving(ctx) },
-		Reload:  b.cron.reload,
+		Reload:  b.reload,
 		Hold:    b.hold,
 		Free:    b.release,
 	}
+}
+
+// reload looks at what a deployment may have changed.
+func (b *backend) reload(ctx context.Context) error {
+	b.metrics.deployed.Add(1)
+	return b.cron.reload(ctx)
 }
 
 func (b *backend) environment(ctx context.Context, names []string, values bool) (control.Environment, error) {

@@ -129,7 +129,7 @@ func runAgent(ctx context.Context, g *globals, cfg config.Config, app string) er
 		{Name: "scheduler", Run: cron.run, Grace: 5 * time.Second},
 		{Name: "cron file", Run: cron.watcher.Run},
 		{Name: "control", Run: server.Run},
-		{Name: "reload", Run: func(ctx context.Context) error { return onHangup(ctx, cron.reload) }},
+		{Name: "reload", Run: func(ctx context.Context) error { return onHangup(ctx, back.reload) }},
 		{Name: "watchdog", Run: func(ctx context.Context) error { return lifecycle.Watchdog(ctx, log, alive) }},
 	}
 	lifecycle.Ready(inst.Facts().EnvironmentName)

@@ -63,7 +63,7 @@ func (b *backend) hold(_ context.Context, limit time.Duration) error {
 // release lets jobs start again: those of the table that is there now. A
 // deployment does this at its end, also on an instance that is going away.
 func (b *backend) release(ctx context.Context) error {
-	err := b.cron.reload(ctx)
+	err := b.reload(ctx)
 	if why, yes := b.goesAway(); yes {
 		return errors.Join(err, &control.Error{Status: http.StatusConflict, Message: "jobs stay held, for this instance goes away: " + why})
 	}

@@ -35,6 +35,7 @@ type metricsParts struct {
 	recent    capacity.Recent
 	victim    atomic.Pointer[victim] // the last process killed for want of memory
 	appDir    func() string
+	deployed  atomic.Uint64 // counts what may have moved the web process
 }
 
 // victim is what the kernel killed, in words.
@@ -98,7 +99,7 @@ func (m *metricsParts) gather(cfg config.Config, find func() place, more ...coll
 		// The CloudWatch agent's namespace promises the CloudWatch agent's meaning of "used".
 		collectors.NewHost(collectors.HostConfig{CloudWatchAgentFormula: cfg.Metrics.CWAgent}),
 		collectors.NewDisk(collectors.DiskConfig{}),
-		&following{name: "listen", find: find, make: func(p place) collectors.Collector {
+		&following{name: "listen", find: find, deployed: &m.deployed, make: func(p place) collectors.Collector {
 			return collectors.NewListen(collectors.ListenConfig{Port: p.port, UnixPath: p.path})
 		}},
 	}
@@ -189,7 +190,7 @@ func (m *metricsParts) groups(configured []config.Group, find func() place) (lis
 		list = append(list, group)
 	}
 	if m.web.Load() == nil {
-		list = append(list, &following{name: "group " + webName, find: find, make: func(p place) collectors.Collector {
+		list = append(list, &following{name: "group " + webName, find: find, deployed: &m.deployed, make: func(p place) collectors.Collector {
 			group := collectors.NewGroup(collectors.GroupConfig{Name: webName, Unit: p.unit, Port: p.port, UnixPath: p.path})
 			m.web.Store(group)
 			return group

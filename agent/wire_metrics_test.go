@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -65,7 +66,8 @@ func TestTheListenerIsTheApplicationsOwn(t *testing.T) {
 // An agent that is older than the first deployment finds out which port it has.
 func TestTheWebProcessIsFollowed(t *testing.T) {
 	var at place
-	f := &following{find: func() place { return at }, make: func(p place) collectors.Collector {
+	var deployed atomic.Uint64
+	f := &following{find: func() place { return at }, deployed: &deployed, make: func(p place) collectors.Collector {
 		return collectors.NewListen(collectors.ListenConfig{Port: p.port})
 	}}
 	t.Cleanup(func() { f.Close() })
@@ -96,7 +98,7 @@ func TestTheWebProcessIsFollowed(t *testing.T) {
 	if n := backlog(); n != -1 {
 		t.Errorf("within the minute: got %v, want it not asked for", n)
 	}
-	f.next = time.Time{}
+	deployed.Add(1)
 	if n := backlog(); n != 1 {
 		t.Errorf("deployed: a backlog of %v, want 1", n)
 	}

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"beanstalk-agent/agent/internal/appenv"
@@ -40,16 +41,18 @@ func findWeb(cfg config.Config, inst *platform.Instance, env *appenv.Resolver) p
 	return at
 }
 
-// placeEvery is how often it is asked where the web process is: the agent is
-// older than the first deployment, and a deployment may change the port.
+// placeEvery is how often it is asked where the web process is beside the ends of
+// deployments: the agent is older than the first, and one may change the port.
 const placeEvery = time.Minute
 
 // following is a collector of the web process, made anew when that is elsewhere.
 type following struct {
-	name string
-	find func() place
-	make func(place) collectors.Collector
+	name     string
+	find     func() place
+	make     func(place) collectors.Collector
+	deployed *atomic.Uint64 // counts what may have moved it
 
+	seen uint64
 	next time.Time
 	at   place
 	now  collectors.Collector
@@ -58,8 +61,8 @@ type following struct {
 func (f *following) Name() string { return f.name }
 
 func (f *following) Collect(ctx context.Context) ([]collectors.Sample, error) {
-	if t := time.Now(); !t.Before(f.next) {
-		f.next = t.Add(placeEvery)
+	if t, n := time.Now(), f.deployed.Load(); n != f.seen || !t.Before(f.next) {
+		f.seen, f.next = n, t.Add(placeEvery)
 		if at := f.find(); f.now == nil || at != f.at {
 			f.Close()
 			f.at, f.now = at, f.make(at)
