@@ -86,6 +86,9 @@ func cronRow(j control.CronJob) []string {
 		if t == nil {
 			return "-"
 		}
+		if t.Second() != 0 { // of a job with seconds, or with a splay
+			return t.Format("2006-01-02 15:04:05 MST")
+		}
 		return t.Format("2006-01-02 15:04 MST")
 	}
 	var notes []string

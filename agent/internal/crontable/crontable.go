@@ -35,6 +35,9 @@ const MaxSize = 4 << 20
 // Every is how often the file is looked at.
 const Every = 5 * time.Second
 
+// loggedFaults is how many faults of a file the log has, a line each.
+const loggedFaults = 10
+
 // Kind says how the file stands.
 type Kind string
 
@@ -135,7 +138,15 @@ func (w *Watcher) look(force bool) {
 
 func (w *Watcher) fault(err error) {
 	w.state.Kind, w.state.Err = Faulty, err
-	w.Log.Error("cron file not taken, the last good one stays in force", "file", w.state.Path, "err", err)
+	faults, _ := errors.AsType[scheduler.Faults](err)
+	if len(faults) == 0 {
+		w.Log.Error("cron file not taken, the last good one stays in force", "file", w.state.Path, "err", err)
+		return
+	}
+	w.Log.Error("cron file not taken, the last good one stays in force: agent cron check shows all that is wrong", "file", w.state.Path, "faults", len(faults))
+	for _, f := range faults[:min(len(faults), loggedFaults)] {
+		w.Log.Error("cron file", "fault", f.String()) // without the excerpt
+	}
 }
 
 func (w *Watcher) take(table scheduler.Table) {

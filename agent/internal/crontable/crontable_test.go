@@ -69,6 +69,9 @@ func TestLifeOfAFile(t *testing.T) {
 	if n := strings.Count(log.String(), "not taken"); n != 1 {
 		t.Errorf("told %d times", n)
 	}
+	if !strings.Contains(log.String(), `faults=1`) || !strings.Contains(log.String(), `fault="cron.yaml:`) || strings.Contains(log.String(), "^") {
+		t.Errorf("want each fault on a line of its own, without its excerpt: %s", log)
+	}
 	if err := os.Rename(w.Dir, w.Dir+".old"); err != nil { // as a deployment does
 		t.Fatal(err)
 	}
