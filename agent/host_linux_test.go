@@ -239,9 +239,9 @@ func (a *account) hear(host, line string, every map[string]time.Duration) {
 		}
 		job, count, last = field["name"], m[1], m[2]
 		field["msg"] = "a later run stands for it"
-	case strings.HasPrefix(msg, "job not started"), strings.HasPrefix(msg, "claimed before"), strings.HasPrefix(msg, "slot skipped"):
+	case strings.HasPrefix(msg, "claimed before"), strings.HasPrefix(msg, "slot skipped"):
 		count = "1"
-	case msg != "cron: missed" && msg != "cron: overlapped":
+	case msg != "cron: missed" && msg != "cron: overlapped" && msg != "job not started" && msg != "slots left to other instances":
 		return
 	}
 	due, err := time.Parse(time.RFC3339, last)

@@ -206,14 +206,19 @@ func (c *cronParts) reload(context.Context) error {
 	return nil
 }
 
-// Run is the scheduler's Runner. What could not start is told here: there is no
-// run whose end would tell it.
+// Run is the scheduler's Runner. What did not begin is told here: there is no run
+// whose end would tell it.
 func (c *cronParts) Run(ctx context.Context, f scheduler.Firing) error {
+	begun, note := false, f.Begun
+	f.Begun = func() { begun = true; note() }
 	err := c.launcher.Run(ctx, f)
-	_, ended := errors.AsType[*launch.RunError](err)
-	known := err == nil || ended || errors.Is(err, scheduler.ErrLost) || errors.Is(err, scheduler.ErrElsewhere)
-	if !known && f.Reason != scheduler.Manual && ctx.Err() == nil {
+	switch {
+	case begun, f.Reason == scheduler.Manual:
+	case errors.Is(context.Cause(ctx), scheduler.ErrStopping): // the next life owes it
+	case !errors.Is(err, scheduler.ErrElsewhere):
 		c.notStarted(f, err)
+	case f.Coalesced > 0:
+		c.log.Info("slots left to other instances", "job", f.Job.Name, "due", f.Due, "count", 1+f.Coalesced, "why", f.Why)
 	}
 	return err
 }
@@ -227,8 +232,11 @@ func (c *cronParts) notStarted(f scheduler.Firing, err error) {
 	if errors.Is(err, claim.ErrDenied) {
 		why = claim.ErrDenied // the store has told it in full, once
 	}
+	c.log.Warn("job not started", "job", f.Job.Name, "due", f.Due, "count", 1+f.Coalesced, "attempt", f.Attempt, "err", why)
+	if errors.Is(err, scheduler.ErrReplaced) { // as its job wants it
+		return
+	}
 	n.Add(1)
-	c.log.Warn("job not started", "job", f.Job.Name, "due", f.Due, "attempt", f.Attempt, "err", why)
 	if f.Final() {
 		c.people.send(notify.Event{Job: f.Job.Name, Kind: kind, At: time.Now(), Reason: "not started: " + err.Error()})
 	}
