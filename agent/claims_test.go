@@ -201,7 +201,7 @@ func TestClaimTellsOfWhatNeverStarted(t *testing.T) {
 			}
 			f.Due = f.Due.Add(time.Second)
 		}
-		if n := strings.Count(said.String(), "never started"); n != 1 || !strings.Contains(said.String(), "due="+forgotten.UTC().Format("2006-01-02T15:04:05")) {
+		if n := strings.Count(said.String(), "and not started"); n != 1 || !strings.Contains(said.String(), "due="+forgotten.UTC().Format("2006-01-02T15:04:05")) {
 			t.Errorf("%q said %q, want %s once", id, said.String(), forgotten)
 		}
 		if id == "" {

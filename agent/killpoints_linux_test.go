@@ -44,16 +44,18 @@ func TestKilledAtEachStepOfASlot(t *testing.T) {
 	store := versity.Start(t, fleetBucket)[0]
 	metadata := gotool.Metadata(t, map[string]any{}) // an instance knows its own claims again
 	agent, super, both := (*stage).killAgent, (*stage).killSupervisor, func(s *stage) { s.killAgent(); s.killSupervisor() }
-	none := func(*stage) {}                                             // beside the supervisor, which is killed at once where its books are watched
-	const ran, lost, stood = "ran", "lost", "a later run stands for it" // if the next is due before all are back
+	none := func(*stage) {} // beside the supervisor, which is killed at once where its books are watched
+	// If the next is due before all are back a later run stands for it, or none does: the
+	// metadata service may not say in time who claims.
+	const ran, lost, stood, not = "ran", "lost", "a later run stands for it", "not started"
 	var wg sync.WaitGroup
 	some := make(chan struct{}, 6) // at a time: they mostly wait, and are more than there are processors
 	for name, c := range map[string]kill{
-		"agent, before its claim is made":      {step: "claim sent", by: agent, want: []string{ran, stood}},
-		"agent, and its claim arrives late":    {step: "claim sent", by: agent, late: true, want: []string{ran, stood}},
-		"agent, before it knows of its claim":  {step: "claimed", by: agent, want: []string{ran, stood}},
-		"agent, before its start is asked for": {step: "start sent", by: agent, want: []string{ran, stood}},
-		"agent, and its start arrives late":    {step: "start sent", by: agent, late: true, want: []string{ran, stood}},
+		"agent, before its claim is made":      {step: "claim sent", by: agent, want: []string{ran, stood, not}},
+		"agent, and its claim arrives late":    {step: "claim sent", by: agent, late: true, want: []string{ran, stood, not}},
+		"agent, before it knows of its claim":  {step: "claimed", by: agent, want: []string{ran, stood, not}},
+		"agent, before its start is asked for": {step: "start sent", by: agent, want: []string{ran, stood, not}},
+		"agent, and its start arrives late":    {step: "start sent", by: agent, late: true, want: []string{ran, stood, not}},
 		"agent, before it knows of the start":  {step: "started", by: agent, want: []string{ran}},
 		"agent, before it notes the start":     {step: "started", by: (*stage).killForgetful, late: true, want: []string{ran}},
 		"agent, while the job runs":            {step: "signed", by: agent, then: "sleep 2", want: []string{ran}},
@@ -63,9 +65,9 @@ func TestKilledAtEachStepOfASlot(t *testing.T) {
 		"supervisor, as it has recorded it":    {step: "recorded", by: none, want: []string{ran, lost}},
 		"supervisor, before it answers":        {step: "started", by: super, want: []string{ran, lost}},
 		"supervisor, by the job, as it begins": {then: "[ -e ../killed ] || { : >../killed; kill -9 $PPID; }; sleep 1", want: []string{ran}},
-		"both, before the start is asked for":  {step: "start sent", by: both, want: []string{ran, stood}},
-		"both, as it is recorded":              {step: "recorded", by: agent, want: []string{ran, lost, stood}},
-		"both, before it answers":              {step: "started", by: both, want: []string{ran, lost, stood}},
+		"both, before the start is asked for":  {step: "start sent", by: both, want: []string{ran, stood, not}},
+		"both, as it is recorded":              {step: "recorded", by: agent, want: []string{ran, lost, stood, not}},
+		"both, before it answers":              {step: "started", by: both, want: []string{ran, lost, stood, not}},
 	} {
 		wg.Go(func() {
 			some <- struct{}{}

@@ -193,7 +193,7 @@ func (c *claims) tellForgotten(ctx context.Context, s *claim.Store, f scheduler.
 			continue
 		}
 		c.resumed.Store(id, true)
-		c.log.Warn("claimed before a restart, and never started", "job", f.Job.Name, "due", r.Slot, "claimed", r.Claimed)
+		c.log.Warn("claimed before a restart, and not started", "job", f.Job.Name, "due", r.Slot, "claimed", r.Claimed)
 		if c.inst.Facts().InstanceID != "" { // else the claim may be another's, of the same host name
 			go c.Finish(context.WithoutCancel(ctx), f.Job, r.Slot, "not started: the agent was ended first")
 		}
