@@ -228,6 +228,7 @@ func (a *account) hear(host, line string, every map[string]time.Duration) {
 		field[m[1]] = m[2]
 	}
 	last, count, job := field["due"], field["count"], field["job"]
+	own := 0 // 1 where the last has a run that speaks for itself
 	switch msg := field["msg"]; {
 	case msg == "run started", msg == "run ended":
 		if m := runID.FindStringSubmatch("/" + host + "/state/runs/" + field["run"] + "/"); m != nil && msg == "run ended" {
@@ -237,7 +238,7 @@ func (a *account) hear(host, line string, every map[string]time.Duration) {
 		if m == nil {
 			return
 		}
-		job, count, last = field["name"], m[1], m[2]
+		job, count, last, own = field["name"], m[1], m[2], 1
 		field["msg"] = "a later run stands for it"
 	case strings.HasPrefix(msg, "claimed before"), strings.HasPrefix(msg, "slot skipped"):
 		count = "1"
@@ -249,7 +250,7 @@ func (a *account) hear(host, line string, every map[string]time.Duration) {
 		return
 	}
 	n, _ := strconv.Atoi(count)
-	for i := range n {
+	for i := own; i < n; i++ {
 		a.name(slot{job, due.Unix() - int64(i)*int64(every[job]/time.Second)}, host+": "+field["msg"])
 	}
 }
