@@ -97,7 +97,7 @@ func TestStopLeavesNothing(t *testing.T) {
 // await polls a condition, with a limit that only a hang reaches.
 func await(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			buf := make([]byte, 1<<20)
 			t.Fatalf("in vain: %s\n%s", what, buf[:runtime.Stack(buf, true)])
