@@ -2,6 +2,7 @@ package claim
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -365,31 +366,55 @@ func TestAddresses(t *testing.T) {
 	}
 }
 
+// FuzzRegister: anybody who may write to the bucket may write anything. What is accepted is whole, and
+// can be claimed in, once, and read back.
 func FuzzRegister(f *testing.F) {
-	r := register{}.with(Run{Slot: firstSlot, Nonce: "n", Owner: "i-0", Claimed: firstSlot})
-	b, _ := r.encode()
-	f.Add(b)
-	f.Fuzz(func(t *testing.T, b []byte) {
+	full := register{}
+	for i := range keptRuns {
+		at := firstSlot.Add(time.Duration(i) * time.Minute)
+		full = full.with(Run{Slot: at, Nonce: fmt.Sprint(i), Owner: "i-0", Claimed: at, Finished: at.Add(time.Second), Outcome: "exit 1"})
+	}
+	b, _ := full.encode()
+	f.Add(b, int64(0))
+	f.Add(b, int64(-60))
+	f.Add(b, int64(keptRuns*60))
+	for _, text := range []string{
+		`{"version":1,"job":"a","runs":[{"slot":"2027-03-28T02:30:00+02:00","nonce":"n","claimed":"2027-03-28T00:30:00Z"}]}`,
+		`{"version":1,"runs":null}`,
+		`{"version":1,"runs":[]}}`, // as if a shorter one had been laid over a longer one
+		`{"version":1,"runs":[]}]`,
+		`{"version":2}`,
+		`{"version":1,"runs":[{"slot":"0001-01-01T00:00:00Z","nonce":"n"}]}`,
+		`{"version":1,"runs":[{"slot":"9999-12-31T23:59:59-23:59","nonce":"<"},{"slot":"0000-01-01T00:00:00+23:59","nonce":"\ud800"}]}`,
+	} {
+		f.Add([]byte(text), int64(0))
+	}
+	f.Fuzz(func(t *testing.T, b []byte, seconds int64) {
 		r, err := parseRegister(b)
 		if err != nil {
 			return
 		}
-		// Whatever was accepted can be claimed in, once, and read back.
+		if !json.Valid(b) {
+			t.Fatalf("%q was taken for a whole register", b)
+		}
+		slot := firstSlot.Add(time.Duration(seconds%(1<<32)) * time.Second)
 		reg := register{Register: r}
-		o := reg.decide(firstSlot, "mine")
+		o := reg.decide(slot, "mine")
 		if o.State == Won {
 			t.Skip("the nonce was guessed")
 		}
 		if o.State != "" {
 			return
 		}
-		next := reg.with(Run{Slot: firstSlot, Nonce: "mine"})
-		again, err := next.encode()
+		next, err := reg.with(Run{Slot: slot, Nonce: "mine"}).encode()
 		if err != nil {
-			t.Skip(err) // a time that JSON cannot hold
+			t.Fatal(err)
 		}
-		back, err := parseRegister(again)
-		if err != nil || (register{Register: back}).decide(firstSlot, "mine").State != Won || (register{Register: back}).decide(firstSlot, "theirs").State != Lost {
+		if len(next) > maxRegister {
+			t.Skip("longer than any of ours") // refused by whoever reads it, so nothing runs twice
+		}
+		back, err := parseRegister(next)
+		if err != nil || (register{Register: back}).decide(slot, "mine").State != Won || (register{Register: back}).decide(slot, "theirs").State != Lost {
 			t.Errorf("got %+v, %v", back, err)
 		}
 	})
