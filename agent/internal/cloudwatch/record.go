@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"strconv"
 	"strings"
 	"time"
@@ -67,6 +68,9 @@ func decodeRecord(b []byte) (namespace string, at time.Time, ds []Datum, err err
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&r); err != nil {
 		return "", time.Time{}, nil, fmt.Errorf("read spooled metrics: %w", err)
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		return "", time.Time{}, nil, errors.New("read spooled metrics: something follows the JSON object")
 	}
 	if why := badNamespace(r.Namespace); why != "" {
 		return "", time.Time{}, nil, fmt.Errorf("read spooled metrics: namespace %q: %s", r.Namespace, why)

@@ -2,6 +2,7 @@ package cloudwatch
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"hash/crc32"
 
@@ -61,23 +62,39 @@ func TestDamagedRecordsAreRefused(t *testing.T) {
 	}
 }
 
+// FuzzDecodeRecord: a disk may give back anything. What is accepted is whole, can be sent, and kept again.
 func FuzzDecodeRecord(f *testing.F) {
 	rec, _ := encodeRecord("App", noon, someDatums())
 	f.Add(rec)
 	f.Add([]byte(recordHead + "00000000 0\n"))
+	_, body, _ := bytes.Cut(rec, []byte("\n")) // sealed below
+	f.Add(body)
+	for _, text := range []string{
+		`{"namespace":"App","at":1,"datums":[{"n":"m","u":"Percent","d":{"A":"b"},"v":[1,2],"c":[2,1e-3]}]}`,
+		`{"namespace":"App","at":1,"datums":[{"n":"m","u":"None","d":null,"v":[1]}]}{}`,
+		`{"namespace":"App","at":9223372036854775807,"datums":[{"n":"m","u":"None","d":{},"v":[1e300,-1e300]}]}`,
+		`{"namespace":"AWS/EC2","at":1,"datums":[{"n":"","u":"x","d":{":a":""},"v":[],"c":[0]}]}`,
+		`{"namespace":"App","at":1,"datums":[{"n":"\ud800","u":"None","d":{},"v":[5e-324],"c":[-0]}]}`,
+	} {
+		f.Add([]byte(text))
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		check := func(b []byte) {
 			ns, at, ds, err := decodeRecord(b)
 			if err != nil {
 				return
 			}
-			for _, part := range requests(ds) { // what is accepted can be sent, and kept again
+			if _, body, _ := bytes.Cut(b, []byte("\n")); !json.Valid(body) {
+				t.Fatalf("%q was taken for a whole record", body)
+			}
+			for _, part := range requests(ds) {
 				again, err := encodeRecord(ns, at, part)
 				if err != nil {
 					t.Fatal(err)
 				}
-				if _, _, back, err := decodeRecord(again); err != nil || !reflect.DeepEqual(back, part) {
-					t.Fatalf("got %+v, %v, want %+v", back, err, part)
+				ns2, at2, back, err := decodeRecord(again)
+				if err != nil || ns2 != ns || !at2.Equal(at) || !reflect.DeepEqual(back, part) {
+					t.Fatalf("got %q, %v, %+v, %v, want %q, %v, %+v", ns2, at2, back, err, ns, at, part)
 				}
 				input(ns, at, part)
 			}
