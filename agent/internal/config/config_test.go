@@ -22,8 +22,8 @@ func TestEmptyFileIsTheDefault(t *testing.T) {
 	}
 }
 
-func TestEveryKeyIsRead(t *testing.T) {
-	c, err := Parse("agent.yaml", []byte(`
+// everyKey is a file that says everything.
+const everyKey = `
 app: {dir: /srv/app, user: deploy, env_files: [.env, .env.local]}
 socket: /run/x.sock
 state_dir: /var/x
@@ -49,7 +49,10 @@ health:
 exec: {allow: [deploy], audit: full, idle: 2h, session: 0s, no_new_privileges: true}
 notify: [{type: slack, url: 'https://hooks.example.com/x', on: [failed]}]
 notify_cooldown: 5m
-`))
+`
+
+func TestEveryKeyIsRead(t *testing.T) {
+	c, err := Parse("agent.yaml", []byte(everyKey))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,14 +136,27 @@ func TestMissingFile(t *testing.T) {
 	}
 }
 
+// FuzzParse: a faulty file changes nothing, and each fault has a place in it and one line to say.
 func FuzzParse(f *testing.F) {
-	for _, s := range []string{"", "a: b", "metrics: {interval: 60s}", "exec:\n  allow: [a, b]\n", "app: !!str x", "x: &a 1\ny: *a", "- 1", "? a\n: b", "health: {headers: {a: b}}", "<<: {a: 1}", "a: |\n  b"} {
+	f.Add([]byte(everyKey))
+	for _, s := range []string{"", "a: b", "metrics: {interval: 60s}", "exec:\n  allow: [a, b]\n", "app: !!str x", "x: &a 1\ny: *a", "- 1", "? a\n: b", "health: {headers: {a: b}}", "<<: {a: 1}", "a: |\n  b",
+		"app: {dir: x}\nmetrics:\n  interval: 1ns\n  groups: [{name: a}, {name: a, port: -1, unit: b, match: '('}]\nnotify: [{type: x}]\n",
+		"health:\n  listen: 0.0.0.0:1\n  path: x\n  target: http://u:p@h/\n", "a: 1\n---\nb: 2", "app:\n\tdir: /x", "\"a\nb\": 1", "\"a\\nb\": 1", "app: [}", "exec: {allow: \"a\n  - b}"} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, err := Parse("f.yaml", data)
-		if err != nil && !reflect.DeepEqual(c, Default()) {
+		if err == nil {
+			return
+		}
+		if !reflect.DeepEqual(c, Default()) {
 			t.Error("faulty input changed the configuration")
+		}
+		lines := 1 + strings.Count(string(data), "\n") + strings.Count(string(data), "\r")
+		for _, fault := range err.(Faults) {
+			if fault.Line < 0 || fault.Line > lines || fault.Column < 0 || fault.Message == "" || strings.ContainsAny(fault.Message, "\r\n") {
+				t.Errorf("fault %+v in a file of %d lines", fault, lines)
+			}
 		}
 	})
 }

@@ -169,7 +169,7 @@ func (d *decoder) mapping(key string, node ast.Node, f func(name string, child a
 	seen := map[string]bool{}
 	for _, p := range pairs {
 		name := p.Key.GetToken().Value
-		child := strings.TrimPrefix(key+"."+name, ".")
+		child := strings.TrimPrefix(key+"."+shown(name), ".")
 		if seen[name] {
 			d.at[child] = position{p.Key.GetToken().Position.Line, p.Key.GetToken().Position.Column}
 			d.fault(child, "given twice")
@@ -179,6 +179,14 @@ func (d *decoder) mapping(key string, node ast.Node, f func(name string, child a
 		d.at[child] = position{p.Key.GetToken().Position.Line, p.Key.GetToken().Position.Column}
 		f(name, p.Value, child)
 	}
+}
+
+// shown is name as it can stand in a fault, which is one line.
+func shown(name string) string {
+	if q := strconv.Quote(name); q != `"`+name+`"` {
+		return q
+	}
+	return name
 }
 
 var durationType = reflect.TypeFor[time.Duration]()
