@@ -58,10 +58,16 @@ func TestExitRoundTrip(t *testing.T) {
 func FuzzFrames(f *testing.F) {
 	f.Add(AppendFrame(AppendFrame(nil, Output, []byte("hello")), Exited, []byte("{}")))
 	f.Add([]byte{'o', 0xff, 0xff, 0xff})
+	f.Add(AppendFrame(AppendFrame(nil, Resize, AppendSize(nil, Size{24, 80})), Resize, []byte{0, 1, 2}))
+	f.Add(AppendFrame(nil, Exited, []byte(`{"run":"a","code":137,"signal":9,"took_ns":1}`)))
+	f.Add(AppendFrame(nil, Output, nil)[:3])
 	f.Fuzz(func(t *testing.T, in []byte) {
 		var out []byte
 		for r := (Reader{R: bytes.NewReader(in)}); ; {
 			typ, p, err := r.Next()
+			if err == io.EOF && len(out) < len(in) {
+				t.Errorf("%q: a clean end after %d bytes of %d", in, len(out), len(in))
+			}
 			if err != nil {
 				break
 			}
@@ -69,7 +75,9 @@ func FuzzFrames(f *testing.F) {
 			if typ == Exited {
 				ParseExit(p)
 			}
-			ParseSize(p)
+			if size, ok := ParseSize(p); ok && !bytes.HasPrefix(p, AppendSize(nil, size)) {
+				t.Errorf("%q is a size of %v", p, size)
+			}
 		}
 		if !bytes.HasPrefix(in, out) {
 			t.Errorf("read and written again: %q, was %q", out, in)
@@ -129,6 +137,8 @@ func TestScreenKeepsOnlyTheMainScreen(t *testing.T) {
 
 func FuzzScreen(f *testing.F) {
 	f.Add([]byte("a\x1b[?1049hb\x1b[?25l\x1b[?1049lc"))
+	f.Add([]byte("\x1b[?1;2004;1006h\x1b[?47h\x1b[?1047h\x1b[?1049l\x1bc\x1b[?25")) // torn at the end
+	f.Add([]byte("\x1b\x1b[?1000h\x1b[?+25l\x1b[?25;l\x1b[?00000000000000000000000000000025l"))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		var whole, bytewise Screen
 		kept := 0
@@ -138,6 +148,15 @@ func FuzzScreen(f *testing.F) {
 		}
 		if kept > len(in) || !bytes.Equal(whole.Redo(), bytewise.Redo()) {
 			t.Errorf("%q: kept %d, modes %q whole and %q bytewise", in, kept, whole.Redo(), bytewise.Redo())
+		}
+		var another Screen // of the client that comes, and leaves again
+		another.Feed(whole.Redo(), nil)
+		if !bytes.Equal(another.Redo(), whole.Redo()) {
+			t.Errorf("%q: redone by %q, which leaves %q", in, whole.Redo(), another.Redo())
+		}
+		another.Feed(whole.Undo(), nil)
+		if left := another.Redo(); len(left) > 0 {
+			t.Errorf("%q: undone by %q, which leaves %q", in, whole.Undo(), left)
 		}
 	})
 }
