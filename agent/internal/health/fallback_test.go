@@ -44,6 +44,11 @@ func FuzzFallback(f *testing.F) {
 	f.Add("www.example.com", "http://127.0.0.1:8000/health/?x=1")
 	f.Add("a", "unix:/run/puma/my_app.sock:/up")
 	f.Add("a\"", "http://h:1/;")
+	f.Add("[::1]:80", "http://[fe80::1%25eth0]:8000/")
+	f.Add("www.example.com", "http://u:p@h/")
+	f.Add("www.example.com", "http://$host:80/%24host/{a}")
+	f.Add("www.example.com", "unix:/run/a.sock;return 200:/\\")
+	f.Add("$host", "unix:/run/../a.sock:/#")
 	f.Fuzz(func(t *testing.T, host, address string) {
 		target, err := ParseTarget(address)
 		if err != nil {

@@ -96,7 +96,7 @@ func (p *prober) explainRedirect(status int, host, location string) string {
 		return fmt.Sprintf("%d to %s although X-Forwarded-Proto: https was sent: the application does not trust it (Django: SECURE_PROXY_SSL_HEADER; or exempt the path from the redirect)", status, to)
 	case sameHost && u.Path == asked+"/":
 		return fmt.Sprintf("%d to %s: the path needs its final slash: set health.target to %s/", status, to, p.target.withoutQuery())
-	case !sameHost && u.Path == asked:
+	case !sameHost && u.Path == asked && CheckHost(u.Hostname()) == nil: // %C2%9B is a character that a terminal obeys
 		return fmt.Sprintf("%d to %s: the application wants another Host: set health.host to %s", status, to, u.Hostname())
 	case strings.Contains(strings.ToLower(u.Path), "login") || strings.Contains(strings.ToLower(u.Path), "sign"):
 		return fmt.Sprintf("%d to %s: %s wants a login: give the health check a page without one", status, to, asked)

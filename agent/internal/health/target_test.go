@@ -1,8 +1,10 @@
 package health
 
 import (
+	"net/http"
 	"strings"
 	"testing"
+	"unicode"
 )
 
 func TestParseTarget(t *testing.T) {
@@ -110,4 +112,25 @@ func TestCheckHeadersTellsAllFaults(t *testing.T) {
 	if strings.Contains(err.Error(), "planted-5c1e") || strings.Contains(err.Error(), "X-Ok") {
 		t.Errorf("says too much: %v", err)
 	}
+}
+
+// FuzzRedirect: an application may send a probe anywhere. What is said of it fits a line of a terminal and a log.
+func FuzzRedirect(f *testing.F) {
+	for _, location := range []string{
+		"https://www.example.com/health", "https://www.example.com/", "/health/", "//other.example/health", "http://other.example:8443/login?next=/health",
+		"https://h\xc3\xa9/health", "http://%C2%9B31m/health", "http://" + strings.Repeat("a", 4000) + "/health", "http://[fe80::1%25en0]/health", "/%1b[31m", "mailto:a", "?", "%", "https://u:secret@h/health",
+	} {
+		f.Add(location, "www.example.com")
+	}
+	p := newProber(Target{"tcp", "127.0.0.1:8000", "/health?token=secret"}, Config{Method: "GET"})
+	f.Fuzz(func(t *testing.T, location, host string) {
+		if CheckHost(host) != nil || strings.Contains(location, "token") {
+			return
+		}
+		resp := &http.Response{StatusCode: 302, Header: http.Header{"Location": {location}}}
+		reason := p.explainAnswer(resp, host, nil)
+		if len(reason) > 1000 || strings.ContainsFunc(reason, func(r rune) bool { return !unicode.IsPrint(r) }) || strings.Contains(reason, "token") {
+			t.Errorf("to %q: %d bytes: %q", location, len(reason), reason)
+		}
+	})
 }

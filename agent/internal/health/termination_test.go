@@ -10,6 +10,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode"
 
 	"beanstalk-agent/packaging/testbed/gotool"
 	"beanstalk-agent/packaging/testbed/planted"
@@ -179,9 +180,14 @@ func TestAbsentMetadataIsAskedRarely(t *testing.T) {
 // FuzzSpotNotice: any answer is a notice, none is a panic, and a reason stays one short line.
 func FuzzSpotNotice(f *testing.F) {
 	f.Add(`{"action":"terminate","time":"2026-11-22T08:22:00Z"}`)
+	f.Add(`{"action":"hibernate","time":"9999-12-31T23:59:59-23:59"}`)
 	f.Add(`{"action":5}`)
+	f.Add(`{"action":"` + strings.Repeat("\U0010ffff", 21) + `"}`)
+	f.Add(`{"action":"a\n\u009b31m"}x`)
+	f.Add("<html>\r\n")
 	f.Fuzz(func(t *testing.T, body string) {
-		if n := spotNotice(body); n.By != "spot" || n.Reason == "" || len(n.Reason) > 200 {
+		n := spotNotice(body)
+		if n.By != "spot" || n.Reason == "" || len(n.Reason) > 300 || strings.ContainsFunc(n.Reason, func(r rune) bool { return !unicode.IsPrint(r) }) {
 			t.Fatalf("%q: %+v", body, n)
 		}
 	})
