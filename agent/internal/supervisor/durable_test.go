@@ -161,16 +161,24 @@ func TestStatusThatCannotBeWritten(t *testing.T) {
 
 func FuzzParseRecord(f *testing.F) {
 	for _, name := range []string{"run.json", "status.json"} {
-		if b, err := os.ReadFile(filepath.Join("testdata", "v1", name)); err == nil {
-			f.Add(b)
+		b, err := os.ReadFile(filepath.Join("testdata", "v1", name))
+		if err != nil {
+			f.Fatal(err)
 		}
+		f.Add(b)
+		f.Add(b[:len(b)/2])
+		f.Add(append(b, b...))
 	}
 	f.Add([]byte(`{"version":1,"run":{"id":"a","started":"2026-11-23T00:00:00Z"}}`))
+	f.Add([]byte(`{"version":1,"begun":1,"run":{"id":"../x","args":[],"meta":{},"slot":"9999-12-31T23:59:59-23:59"}}`))
 	f.Add([]byte(`{"version":1e9}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		rec, err := parseRecord(b)
 		if err != nil {
 			return
+		}
+		if !json.Valid(b) {
+			t.Errorf("%q was taken for a whole record", b)
 		}
 		text, err := json.Marshal(rec)
 		if err != nil {
