@@ -84,6 +84,7 @@ func decodeRecord(b []byte) (namespace string, at time.Time, ds []Datum, err err
 		if why := ds[i].bad(); why != "" {
 			return "", time.Time{}, nil, fmt.Errorf("read spooled metrics: metric %q: %s", d.Name, why)
 		}
+		ds[i].Value = mean(ds[i].Values, ds[i].Counts) // which wants as many of both
 	}
 	return r.Namespace, time.Unix(r.At, 0).UTC(), ds, nil
 }
@@ -111,7 +112,7 @@ func (d recordDatum) datum() Datum {
 			d.Counts[i] = 1
 		}
 	}
-	return Datum{Name: d.Name, Unit: d.Unit, Dimensions: d.Dimensions, Values: d.Values, Counts: d.Counts, Value: mean(d.Values, d.Counts)}
+	return Datum{Name: d.Name, Unit: d.Unit, Dimensions: d.Dimensions, Values: d.Values, Counts: d.Counts}
 }
 
 // bad returns why CloudWatch would refuse d, or "".

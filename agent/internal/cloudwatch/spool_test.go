@@ -73,6 +73,7 @@ func FuzzDecodeRecord(f *testing.F) {
 		`{"namespace":"App","at":1,"datums":[{"n":"m","u":"Percent","d":{"A":"b"},"v":[1,2],"c":[2,1e-3]}]}`,
 		`{"namespace":"App","at":1,"datums":[{"n":"m","u":"None","d":null,"v":[1]}]}{}`,
 		`{"namespace":"App","at":9223372036854775807,"datums":[{"n":"m","u":"None","d":{},"v":[1e300,-1e300]}]}`,
+		`{"namespace":"App","at":1,"datums":[{"n":"m","u":"None","d":{},"v":[1,2],"c":[1]}]}`,
 		`{"namespace":"AWS/EC2","at":1,"datums":[{"n":"","u":"x","d":{":a":""},"v":[],"c":[0]}]}`,
 		`{"namespace":"App","at":1,"datums":[{"n":"\ud800","u":"None","d":{},"v":[5e-324],"c":[-0]}]}`,
 	} {
