@@ -144,8 +144,8 @@ Times carry the offset of the job's own zone.`,
 }
 
 func (o *nextOptions) upcoming(c *cobra.Command, g *globals) ([]control.Occurrence, error) {
-	if o.n < 1 || o.n > 100_000 {
-		return nil, misuse(fmt.Errorf("-n: expected 1 to 100000, have %d", o.n))
+	if o.n < 1 || o.n > control.MaxNext {
+		return nil, misuse(fmt.Errorf("-n: expected 1 to %d, have %d", control.MaxNext, o.n))
 	}
 	from := time.Now()
 	if o.from != "" {
@@ -298,7 +298,7 @@ func occurrences(t scheduler.Table, from time.Time, n int, job string) ([]contro
 	}
 	list := []control.Occurrence{}
 	for o := range t.Upcoming(from, func(j scheduler.Job) bool { return job == "" || j.Name == job }) {
-		if list = append(list, control.Occurrence{Job: o.Job, At: o.At.Format(time.RFC3339), Note: o.Note}); len(list) == n {
+		if list = append(list, control.Occurrence{Job: o.Job, At: o.At.Format(time.RFC3339), Note: o.Note}); len(list) >= n {
 			break
 		}
 	}

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -86,8 +87,7 @@ func (s *Server) routes() []route {
 		{"GET /v1/cron", Callers, func(c *call) error { return answer(c)(b.Cron.List(c.ctx())) }},
 		{"GET /v1/cron/next", Callers, s.next},
 		{"GET /v1/cron/cost", Callers, func(c *call) error {
-			n, _ := strconv.Atoi(c.r.URL.Query().Get("instances"))
-			return answer(c)(b.Cron.Cost(c.ctx(), max(n, 1)))
+			return answer(c)(b.Cron.Cost(c.ctx(), c.instances()))
 		}},
 		{"POST /v1/cron/{id}/run", Callers, func(c *call) error { return c.one(b.Cron.Trigger(c.ctx(), c.Caller, c.id())) }},
 		{"POST /v1/cron/{id}/pause", Callers, func(c *call) error { return c.did(b.Cron.Pause(c.ctx(), c.id(), true)) }},
@@ -103,8 +103,7 @@ func (s *Server) routes() []route {
 
 		{"GET /v1/metrics", Callers, func(c *call) error { return answer(c)(b.Metrics(c.ctx())) }},
 		{"GET /v1/metrics/cost", Callers, func(c *call) error {
-			n, _ := strconv.Atoi(c.r.URL.Query().Get("instances"))
-			return answer(c)(b.Cost(c.ctx(), max(n, 1)))
+			return answer(c)(b.Cost(c.ctx(), c.instances()))
 		}},
 		{"GET /v1/capacity", Callers, func(c *call) error {
 			target, _ := strconv.ParseFloat(c.r.URL.Query().Get("target"), 64)
@@ -129,6 +128,12 @@ func (s *Server) routes() []route {
 
 func (c *call) ctx() context.Context { return c.r.Context() }
 func (c *call) id() string           { return c.r.PathValue("id") }
+
+// instances is how many an environment is thought to have; with more than a million the sums would overflow.
+func (c *call) instances() int {
+	n, _ := strconv.Atoi(c.r.URL.Query().Get("instances"))
+	return min(max(n, 1), 1e6)
+}
 
 func (c *call) filter() supervisor.Filter {
 	q := c.r.URL.Query()
@@ -207,7 +212,10 @@ func (s *Server) next(c *call) error {
 			return &Error{Status: http.StatusBadRequest, Message: "from: " + err.Error()}
 		}
 	}
-	n, _ := strconv.Atoi(q.Get("n"))
+	n, err := strconv.Atoi(q.Get("n"))
+	if err != nil || n < 1 || n > MaxNext { // without a number they would never end
+		return &Error{Status: http.StatusBadRequest, Message: fmt.Sprintf("n: expected 1 to %d, have %q", MaxNext, q.Get("n"))}
+	}
 	return answer(c)(s.Backend.Cron.Next(c.ctx(), from, n, q.Get("job")))
 }
 

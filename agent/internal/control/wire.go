@@ -102,6 +102,9 @@ type CronTable struct {
 	Jobs     []CronJob  `json:"jobs"`
 }
 
+// MaxNext is how many occurrences can be asked for at once.
+const MaxNext = 100_000
+
 // Occurrence is one row of `agent cron next`.
 type Occurrence struct {
 	Job  string `json:"job"`
