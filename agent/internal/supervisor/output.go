@@ -83,14 +83,14 @@ func (r *OutputReader) skipHole() error {
 	return nil
 }
 
-// Tail moves to the last n lines of what is there, counted in the last 64 kB for each hundred lines, so
-// that a large spool is not read.
+// Tail moves to the last n lines of what is there, counted in the last 64 kB for each hundred lines and at
+// most in the last 16 MB, so that a large spool is not read into memory.
 func (r *OutputReader) Tail(lines int) error {
 	info, err := r.f.Stat()
 	if err != nil {
 		return err
 	}
-	start := max(0, info.Size()-int64(lines/100+1)*(64<<10))
+	start := max(0, info.Size()-int64(min(lines/100+1, 256))*(64<<10))
 	if next, ok := nextData(r.f, start); ok {
 		start = next
 	}
