@@ -113,5 +113,5 @@ func judge(resp *http.Response, said []byte) (retryIn time.Duration, err error) 
 		return -1, err
 	}
 	seconds, _ := strconv.Atoi(resp.Header.Get("Retry-After"))
-	return min(max(time.Duration(seconds)*time.Second, 0), maxPause), err
+	return time.Duration(min(max(seconds, 0), int(maxPause/time.Second))) * time.Second, err
 }

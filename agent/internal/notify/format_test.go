@@ -2,8 +2,10 @@ package notify
 
 import (
 	"flag"
+	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -92,6 +94,32 @@ func FuzzFormat(f *testing.F) {
 			if typ == Slack && strings.Contains(string(m.body), "<!") {
 				t.Fatalf("a job's words reach Slack as a command: %s", m.body)
 			}
+		}
+	})
+}
+
+// FuzzJudge: a server may answer anything. It is left alone for as long as it asks for, within what we wait
+// at most, and nothing of what it says is repeated but one plain word.
+func FuzzJudge(f *testing.F) {
+	f.Add(200, "", "ok")
+	f.Add(404, "", "channel_not_found\n")
+	f.Add(429, "30", "rate_limited")
+	f.Add(503, "-1", "<html>\x1b[31m")
+	f.Add(503, "9999999999", "")
+	f.Add(503, "99999999999999999999", "")
+	f.Add(429, "Wed, 21 Oct 2026 07:28:00 GMT", "")
+	f.Fuzz(func(t *testing.T, status int, after, said string) {
+		resp := &http.Response{StatusCode: status, Header: http.Header{"Retry-After": {after}}}
+		retryIn, err := judge(resp, []byte(said))
+		if (err == nil) != (200 <= status && status <= 299) || retryIn > maxPause || retryIn < 0 && retryIn != -1 {
+			t.Errorf("%d: %v, %v", status, retryIn, err)
+		}
+		n, parsed := strconv.ParseUint(after, 10, 64)
+		if want := time.Duration(min(n, 300)) * time.Second; parsed == nil && err != nil && retryIn >= 0 && retryIn != want {
+			t.Errorf("%d, Retry-After %s: tried again in %v", status, after, retryIn)
+		}
+		if err != nil && (len(err.Error()) > 120 || strings.ContainsFunc(err.Error(), func(r rune) bool { return r < ' ' || r > '~' })) {
+			t.Errorf("%d: %q", status, err)
 		}
 	})
 }
