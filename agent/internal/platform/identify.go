@@ -78,18 +78,18 @@ func (f *Facts) fromGetConfig(o Options, container, platform map[string]any) {
 		return
 	}
 	f.found("paths and user from get-config")
-	if dir := text(platform, "AppDeployDir"); dir != "" && o.AppDir == "" {
+	if dir := text(platform, "AppDeployDir"); filepath.IsAbs(dir) && o.AppDir == "" {
 		f.AppDir = filepath.Clean(dir)
 	}
-	if dir := text(platform, "AppStagingDir"); dir != "" {
+	if dir := text(platform, "AppStagingDir"); filepath.IsAbs(dir) {
 		f.StagingDir = filepath.Clean(dir)
 	}
 	// The unit's own User= is what the web process runs as; get-config says what it was meant to be.
 	if user := text(platform, "AppUser"); user != "" && o.AppUser == "" && f.WebUnit == "" {
 		f.AppUser = user
 	}
-	if port, err := strconv.Atoi(text(platform, "ApplicationPort")); err == nil && f.AppPort == 0 {
-		f.AppPort = port
+	if port, err := strconv.ParseUint(text(platform, "ApplicationPort"), 10, 16); err == nil && f.AppPort == 0 {
+		f.AppPort = int(port)
 	}
 	f.Proxy = cmp.Or(text(platform, "ProxyServer"), f.Proxy)
 }

@@ -2,8 +2,10 @@ package platform
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -171,11 +173,20 @@ func TestNothingOfTheMetadataCacheIsPrinted(t *testing.T) {
 	}
 }
 
+// FuzzFiles: Beanstalk's files and answers are of many makers and ages. What is taken from any of them can be used as it is.
 func FuzzFiles(f *testing.F) {
-	f.Add("[Service]\nUser=x\n")
-	f.Add("proxy_pass http://127.0.0.1:99999;")
+	for _, name := range slices.Sorted(maps.Keys(al2023)) {
+		f.Add(al2023[name])
+	}
+	f.Add("[Service]\nUser=x\n User = y \n[Install]\nUser=root\n")
+	f.Add("proxy_pass http://127.0.0.1:99999;\n server localhost:0;\nserver 127.0.0.1:8000;")
 	f.Add("awseb-e-x-stack")
-	root := f.TempDir()
+	f.Add(`{"AppUser":"other","AppDeployDir":"/var/app/current/","AppStagingDir":"../x","ProxyServer":"nginx","ApplicationPort":5000}`)
+	f.Add(`{"AppDeployDir":"current","ApplicationPort":-1,"environment_name":5}`)
+	f.Add(`{"ApplicationPort":"65536","AppUser":["a"]}`)
+	f.Add(`{"EbResource":{"AWS::ElasticBeanstalk::Metadata":null}}`)
+	const nginx = "/etc/nginx/conf.d/elasticbeanstalk/00_application.conf"
+	root := tree(f, map[string]string{nginx: "", eb + "/deployment/cfn-metadata-cache.json": ""})
 	f.Fuzz(func(t *testing.T, text string) {
 		if u := userInUnit(text); strings.ContainsAny(u, "\n") || u != strings.TrimSpace(u) {
 			t.Errorf("user %q", u)
@@ -184,16 +195,27 @@ func FuzzFiles(f *testing.F) {
 			t.Errorf("id %q", id)
 		}
 		h, facts := host{Options{Root: root}}, Facts{}
-		for _, name := range []string{"/etc/nginx/conf.d/elasticbeanstalk/00_application.conf", eb + "/deployment/cfn-metadata-cache.json"} {
-			os.MkdirAll(filepath.Dir(h.path(name)), 0o755)
+		for _, name := range []string{nginx, eb + "/deployment/cfn-metadata-cache.json"} {
 			if err := os.WriteFile(h.path(name), []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
 		}
 		h.nginx(&facts)
 		h.ebFiles(&facts)
-		if facts.AppPort < 0 || facts.AppPort > 65535 {
-			t.Errorf("port %d", facts.AppPort)
+		said := Facts{}
+		var answer map[string]any
+		if json.Unmarshal([]byte(text), &answer) == nil {
+			said.fromGetConfig(Options{}, answer, answer)
+		}
+		for _, facts := range []Facts{facts, said} {
+			if facts.AppPort < 0 || facts.AppPort > 65535 {
+				t.Errorf("port %d", facts.AppPort)
+			}
+			for _, dir := range []string{facts.AppDir, facts.StagingDir} {
+				if dir != "" && dir != filepath.Clean("/"+dir) {
+					t.Errorf("directory %q", dir)
+				}
+			}
 		}
 	})
 }
