@@ -1,8 +1,10 @@
 package appenv
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
-	"slices"
+	"maps"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -104,14 +106,20 @@ func FuzzParseDocker(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		file, err := ParseDocker(data)
-		if err == nil {
-			checkVars(t, data, file)
+		if err != nil {
+			return
+		}
+		checkVars(t, data, file)
+		for _, v := range file.Vars {
+			if !bytes.Contains(data, []byte(v.Assignment())) {
+				t.Errorf("%q gave %q, which does not stand there", data, v.Assignment())
+			}
 		}
 	})
 }
 
 func FuzzParseProperties(f *testing.F) {
-	for _, s := range []string{`{"A":"b","A":"c"}`, `{}`, `{"A":1}`, `[]`, `{"A":"b"} x`, `{"x.y":"\u0000"}`, `{"A":"\ud800"}`} {
+	for _, s := range []string{`{"A":"b","A":"c"}`, `{}`, `{"A":1}`, `[]`, `{"A":"b"} x`, `{"x.y":"\u0000"}`, `{"A":"\ud800"}`, `{"A":"b",}`, `{"A" "b"}`, `{"A":"b"]`, `{"A":{"B":"c"}}`, "{\"A\":\"\xff\"}", `{"a.b":"1","A":"\n\u007f","A":"2"}`} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -119,10 +127,18 @@ func FuzzParseProperties(f *testing.F) {
 		if err != nil {
 			return
 		}
+		var want map[string]string // encoding/json is the oracle: the last of a name's values, and nothing but variables
+		if err := json.Unmarshal(data, &want); err != nil {
+			t.Fatalf("%q: taken, but %v", data, err)
+		}
+		maps.DeleteFunc(want, func(name, _ string) bool { return !isVariableName(name) })
 		for _, v := range file.Vars {
-			if !isVariableName(v.Name) || strings.Contains(v.Value(), "\x00") || !utf8.ValidString(v.Value()) {
+			if value, ok := want[v.Name]; !ok || value != v.Value() || strings.Contains(value, "\x00") || !utf8.ValidString(value) {
 				t.Errorf("%q gave %q", data, v.Name)
 			}
+		}
+		if len(file.Vars) != len(want) {
+			t.Errorf("%q gave %d variables, want %d", data, len(file.Vars), len(want))
 		}
 	})
 }
@@ -130,13 +146,22 @@ func FuzzParseProperties(f *testing.F) {
 func FuzzParseEnviron(f *testing.F) {
 	f.Add([]byte("A=1\x00B=2\x00A=3\x00"))
 	f.Add([]byte("gunicorn: master\x00\x00\x00"))
+	f.Add([]byte("A=1\x00\x00B=2"))
+	f.Add([]byte("PATH=/x\x00BASH_FUNC_a%%=() { :;\n}\x00A=\xff=\x00"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		vars, err := parseEnviron(data)
 		if err != nil {
 			return
 		}
-		if slices.ContainsFunc(vars, func(v Var) bool { return v.Name == "" || strings.ContainsAny(v.Name, "=\x00") }) {
-			t.Errorf("%q gave %v", data, vars)
+		var again []byte
+		for _, v := range vars {
+			if v.Name == "" || strings.ContainsAny(v.Name, "=\x00") || !bytes.Contains(append([]byte{0}, data...), []byte("\x00"+v.Assignment())) {
+				t.Errorf("%q gave %v", data, v)
+			}
+			again = append(append(again, v.Assignment()...), 0)
+		}
+		if back, err := parseEnviron(again); err != nil || joined(back) != joined(vars) {
+			t.Errorf("%q gave %v, which gave %v, %v", data, vars, back, err)
 		}
 	})
 }

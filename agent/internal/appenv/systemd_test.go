@@ -2,6 +2,7 @@ package appenv
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -127,10 +128,16 @@ func FuzzParseSystemd(f *testing.F) {
 				continue
 			}
 			checkVars(t, data, file)
+			var quoted strings.Builder
 			for _, v := range file.Vars {
 				if !isVariableName(v.Name) {
 					t.Errorf("name %q", v.Name)
 				}
+				fmt.Fprintf(&quoted, "%s=\"%s\"\n", v.Name, strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(v.Value()))
+			}
+			// What came out of the file comes out of the plainest file that says it, too.
+			if again, err := ParseSystemd([]byte(quoted.String()), version); err != nil || joined(again.Vars) != joined(file.Vars) {
+				t.Errorf("%q gave %q, and %q gave %q, %v", data, joined(file.Vars), &quoted, joined(again.Vars), err)
 			}
 		}
 	})
