@@ -337,8 +337,15 @@ func FuzzParseRights(f *testing.F) {
 		b[0]-- // the least byte of its length, where the machine is little-endian
 		f.Add(b)
 	}
+	two := append(unix.UnixRights(3), unix.UnixRights(4, 5, 6)...)
+	f.Add(two)
+	f.Add(two[:len(two)-4])
+	f.Add(append(unix.UnixRights(-1), 0xff))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		parseRights(b) // must not panic: it never touches the descriptors it names
+		// Must not panic: it never touches the descriptors it names.
+		if files, err := parseRights(b); err != nil && files != nil || unix.CmsgLen(0)+4*len(files) > len(b) && len(files) > 0 {
+			t.Errorf("%d bytes gave %d descriptors, %v", len(b), len(files), err)
+		}
 	})
 }
 
