@@ -59,12 +59,17 @@ func fuzzFile(f *testing.F, name string) {
 			checkFaults(t, data, err)
 			return
 		}
+		checkFaults(t, data, tab.Warnings)
 		sameAgain(t, tab)
-		n := 0
-		for o := range tab.Upcoming(time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC), nil) {
-			if n++; n > 5 || o.At.IsZero() {
+		n, last := 0, time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
+		for o := range tab.Upcoming(last, nil) {
+			if _, ok := tab.Job(o.Job); !ok || o.At.Before(last) || strings.Contains(o.Note, "\n") {
+				t.Fatalf("after %v comes %+v", last, o)
+			}
+			if n++; n > 5 {
 				break
 			}
+			last = o.At
 		}
 	})
 }
@@ -82,6 +87,8 @@ func FuzzParseYAML(f *testing.F) {
 	f.Add([]byte("cron: [{name: a, schedule: '0 0 31 2 *', command: |\n  a\n  b\n}]\n---\nb: 2"))
 	f.Add([]byte("cron:\n  - name: \"a\n  - b\"\n    schedule: '@every 0s'\n    command: [x, *y]\n"))
 	f.Add([]byte("*\n\n\n<\n\n\n="))
+	f.Add([]byte("\ufeffversion: 1\r\ncron:\r\n - name: \"a\\nb\"\r\n   url: \"/a b\"\r\n   schedule: \"0 0 * * 7\"\r\n - name: a\r\n   url: http://x/\r\n   schedule: \"60 * * * *\"\r\n"))
+	f.Add([]byte("version: 1\ncron:\n- {name: a, schedule: '* * * * *', command: [\"\\0\"], env: {A=B: \"\\x9b\", \"\": x}, dir: /etc, timeout: -1s, retries: 1e9, splay: 9999999h}\n- *a\n- null\n"))
 	fuzzFile(f, "cron.yaml")
 }
 
