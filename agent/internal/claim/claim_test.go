@@ -11,6 +11,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode"
 
 	"beanstalk-agent/packaging/testbed/planted"
 )
@@ -416,6 +417,24 @@ func FuzzRegister(f *testing.F) {
 		back, err := parseRegister(next)
 		if err != nil || (register{Register: back}).decide(slot, "mine").State != Won || (register{Register: back}).decide(slot, "theirs").State != Lost {
 			t.Errorf("got %+v, %v", back, err)
+		}
+	})
+}
+
+// FuzzRefusal: what answers in S3's place may be a proxy, and say anything. It is told in words, on one line.
+func FuzzRefusal(f *testing.F) {
+	f.Add(403, `<?xml version="1.0"?><Error><Code>AccessDenied</Code><Message>User: x is not authorized</Message></Error>`)
+	f.Add(404, `<Error><Code>NoSuchBucket</Code></Error>`)
+	f.Add(412, ``)
+	f.Add(301, `<Error><Code>PermanentRedirect</Code><Message>a&#xA;b&#x9B;31m</Message></Error>`)
+	f.Add(502, `<html><body><h1>Bad Gateway</h1></body></html>`)
+	f.Add(999, `<Error><Code>`+strings.Repeat("é", 5000)+`</Code></Error>`)
+	b := &bucket{region: "us-east-1", arn: "arn:aws:s3:::b", keys: "k/"}
+	f.Fuzz(func(t *testing.T, status int, body string) {
+		e := refusal("GET", &http.Response{StatusCode: status}, []byte(body))
+		err := b.explain(e, "nightly")
+		if text := err.Error(); len(text) > 1000 || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) || e.message == "" && e.code == "" {
+			t.Errorf("%d %q: %q", status, body, text)
 		}
 	})
 }

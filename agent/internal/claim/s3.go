@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
@@ -204,10 +205,24 @@ func refusal(method string, resp *http.Response, body []byte) *answer {
 		Code    string
 		Message string
 	}
-	if xml.Unmarshal(body, &e) != nil { // a proxy in between words it otherwise
+	if xml.Unmarshal(body, &e) != nil || e.Code == "" { // a proxy in between words it otherwise
 		e.Code, e.Message = http.StatusText(resp.StatusCode), "without S3's own words"
 	}
-	return &answer{method, resp.StatusCode, e.Code, e.Message}
+	return &answer{method, resp.StatusCode, oneLine(e.Code, 100), oneLine(e.Message, 300)}
+}
+
+// oneLine is what s says as far as a log and a terminal can show it in n bytes.
+func oneLine(s string, n int) string {
+	s = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, s)
+	if len(s) > n {
+		s = strings.ToValidUTF8(s[:n], "") + "…"
+	}
+	return s
 }
 
 // explain wraps refusals that only a person can end. All others end by themselves, or with the window.
