@@ -1,6 +1,7 @@
 package notify
 
 import (
+	"encoding/json"
 	"flag"
 	"net/http"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -81,6 +83,8 @@ func TestCheckInAddresses(t *testing.T) {
 func FuzzFormat(f *testing.F) {
 	f.Add("job", "reason", "tail\nof output", 3)
 	f.Add("<!channel>", "\xff\xfe", strings.Repeat("x", 5000), -1)
+	f.Add("<@U1>", "<https://example.com|here>", "```\n<!here>\n````", 0)
+	f.Add("a\"\\\n\u2028b", strings.Repeat("é", 300), strings.Repeat("`", 3001), 137)
 	f.Fuzz(func(t *testing.T, job, reason, tail string, exit int) {
 		n := notice{Event: Event{Job: job, Kind: Failed, Reason: reason, Tail: tail, Exit: exit}}
 		for _, typ := range []Type{Slack, Webhook, Rollbar, CheckIn} {
@@ -91,8 +95,18 @@ func FuzzFormat(f *testing.F) {
 			if max := 6*(maxTail+maxReason+3*len(job)) + 1000; len(m.body) > max {
 				t.Fatalf("%s: %d bytes of body, more than %d", typ, len(m.body), max)
 			}
-			if typ == Slack && strings.Contains(string(m.body), "<!") {
-				t.Fatalf("a job's words reach Slack as a command: %s", m.body)
+			if m.contentType != "application/json" {
+				continue
+			}
+			var told struct{ Text, Job, Tail string } // encoded, "<" is another sign: what Slack sees is what it decodes
+			if err := json.Unmarshal(m.body, &told); err != nil {
+				t.Fatalf("%s: %v: %s", typ, err, m.body)
+			}
+			if typ == Slack && (strings.ContainsAny(told.Text, "<>") || strings.Count(told.Text, "```") > 2+strings.Count(job+reason, "```")) {
+				t.Fatalf("a job's words reach Slack as a command: %q", told.Text)
+			}
+			if typ == Webhook && utf8.ValidString(job) && told.Job != job {
+				t.Fatalf("job %q is told as %q", job, told.Job)
 			}
 		}
 	})
