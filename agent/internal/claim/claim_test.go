@@ -385,6 +385,8 @@ func FuzzRegister(f *testing.F) {
 		`{"version":1,"runs":[]}}`, // as if a shorter one had been laid over a longer one
 		`{"version":1,"runs":[]}]`,
 		`{"version":2}`,
+		`{"version":1,"runs":[{"slot":"2027-03-28T00:30:00Z"}]}`,
+		`{"version":1,"runs":[{"slot":"2027-03-28T00:30:00Z","nonce":"n"},{"slot":"2027-03-28T02:30:00+02:00","nonce":"m"}]}`,
 		`{"version":1,"runs":[{"slot":"0001-01-01T00:00:00Z","nonce":"n"}]}`,
 		`{"version":1,"runs":[{"slot":"9999-12-31T23:59:59-23:59","nonce":"<"},{"slot":"0000-01-01T00:00:00+23:59","nonce":"\ud800"}]}`,
 	} {
@@ -397,6 +399,11 @@ func FuzzRegister(f *testing.F) {
 		}
 		if !json.Valid(b) {
 			t.Fatalf("%q was taken for a whole register", b)
+		}
+		for i, run := range r.Runs {
+			if run.Nonce == "" || run.Slot.IsZero() || i > 0 && !r.Runs[i-1].Slot.After(run.Slot) {
+				t.Fatalf("%q has run %d, %+v", b, i, run)
+			}
 		}
 		slot := firstSlot.Add(time.Duration(seconds%(1<<32)) * time.Second)
 		reg := register{Register: r}
@@ -415,7 +422,7 @@ func FuzzRegister(f *testing.F) {
 			t.Skip("longer than any of ours") // refused by whoever reads it, so nothing runs twice
 		}
 		back, err := parseRegister(next)
-		if err != nil || (register{Register: back}).decide(slot, "mine").State != Won || (register{Register: back}).decide(slot, "theirs").State != Lost {
+		if err != nil || len(back.Runs) > keptRuns || (register{Register: back}).decide(slot, "mine").State != Won || (register{Register: back}).decide(slot, "theirs").State != Lost {
 			t.Errorf("got %+v, %v", back, err)
 		}
 	})

@@ -5,10 +5,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/crc32"
-
+	"math"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -75,7 +76,8 @@ func FuzzDecodeRecord(f *testing.F) {
 		`{"namespace":"App","at":9223372036854775807,"datums":[{"n":"m","u":"None","d":{},"v":[1e300,-1e300]}]}`,
 		`{"namespace":"App","at":1,"datums":[{"n":"m","u":"None","d":{},"v":[1,2],"c":[1]}]}`,
 		`{"namespace":"AWS/EC2","at":1,"datums":[{"n":"","u":"x","d":{":a":""},"v":[],"c":[0]}]}`,
-		`{"namespace":"App","at":1,"datums":[{"n":"\ud800","u":"None","d":{},"v":[5e-324],"c":[-0]}]}`,
+		`{"namespace":"App","at":1,"datums":[{"n":"\ud800","u":"None","d":{},"v":[5e-324],"c":[1]}]}`,
+		`{"namespace":"App","at":1,"datums":[{"n":"m","u":"None","d":{},"v":[1,2],"c":[-0,-1]}]}`,
 	} {
 		f.Add([]byte(text))
 	}
@@ -87,6 +89,11 @@ func FuzzDecodeRecord(f *testing.F) {
 			}
 			if _, body, _ := bytes.Cut(b, []byte("\n")); !json.Valid(body) {
 				t.Fatalf("%q was taken for a whole record", body)
+			}
+			for _, d := range ds {
+				if len(d.Counts) != len(d.Values) || slices.ContainsFunc(d.Counts, func(n float64) bool { return !(n > 0) }) || math.IsNaN(d.Value) || math.IsInf(d.Value, 0) {
+					t.Fatalf("accepted %+v", d)
+				}
 			}
 			for _, part := range requests(ds) {
 				again, err := encodeRecord(ns, at, part)
