@@ -218,6 +218,28 @@ func TestNextAgreesWithOracleAroundTransitions(t *testing.T) {
 	}
 }
 
+// The last day of a leap year for which a zone has no entries, only a rule: 2040 with the tables of today, and
+// 2028 where they were made without (zic -b slim). Go ends it before it began, golang/go#81583.
+func TestNextGetsPastTheLastDayOfALeapYear(t *testing.T) {
+	ruleOnly := "TZif2" + strings.Repeat("\x00", 15) + strings.Repeat("\x00", 16) + "\x00\x00\x00\x01\x00\x00\x00\x04" + "\x00\x00\x0e\x10\x00\x00CET\x00"
+	ruleOnly += ruleOnly + "\nCET-1CEST,M3.5.0,M10.5.0/3\n"
+	slim, err := time.LoadLocationFromTZData("slim", []byte(ruleOnly))
+	if err != nil {
+		t.Fatal(err)
+	}
+	zones := map[*time.Location]int{slim: 2028}
+	for _, name := range twentyZones {
+		zones[mustZone(t, name)] = 2040
+	}
+	for loc, year := range zones {
+		from := time.Date(year, 12, 29, 12, 0, 0, 0, time.UTC)
+		w := newWalk(loc, from, from.Add(96*time.Hour), time.Minute, 3*time.Hour)
+		for _, expr := range oracleExprs {
+			w.agree(t, expr, loc)
+		}
+	}
+}
+
 // twentyZones change their clocks in every way in use: by an hour, by thirty minutes, by
 // two hours, at midnight, a minute past it, for Ramadan, in winter, and not at all.
 var twentyZones = []string{

@@ -55,7 +55,7 @@ func (z *zoned) nextElapsed(t time.Time) time.Time {
 			return time.Time{}
 		}
 		at := t.Add(w.Sub(naive(t)))
-		_, end := t.ZoneBounds()
+		end := stretchEnd(t)
 		if end.IsZero() || at.Before(end) {
 			return at
 		}
@@ -86,6 +86,17 @@ func (z *zoned) nextNaive(w time.Time) time.Time {
 	return time.Time{}
 }
 
+// stretchEnd is when the offset that a zone has at t can next change; zero where it never does. Go says of
+// the last day of a leap year, beyond the zone's table, that this was before t (golang/go#81583): until it is
+// mended, who goes from stretch to stretch would not get past that day.
+func stretchEnd(t time.Time) time.Time {
+	_, end := t.ZoneBounds()
+	if end.IsZero() || end.After(t) {
+		return end
+	}
+	return time.Date(t.UTC().Year()+1, 1, 1, 0, 0, 0, 0, time.UTC).In(t.Location())
+}
+
 // naive gives the wall clock reading at t as if it were UTC.
 func naive(t time.Time) time.Time {
 	_, offset := t.Zone()
@@ -114,7 +125,7 @@ func reached(t time.Time) time.Time {
 func reach(t, w time.Time) time.Time {
 	for {
 		at := t.Add(w.Sub(naive(t)))
-		_, end := t.ZoneBounds()
+		end := stretchEnd(t)
 		if end.IsZero() || at.Before(end) {
 			return at
 		}
@@ -142,7 +153,7 @@ func explain(s Schedule, at time.Time) string {
 	if note := z.explainGap(at); note != "" {
 		return note
 	}
-	if _, end := at.ZoneBounds(); !end.IsZero() && !w.Before(naive(end)) {
+	if end := stretchEnd(at); !end.IsZero() && !w.Before(naive(end)) {
 		return fmt.Sprintf("%s happens twice in %s: runs the first time", clock(w), z.loc)
 	}
 	return ""
