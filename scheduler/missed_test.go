@@ -82,8 +82,36 @@ func TestNewScheduleOwesNothing(t *testing.T) {
 		r.set("*/10 * * * * a\n*/4 * * * * c\n")
 		r.s.Release()
 		r.after(4 * time.Minute)
-		r.want("25m0s a catch-up", "28m0s c scheduled")
+		r.want("25m0s a catch-up", "25m0s c missed 1", "28m0s c scheduled")
 	})
+}
+
+// A slot that came while starts were held and that is not started after all is told:
+// the deployment that held it may have changed its job, or taken it out.
+func TestHeldSlotsThatWillNotRunAreTold(t *testing.T) {
+	file := "cron:\n- {name: a, schedule: '*/10 * * * *', command: x, enabled: '${ON}'}\n"
+	var off atomic.Bool
+	cfg := Config{Here: Here{Getenv: func(string) (string, bool) { return fmt.Sprint(!off.Load()), true }}}
+	for name, do := range map[string]func(*rig){
+		"paused":      func(r *rig) { r.s.Pause("a") },
+		"removed":     func(r *rig) { r.set("") },
+		"rescheduled": func(r *rig) { r.set("*/7 * * * * a\n") },
+		"off here":    func(r *rig) { off.Store(true); r.set(file) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			off.Store(false)
+			inBubble(t, file, lasts(time.Second), cfg, func(r *rig) {
+				r.after(time.Minute)
+				r.s.Hold(time.Hour)
+				r.after(24 * time.Minute)
+				do(r)
+				do(r)
+				r.s.Release()
+				r.after(time.Minute)
+				r.want("25m0s a missed 2")
+			})
+		})
+	}
 }
 
 // "Still running" is not "missed": an hour of skipped slots is counted as overlaps, and

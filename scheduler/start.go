@@ -33,10 +33,10 @@ func (s *Scheduler) slot(e *entry, now time.Time) {
 	case late <= e.job.CatchUp && e.job.CatchUp > 0:
 		f.Reason, f.Why = CatchUp, s.whyLate(due, n)
 	case late < onTime:
-		s.miss(e, before, n-1)
+		s.miss(e, before, n-1, "missed, and too old to catch up: "+s.whyLate(before, n-1))
 		f.Coalesced = 0
 	default:
-		s.miss(e, due, n)
+		s.miss(e, due, n, "missed, and too old to catch up: "+s.whyLate(due, n))
 		s.settle(e, due)
 		return
 	}
@@ -82,22 +82,40 @@ func (s *Scheduler) whyLate(due time.Time, n int) string {
 	if why == "" {
 		why = "the agent did not get to run"
 	}
+	return slots(due, n) + ": " + why
+}
+
+// slots names n slots by the last of them.
+func slots(due time.Time, n int) string {
 	if n > 1 {
-		return fmt.Sprintf("%d slots, the last of %s: %s", n, due.Format(time.RFC3339), why)
+		return fmt.Sprintf("%d slots, the last of %s", n, due.Format(time.RFC3339))
 	}
-	return fmt.Sprintf("due %s: %s", due.Format(time.RFC3339), why)
+	return "due " + due.Format(time.RFC3339)
+}
+
+// abandon tells of slots up to a time that have come and have not been offered, as while
+// starts are held, and now never will be.
+func (s *Scheduler) abandon(e *entry, until time.Time, why string) {
+	if e.off != "" || e.paused != 0 || e.gone || e.next > until.Unix() {
+		return
+	}
+	due, _, next, n := latest(e.job.Schedule, time.Unix(e.next, 0), until)
+	e.setNext(next)
+	due = due.In(e.job.Location)
+	s.miss(e, due, n, "missed: "+why+"; "+slots(due, n))
+	s.settle(e, due)
 }
 
 // miss counts and tells slots that will not run; due is the last of them, or of those
 // that were found with them.
-func (s *Scheduler) miss(e *entry, due time.Time, n int) {
+func (s *Scheduler) miss(e *entry, due time.Time, n int, text string) {
 	if n == 0 {
 		return
 	}
 	a := e.active()
 	a.counts.Missed += uint64(n)
 	a.counts.LastMissed = due
-	s.tell(Event{Kind: Missed, Job: e.job.Name, Due: due, Count: n, Text: "missed, and too old to catch up: " + s.whyLate(due, n)})
+	s.tell(Event{Kind: Missed, Job: e.job.Name, Due: due, Count: n, Text: text})
 }
 
 // settle notes that nothing up to due is owed any more.

@@ -35,6 +35,9 @@ func (s *Scheduler) setTable(t Table) (running bool) {
 			e = &entry{place: -1, job: j}
 			s.load(e, now)
 		} else {
+			if offs[i] != "" {
+				s.abandon(e, now, "off here: "+offs[i])
+			}
 			s.replace(e, j, now)
 			delete(old, j.Name)
 		}
@@ -44,7 +47,7 @@ func (s *Scheduler) setTable(t Table) (running bool) {
 		s.order = append(s.order, e)
 	}
 	for _, e := range old {
-		s.remove(e)
+		s.remove(e, now)
 	}
 	heap.Init(&s.due) // the jobs' order may have changed
 	s.poke()
@@ -79,6 +82,9 @@ func (s *Scheduler) beginAt(e *entry, t time.Time) {
 // replace gives an entry its job of the new table.
 func (s *Scheduler) replace(e *entry, j *Job, now time.Time) {
 	same := e.job.spec() == j.spec() && !e.gone
+	if !same {
+		s.abandon(e, now, "the job's schedule has changed")
+	}
 	e.job, e.gone = j, false
 	e.splay = splayFor(s.cfg.Host, j)
 	if !same {
@@ -100,8 +106,9 @@ func (s *Scheduler) turn(e *entry, off string, now time.Time) {
 }
 
 // remove takes a job out that is not in the table any more. What runs goes on.
-func (s *Scheduler) remove(e *entry) {
+func (s *Scheduler) remove(e *entry, now time.Time) {
 	if !e.gone {
+		s.abandon(e, now, "the job is not in the cron file any more")
 		s.dropWaiting(e, "the job is not in the cron file any more")
 	}
 	e.gone = true
@@ -131,6 +138,7 @@ func (s *Scheduler) forget(e *entry) {
 func (s *Scheduler) Pause(name string) error {
 	return s.change(name, func(e *entry, now time.Time) {
 		if e.paused == 0 {
+			s.abandon(e, now, "the job is paused")
 			e.paused = now.Unix()
 			s.dropWaiting(e, "the job is paused")
 			s.keep(e)
