@@ -152,12 +152,12 @@ func (c *cronParts) run(ctx context.Context) error {
 	if err != nil && ctx.Err() == nil {
 		c.log.Error("running jobs are not known", "err", err)
 	}
-	for _, r := range live {
+	for _, r := range slices.Backward(live) { // the oldest first
 		job, ok := table.Job(r.Name)
 		if !ok {
 			job = scheduler.Job{Name: r.Name, Location: time.UTC}
 		}
-		c.sched.Adopt(scheduler.Firing{Job: job, Due: r.Slot, Attempt: r.Attempt}, c.launcher.Await(r.ID))
+		c.sched.Adopt(scheduler.Firing{Job: job, Due: r.Slot, Attempt: r.Attempt, Reason: scheduler.Reason(r.Reason)}, c.launcher.Await(r.ID))
 	}
 	c.takeUp(ctx, table)
 	return c.sched.Run(ctx)

@@ -125,6 +125,32 @@ func TestAdoptedRunsCount(t *testing.T) {
 	})
 }
 
+// What was owed when the agent was ended is not settled in silence by a later slot's run
+// that goes on, as overlap: allow lets it, nor at all by one that somebody typed.
+func TestAdoptedRunsLeaveWhatWasOwed(t *testing.T) {
+	file := "cron:\n- {name: a, schedule: '*/10 * * * *', command: x, retries: 1, overlap: allow}\n"
+	for name, c := range map[string]struct {
+		adopt Firing
+		want  []string
+	}{
+		"of a later slot": {Firing{Job: Job{Name: "a"}, Due: midnight.Add(-10 * time.Minute)}, []string{"0s a missed 2", "1s a scheduled", "1s a gave-up 1"}},
+		"typed":           {Firing{Job: Job{Name: "a"}, Due: midnight.Add(-5 * time.Minute), Reason: Manual}, []string{"1s a catch-up"}}, // and is not tried again
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, "", lasts(time.Second), Config{Kept: settled("*/10 * * * * UTC", 40*time.Minute)}, func(r *rig) {
+				r.after(0)
+				r.s.Hold(time.Hour) // else the loop may be faster than the next lines
+				r.set(file)
+				r.s.Adopt(c.adopt, func(context.Context, Firing) error { return errors.New("exit 3") })
+				r.after(time.Second)
+				r.s.Release()
+				r.after(time.Minute)
+				r.want(c.want...)
+			})
+		})
+	}
+}
+
 func TestLimitLetsStartsWaitInOrder(t *testing.T) {
 	inBubble(t, "0 * * * * a\n1 * * * * b\n2 * * * * c\n2-59/10 * * * * d\n", lasts(25*time.Minute), Config{Limit: 1}, func(r *rig) {
 		r.after(61 * time.Minute)

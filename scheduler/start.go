@@ -264,6 +264,7 @@ func (s *Scheduler) start(e *entry, f Firing, do func(context.Context, Firing) e
 	switch f.Reason {
 	case Manual:
 	case Adopted:
+		s.abandon(e, f.Due.Add(-time.Second), "a later slot's run goes on, and these are not on record as started")
 		s.settle(e, f.Due)
 		if e.next <= f.Due.Unix() { // it was not on record as settled
 			e.after(f.Due)

@@ -207,8 +207,9 @@ func (s *Scheduler) trigger(name string) (*run, error) {
 
 // Adopt takes over a run that an earlier process started and that still goes on, so that
 // overlap, limit and lock count it: wait returns when it has ended, and is called as a
-// [Runner]'s Run. To be called after SetTable; before Run, wait is called once Run begins.
-// The job of f may be one that the table has not.
+// [Runner]'s Run. To be called after SetTable, of a job's runs the oldest first; before Run,
+// wait is called once Run begins. The job of f may be one that the table has not, and its
+// reason [Manual]: such a run is nobody's slot.
 func (s *Scheduler) Adopt(f Firing, wait func(context.Context, Firing) error) {
 	s.mu.Lock()
 	defer s.unlock()
@@ -218,7 +219,9 @@ func (s *Scheduler) Adopt(f Firing, wait func(context.Context, Firing) error) {
 			e = &entry{place: -1, job: &f.Job, gone: true, next: never}
 			s.entries[f.Job.Name] = e
 		}
-		f.Reason, f.Attempt = Adopted, max(f.Attempt, 1)
+		if f.Attempt = max(f.Attempt, 1); f.Reason != Manual {
+			f.Reason = Adopted
+		}
 		s.start(e, f, wait)
 	}
 	if s.base == nil {
