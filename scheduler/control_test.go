@@ -151,6 +151,39 @@ func TestAdoptedRunsLeaveWhatWasOwed(t *testing.T) {
 	}
 }
 
+// An agent that is restarted while a deployment swaps the tree finds runs and no table. The
+// job that comes back with the table is where it was kept.
+func TestAdoptedBeforeThereIsATable(t *testing.T) {
+	file := "*/10 * * * * a\n*/10 * * * * b\n"
+	for name, c := range map[string]struct {
+		takes time.Duration // the run
+		want  []string
+	}{
+		"and runs still": {time.Hour, []string{"5m0s a overlapped 3"}},
+		"and is over":    {time.Minute, []string{"5m0s a catch-up"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := Config{Kept: settled("*/10 * * * * UTC", 35*time.Minute)}
+			cfg.Kept["b"] = Kept{Spec: "*/10 * * * * UTC", Last: midnight, Paused: midnight}
+			inBubble(t, "", lasts(time.Second), cfg, func(r *rig) {
+				for _, job := range []string{"a", "b"} {
+					r.s.Adopt(Firing{Job: Job{Name: job, Location: time.UTC}, Due: midnight.Add(-30 * time.Minute)}, lasts(c.takes))
+				}
+				r.after(5 * time.Minute)
+				if k, ok := r.saved["a"]; ok {
+					t.Errorf("saved %+v of a job that was never seen", k)
+				}
+				r.set(file)
+				r.after(time.Minute)
+				r.want(c.want...)
+				if st := r.state("b"); st.Paused.IsZero() {
+					t.Error("b is not paused any more")
+				}
+			})
+		})
+	}
+}
+
 func TestLimitLetsStartsWaitInOrder(t *testing.T) {
 	inBubble(t, "0 * * * * a\n1 * * * * b\n2 * * * * c\n2-59/10 * * * * d\n", lasts(25*time.Minute), Config{Limit: 1}, func(r *rig) {
 		r.after(61 * time.Minute)

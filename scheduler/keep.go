@@ -8,7 +8,7 @@ import (
 
 // keep marks what is to be saved about a job.
 func (s *Scheduler) keep(e *entry) {
-	if s.cfg.Save == nil {
+	if _, unseen := s.kept[e.job.Name]; unseen || s.cfg.Save == nil { // what is kept of it stays true
 		return
 	}
 	settled := e.settled

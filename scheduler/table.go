@@ -63,8 +63,8 @@ func (s *Scheduler) load(e *entry, now time.Time) {
 		e.paused = k.Paused.Unix()
 	}
 	if known && k.Spec == e.job.spec() && !ahead(e.job.Schedule, k.Last, now) {
-		e.settled = k.Last.Unix()
-		if e.after(k.Last); e.next <= now.Unix() {
+		e.settled = max(e.settled, k.Last.Unix()) // of an adopted run
+		if e.after(time.Unix(e.settled, 0)); e.next <= now.Unix() {
 			s.late = notRunning
 		}
 		return
@@ -81,13 +81,16 @@ func (s *Scheduler) beginAt(e *entry, t time.Time) {
 
 // replace gives an entry its job of the new table.
 func (s *Scheduler) replace(e *entry, j *Job, now time.Time) {
-	same := e.job.spec() == j.spec() && !e.gone
+	gone, same := e.gone, e.job.spec() == j.spec()
 	if !same {
 		s.abandon(e, now, "the job's schedule has changed")
 	}
 	e.job, e.gone = j, false
 	e.splay = splayFor(s.cfg.Host, j)
-	if !same {
+	switch {
+	case gone:
+		s.load(e, now) // in case that it was never seen here: a run was adopted before there was a table
+	case !same:
 		s.dropWaiting(e, "the job's schedule has changed")
 		s.beginAt(e, now)
 	}
@@ -120,9 +123,13 @@ func (s *Scheduler) remove(e *entry, now time.Time) {
 	s.entries[e.job.Name] = e
 }
 
-// forget drops a job whose last run has ended. A pause outlives it.
+// forget drops a job whose last run has ended. A pause outlives it, and so does what is
+// known of a job that no table has had yet.
 func (s *Scheduler) forget(e *entry) {
 	delete(s.entries, e.job.Name)
+	if _, unseen := s.kept[e.job.Name]; unseen {
+		return
+	}
 	k := Kept{}
 	if e.paused != 0 {
 		k.Paused = time.Unix(e.paused, 0)
