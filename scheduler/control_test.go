@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -360,6 +361,9 @@ func TestWhatIsRetried(t *testing.T) {
 				if c.name == "panic" && (st.Counts.Failed != 2 || !strings.Contains(st.Last.Err.Error(), "a bug")) {
 					t.Errorf("got %+v", st)
 				}
+				if told := slices.Contains(r.log, "1h0m0s a panicked 1"); told != (c.name == "panic") {
+					t.Errorf("told %q", r.log)
+				}
 			})
 		})
 	}
@@ -373,6 +377,25 @@ func TestNextSlotDropsRetry(t *testing.T) {
 	inBubble(t, file, fail, Config{}, func(r *rig) {
 		r.after(25 * time.Minute)
 		r.want("10m0s a scheduled", "14m0s a retry", "20m0s a gave-up 1", "20m0s a scheduled", "24m0s a retry")
+	})
+}
+
+// Also when the retry waits for room: the slot that takes its place is no second attempt.
+func TestNextSlotDropsWaitingRetry(t *testing.T) {
+	file := "cron:\n- {name: a, schedule: '*/10 * * * *', command: x, retries: 5, backoff: 4m}\n- {name: b, schedule: '11 * * * *', command: x}\n"
+	run := func(_ context.Context, f Firing) error {
+		if f.Job.Name == "b" {
+			time.Sleep(10 * time.Minute)
+			return nil
+		}
+		return errors.New("exit 1")
+	}
+	inBubble(t, file, run, Config{Limit: 1}, func(r *rig) {
+		r.after(22 * time.Minute)
+		r.want("10m0s a scheduled", "11m0s b scheduled", "14m0s a waiting 1", "20m0s a overdue 1", "20m0s a gave-up 1", "21m0s a scheduled")
+		if f := r.last("a"); f.Attempt != 1 || !f.Due.Equal(midnight.Add(20*time.Minute)) {
+			t.Errorf("attempt %d of %v", f.Attempt, f.Due)
+		}
 	})
 }
 

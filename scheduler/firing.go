@@ -98,6 +98,7 @@ const (
 	Waiting    EventKind = "waiting"    // a start waits: for room, a lock, or the run before
 	Dropped    EventKind = "dropped"    // a waiting start will not happen
 	GaveUp     EventKind = "gave-up"    // a run that failed is not tried again, though its job says so
+	Panicked   EventKind = "panicked"   // the Runner did, so it can tell nothing itself
 	Overdue    EventKind = "overdue"    // a run should have started or ended by now
 	HoldEnded  EventKind = "hold-ended" // the hold reached its limit without a release
 	ClockStep  EventKind = "clock-step" // the wall clock was set

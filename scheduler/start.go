@@ -129,6 +129,11 @@ func (s *Scheduler) settle(e *entry, due time.Time) {
 // offer starts a run, or does what the job's overlap policy says, or lets it wait.
 func (s *Scheduler) offer(e *entry, f Firing, now time.Time) {
 	a := e.active()
+	if w := a.waiting; w != nil && w.Reason == Retry {
+		s.giveUp(e, *w, "the next slot has come")
+		a.waiting = &f // a first attempt, at a slot of its own
+		return
+	}
 	if a.waiting != nil {
 		// It has not begun, so it can stand for this slot too.
 		a.waiting.Coalesced += 1 + f.Coalesced
@@ -302,11 +307,13 @@ func (s *Scheduler) recorded(e *entry, r *run) {
 	}
 }
 
+var errPanicked = errors.New("the runner panicked")
+
 // guard makes an error of a Runner's panic: one job's bug must not end the others.
 func guard(ctx context.Context, f Firing, do func(context.Context, Firing) error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("the runner panicked: %v", p)
+			err = fmt.Errorf("%w: %v", errPanicked, p)
 		}
 	}()
 	return do(ctx, f)
@@ -330,6 +337,9 @@ func (s *Scheduler) finish(e *entry, r *run, err, cause error) {
 		}
 	}
 	a.note(r, err, cause, now)
+	if errors.Is(err, errPanicked) {
+		s.tell(Event{Kind: Panicked, Job: e.job.Name, Due: r.firing.Due, Count: 1 + r.firing.Coalesced, Text: "whether it runs is not known: " + err.Error()})
+	}
 	if err != nil && cause == nil && s.base != nil && r.firing.attemptLeft(e.job, err) { // without base: the next life's
 		s.retry(e, r.firing, now)
 	}
