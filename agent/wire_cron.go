@@ -86,6 +86,7 @@ func newCron(cfg config.Config, inst *platform.Instance, env *appenv.Resolver, l
 	}
 	zone, _ := time.LoadLocation(cfg.Cron.Timezone) // checked by config
 	c.watcher = &crontable.Watcher{Dir: f.AppDir, Files: files, Log: log,
+		Held: func() bool { return !c.sched.HeldUntil().IsZero() },
 		Apply: func(t scheduler.Table) {
 			table.Store(&t)
 			c.sched.SetTable(t)

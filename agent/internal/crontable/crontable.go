@@ -2,9 +2,11 @@
 //
 // Contract: a changed file, a swapped application tree and a deleted file are
 // noticed within Every by stat alone, without any hook. A deleted file is an
-// empty table; a faulty or unreadable one leaves the last good table in force
-// and is told once, with every fault. It is tried again each minute: what was
-// wrong may be a program that was not there, or a permission.
+// empty table, once two looks in a row found none: a deployment removes the old
+// tree, which can take seconds, before it puts the new one in its place. A
+// faulty or unreadable one leaves the last good table in force and is told once,
+// with every fault. It is tried again each minute: what was wrong may be a
+// program that was not there, or a permission.
 //
 // The file is writable by the application's user while the agent is root, so
 // it is opened below the application's directory without following links out of
@@ -62,11 +64,13 @@ type Watcher struct {
 	Files   []string // relative to Dir; the first that exists is the cron file
 	Options func() scheduler.ParseOptions
 	Apply   func(scheduler.Table) // called with each new table, never twice at a time
+	Held    func() bool           // reports whether a deployment is under way, in which no file counts as deleted; optional
 	Log     *slog.Logger
 
 	mu    sync.Mutex
 	state State
 	seen  fs.FileInfo // of the file as last read; nil when absent
+	away  bool        // it was not there at the last look, which did not believe it yet
 }
 
 // Run looks at once and then every Every, until ctx is done.
@@ -119,9 +123,14 @@ func (w *Watcher) look(force bool) {
 	defer w.mu.Unlock()
 	name, info := w.find()
 	if !force && w.state.Kind != "" && same(w.seen, info) && w.state.Path == filepath.Join(w.Dir, name) {
+		w.away = false
 		return
 	}
-	w.seen = info
+	if info == nil && !force && w.state.Kind != "" && (!w.away || w.Held != nil && w.Held()) {
+		w.away = true
+		return
+	}
+	w.seen, w.away = info, false
 	w.state.Path = filepath.Join(w.Dir, name)
 	w.state.Since = time.Now()
 	if info == nil {

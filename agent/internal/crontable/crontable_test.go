@@ -78,7 +78,20 @@ func TestLifeOfAFile(t *testing.T) {
 	put(t, path, good+"  - {name: two, command: 'true', schedule: '@hourly'}\n")
 	step("swapped tree", Loaded, 2)
 	os.Remove(path)
+	step("away, which it is in a deployment, too", Loaded)
+	put(t, path, good)
+	step("back", Loaded, 1)
+	os.Rename(path, path+".old")
+	step("away", Loaded)
+	os.Rename(path+".old", path)
+	step("back as it was", Loaded)
+	os.Remove(path)
+	w.Held = func() bool { return true }
+	step("away", Loaded)
+	step("away in a long deployment", Loaded)
+	w.Held = nil
 	step("deleted", Absent, 0)
+	step("still deleted", Absent)
 	put(t, filepath.Join(w.Dir, "crontab"), "* * * * * true\n")
 	step("a plain crontab instead", Loaded, 1)
 }
