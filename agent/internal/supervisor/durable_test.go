@@ -130,6 +130,40 @@ func TestRetention(t *testing.T) {
 	}
 }
 
+// A run that ends, or is lost, when many that started later have ended, or whose start nobody knows, is the
+// newest all the same: its end has not been told yet.
+func TestRetentionKeepsWhatJustEnded(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, Keep{})
+	begin := func(id string) Run {
+		run := newRun(&Request{ID: id, Args: []string{"x"}, IO: IOSpool})
+		if err := s.create(&run); err != nil {
+			t.Fatal(err)
+		}
+		return run
+	}
+	finish := func(run Run) {
+		run.State, run.Ended, run.OutputBytes = StateExited, time.Now(), 10
+		if err := s.finish(&run); err != nil {
+			t.Fatal(err)
+		}
+	}
+	long, lost := begin("long"), begin("lost")
+	for _, id := range []string{"a", "b", "c"} {
+		finish(begin(id))
+	}
+	finish(long)
+	s.keep = Keep{Count: 2, Bytes: 5}.withDefaults()
+	s.prune(time.Now())
+	if !s.has("long") {
+		t.Error("what ended last is forgotten already")
+	}
+	os.Mkdir(filepath.Join(dir, "torn"), 0o700)
+	if s = open(t, dir, Keep{Count: 3}); !s.has(lost.ID) || !s.has("torn") {
+		t.Error("what was lost is forgotten already")
+	}
+}
+
 // Reason: on a full disk the end of a run must still be told, and be written once there is room.
 func TestStatusThatCannotBeWritten(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "runs"), Keep{})

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -349,19 +350,21 @@ func (s *store) prune(now time.Time) {
 	}
 }
 
+// excess goes by the order in which runs ended: one that took hours has not been told yet when many have
+// started since, and neither has one of which only the id is left.
 func (s *store) excess(now time.Time) (ids []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	var count int
 	var bytes int64
 	names := make(map[string]int)
-	for _, id := range s.list(func(string, entry) bool { return true }) {
-		s.mu.Lock()
+	for _, id := range slices.SortedFunc(maps.Keys(s.ended), func(a, b string) int { return cmp.Compare(s.ended[b].seq, s.ended[a].seq) }) {
 		e := s.ended[id]
-		s.mu.Unlock()
 		key := e.kind + "\x00" + e.name
 		count++
 		bytes += e.bytes
 		names[key]++
-		if count > s.keep.Count || names[key] > s.keep.PerName || bytes > s.keep.Bytes || now.Sub(e.at) > s.keep.Age {
+		if count > s.keep.Count || names[key] > s.keep.PerName || bytes > s.keep.Bytes && count > 1 || now.Sub(e.at) > s.keep.Age {
 			ids = append(ids, id)
 		}
 	}
