@@ -155,6 +155,11 @@ func (s *server) waitRun(w http.ResponseWriter, r *http.Request) *errorBody {
 	select {
 	case <-l.ended:
 		return reply(w, l.snapshot())
+	case <-l.gone: // perhaps without having begun
+		if run, _, e = s.find(l.id); e != nil {
+			return e
+		}
+		return reply(w, run)
 	case <-r.Context().Done():
 		return nil
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/base32"
 	"errors"
+	"io/fs"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -84,6 +85,9 @@ func (s *server) reserve(ctx context.Context, req *Request) (*live, *errorBody) 
 	if err != nil && req.IO != IOSpool {
 		s.log.Error("cannot record run; it goes on", "run", l.id, "err", err) // on a full disk a person must be able to work
 	} else if err != nil {
+		if !errors.Is(err, fs.ErrExist) { // what is there is another's
+			s.store.remove(l.id) // or the next supervisor tells of a run that was lost
+		}
 		s.store.settle(l.run.StartSeq)
 		s.forget(l)
 		s.work.Done()

@@ -1,0 +1,82 @@
+package supervisor
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"golang.org/x/sys/unix"
+
+	"beanstalk-agent/packaging/testbed/gotool"
+	"beanstalk-agent/packaging/testbed/planted"
+)
+
+// books is a server that keeps records in dir and starts nothing.
+func books(t *testing.T, dir string) *server {
+	return &server{store: open(t, dir, Keep{}), log: planted.Log(t), live: make(map[string]*live), changed: make(chan struct{})}
+}
+
+// Who waits for a run that turns out not to start is told so: the agent that asks for a slot again, because
+// the one that asked first was killed, may come between.
+func TestWaitingForWhatDoesNotStart(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		s := books(t, dir)
+		l, refusal := s.reserve(t.Context(), &Request{ID: "a", Args: []string{"x"}, IO: IOSpool})
+		if refusal != nil {
+			t.Fatal(refusal)
+		}
+		told := make(chan *errorBody, 1)
+		go func() {
+			r := httptest.NewRequest("GET", "/", nil).WithContext(t.Context())
+			r.SetPathValue("id", "a")
+			told <- s.waitRun(httptest.NewRecorder(), r)
+		}()
+		synctest.Wait()
+		s.store.remove(l.id)
+		s.forget(l)
+		synctest.Wait()
+		select {
+		case e := <-told:
+			if e == nil || e.Status != http.StatusNotFound {
+				t.Errorf("told %+v", e)
+			}
+		default:
+			t.Error("it waits for ever")
+		}
+	})
+}
+
+// A start that is refused because the disk is full leaves nothing: neither in the way of the same slot, nor
+// for the next supervisor to tell that it was lost.
+func TestRefusedOnAFullDisk(t *testing.T) {
+	if os.Getuid() != 0 {
+		gotool.Need(t, "root, to mount a disk of its own")
+	}
+	dir := t.TempDir()
+	if err := unix.Mount("none", dir, "tmpfs", 0, "size=4k"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(dir, 0) })
+	s := books(t, filepath.Join(dir, "runs"))
+	full := filepath.Join(dir, "full")
+	if err := os.WriteFile(full, make([]byte, 4096), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	req := Request{ID: "a", Args: []string{"x"}, IO: IOSpool, Kind: "cron"}
+	if _, refusal := s.reserve(t.Context(), &req); refusal == nil || !strings.Contains(refusal.Message, unix.ENOSPC.Error()) {
+		t.Fatalf("got %+v", refusal)
+	}
+	if _, err := os.Stat(s.store.path("a", "")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it is left behind: %v", err)
+	}
+	os.Remove(full)
+	if _, refusal := s.reserve(t.Context(), &req); refusal != nil {
+		t.Errorf("once there is room: %+v", refusal)
+	}
+}
