@@ -163,9 +163,16 @@ func TestClaimAfterARestart(t *testing.T) {
 		if err := claim("i-0fedcba9876543210"); !errors.Is(err, scheduler.ErrElsewhere) {
 			t.Errorf("another instance: %v", err)
 		}
-		claimsAt(t, store, id).Finish(t.Context(), f.Job, f.Due, "exit 0")
+		claimsAt(t, store, id).Finish(t.Context(), f.Job, f.Due, "exit 3")
 		if err := claim(id); !errors.Is(err, scheduler.ErrElsewhere) {
 			t.Errorf("after its end, the same instance %q: %v", id, err)
+		}
+		f.Attempt = 2
+		if err := claim(id); id != "" && err != nil || id == "" && !errors.Is(err, scheduler.ErrElsewhere) {
+			t.Errorf("the same instance %q for a further attempt: %v", id, err)
+		}
+		if err := claim("i-0fedcba9876543210"); !errors.Is(err, scheduler.ErrElsewhere) {
+			t.Errorf("another instance for one: %v", err)
 		}
 	}
 }

@@ -230,7 +230,7 @@ func (a *account) hear(host, line string, every map[string]time.Duration) {
 	last, count, job := field["due"], field["count"], field["job"]
 	own := 0 // 1 where the last has a run that speaks for itself
 	switch msg := field["msg"]; {
-	case msg == "run started", msg == "run ended":
+	case msg == "run started", msg == "run ended", msg == "run stands for earlier slots, too":
 		if m := runID.FindStringSubmatch("/" + host + "/state/runs/" + field["run"] + "/"); m != nil && msg == "run ended" {
 			a.name(slotOf(m), host+": began and ended before its mark, "+field["how"])
 		}

@@ -135,7 +135,7 @@ func (c *claims) Claim(ctx context.Context, f scheduler.Firing) error {
 		return nil
 	case err != nil:
 		return unclaimed{err}
-	case out.State == claim.Lost && out.By.Outcome == "" && s.Owner() == out.By.Owner:
+	case out.State == claim.Lost && s.Owner() == out.By.Owner && (out.By.Outcome == "" || f.Attempt > 1): // the attempt before has ended
 		return c.again(f, out.By)
 	case out.State == claim.Superseded:
 		c.log.Warn("slot skipped: a newer one has been claimed", "job", f.Job.Name, "due", f.Due, "by", out.By.Owner)

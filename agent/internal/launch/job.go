@@ -37,10 +37,14 @@ func (l *Launcher) Run(ctx context.Context, f scheduler.Firing) error {
 	run, ended, err := l.start(ctx, id, f)
 	switch {
 	case errors.Is(err, supervisor.ErrExists): // started before the agent died and could note it
-	case err != nil && ctx.Err() != nil: // while it waited for the lock
-		return context.Cause(ctx)
+		if f.Coalesced > 0 { // what that run says for itself is about its own slot
+			l.Log.Info("run stands for earlier slots, too", "run", id, "name", f.Job.Name, "why", reason(f))
+		}
 	case err != nil:
 		l.finish(ctx, f, "not started")
+		if ctx.Err() != nil { // while it waited for the lock
+			return context.Cause(ctx)
+		}
 		return err
 	case f.Reason == scheduler.Manual:
 		l.started(f.Job.Name, run)
@@ -89,17 +93,25 @@ func (l *Launcher) await(ctx context.Context, id string, ended func() (superviso
 	if err != nil {
 		outcome = err.Error()
 	}
-	if ctx.Err() == nil { // else the run goes on, and who awaits it next notes its end
-		l.finish(ctx, f, outcome)
-	}
+	l.finish(ctx, f, outcome)
 	return err
 }
 
+// finish notes it unless the agent stops: then the run goes on, or is owed, and the next
+// life notes what becomes of it.
 func (l *Launcher) finish(ctx context.Context, f scheduler.Firing, outcome string) {
-	if f.Reason != scheduler.Manual {
-		l.Claims.Finish(ctx, f.Job, f.Due, outcome)
+	switch cause := context.Cause(ctx); {
+	case f.Reason == scheduler.Manual, errors.Is(cause, scheduler.ErrStopping):
+		return
+	case cause != nil: // replaced: what comes next waits for this
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), replacedLimit)
+		defer cancel()
 	}
+	l.Claims.Finish(ctx, f.Job, f.Due, outcome)
 }
+
+const replacedLimit = 5 * time.Second
 
 // Await returns what waits for a run that exists already, as a Runner's Run.
 func (l *Launcher) Await(id string) func(context.Context, scheduler.Firing) error {
@@ -205,6 +217,7 @@ func (l *Launcher) wait(ctx context.Context, id string, ended func() (supervisor
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case errors.Is(err, supervisor.ErrUnknown), errors.Is(err, fs.ErrNotExist):
+			l.Log.Warn("how a run ended cannot be known", "run", id, "err", err) // nobody else may
 			return scheduler.ErrLost
 		}
 		l.Log.Warn("waiting for the supervisor", "run", id, "err", err)
