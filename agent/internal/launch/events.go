@@ -77,18 +77,22 @@ func (e *Ends) follow(ctx context.Context, after uint64, known bool) iter.Seq2[s
 
 func (e *Ends) load() (uint64, bool) {
 	b, err := os.ReadFile(e.File)
-	if err != nil {
-		if !errors.Is(err, fs.ErrNotExist) {
-			e.Log.Error("read event cursor", "err", err)
-		}
+	if errors.Is(err, fs.ErrNotExist) {
 		return 0, false
 	}
-	n, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64)
-	return n, err == nil
+	var n uint64
+	if err == nil {
+		n, err = strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64)
+	}
+	if err != nil { // as a full disk leaves it
+		e.Log.Error("read event cursor: all that is known is told again", "err", err)
+		n = 0
+	}
+	return n, true
 }
 
 // save notes what has been told, in place: twenty digits in one write, so that
-// it costs microseconds. A torn or lost note means that an end is told twice,
+// it costs microseconds. A torn or old note means that an end is told twice,
 // never that one is not told.
 func (e *Ends) save(n uint64) {
 	f, err := os.OpenFile(e.File, os.O_WRONLY|os.O_CREATE, 0o600)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -71,5 +72,25 @@ func TestFirstEndIsTold(t *testing.T) {
 	}
 	if !slices.Equal(told, []string{"a"}) {
 		t.Errorf("told %v, want the first run's end", told)
+	}
+}
+
+// A note that was not written whole, as when the disk is full, leaves no end untold.
+func TestTornNoteLeavesNoEndUntold(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	var told []string
+	file := filepath.Join(t.TempDir(), "told")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e := &Ends{File: file, Log: planted.Log(t), Began: func(supervisor.Run) {},
+		Tell:   func(r supervisor.Run) { told = append(told, r.ID) },
+		Events: history([]supervisor.Event{{Seq: 2, Type: supervisor.EventEnded, Run: supervisor.Run{ID: "a"}}}, stop),
+		Last:   func(context.Context) (uint64, error) { return 2, nil }}
+	if err := e.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(told, []string{"a"}) {
+		t.Errorf("told %v, want the end", told)
 	}
 }
