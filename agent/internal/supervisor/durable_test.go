@@ -278,6 +278,28 @@ func TestEventsAreDurable(t *testing.T) {
 	}
 }
 
+// An agent that has heard of a run whose record is gone, as after a power cut, hears of the next.
+func TestNumbersDoNotComeAgain(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, Keep{})
+	var heard uint64
+	for _, id := range []string{"kept", "gone"} {
+		run := newRun(&Request{ID: id, Args: []string{"x"}, IO: IOSpool})
+		s.create(&run)
+		run.Ended = time.Now()
+		if err := s.finish(&run); err != nil {
+			t.Fatal(err)
+		}
+		heard = run.EndSeq
+	}
+	os.RemoveAll(s.path("gone", ""))
+	s = open(t, dir, Keep{})
+	next := newRun(&Request{ID: "next", Args: []string{"x"}, IO: IOSpool})
+	if s.create(&next); next.StartSeq <= heard {
+		t.Errorf("the next run begins with number %d, %d was told already", next.StartSeq, heard)
+	}
+}
+
 // Once retention has removed every run the next supervisor counts from one again: whoever has heard of
 // events up to a higher number must not wait until it is reached.
 func TestEventsAfterAllRunsAreForgotten(t *testing.T) {

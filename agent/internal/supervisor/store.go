@@ -72,6 +72,10 @@ type entry struct {
 	bytes int64
 }
 
+// seqGap is more than the numbers that one supervisor gives to runs that leave no record: a power cut takes
+// those of the last seconds, and a full disk those of the commands that people type.
+const seqGap = 1 << 20
+
 // openStore reads what there is. Runs without a status were live when their supervisor died: each is
 // recorded as lost. With sessions there are no control groups, so nobody has ended what those, and runs that
 // had just ended, left behind.
@@ -105,6 +109,9 @@ func openStore(dir string, keep Keep, sessions bool, log *slog.Logger) (*store, 
 		} else {
 			orphans = append(orphans, rec)
 		}
+	}
+	if s.seq > 0 { // an agent may have heard of runs whose record is gone: their numbers must not come again
+		s.seq += seqGap
 	}
 	for _, rec := range orphans {
 		s.lose(rec)
