@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -65,13 +66,7 @@ func newCron(cfg config.Config, inst *platform.Instance, env *appenv.Resolver, l
 	host, _ := os.Hostname() // only spreads starts; empty is fine
 	c.sched = scheduler.New(scheduler.Config{
 		Runner: c, Tell: c.tell, Kept: store.Kept(), Save: frugal(store.Save), Host: host, Limit: limit(cfg.Cron.Limit, runtime.NumCPU()), Now: wallClock, Nap: nap,
-		Here: scheduler.Here{Environment: f.EnvironmentName, Worker: f.Worker, Getenv: func(name string) (string, bool) {
-			e, err := env.Resolve(context.Background())
-			if err != nil {
-				return "", false
-			}
-			return e.Lookup(name)
-		}},
+		Here: func() scheduler.Here { return here(inst.Facts(), env) },
 	})
 	c.holdOn()
 	var table atomic.Pointer[scheduler.Table] // and not the watcher's, which may hold its lock while events are told
@@ -86,7 +81,8 @@ func newCron(cfg config.Config, inst *platform.Instance, env *appenv.Resolver, l
 	}
 	zone, _ := time.LoadLocation(cfg.Cron.Timezone) // checked by config
 	c.watcher = &crontable.Watcher{Dir: f.AppDir, Files: files, Log: log,
-		Held: func() bool { return !c.sched.HeldUntil().IsZero() },
+		Where: func() string { return inst.Facts().EnvironmentName },
+		Held:  func() bool { return !c.sched.HeldUntil().IsZero() },
 		Apply: func(t scheduler.Table) {
 			table.Store(&t)
 			c.sched.SetTable(t)
@@ -96,6 +92,21 @@ func newCron(cfg config.Config, inst *platform.Instance, env *appenv.Resolver, l
 			return scheduler.ParseOptions{Location: zone, CheckCommand: func(name string) error { return findCommand(env, name) }}
 		}}
 	return c
+}
+
+// here is as much as is known by now: an agent may be older than the first
+// deployment, and the environment not to be read in the middle of one.
+func here(f platform.Facts, env *appenv.Resolver) scheduler.Here {
+	read := sync.OnceValues(func() (*appenv.Env, error) { return env.Resolve(context.Background()) }) // most tables do not ask
+	return scheduler.Here{Environment: f.EnvironmentName, Worker: f.Worker,
+		Getenv: func(name string) (string, bool) {
+			e, err := read()
+			if err != nil {
+				return "", false
+			}
+			return e.Lookup(name)
+		},
+		Unread: func() bool { _, err := read(); return err != nil }}
 }
 
 // limit is how many jobs run at once: as configured, else eight for each processor,

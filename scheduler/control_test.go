@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -282,7 +283,9 @@ cron:
 // turned on owes nothing of before.
 func TestEnvironmentTurnsJobsOnAndOff(t *testing.T) {
 	var on sync.Map
-	cfg := Config{Here: Here{Getenv: func(string) (string, bool) { _, ok := on.Load("x"); return fmt.Sprint(ok), true }}}
+	cfg := Config{Here: func() Here {
+		return Here{Getenv: func(string) (string, bool) { _, ok := on.Load("x"); return fmt.Sprint(ok), true }}
+	}}
 	file := "cron:\n- {name: a, schedule: '*/10 * * * *', command: x, enabled: '${ON}'}\n"
 	inBubble(t, file, lasts(time.Second), cfg, func(r *rig) {
 		r.after(35 * time.Minute)
@@ -297,6 +300,47 @@ func TestEnvironmentTurnsJobsOnAndOff(t *testing.T) {
 			t.Errorf("got %+v", st)
 		}
 	})
+}
+
+// What cannot be told yet decides nothing: a job that runs goes on to, and one that is off
+// until then owes what passed. What is known and changes owes nothing.
+func TestUnsureWhereThisIs(t *testing.T) {
+	unread := func(name string) Here {
+		return Here{Getenv: func(string) (string, bool) { return name, name != "" }, Unread: func() bool { return name == "" }}
+	}
+	for file, where := range map[string]func(string) Here{
+		"cron:\n- {name: a, schedule: '*/10 * * * *', command: x, environments: [yes]}\n": func(name string) Here { return Here{Environment: name} },
+		"cron:\n- {name: a, schedule: '*/10 * * * *', command: x, enabled: '${PROD}'}\n":  unread,
+	} {
+		var here atomic.Value
+		cfg := Config{Here: func() Here { return where(here.Load().(string)) }, Kept: settled("*/10 * * * * UTC", 15*time.Minute)}
+		turn := func(r *rig, name string) {
+			here.Store(name)
+			r.set(file)
+		}
+		here.Store("")
+		inBubble(t, file, lasts(time.Second), cfg, func(r *rig) {
+			r.after(5 * time.Minute)
+			if st := r.state("a"); st.Off == "" {
+				t.Error("it is on before it is known where this is")
+			}
+			turn(r, "yes")
+			r.after(10 * time.Minute)
+			r.want("5m0s a catch-up", "10m0s a scheduled")
+			if f := r.starts[0]; f.Coalesced != 1 {
+				t.Errorf("it stands for %d slots besides its own, want one", f.Coalesced)
+			}
+			turn(r, "")
+			r.after(10 * time.Minute)
+			r.want("20m0s a scheduled")
+			turn(r, "no")
+			turn(r, "")
+			r.after(10 * time.Minute)
+			turn(r, "yes")
+			r.after(10 * time.Minute)
+			r.want("40m0s a scheduled")
+		})
+	}
 }
 
 // Splay is a property of host and job: the same each time, below the limit, and spread.

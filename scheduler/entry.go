@@ -23,6 +23,7 @@ type entry struct {
 	place int   // in the heap; -1 when not in it
 	pos   int   // in the table: of those due at one time, the first comes first
 	gone  bool  // not in the table any more, but a run still goes on
+	maybe bool  // off while it is not known whether it runs here
 }
 
 const never = int64(1) << 62

@@ -91,7 +91,9 @@ func TestNewScheduleOwesNothing(t *testing.T) {
 func TestHeldSlotsThatWillNotRunAreTold(t *testing.T) {
 	file := "cron:\n- {name: a, schedule: '*/10 * * * *', command: x, enabled: '${ON}'}\n"
 	var off atomic.Bool
-	cfg := Config{Here: Here{Getenv: func(string) (string, bool) { return fmt.Sprint(!off.Load()), true }}}
+	cfg := Config{Here: func() Here {
+		return Here{Getenv: func(string) (string, bool) { return fmt.Sprint(!off.Load()), true }}
+	}}
 	for name, do := range map[string]func(*rig){
 		"paused":      func(r *rig) { r.s.Pause("a") },
 		"removed":     func(r *rig) { r.set("") },

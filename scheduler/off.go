@@ -9,9 +9,16 @@ import (
 
 // Here is what a job's environments:, enabled: and url: are held against.
 type Here struct {
-	Environment string                           // the Beanstalk environment's name
+	Environment string                           // the Beanstalk environment's name; "" while it is not known
 	Getenv      func(name string) (string, bool) // the application's environment; optional
+	Unread      func() bool                      // reports that it cannot be read at present; optional
 	Worker      bool                             // a worker tier, whose own daemon posts url: jobs
+}
+
+// unsure reports whether what the job asks for is not known by now. It then stays as it
+// was, and owes what passes while it is off for that alone.
+func (j Job) unsure(h Here) bool {
+	return len(j.Environments) > 0 && h.Environment == "" || strings.Contains(j.Enabled, "${") && h.Unread != nil && h.Unread()
 }
 
 // OffHere says why a job does not run on this host, or "" when it does.

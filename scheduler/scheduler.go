@@ -41,8 +41,8 @@ type Config struct {
 	// a minute. Optional.
 	Save func(map[string]Kept) error
 
+	Here  func() Here   // decides which jobs are off here; asked by SetTable. Optional: none are
 	Host  string        // with the job's name it decides the splay: stable for this host
-	Here  Here          // decides which jobs are off here
 	Limit int           // runs at the same time; 0: no limit
 	Grace time.Duration // how long Run waits for running jobs before it cancels them
 
@@ -98,6 +98,9 @@ func New(cfg Config) *Scheduler {
 	}
 	if cfg.Tell == nil {
 		cfg.Tell = func(Event) {}
+	}
+	if cfg.Here == nil {
+		cfg.Here = func() Here { return Here{} }
 	}
 	s := &Scheduler{
 		cfg:     cfg,

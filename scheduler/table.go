@@ -18,9 +18,9 @@ func (s *Scheduler) SetTable(t Table) {
 }
 
 func (s *Scheduler) setTable(t Table) (running bool) {
-	offs := make([]string, len(t.Jobs))
+	offs, here := make([]string, len(t.Jobs)), s.cfg.Here()
 	for i := range t.Jobs {
-		offs[i] = t.Jobs[i].OffHere(s.cfg.Here) // may call Getenv: not under the lock
+		offs[i] = t.Jobs[i].OffHere(here) // may call Getenv: not under the lock
 	}
 	s.mu.Lock()
 	defer s.unlock()
@@ -30,11 +30,14 @@ func (s *Scheduler) setTable(t Table) (running bool) {
 	s.order = make([]*entry, 0, len(t.Jobs))
 	for i := range t.Jobs {
 		j := &t.Jobs[i]
-		e := old[j.Name]
+		e, unsure := old[j.Name], j.unsure(here)
 		if e == nil {
 			e = &entry{place: -1, job: j}
 			s.load(e, now)
 		} else {
+			if unsure {
+				offs[i] = e.off
+			}
 			if offs[i] != "" {
 				s.abandon(e, now, "off here: "+offs[i])
 			}
@@ -42,7 +45,7 @@ func (s *Scheduler) setTable(t Table) (running bool) {
 			delete(old, j.Name)
 		}
 		e.pos = i
-		s.turn(e, offs[i], now)
+		s.turn(e, offs[i], unsure, now)
 		s.entries[j.Name] = e
 		s.order = append(s.order, e)
 	}
@@ -96,12 +99,12 @@ func (s *Scheduler) replace(e *entry, j *Job, now time.Time) {
 	}
 }
 
-// turn switches a job on or off here.
-func (s *Scheduler) turn(e *entry, off string, now time.Time) {
-	if e.off != "" && off == "" {
+// turn switches a job on or off here, perhaps not for good.
+func (s *Scheduler) turn(e *entry, off string, unsure bool, now time.Time) {
+	if e.off != "" && off == "" && !e.maybe {
 		s.beginAt(e, now)
 	}
-	e.off = off
+	e.off, e.maybe = off, unsure && (e.off == "" || e.maybe)
 	if off != "" {
 		s.dropWaiting(e, "off here: "+off)
 	}

@@ -64,12 +64,14 @@ type Watcher struct {
 	Files   []string // relative to Dir; the first that exists is the cron file
 	Options func() scheduler.ParseOptions
 	Apply   func(scheduler.Table) // called with each new table, never twice at a time
+	Where   func() string         // the environment's name, "" while it is not known; optional
 	Held    func() bool           // reports whether a deployment is under way, in which no file counts as deleted; optional
 	Log     *slog.Logger
 
 	mu    sync.Mutex
 	state State
 	seen  fs.FileInfo // of the file as last read; nil when absent
+	where string      // as of the last refresh
 	away  bool        // it was not there at the last look, which did not believe it yet
 }
 
@@ -91,15 +93,21 @@ func (w *Watcher) Run(ctx context.Context) error {
 }
 
 // refresh applies the table in force again when it asks the application's
-// environment (enabled: ${NAME}), which changes without the file, and tries a
-// faulty file again.
+// environment (enabled: ${NAME}), which changes without the file, or when that
+// environment's name is another or known only now; and tries a faulty file again.
 func (w *Watcher) refresh() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.state.Kind == Faulty {
 		w.retry()
 	}
-	asks := func(j scheduler.Job) bool { return strings.Contains(j.Enabled, "${") }
+	where := w.where
+	if w.Where != nil {
+		w.where = w.Where()
+	}
+	asks := func(j scheduler.Job) bool {
+		return strings.Contains(j.Enabled, "${") || len(j.Environments) > 0 && w.where != where
+	}
 	if slices.ContainsFunc(w.state.Table.Jobs, asks) {
 		w.Apply(w.state.Table)
 	}

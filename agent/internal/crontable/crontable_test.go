@@ -119,6 +119,25 @@ func TestFaultyFileIsTriedAgain(t *testing.T) {
 	}
 }
 
+// A table that asks where it is is applied again when that becomes known, and not before.
+func TestTableAsksWhereItIs(t *testing.T) {
+	w, applied, _ := watcher(t)
+	where := ""
+	w.Where = func() string { return where }
+	put(t, filepath.Join(w.Dir, "cron.yaml"), "environments: [prod]\n"+good)
+	w.look(false)
+	w.refresh()
+	if len(*applied) != 1 {
+		t.Errorf("applied %d times while nothing is known", len(*applied))
+	}
+	where = "prod"
+	w.refresh()
+	w.refresh()
+	if len(*applied) != 2 {
+		t.Errorf("applied %d times, want once more", len(*applied))
+	}
+}
+
 // The agent is root and the directory is the application's.
 func TestReadFileStaysInside(t *testing.T) {
 	dir := t.TempDir()
