@@ -182,6 +182,10 @@ func (s *stage) claim(w http.ResponseWriter, r *http.Request, store string) {
 	if err != nil {
 		return
 	}
+	if !strings.Contains(r.URL.Path, "/"+filepath.Base(s.ground.dir)+"/") { // a port that was another store's a moment ago may be ours now
+		s.t.Logf("not of this host: %s %s", r.Method, r.URL.Path)
+		panic(http.ErrAbortHandler)
+	}
 	put := r.Method == http.MethodPut
 	if m := slotField.FindSubmatch(body); m != nil {
 		s.mu.Lock()
