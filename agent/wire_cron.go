@@ -266,7 +266,7 @@ func (c *cronParts) tell(e scheduler.Event) {
 	}
 	c.people.event(e)
 	level := slog.LevelWarn
-	if e.Kind == scheduler.Waiting || e.Kind == scheduler.ClockStep {
+	if e.Kind == scheduler.Waiting || e.Kind == scheduler.ClockStep || e.Kind == scheduler.Owed {
 		level = slog.LevelInfo
 	}
 	c.log.Log(context.Background(), level, "cron: "+string(e.Kind), "job", e.Job, "due", e.Due, "count", e.Count, "what", e.Text, "err", e.Err)

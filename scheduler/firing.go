@@ -100,6 +100,7 @@ const (
 	GaveUp     EventKind = "gave-up"    // a run that failed is not tried again, though its job says so
 	Panicked   EventKind = "panicked"   // the Runner did, so it can tell nothing itself
 	Overdue    EventKind = "overdue"    // a run should have started or ended by now
+	Owed       EventKind = "owed"       // slots that came are left to the next Scheduler, if there is one
 	HoldEnded  EventKind = "hold-ended" // the hold reached its limit without a release
 	ClockStep  EventKind = "clock-step" // the wall clock was set
 	SaveFailed EventKind = "save-failed"

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -234,6 +235,9 @@ func TestASlotIsOwedUntilItsRunIsRecorded(t *testing.T) {
 				}
 				r.end()
 				check("in the next life", c.want)
+				if told := slices.Contains(r.log, "1h30m0s a owed 1"); told != (name == "stopped before") {
+					t.Errorf("told %v", r.log)
+				}
 			})
 		})
 	}
@@ -272,7 +276,10 @@ func TestWaitingStartsSurviveARestart(t *testing.T) {
 	inBubble(t, file, lasts(3*time.Hour), Config{Limit: 1}, func(r *rig) {
 		r.after(90 * time.Minute)
 		r.want("1h0m0s b waiting 1", "1h0m0s a scheduled", "1h6m0s b overdue 1")
+		r.s.Hold(time.Hour)
+		r.after(45 * time.Minute) // two o'clock is held
 		r.end()
+		r.want("2h15m0s a owed 1", "2h15m0s b owed 2")
 		r.mu.Lock()
 		kept = r.saved
 		r.mu.Unlock()
@@ -281,10 +288,10 @@ func TestWaitingStartsSurviveARestart(t *testing.T) {
 		t.Errorf("settled: a %v, b %v; b has not run at one o'clock", a, b)
 	}
 	for name, k := range kept { // the second life's bubble begins at midnight too
-		k.Last = k.Last.Add(-90 * time.Minute)
+		k.Last = k.Last.Add(-135 * time.Minute)
 		kept[name] = k
 	}
 	inBubble(t, file, lasts(time.Second), Config{Kept: kept}, func(r *rig) {
-		r.want("0s a scheduled", "0s b catch-up") // b due half an hour ago, a just now
+		r.want("0s a catch-up", "0s b catch-up")
 	})
 }

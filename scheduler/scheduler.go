@@ -175,7 +175,9 @@ func (s *Scheduler) stop(cancel func()) {
 	s.mu.Lock()
 	s.base = nil
 	s.waiting = nil
+	now := s.cfg.Now()
 	for _, e := range s.order {
+		s.leave(e, now)
 		if e.act != nil && e.act.retry != nil { // the next life may take it up, if there is one
 			s.tell(Event{Kind: GaveUp, Job: e.job.Name, Due: e.act.retry.Due, Count: 1, Text: "failed; the agent stops before it is tried again"})
 		}

@@ -106,6 +106,23 @@ func (s *Scheduler) abandon(e *entry, until time.Time, why string) {
 	s.settle(e, due)
 }
 
+// leave tells of slots that have come and are left to the next life, if there is one.
+func (s *Scheduler) leave(e *entry, now time.Time) {
+	var due time.Time
+	n := 0
+	if e.act != nil && e.act.waiting != nil {
+		due, n = e.act.waiting.Due, 1+e.act.waiting.Coalesced
+	}
+	if e.next <= now.Unix() && e.off == "" && e.paused == 0 && !e.gone {
+		held := 0
+		due, _, _, held = latest(e.job.Schedule, time.Unix(e.next, 0), now)
+		n += held
+	}
+	if n > 0 {
+		s.tell(Event{Kind: Owed, Job: e.job.Name, Due: due.In(e.job.Location), Count: n, Text: "not started before the agent stops"})
+	}
+}
+
 // miss counts and tells slots that will not run; due is the last of them, or of those
 // that were found with them.
 func (s *Scheduler) miss(e *entry, due time.Time, n int, text string) {
@@ -325,8 +342,9 @@ func (s *Scheduler) finish(e *entry, r *run, err, cause error) {
 	defer s.unlock()
 	now := s.cfg.Now()
 	a := e.act
-	if errors.Is(cause, ErrStopping) { // before it was recorded: the next life owes it
+	if errors.Is(cause, ErrStopping) && r.owed != never { // before it was recorded: the next life owes it
 		e.settled = min(e.settled, r.owed)
+		s.tell(Event{Kind: Owed, Job: e.job.Name, Due: r.firing.Due, Count: 1 + r.firing.Coalesced, Text: "not begun before the agent stops"})
 	}
 	s.recorded(e, r)
 	a.running = slices.DeleteFunc(a.running, func(o *run) bool { return o == r })
