@@ -37,9 +37,6 @@ func (l *Launcher) Run(ctx context.Context, f scheduler.Firing) error {
 	run, ended, err := l.start(ctx, id, f)
 	switch {
 	case errors.Is(err, supervisor.ErrExists): // started before the agent died and could note it
-		if f.Coalesced > 0 { // what that run says for itself is about its own slot
-			l.Log.Info("run stands for earlier slots, too", "run", id, "name", f.Job.Name, "why", reason(f))
-		}
 	case err != nil:
 		l.finish(ctx, f, "not started")
 		if ctx.Err() != nil { // while it waited for the lock
@@ -48,6 +45,9 @@ func (l *Launcher) Run(ctx context.Context, f scheduler.Firing) error {
 		return err
 	case f.Reason == scheduler.Manual:
 		l.started(f.Job.Name, run)
+	}
+	if f.Coalesced > 0 && run.Reason != reason(f) { // what that run says for itself is about its own slot
+		l.Log.Info("run stands for earlier slots, too", "run", id, "name", f.Job.Name, "why", reason(f))
 	}
 	f.Begun()
 	return l.await(ctx, id, ended, f)

@@ -19,6 +19,7 @@ import (
 type supervised struct {
 	Runs
 	begin, end error
+	reason     string // of a run that was begun before
 }
 
 func (s supervised) Begin(ctx context.Context, r supervisor.Request) (supervisor.Run, func() (supervisor.Run, error), error) {
@@ -29,7 +30,7 @@ func (s supervised) Begin(ctx context.Context, r supervisor.Request) (supervisor
 		<-ctx.Done()
 		return supervisor.Run{}, context.Cause(ctx)
 	}
-	return supervisor.Run{ID: r.ID}, ended, s.begin
+	return supervisor.Run{ID: r.ID, Reason: s.reason}, ended, s.begin
 }
 
 func (s supervised) Stop(context.Context, string, time.Duration) (supervisor.Run, error) {
@@ -59,6 +60,7 @@ func TestWhatWasClaimedIsTold(t *testing.T) {
 	}{
 		"it exists, for its own slot":   {supervised: supervised{begin: supervisor.ErrExists, end: supervisor.ErrUnknown}, want: scheduler.ErrLost, says: "cannot be known", outcome: scheduler.ErrLost.Error()},
 		"it exists, and stands for two": {supervised: supervised{begin: supervisor.ErrExists, end: supervisor.ErrUnknown}, coalesced: 1, want: scheduler.ErrLost, says: "2 slots, the last of", outcome: scheduler.ErrLost.Error()},
+		"it was begun by one that died": {supervised: supervised{reason: "scheduled", end: supervisor.ErrUnknown}, coalesced: 1, want: scheduler.ErrLost, says: "2 slots, the last of", outcome: scheduler.ErrLost.Error()},
 		"refused":                       {supervised: supervised{begin: refused}, want: refused, outcome: "not started"},
 		"replaced before it began":      {supervised: supervised{begin: scheduler.ErrReplaced}, cause: scheduler.ErrReplaced, want: scheduler.ErrReplaced, outcome: "not started"},
 		"stopped before it began":       {supervised: supervised{begin: scheduler.ErrStopping}, cause: scheduler.ErrStopping, want: scheduler.ErrStopping},
