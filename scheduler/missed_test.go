@@ -77,7 +77,7 @@ func TestNewScheduleOwesNothing(t *testing.T) {
 	cfg := Config{Kept: settled("*/5 * * * * UTC", 45*time.Minute)}
 	inBubble(t, "*/10 * * * * a\n*/10 * * * * c\n", lasts(time.Second), cfg, func(r *rig) {
 		r.after(15 * time.Minute)
-		r.want("10m0s a scheduled", "10m0s c scheduled")
+		r.want("0s a dropped 0", "10m0s a scheduled", "10m0s c scheduled")
 		r.s.Hold(time.Hour)
 		r.after(10 * time.Minute) // 20m is owed to both
 		r.set("*/10 * * * * a\n*/4 * * * * c\n")
@@ -266,6 +266,26 @@ func TestWhereAJobBeginsIsSavedBeforeItStarts(t *testing.T) {
 		}
 		cancel()
 		<-done
+	})
+}
+
+// What is settled is told before it is saved: killed in between, the next life tells it
+// again, and the other way round nobody would.
+func TestToldBeforeSaved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		told := false
+		s := New(Config{Runner: lasts(time.Hour), Kept: settled("30 * * * * UTC", 3*time.Hour),
+			Tell: func(Event) { time.Sleep(10 * time.Second); told = true },
+			Save: func(k map[string]Kept) error {
+				if len(k) > 0 && !told {
+					t.Errorf("saved %v first", k)
+				}
+				return nil
+			}})
+		s.SetTable(mustParse(t, "cron.yaml", "cron:\n- {name: a, schedule: '30 * * * *', command: x, catch_up: false}\n"))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		s.Run(ctx)
 	})
 }
 

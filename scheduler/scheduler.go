@@ -261,24 +261,24 @@ func (s *Scheduler) poke() {
 // tell notes an event; unlock delivers it.
 func (s *Scheduler) tell(e Event) { s.events = append(s.events, e) }
 
-// unlock releases mu and tells what was noted under it.
+// unlock releases mu, tells what was noted under it, and only then has it saved: what is
+// on record as settled the next life does not tell.
 func (s *Scheduler) unlock() {
-	if len(s.dirty) > 0 {
-		select {
-		case s.save <- struct{}{}:
-		default:
-		}
-	}
-	if len(s.events) == 0 {
-		s.mu.Unlock()
-		return
-	}
-	events := s.events
+	events, dirty := s.events, len(s.dirty) > 0
 	s.events = nil
 	s.mu.Unlock()
-	s.tellMu.Lock()
-	defer s.tellMu.Unlock()
-	for _, e := range events {
-		s.cfg.Tell(e)
+	if len(events) > 0 {
+		s.tellMu.Lock()
+		for _, e := range events {
+			s.cfg.Tell(e)
+		}
+		s.tellMu.Unlock()
+	}
+	if !dirty {
+		return
+	}
+	select {
+	case s.save <- struct{}{}:
+	default:
 	}
 }

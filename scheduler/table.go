@@ -72,6 +72,9 @@ func (s *Scheduler) load(e *entry, now time.Time) {
 		}
 		return
 	}
+	if known && k.Spec != e.job.spec() && k.Spec != "" && k.Paused.IsZero() {
+		s.tell(Event{Kind: Dropped, Job: e.job.Name, Text: "its schedule is another than before the restart: what was due since " + k.Last.UTC().Format(time.RFC3339) + " is not caught up"})
+	}
 	s.beginAt(e, now)
 }
 
