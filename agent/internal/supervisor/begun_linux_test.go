@@ -6,9 +6,11 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -50,6 +52,35 @@ func TestWaitingForWhatDoesNotStart(t *testing.T) {
 			t.Error("it waits for ever")
 		}
 	})
+}
+
+// The end of a run whose record cannot be read is told by name: the reader's next cursor is beyond it.
+func TestUnreadableRecordIsToldAsLost(t *testing.T) {
+	s := books(t, t.TempDir())
+	for _, id := range []string{"a", "b"} {
+		run := newRun(&Request{ID: id, Args: []string{"x"}, Kind: "cron", Name: "nightly", IO: IOSpool})
+		s.store.create(&run)
+		s.store.settle(run.StartSeq)
+		run.State, run.Ended = StateExited, time.Now()
+		if err := s.store.finish(&run); err != nil {
+			t.Fatal(err)
+		}
+		s.store.settle(run.EndSeq)
+	}
+	for _, file := range []string{"meta.json", "status.json"} {
+		if err := os.WriteFile(s.store.path("a", file), []byte("{"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var ends []string
+	for _, e := range s.events(0) {
+		if e.Type == EventEnded {
+			ends = append(ends, e.Run.ID+" "+e.Run.Kind+" "+e.Run.Name+" "+e.Run.State)
+		}
+	}
+	if want := []string{"a cron nightly lost", "b cron nightly exited"}; !slices.Equal(ends, want) {
+		t.Errorf("told %q, want %q", ends, want)
+	}
 }
 
 // A start that is refused because the disk is full leaves nothing: neither in the way of the same slot, nor

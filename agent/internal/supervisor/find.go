@@ -148,7 +148,8 @@ func (s *server) streamEvents(ctx context.Context, w http.ResponseWriter, after 
 }
 
 // events returns what is numbered above after, oldest first. They are made of the records, so they are
-// as durable as those; a run that retention has removed has no events any more.
+// as durable as those; a run that retention has removed has no events any more, and one whose record cannot
+// be read is lost.
 func (s *server) events(after uint64) []Event {
 	last := s.store.settled()
 	if last <= after {
@@ -169,13 +170,23 @@ func (s *server) events(after uint64) []Event {
 	for _, run := range runs {
 		add(run)
 	}
-	for _, id := range s.store.list(func(_ string, e entry) bool { return e.seq > after || e.start > after }) {
+	untold := make(map[string]entry)
+	for _, id := range s.store.list(func(id string, e entry) bool {
+		if e.seq > after || e.start > after {
+			untold[id] = e
+			return true
+		}
+		return false
+	}) {
 		if slices.ContainsFunc(runs, func(r Run) bool { return r.ID == id }) {
 			continue
 		}
-		if rec, err := s.store.read(id); err == nil {
-			add(rec.Run)
+		rec, err := s.store.read(id)
+		if err != nil { // whoever waits for its end hears at least that there is none to be had
+			e := untold[id]
+			rec.Run.Kind, rec.Run.Name, rec.Run.Ended, rec.Run.EndSeq, rec.Run.ExitCode = e.kind, e.name, e.at, e.seq, 125
 		}
+		add(rec.Run)
 	}
 	slices.SortFunc(all, func(a, b Event) int { return cmp.Compare(a.Seq, b.Seq) })
 	return all
