@@ -175,9 +175,12 @@ func (c *calamity) deploy(t *testing.T, kill bool) {
 	}
 	<-time.After(rand.N(time.Second))
 	for i, move := range [][2]string{{filepath.Join(h.dir, "cron.yaml"), app + ".new/cron.yaml"}, {app, app + ".old"}, {app + ".new", app}} {
-		if kill && i == 2 { // between the two, there is no application
-			h.killed()
-			h.start()
+		if i == 2 { // the old tree takes its time to go, and between the two there is no application
+			<-time.After(rand.N(time.Second))
+			if kill {
+				h.killed()
+				h.start()
+			}
 		}
 		if err := os.Rename(move[0], move[1]); err != nil {
 			t.Error(err)
