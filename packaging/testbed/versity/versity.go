@@ -3,6 +3,7 @@ package versity
 
 import (
 	"bytes"
+	crand "crypto/rand"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -32,33 +33,48 @@ func Start(t testing.TB, bucket string) []string {
 		t.Fatal(err)
 	}
 	var urls []string
-	for range 2 {
+	for len(urls) < 2 {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
 		addr := l.Addr().String()
 		l.Close()
-		cmd := exec.Command(bin, "--port", addr, "-a", AccessKey, "-s", SecretKey, "--quiet", "--keep-alive", "posix", dir)
+		mark := "/" + crand.Text()
+		cmd := exec.Command(bin, "--port", addr, "--health", mark, "-a", AccessKey, "-s", SecretKey, "--quiet", "--keep-alive", "posix", dir)
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-		awaitPort(t, addr)
-		urls = append(urls, "http://"+addr)
+		gone := make(chan struct{})
+		go func() { defer close(gone); cmd.Wait() }()
+		t.Cleanup(func() { cmd.Process.Kill(); <-gone })
+		if answers(t, "http://"+addr+mark, gone) {
+			urls = append(urls, "http://"+addr)
+		}
 	}
 	return urls
 }
 
-func awaitPort(t testing.TB, addr string) {
+// answers waits until a server answers where no other would, and reports whether it does: its port may have
+// become another test's just before, which then gets what was meant for it.
+func answers(t testing.TB, url string, gone <-chan struct{}) bool {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; <-time.After(10 * time.Millisecond) {
-		if c, err := net.Dial("tcp", addr); err == nil {
-			c.Close()
-			return
+	client := http.Client{Timeout: time.Second} // who has the port need not answer at all
+	for deadline := time.Now().Add(time.Minute); ; {
+		resp, err := client.Get(url)
+		if err == nil {
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				return true
+			}
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("nobody listens on %s after 30 s", addr)
+			t.Fatalf("nobody answers at %s after a minute", url)
+		}
+		select {
+		case <-gone:
+			return false
+		case <-time.After(10 * time.Millisecond):
 		}
 	}
 }
