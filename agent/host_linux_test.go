@@ -242,7 +242,7 @@ func (a *account) hear(host, line string, every map[string]time.Duration) {
 		field["msg"] = "a later run stands for it"
 	case strings.HasPrefix(msg, "claimed before"), strings.HasPrefix(msg, "slot skipped"):
 		count = "1"
-	case msg != "cron: missed" && msg != "cron: overlapped" && msg != "job not started" && msg != "slots left to other instances":
+	case msg != "cron: missed" && msg != "cron: overlapped" && msg != "cron: dropped" && msg != "job not started" && msg != "slots left to other instances":
 		return
 	}
 	due, err := time.Parse(time.RFC3339, last)

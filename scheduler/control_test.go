@@ -135,7 +135,7 @@ func TestAdoptedRunsLeaveWhatWasOwed(t *testing.T) {
 		adopt Firing
 		want  []string
 	}{
-		"of a later slot": {Firing{Job: Job{Name: "a"}, Due: midnight.Add(-10 * time.Minute)}, []string{"0s a missed 2", "1s a scheduled", "1s a gave-up 1"}},
+		"of a later slot": {Firing{Job: Job{Name: "a"}, Due: midnight.Add(-10 * time.Minute)}, []string{"0s a dropped 2", "1s a scheduled", "1s a gave-up 1"}},
 		"typed":           {Firing{Job: Job{Name: "a"}, Due: midnight.Add(-5 * time.Minute), Reason: Manual}, []string{"1s a catch-up"}}, // and is not tried again
 	} {
 		t.Run(name, func(t *testing.T) {

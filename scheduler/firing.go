@@ -96,7 +96,7 @@ const (
 	Overlapped EventKind = "overlapped" // slots skipped since the job still ran
 	Replaced   EventKind = "replaced"   // a run was ended for the next one
 	Waiting    EventKind = "waiting"    // a start waits: for room, a lock, or the run before
-	Dropped    EventKind = "dropped"    // a waiting start will not happen
+	Dropped    EventKind = "dropped"    // a waiting start, or what may have been one, will not happen
 	GaveUp     EventKind = "gave-up"    // a run that failed is not tried again, though its job says so
 	Panicked   EventKind = "panicked"   // the Runner did, so it can tell nothing itself
 	Overdue    EventKind = "overdue"    // a run should have started or ended by now

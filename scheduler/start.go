@@ -93,17 +93,23 @@ func slots(due time.Time, n int) string {
 	return "due " + due.Format(time.RFC3339)
 }
 
-// abandon tells of slots up to a time that have come and have not been offered, as while
-// starts are held, and now never will be.
-func (s *Scheduler) abandon(e *entry, until time.Time, why string) {
+// abandon tells of slots that have come and have not been offered, as while starts are
+// held, and now never will be.
+func (s *Scheduler) abandon(e *entry, now time.Time, why string) {
+	due, n := s.passOver(e, now)
+	s.miss(e, due, n, "missed: "+why+"; "+slots(due, n))
+}
+
+// passOver settles the slots up to a time that have not been offered, and gives the last
+// of them and how many there are.
+func (s *Scheduler) passOver(e *entry, until time.Time) (due time.Time, n int) {
 	if e.off != "" || e.paused != 0 || e.gone || e.next > until.Unix() {
-		return
+		return due, 0
 	}
 	due, _, next, n := latest(e.job.Schedule, time.Unix(e.next, 0), until)
 	e.setNext(next)
-	due = due.In(e.job.Location)
-	s.miss(e, due, n, "missed: "+why+"; "+slots(due, n))
 	s.settle(e, due)
+	return due.In(e.job.Location), n
 }
 
 // leave tells of slots that have come and are left to the next life, if there is one.
@@ -286,7 +292,9 @@ func (s *Scheduler) start(e *entry, f Firing, do func(context.Context, Firing) e
 	switch f.Reason {
 	case Manual:
 	case Adopted:
-		s.abandon(e, f.Due.Add(-time.Second), "a later slot's run goes on, and these are not on record as started")
+		if due, n := s.passOver(e, f.Due.Add(-time.Second)); n > 0 {
+			s.tell(Event{Kind: Dropped, Job: e.job.Name, Due: due, Count: n, Text: "not on record as started, and the run of a later slot goes on, which may stand for it: " + slots(due, n)})
+		}
 		s.settle(e, f.Due)
 		if e.next <= f.Due.Unix() { // it was not on record as settled
 			e.after(f.Due)
