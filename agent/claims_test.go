@@ -179,7 +179,7 @@ func TestClaimAfterARestart(t *testing.T) {
 
 // A slot that was claimed before a restart and that no run is known of is told by
 // name, once, and in its register where it is surely ours: a later one may have come due
-// meanwhile, and even be another instance's.
+// meanwhile, and even be another instance's. How a run ended meanwhile is noted there.
 func TestClaimTellsOfWhatNeverStarted(t *testing.T) {
 	t.Parallel()
 	store := versity.Start(t, "bucket")[0]
@@ -198,7 +198,7 @@ func TestClaimTellsOfWhatNeverStarted(t *testing.T) {
 		now.log = slog.New(slog.NewTextHandler(&said, nil))
 		now.find = func(_ context.Context, run string) (supervisor.Run, error) {
 			if run == launch.SlotID(f.Job.Name, ran, 1) {
-				return supervisor.Run{}, nil
+				return supervisor.Run{State: supervisor.StateExited, ExitCode: 3}, nil
 			}
 			return supervisor.Run{}, supervisor.ErrUnknown
 		}
@@ -220,7 +220,7 @@ func TestClaimTellsOfWhatNeverStarted(t *testing.T) {
 				return false
 			}
 			r, err := s.Read(t.Context(), f.Job.Name)
-			return err == nil && len(r.Runs) == 4 && strings.HasPrefix(r.Runs[2].Outcome, "not started") && r.Runs[3].Outcome == ""
+			return err == nil && len(r.Runs) == 4 && strings.HasPrefix(r.Runs[2].Outcome, "not started") && r.Runs[3].Outcome == "exit 3"
 		})
 	}
 }

@@ -32,7 +32,7 @@ type claims struct {
 
 	started time.Time
 	before  sync.Map // of job to notify.Kind: how its last run ended, if that was not this agent's to tell
-	resumed sync.Map // of a run's id: its slot was claimed in an earlier life, and this one starts it or has told of it
+	seen    sync.Map // of a run's id: its slot was claimed in an earlier life, and this one starts it or has seen to its end
 }
 
 // unclaimed is why a slot could be neither won nor lost.
@@ -127,7 +127,7 @@ func (c *claims) Claim(ctx context.Context, f scheduler.Firing) error {
 	var out claim.Outcome
 	if err == nil {
 		out, err = s.Claim(ctx, f.Job.Name, f.Due, window(f))
-		c.tellForgotten(ctx, s, f, out.Unfinished)
+		c.settle(ctx, s, f, out.Unfinished)
 	}
 	switch {
 	case err != nil && f.Job.OnClaimError == scheduler.ClaimErrorRun:
@@ -173,29 +173,35 @@ func (c *claims) told(job string) notify.Kind {
 // instances apart, it may be another's of the same name.
 func (c *claims) again(f scheduler.Firing, by claim.Run) error {
 	if c.inst.Facts().InstanceID != "" {
-		c.resumed.Store(launch.SlotID(f.Job.Name, f.Due, 1), true)
+		c.seen.Store(launch.SlotID(f.Job.Name, f.Due, 1), true)
 		return nil
 	}
 	c.log.Warn("claimed before, by this host or one of its name: whether it ran is in that host's history", "job", f.Job.Name, "due", f.Due, "claimed", by.Claimed)
 	return scheduler.ErrElsewhere
 }
 
-// tellForgotten tells of slots that this agent claimed before it was killed or
-// restarted, and could not start: no other instance will, and it may itself have come
-// back only when a later slot was due, which stands for them at best.
-func (c *claims) tellForgotten(ctx context.Context, s *claim.Store, f scheduler.Firing, unfinished []claim.Run) {
+// settle looks after slots that this agent claimed before it was killed or restarted,
+// and whose end the register does not have. One that could not start is told: no other
+// instance will start it, and a later slot stands for it at best. How one ended while
+// there was no agent is noted.
+func (c *claims) settle(ctx context.Context, s *claim.Store, f scheduler.Firing, unfinished []claim.Run) {
 	for _, r := range unfinished {
 		id := launch.SlotID(f.Job.Name, r.Slot, 1)
-		if _, resumed := c.resumed.Load(id); resumed || r.Owner != s.Owner() || !r.Claimed.Before(c.started) || !r.Slot.Before(f.Due) {
+		if _, done := c.seen.Load(id); done || r.Owner != s.Owner() || !r.Claimed.Before(c.started) || !r.Slot.Before(f.Due) {
 			continue
 		}
-		if _, err := c.find(ctx, id); !errors.Is(err, supervisor.ErrUnknown) {
+		run, err := c.find(ctx, id)
+		outcome := launch.Describe(run)
+		switch {
+		case errors.Is(err, supervisor.ErrUnknown):
+			outcome = "not started: the agent was ended first"
+			c.log.Warn("claimed before a restart, and not started", "job", f.Job.Name, "due", r.Slot, "claimed", r.Claimed)
+		case err != nil || run.Live():
 			continue
 		}
-		c.resumed.Store(id, true)
-		c.log.Warn("claimed before a restart, and not started", "job", f.Job.Name, "due", r.Slot, "claimed", r.Claimed)
+		c.seen.Store(id, true)
 		if c.inst.Facts().InstanceID != "" { // else the claim may be another's, of the same host name
-			go c.Finish(context.WithoutCancel(ctx), f.Job, r.Slot, "not started: the agent was ended first")
+			go c.Finish(context.WithoutCancel(ctx), f.Job, r.Slot, outcome)
 		}
 	}
 }
