@@ -3,7 +3,6 @@ package supervisor
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -58,7 +57,11 @@ func clientOf(r *http.Request) (net.Conn, *errorBody) {
 
 func (s *server) attachTo(id string, conn net.Conn, size Size) error {
 	if t := s.terminal(id); t != nil {
-		return t.attach(conn, size)
+		if late, err := t.attach(conn, size); !late {
+			return err
+		}
+		<-t.l.ended
+		return attachEnded(conn, t.l.snapshot(), t.last())
 	}
 	run, l, e := s.find(id) // again: it may have ended since
 	switch {
@@ -67,23 +70,19 @@ func (s *server) attachTo(id string, conn net.Conn, size Size) error {
 	case l != nil:
 		return fmt.Errorf("run %s is only just starting: try again", id)
 	}
-	return attachEnded(conn, run)
-}
-
-// attachEnded shows a client what the terminal of a run showed last, if that was kept, and its exit.
-func attachEnded(conn net.Conn, run Run) error {
-	defer conn.Close()
 	var last []byte
 	if run.Output != "" {
-		f, err := os.Open(run.Output)
-		if err != nil {
-			return fmt.Errorf("open what its terminal showed last: %w", err)
-		}
-		defer f.Close()
-		if last, err = io.ReadAll(io.LimitReader(f, scrollbackMax)); err != nil {
+		var err error
+		if last, err = os.ReadFile(run.Output); err != nil {
 			return fmt.Errorf("read what its terminal showed last: %w", err)
 		}
 	}
+	return attachEnded(conn, run, last)
+}
+
+// attachEnded shows a client what the terminal of a run showed last, and its exit.
+func attachEnded(conn net.Conn, run Run, last []byte) error {
+	defer conn.Close()
 	_ = conn.SetWriteDeadline(time.Now().Add(replayLimit))
 	if err := session.WriteHello(conn, session.Hello{Run: run.ID, Terminal: true, Attached: true, Ended: true}); err != nil {
 		return fmt.Errorf("greet client: %w", err)

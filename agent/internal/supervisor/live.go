@@ -39,7 +39,7 @@ type streams interface {
 	files() [3]int         // for the command
 	begun(l *live)         // the command runs
 	failed()               // it does not: close everything, in silence
-	finish(e session.Exit) // it has ended: deliver what is left, then the exit, and close everything
+	finish(e session.Exit) // it has ended, and that is known: deliver what is left, then the exit, and close everything
 	account(run *Run)      // fill in what is known of the output
 }
 
@@ -240,6 +240,9 @@ func (l *live) follow(timeout time.Duration) {
 	if err := l.s.store.finish(&run); err != nil {
 		l.s.log.Error("cannot record how a run ended", "run", run.ID, "err", err)
 	}
+	if t, ok := l.io.(*terminal); ok {
+		t.end()
+	}
 	l.mu.Lock()
 	l.run = run
 	l.mu.Unlock()
@@ -344,16 +347,16 @@ var toGroup = map[syscall.Signal]bool{
 }
 
 func (l *live) signal(sig syscall.Signal) error {
+	pid := l.snapshot().PID
+	if pid == 0 { // it has not begun
+		return syscall.ESRCH
+	}
 	select {
-	case <-l.ended:
+	case <-l.proc.Done():
 		return syscall.ESRCH // its number may be somebody else's
 	default:
 	}
-	pid := l.snapshot().PID
-	switch {
-	case pid == 0: // it has not begun
-		return syscall.ESRCH
-	case toGroup[sig]:
+	if toGroup[sig] {
 		return syscall.Kill(-pid, sig)
 	}
 	return syscall.Kill(pid, sig)
@@ -367,6 +370,7 @@ func (l *live) snapshot() Run {
 	if run.State == StateRunning { // before that io may not be looked at: launch writes it
 		l.io.account(&run)
 	}
+	l.s.store.addScreen(&run)
 	return run
 }
 

@@ -146,6 +146,7 @@ func (s *store) read(id string) (record, error) {
 	run, unsaved := s.unsaved[id]
 	s.mu.Unlock()
 	if unsaved {
+		s.addScreen(&run)
 		return record{Run: run}, nil
 	}
 	rec, err := readRecord(s.path(id, "status.json"))
@@ -158,12 +159,19 @@ func (s *store) read(id string) (record, error) {
 	if err != nil {
 		return record{Run: Run{ID: id, Kind: "exec", Name: "unknown", State: StateLost}}, err
 	}
-	if rec.Run.IO == IOTerminal && rec.Run.EndSeq > 0 { // kept after the status was written, if at all
-		if info, err := os.Stat(s.path(id, "output")); err == nil {
-			rec.Run.Output, rec.Run.OutputBytes = s.path(id, "output"), info.Size()
-		}
-	}
+	s.addScreen(&rec.Run)
 	return rec, nil
+}
+
+// addScreen fills in what a run's terminal showed last: it is kept after the status was written, if at all.
+func (s *store) addScreen(run *Run) {
+	if run.IO != IOTerminal || run.EndSeq == 0 {
+		return
+	}
+	name := s.path(run.ID, "output")
+	if info, err := os.Stat(name); err == nil {
+		run.Output, run.OutputBytes = name, info.Size()
+	}
 }
 
 func readRecord(name string) (record, error) {

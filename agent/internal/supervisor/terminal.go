@@ -41,8 +41,8 @@ type terminal struct {
 	mu       sync.Mutex
 	size     Size
 	client   *termClient // nil: detached
-	ending   bool        // finish has begun: a client that does not read must not hold it up
-	over     bool        // all output is in the scroll-back: who comes now is told the exit
+	ending   bool        // the command has ended: no new clients
+	unseen   bool        // and there was none: the last screen is on disk
 	first    net.Conn    // until begun
 	active   time.Time   // last input or output
 	warned   bool
@@ -154,28 +154,38 @@ func (t *terminal) current() *termClient {
 	return t.client
 }
 
-// serve makes conn the client, unless it comes too late. Its reader ends with the connection.
-func (t *terminal) serve(conn net.Conn) (ok bool) {
+// serve makes conn the client, unless the command has ended: nil. Its reader ends with the connection.
+func (t *terminal) serve(conn net.Conn) *termClient {
 	c := &termClient{conn: conn, done: make(chan struct{})}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.over {
-		return false
-	}
 	if t.ending {
-		_ = conn.SetWriteDeadline(time.Now().Add(deliverLimit))
+		return nil
 	}
 	t.client = c
 	go t.listen(c)
-	return true
+	return c
 }
 
 func (t *terminal) drop(c *termClient) {
+	t.forget(c)
+	c.conn.Close()
+}
+
+func (t *terminal) forget(c *termClient) {
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	if t.client == c {
 		t.client = nil
 	}
-	t.mu.Unlock()
+}
+
+// letGo tells a client that the run goes on without it. It is the client no more before that: what is shown
+// afterwards it does not see. Output that it does not read waits for it no longer than a second.
+func (t *terminal) letGo(c *termClient, words string) {
+	t.forget(c)
+	_ = c.conn.SetWriteDeadline(time.Now().Add(time.Second))
+	_ = session.WriteExit(c.conn, session.Exit{Run: t.l.id, Detached: true, Message: words})
 	c.conn.Close()
 }
 
@@ -184,11 +194,12 @@ func (t *terminal) listen(c *termClient) {
 	defer close(c.done)
 	for r := (session.Reader{R: c.conn}); ; {
 		kind, p, err := r.Next()
-		if err == nil && kind == session.Detach {
-			_ = session.WriteExit(c.conn, session.Exit{Run: t.l.id, Detached: true})
-		}
-		if err != nil || kind == session.Detach {
+		if err != nil {
 			t.drop(c)
+			return
+		}
+		if kind == session.Detach {
+			t.letGo(c, "")
 			return
 		}
 		t.obey(kind, p)
@@ -221,14 +232,13 @@ func (t *terminal) resize(s Size) {
 }
 
 // attach gives the session a new client: it sees the scroll-back, then what follows, and the program is
-// made to redraw. A client that is there is let go.
-func (t *terminal) attach(conn net.Conn, size Size) error {
+// made to redraw. A client that is there is let go. Who comes late, when the command has ended, is told nothing
+// yet; a client that does not read does not keep it from the last output any more.
+func (t *terminal) attach(conn net.Conn, size Size) (late bool, err error) {
 	t.attaching.Lock()
 	defer t.attaching.Unlock()
 	if old := t.current(); old != nil {
-		_ = old.conn.SetWriteDeadline(time.Now().Add(time.Second))
-		_ = session.WriteExit(old.conn, session.Exit{Run: t.l.id, Detached: true, Message: "attached elsewhere"})
-		t.drop(old)
+		t.letGo(old, "attached elsewhere")
 		t.pty.Master.SetWriteDeadline(time.Now()) // it may be stuck in typing to a program that does not read
 		<-old.done
 		t.pty.Master.SetWriteDeadline(time.Time{})
@@ -236,18 +246,31 @@ func (t *terminal) attach(conn net.Conn, size Size) error {
 	t.out.Lock()
 	defer t.out.Unlock()
 	_ = conn.SetWriteDeadline(time.Now().Add(replayLimit))
-	if err := session.WriteHello(conn, session.Hello{Run: t.l.id, Terminal: true, Attached: true}); err != nil {
-		return fmt.Errorf("greet client: %w", err)
+	c := t.serve(conn)
+	if c == nil {
+		return true, nil
 	}
-	if err := replay(conn, t.back.replay()); err != nil {
-		return err
-	}
-	_ = conn.SetWriteDeadline(time.Time{})
-	if !t.serve(conn) { // it ended while this client came: all output was in the scroll-back, the exit is left
-		_ = session.WriteExit(conn, exitOf(t.l.snapshot()))
-		return conn.Close()
+	if err := t.catchUp(c); err != nil {
+		t.drop(c)
+		return false, err
 	}
 	t.redraw(size)
+	return false, nil
+}
+
+// catchUp greets a client and shows it the scroll-back.
+func (t *terminal) catchUp(c *termClient) error {
+	if err := session.WriteHello(c.conn, session.Hello{Run: t.l.id, Terminal: true, Attached: true}); err != nil {
+		return fmt.Errorf("greet client: %w", err)
+	}
+	if err := replay(c.conn, t.back.replay()); err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.ending { // else it has the limit of the end
+		_ = c.conn.SetWriteDeadline(time.Time{})
+	}
 	return nil
 }
 
@@ -281,34 +304,43 @@ func (t *terminal) redraw(s Size) {
 	})
 }
 
-// finish waits for the last output, delivers it and then the exit. What nobody was there to see is kept on
-// disk, for who attaches later.
-func (t *terminal) finish(e session.Exit) {
+// end lets no more clients in. What nobody is there to see it keeps on disk, for who attaches later, before
+// anybody is told of the end; it does not wait for a client, which may not read.
+func (t *terminal) end() {
 	t.stopLimits()
+	_ = t.pty.Master.SetReadDeadline(time.Now().Add(lastWords))
 	t.mu.Lock()
 	t.ending = true
-	if t.client != nil {
+	t.unseen = t.client == nil
+	if !t.unseen {
 		_ = t.client.conn.SetWriteDeadline(time.Now().Add(deliverLimit))
 	}
 	t.mu.Unlock()
-	_ = t.pty.Master.SetReadDeadline(time.Now().Add(lastWords))
+	if t.unseen {
+		t.l.s.store.keepScreen(t.l.id, t.last())
+	}
+}
+
+// last waits for the last output and returns what the terminal showed last.
+func (t *terminal) last() []byte {
 	<-t.done
-	c := t.close()
-	if c == nil || session.WriteExit(c.conn, e) != nil {
-		t.l.s.store.keepScreen(t.l.id, t.back.last())
+	return t.back.last()
+}
+
+// finish delivers the last output and then the exit. What a client did not take is kept, too.
+func (t *terminal) finish(e session.Exit) {
+	last := t.last()
+	t.out.Lock() // a client may still be catching up
+	c := t.current()
+	seen := c != nil && session.WriteExit(c.conn, e) == nil
+	t.out.Unlock()
+	if !seen && !t.unseen {
+		t.l.s.store.keepScreen(t.l.id, last)
 	}
 	if c != nil {
 		t.drop(c)
 	}
 	t.pty.Close()
-}
-
-// close lets no more clients in, and returns the last one.
-func (t *terminal) close() *termClient {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.over = true
-	return t.client
 }
 
 func (t *terminal) account(run *Run) { run.Attached = t.current() != nil && run.State == StateRunning }
