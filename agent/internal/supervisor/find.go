@@ -48,10 +48,10 @@ func (s *server) find(id string) (run Run, l *live, e *errorBody) {
 	return rec.Run, nil, nil
 }
 
-// runs lists what f chooses, newest first.
+// runs lists what f chooses: what is live, then what has ended, whether or not all of it is gone; newest first.
 func (s *server) runs(f Filter) []Run {
 	runs := slices.DeleteFunc(s.liveRuns(), func(r Run) bool {
-		return f.Live && !r.Live() || f.Kind != "" && r.Kind != f.Kind || f.Name != "" && r.Name != f.Name
+		return !r.Live() || f.Kind != "" && r.Kind != f.Kind || f.Name != "" && r.Name != f.Name
 	})
 	slices.SortFunc(runs, func(a, b Run) int { return cmp.Compare(b.StartSeq, a.StartSeq) })
 	if !f.Live {
@@ -62,7 +62,7 @@ func (s *server) runs(f Filter) []Run {
 				break
 			}
 			if slices.ContainsFunc(runs, func(r Run) bool { return r.ID == id }) {
-				continue // ended, but not gone whole
+				continue // ended, but that is not told yet
 			}
 			if rec, err := s.store.read(id); err == nil {
 				runs = append(runs, rec.Run)
