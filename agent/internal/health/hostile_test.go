@@ -205,6 +205,34 @@ func TestHungApplicationPilesNothingUp(t *testing.T) {
 	eventually(t, "goroutines to end", func() bool { return runtime.NumGoroutine() <= before+3 })
 }
 
+// TestConnectionTakenOverEndsWithItsProbe: an application that answers with 101 gives the connection away and need
+// not say a word more. That holds up one check, not all that come after.
+func TestConnectionTakenOverEndsWithItsProbe(t *testing.T) {
+	var upgraded atomic.Bool
+	end := make(chan struct{})
+	target := app(t, func(w http.ResponseWriter, _ *http.Request) {
+		if upgraded.Swap(true) {
+			return
+		}
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		fmt.Fprint(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+		<-end
+		conn.Close()
+	})
+	c := newChecker(t, Config{Target: target, Host: host("a.example"), Timeout: 500 * time.Millisecond})
+	t.Cleanup(func() { close(end) }) // before newChecker's own, which waits for the probes
+	if v := c.Check(t.Context()); v.Status != 503 || !strings.Contains(v.Reason, "101 is not a final") {
+		t.Errorf("the first: %+v", v)
+	}
+	if v := c.Check(t.Context()); !v.Healthy {
+		t.Errorf("the second: %+v", v)
+	}
+}
+
 // TestAskerWhoLeavesHarmsNobody: the first of two asks hangs up; the probe goes on for the second.
 func TestAskerWhoLeavesHarmsNobody(t *testing.T) {
 	under, release := make(chan struct{}), make(chan struct{})

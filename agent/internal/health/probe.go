@@ -75,6 +75,9 @@ func (p *prober) roundTrip(ctx context.Context, host, agent string) Result {
 		return Result{Reason: p.explainError(err)}
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode < 200 { // 101: the body is the connection itself, which ctx does not end any more
+		return Result{Status: resp.StatusCode, Reason: p.explainAnswer(resp, host, nil)}
+	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
 	r := Result{Status: resp.StatusCode, Healthy: expected(p.expect, resp.StatusCode)}
 	switch {
