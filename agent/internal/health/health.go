@@ -137,6 +137,11 @@ func (c *Checker) youngLocked(cl *call) bool {
 // share joins the call for a, starting it if there is none young enough.
 func (c *Checker) share(ctx context.Context, a asker) (v Verdict, noHost bool) {
 	cl := c.join(a)
+	if cl == nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.judgeLocked(noProbe(a, fmt.Sprintf("it is being asked with %d other Hosts", maxVerdicts)), a), false
+	}
 	select {
 	case <-cl.done:
 		return cl.verdict, cl.noHost
@@ -149,6 +154,7 @@ func (c *Checker) share(ctx context.Context, a asker) (v Verdict, noHost bool) {
 	}
 }
 
+// join returns nil when the application is being asked with as many of the askers' own Hosts as may be.
 func (c *Checker) join(a asker) *call {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -157,13 +163,16 @@ func (c *Checker) join(a asker) *call {
 		return cl
 	}
 	c.dropOldLocked()
+	if a.own && len(c.calls) >= maxVerdicts {
+		return nil
+	}
 	cl = &call{done: make(chan struct{})}
 	c.calls[a] = cl
 	c.probes.Go(func() { c.answer(cl, a) })
 	return cl
 }
 
-// maxVerdicts bounds what strangers' Hosts can make the agent remember.
+// maxVerdicts bounds what strangers' Hosts can make the agent remember, and ask for at a time.
 const maxVerdicts = 64
 
 // dropOldLocked forgets the verdicts that may not be given any more. With a configured Host there

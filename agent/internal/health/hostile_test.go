@@ -233,6 +233,32 @@ func TestConnectionTakenOverEndsWithItsProbe(t *testing.T) {
 	}
 }
 
+// TestManyHostsAtOnce: without a configured Host each asker's own is passed on; however many there are,
+// and however soon they leave again, the application and the agent have a bounded number at a time.
+func TestManyHostsAtOnce(t *testing.T) {
+	var now, most atomic.Int32
+	target := app(t, func(_ http.ResponseWriter, r *http.Request) {
+		if n := now.Add(1); n > most.Load() {
+			most.Store(n)
+		}
+		<-r.Context().Done()
+		now.Add(-1)
+	})
+	c := newChecker(t, Config{Target: target, Timeout: 2 * time.Second})
+	before := runtime.NumGoroutine()
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	for n := range 500 {
+		if v, _ := c.share(gone, asker{own: true, host: fmt.Sprintf("h%d.example", n)}); v.Healthy || v.Status != 503 {
+			t.Fatalf("%+v", v)
+		}
+	}
+	eventually(t, "all to be given up", func() bool { return runtime.NumGoroutine() <= before+3 })
+	if n := most.Load(); n > maxVerdicts {
+		t.Errorf("the application had %d requests at a time", n)
+	}
+}
+
 // TestAskerWhoLeavesHarmsNobody: the first of two asks hangs up; the probe goes on for the second.
 func TestAskerWhoLeavesHarmsNobody(t *testing.T) {
 	under, release := make(chan struct{}), make(chan struct{})
