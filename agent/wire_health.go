@@ -82,22 +82,24 @@ func origin(ctx context.Context, cfg config.Config, inst *platform.Instance, env
 // it ends.
 const pumaSocket = "/var/run/puma/my_app.sock"
 
-// appPort is the platform's port; else PORT of the application's environment;
-// else 8000, the Python platform's. With an error PORT is not known.
+// appPort is where nginx sends requests; else PORT of the application's environment;
+// else what the platform said when the agent started; else 8000, the Python
+// platform's. With an error PORT is not known.
 func appPort(ctx context.Context, inst *platform.Instance, env *appenv.Resolver) (int, error) {
-	if p := inst.Facts().AppPort; p != 0 {
+	if p := inst.ProxyPort(); p != 0 {
 		return p, nil
 	}
 	e, err := env.Resolve(ctx)
-	if err != nil {
-		return 8000, err
-	}
-	if v, ok := e.Lookup("PORT"); ok {
+	if err == nil {
+		v, _ := e.Lookup("PORT")
 		if p, err := strconv.Atoi(v); err == nil && p > 0 && p < 1<<16 {
 			return p, nil
 		}
 	}
-	return 8000, nil
+	if p := inst.Facts().AppPort; p != 0 {
+		return p, nil
+	}
+	return 8000, err
 }
 
 // healthHost is the Host that the application accepts: the configured one,

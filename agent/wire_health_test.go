@@ -1,13 +1,18 @@
 package main
 
 import (
+	"errors"
 	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
 
+	"beanstalk-agent/agent/internal/appenv"
 	"beanstalk-agent/agent/internal/config"
 	"beanstalk-agent/agent/internal/health"
+	"beanstalk-agent/agent/internal/platform"
+	"beanstalk-agent/packaging/testbed/planted"
 )
 
 // The first entry that is one host, in each form in which such a list is written.
@@ -48,6 +53,38 @@ func TestOriginOfTargets(t *testing.T) {
 		}
 		if _, err := health.ParseTarget(got + "/up"); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// A port that a deployment changes is the one asked from then on: nginx knows it, else
+// the application's environment, before what the platform said at the agent's start.
+func TestPortOfADeploymentIsFollowed(t *testing.T) {
+	root := t.TempDir()
+	put := func(name, text string) {
+		name = filepath.Join(root, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, []byte(text), 0o755)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const eb, nginx = "opt/elasticbeanstalk/", "etc/nginx/conf.d/elasticbeanstalk/00_application.conf"
+	put(eb+"deployment/cfn-metadata-cache.json", `{"EbResource":{"AWS::ElasticBeanstalk::Metadata":{"EnvironmentName":"e"}}}`)
+	put(eb+"bin/get-config", "#!/bin/sh\necho '{\"ApplicationPort\":5000}'\n")
+	put("etc/systemd/system/web.service", "[Service]\nUser=webapp\n") // the application is started before nginx is told its port
+	inst := platform.NewInstance(t.Context(), platform.Options{Root: root, NoIMDS: true})
+	inst.Run(t.Context(), planted.Log(t))
+	env := appenv.New(appenv.Config{Beanstalk: true, Root: root})
+	for _, step := range []struct {
+		file, text, want string
+	}{
+		{eb + "deployment/env", "A=b\n", "http://127.0.0.1:5000"},
+		{eb + "deployment/env", "PORT=3000\n", "http://127.0.0.1:3000"},
+		{nginx, "location / {\n    proxy_pass http://127.0.0.1:8080;\n}\n", "http://127.0.0.1:8080"},
+		{nginx, "location / {\n    proxy_pass http://127.0.0.1:8081;\n}\n", "http://127.0.0.1:8081"},
+	} {
+		put(step.file, step.text)
+		if got, err := origin(t.Context(), config.Config{}, inst, env); got != step.want || err != nil {
+			t.Errorf("after %q: got %q, %v, want %q", step.text, got, err, step.want)
 		}
 	}
 }

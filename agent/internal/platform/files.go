@@ -165,12 +165,19 @@ func userInUnit(text string) (user string) {
 
 var proxyPass = regexp.MustCompile(`(?m)^\s*(?:proxy_pass\s+https?://|server\s+)(?:127\.0\.0\.1|localhost):(\d+)`)
 
-// nginx reads where the proxy really sends requests.
 func (h host) nginx(f *Facts) {
 	if !h.isDir("/etc/nginx/conf.d/elasticbeanstalk") {
 		return
 	}
 	f.Proxy = "nginx"
+	if port, file := h.proxyPort(); port != 0 {
+		f.AppPort = port
+		f.found("application port from " + file)
+	}
+}
+
+// proxyPort reads where nginx really sends requests, and says which file told it; 0: none does.
+func (h host) proxyPort() (port int, file string) {
 	for _, name := range []string{"/etc/nginx/conf.d/elasticbeanstalk/00_application.conf", "/etc/nginx/nginx.conf"} {
 		data, err := readSmall(h.path(name))
 		if err != nil {
@@ -178,12 +185,11 @@ func (h host) nginx(f *Facts) {
 		}
 		if m := proxyPass.FindSubmatch(data); m != nil {
 			if port, err := strconv.ParseUint(string(m[1]), 10, 16); err == nil && port > 0 {
-				f.AppPort = int(port)
-				f.found("application port from " + name)
-				return
+				return int(port), name
 			}
 		}
 	}
+	return 0, ""
 }
 
 // systemdVersion is by the system's release: Amazon Linux 2 has 219, what came after it 252 or later.

@@ -82,6 +82,13 @@ func (i *Instance) Run(ctx context.Context, log *slog.Logger) {
 	}
 }
 
+// ProxyPort reads where nginx sends requests now: each deployment may change it, one of the environment's
+// properties alone too. 0: not known.
+func (i *Instance) ProxyPort() int {
+	port, _ := host{i.options}.proxyPort()
+	return port
+}
+
 // VersionLabel reads which version of the application is deployed now.
 func (i *Instance) VersionLabel() string { return host{i.options}.versionLabel() }
 
