@@ -3,6 +3,7 @@ package health
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"os"
 	"regexp"
 	"strings"
@@ -27,9 +28,7 @@ func (c *Checker) keepFallbackEarly(ctx context.Context) {
 	}
 	for start := time.Now(); ctx.Err() == nil && time.Since(start) < maxSearch; {
 		asked := time.Now()
-		host := c.configuredHost(ctx)
-		if p, err := c.currentProber(ctx); err == nil && host != "" {
-			c.keepFallback(host, p.target)
+		if c.KeepFallback(ctx) {
 			return
 		}
 		pause := time.Second
@@ -40,6 +39,17 @@ func (c *Checker) keepFallbackEarly(ctx context.Context) {
 	}
 }
 
+// KeepFallback keeps what nginx needs, as it is now, and reports whether that is all there can be: a
+// Host too. Each probe does the same.
+func (c *Checker) KeepFallback(ctx context.Context) (whole bool) {
+	host := c.configuredHost(ctx)
+	if p, err := c.currentProber(ctx); err == nil {
+		c.keepFallback(host, p.target)
+		return host != ""
+	}
+	return false
+}
+
 // neverTold reports whether there was no answer yet, not even that there is no Host.
 func (c *Checker) neverTold() bool {
 	c.mu.Lock()
@@ -47,9 +57,12 @@ func (c *Checker) neverTold() bool {
 	return c.hostErr != nil
 }
 
-// keepFallback writes NginxFile if host or t differ from what was written last. An unknown value
-// never erases a known one: nginx keeps the last good one.
+// keepFallback writes NginxFile if host, which may be "", or t differ from what was written last. An
+// unknown value never erases a known one: nginx keeps the last good one.
 func (c *Checker) keepFallback(host string, t Target) {
+	if c.neverTold() {
+		return
+	}
 	text := fallback(host, t)
 	c.fallbackMu.Lock()
 	defer c.fallbackMu.Unlock()
@@ -68,18 +81,26 @@ func (c *Checker) keepFallback(host string, t Target) {
 // plainPath is what can stand in nginx's configuration as it is.
 var plainPath = regexp.MustCompile(`^[A-Za-z0-9/._~-]+$`)
 
-// fallback is the file's text, or "" when a value has a character that could mean something to nginx.
+// fallback is the file's text, without a Host if there is none, or "" when a value has a character that
+// could mean something to nginx.
 func fallback(host string, t Target) string {
-	app := t.Address
+	app := strings.Replace(t.Address, "localhost:", "127.0.0.1:", 1)
+	if _, err := netip.ParseAddrPort(app); t.Network == "tcp" && err != nil {
+		return "" // nginx looks no name up in a variable
+	}
 	if t.Network == "unix" {
 		app = "unix:" + t.Address + ":"
 	}
 	path := t.page()
-	if CheckHost(host) != nil || !plainPath.MatchString(path) || !plainPath.MatchString(strings.NewReplacer(":", "", "[", "", "]", "").Replace(app)) {
+	if host != "" && CheckHost(host) != nil || !plainPath.MatchString(path) || !plainPath.MatchString(strings.NewReplacer(":", "", "[", "", "]", "").Replace(app)) {
 		return ""
 	}
-	return "# Kept by the agent: how nginx asks the application while the agent is down.\n" +
-		fmt.Sprintf("set $agent_health_host \"%s\";\nset $agent_health_app \"%s\";\nset $agent_health_path \"%s\";\n", host, app, path)
+	text := "# Kept by the agent: how nginx asks the application while the agent is down.\n" +
+		fmt.Sprintf("set $agent_health_app \"%s\";\nset $agent_health_path \"%s\";\n", app, path)
+	if host != "" {
+		text += fmt.Sprintf("set $agent_health_host \"%s\";\n", host)
+	}
+	return text
 }
 
 // replaceFile writes path in one step, readable by root alone.

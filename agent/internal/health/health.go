@@ -209,18 +209,18 @@ func (c *Checker) probe(ctx context.Context, a asker) (r Result, noHost bool) {
 			r, noHost = noProbe(a, "the probe itself failed, which is a fault of the agent: see its log"), false
 		}
 	}()
+	configured := ""
 	if !a.own {
-		if a.host = c.configuredHost(ctx); a.host == "" {
+		if configured = c.configuredHost(ctx); configured == "" {
 			return Result{}, true
 		}
+		a.host = configured
 	}
 	p, err := c.currentProber(ctx)
 	if err != nil {
 		return noProbe(a, "the application's address is not known: "+err.Error()), false
 	}
-	if !a.own {
-		c.keepFallback(a.host, p.target)
-	}
+	c.keepFallback(configured, p.target)
 	a.host = cmp.Or(a.host, p.target.hostOfItsOwn())
 	if err := CheckHost(a.host); err != nil { // a value of the environment: never checked before
 		return noProbe(a, err.Error()), false
