@@ -3,12 +3,14 @@ package health
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -117,6 +119,65 @@ func TestNginxFallsBackToASocket(t *testing.T) {
 	s.proxy = startProcess(t, s.dir, nil, "nginx", "-p", s.dir, "-c", "nginx.conf", "-e", "error.log")
 	t.Cleanup(s.proxy.stop)
 	eventually(t, "nginx to fall back", func() bool { return s.get("/health", "10.0.0.5", http.Header{"Cookie": {"a=b"}}) == 200 })
+}
+
+// TestNginxAsksInTheAgentsPlace: an application that is named instead of numbered, or needs no Host, is found; of
+// a stranger's request nothing reaches it but a load balancer's name; and what the site has set for all its pages,
+// as newer nginx has by itself, changes nothing.
+func TestNginxAsksInTheAgentsPlace(t *testing.T) {
+	_, err := exec.LookPath("nginx")
+	need(t, err == nil, "nginx (Debian: nginx-light)")
+	var status atomic.Int32
+	var seen atomic.Value
+	_, port, _ := net.SplitHostPort(strings.TrimPrefix(app(t, func(w http.ResponseWriter, r *http.Request) {
+		seen.Store(fmt.Sprint(r.Method, " ", r.URL, " ", r.Proto, " ", r.Host))
+		w.WriteHeader(int(status.Load()))
+	}), "http://"))
+	for name, tt := range map[string]struct{ target, host, want string }{
+		"a name":  {"http://localhost:" + port + "/up", "www.example.com", "GET /up HTTP/1.0 www.example.com"},
+		"no Host": {"http://127.0.0.1:" + port + "/up", "", "GET /up HTTP/1.0 10.0.0.5"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			status.Store(200)
+			s := &stack{dir: t.TempDir(), app: "127.0.0.1:" + freePort(t), agent: "127.0.0.1:" + freePort(t), nginx: "127.0.0.1:" + freePort(t)}
+			s.openToNginx()
+			s.writeNginx(t)
+			main, err := os.ReadFile(filepath.Join(s.dir, "nginx.conf"))
+			if err == nil {
+				err = os.WriteFile(filepath.Join(s.dir, "nginx.conf"), []byte(strings.Replace(string(main), "    server {", `
+    proxy_http_version 1.1;
+    proxy_cache_path cache keys_zone=site:1m;
+    proxy_cache site;
+    proxy_cache_methods GET POST;
+    proxy_cache_valid any 1h;
+    proxy_ignore_headers Cache-Control Expires;
+    server {`, 1)), 0o644)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, stop := s.serveAgent(t, Config{Target: tt.target, Host: host(tt.host)})
+			c.Check(t.Context())
+			s.proxy = startProcess(t, s.dir, nil, "nginx", "-p", s.dir, "-c", "nginx.conf", "-e", "error.log")
+			t.Cleanup(s.proxy.stop)
+			eventually(t, "nginx to answer", func() bool { return s.check("10.0.0.5", "ELB-HealthChecker/2.0") == 200 })
+			p := proxied{stack: s}
+			if got, err := p.status("GET /health HTTP/1.0\r\n\r\n"); got != "200" {
+				t.Errorf("without any Host: %s, %v", got, err)
+			}
+			status.Store(500)
+			s.checkAll(t, "not kept by nginx", 500)
+			stop()
+			for _, now := range []int{200, 500} {
+				status.Store(int32(now))
+				got, err := p.status("DELETE /health?evil=1 HTTP/1.1\r\nHost: 10.0.0.5\r\nCookie: evil\r\nContent-Length: 4\r\n\r\nevil")
+				if err != nil || got != fmt.Sprint(now) || seen.Load() != tt.want {
+					t.Errorf("answered %s, %v, want %d; the application saw %q, want %q", got, err, now, seen.Load(), tt.want)
+				}
+				s.checkAll(t, "without the agent", now)
+			}
+		})
+	}
 }
 
 // TestFallbackIsKeptBeforeAnyoneAsks: a first deployment writes the environment after the agent's
