@@ -53,9 +53,9 @@ func (c *Checker) arrived(nonce string, a asker) (draining bool) {
 	c.figures.Asked++
 	if a.agent != "" {
 		c.figures.Balancer = time.Now()
-	}
-	for i := range c.drains {
-		c.drains[i].Told++
+		for i := range c.drains {
+			c.drains[i].Told++
+		}
 	}
 	return len(c.drains) > 0
 }
