@@ -2,6 +2,7 @@ package health
 
 import (
 	"fmt"
+	"net/http"
 	"time"
 )
 
@@ -58,17 +59,18 @@ func (j *judge) needed() int {
 	return 1
 }
 
-// verdict is what a load balancer is told after the result r.
+// verdict is what a load balancer is told after the result r. Healthy is 200, whatever the application's
+// own word for it: load balancers take that for a success and, unless told otherwise, nothing else.
 func (j *judge) verdict(r Result) Verdict {
 	v := Verdict{Healthy: j.state == Healthy, State: j.state, Since: j.since, Reason: r.Reason, LatencyMS: r.LatencyMS, At: r.At}
 	switch {
 	case v.Healthy && r.Healthy:
-		v.Status = healthyStatus(r.Status)
+		v.Status = http.StatusOK
 	case v.Healthy:
-		v.Status = 200
+		v.Status = http.StatusOK
 		v.Reason = fmt.Sprintf("failure %d of %d in a row before this counts: %s", j.run, j.failures, r.Reason)
 	case r.Healthy:
-		v.Status = 503
+		v.Status = http.StatusServiceUnavailable
 		v.Reason = fmt.Sprintf("success %d of %d in a row before this counts: %s", j.run, j.successes, r.Reason)
 	default:
 		v.Status = unhealthyStatus(r.Status)
@@ -79,20 +81,11 @@ func (j *judge) verdict(r Result) Verdict {
 	return v
 }
 
-// healthyStatus is the application's own status when that is a success. A status which only the
-// configuration calls healthy (401, say) is told as 200: the load balancer knows nothing of it.
-func healthyStatus(status int) int {
-	if 200 <= status && status <= 299 {
-		return status
-	}
-	return 200
-}
-
 // unhealthyStatus passes the application's status on, except one that a load balancer might take
 // for a success, and 0, which stands for no answer.
 func unhealthyStatus(status int) int {
 	if 300 <= status && status <= 599 {
 		return status
 	}
-	return 503
+	return http.StatusServiceUnavailable
 }

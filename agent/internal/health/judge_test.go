@@ -58,7 +58,7 @@ func TestNoFailurePassesForSuccess(t *testing.T) {
 		healthy bool
 		want    int
 	}{
-		{200, true, 200}, {204, true, 204}, {401, true, 200}, {302, true, 200},
+		{200, true, 200}, {204, true, 200}, {401, true, 200}, {302, true, 200},
 		{301, false, 301}, {400, false, 400}, {500, false, 500}, {204, false, 503}, {0, false, 503}, {99, false, 503}, {700, false, 503},
 	} {
 		t.Run(fmt.Sprint(tt.status, tt.healthy), func(t *testing.T) {
