@@ -116,21 +116,17 @@ func (w *TerminationWatch) poll(ctx context.Context) error {
 		return err
 	}
 	state, err := w.get(ctx, "autoscaling/target-lifecycle-state")
-	if err != nil {
-		return err
-	}
 	// Only Terminated is a notice. Standby and Detached are no end: Beanstalk detaches the healthy
 	// instances of an immutable deployment to attach them to another group, and Auto Scaling takes
 	// an instance out of its target groups by itself in either case.
 	if state == "Terminated" {
 		w.tell(state, Termination{By: "autoscaling", Reason: "Auto Scaling terminates this instance"})
 	}
-	action, err := w.get(ctx, "spot/instance-action")
-	if err != nil || action == "" {
-		return err
+	action, spotErr := w.get(ctx, "spot/instance-action")
+	if action != "" {
+		w.tell(action, spotNotice(action))
 	}
-	w.tell(action, spotNotice(action))
-	return nil
+	return errors.Join(err, spotErr)
 }
 
 // spotNotice reads {"action":"terminate","time":"2026-11-22T08:22:00Z"}. What it cannot read is a

@@ -64,6 +64,7 @@ func TestMetadataMockDrains(t *testing.T) {
 type fakeMetadata struct {
 	mu     sync.Mutex
 	gone   bool
+	broken string // a path that is answered 500
 	token  string
 	paths  map[string]string
 	asked  int
@@ -86,6 +87,8 @@ func (f *fakeMetadata) RoundTrip(r *http.Request) (*http.Response, error) {
 		w.WriteString(f.token)
 	case r.Header.Get("X-aws-ec2-metadata-token") != f.token:
 		w.WriteHeader(401)
+	case path == f.broken:
+		w.WriteHeader(500)
 	case !isData || !found:
 		w.WriteHeader(404)
 	default:
@@ -158,6 +161,19 @@ func TestForgottenTokenIsRenewed(t *testing.T) {
 			t.Errorf("got %+v, want one spot notice", *notices)
 		}
 	})
+}
+
+// TestOneFaultHidesNoOtherNotice: each kind is asked for, whatever became of the other.
+func TestOneFaultHidesNoOtherNotice(t *testing.T) {
+	for by, broken := range map[string]string{"spot": "autoscaling/target-lifecycle-state", "autoscaling": "spot/instance-action"} {
+		f := &fakeMetadata{token: "t", broken: broken, paths: map[string]string{"autoscaling/target-lifecycle-state": "Terminated", "spot/instance-action": "{}"}}
+		inBubble(t, f, func(t *testing.T, notices *[]Termination) {
+			pass(time.Minute)
+			if len(*notices) != 1 || (*notices)[0].By != by {
+				t.Errorf("without %s: %+v", broken, *notices)
+			}
+		})
+	}
 }
 
 // TestAbsentMetadataIsAskedRarely: off EC2 the watch costs next to nothing, but still finds a
