@@ -60,6 +60,7 @@ func (b *backend) routes() control.Backend {
 // reload looks at what a deployment may have changed.
 func (b *backend) reload(ctx context.Context) error {
 	b.metrics.deployed.Add(1)
+	b.check.KeepFallback(ctx)
 	return b.cron.reload(ctx)
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"beanstalk-agent/agent/internal/appenv"
 	"beanstalk-agent/agent/internal/config"
+	"beanstalk-agent/agent/internal/control"
 	"beanstalk-agent/agent/internal/health"
 	"beanstalk-agent/agent/internal/platform"
 	"beanstalk-agent/packaging/testbed/planted"
@@ -86,6 +87,36 @@ func TestPortOfADeploymentIsFollowed(t *testing.T) {
 		if got, err := origin(t.Context(), config.Config{}, inst, env); got != step.want || err != nil {
 			t.Errorf("after %q: got %q, %v, want %q", step.text, got, err, step.want)
 		}
+	}
+}
+
+// A deployment's end tells what nginx needs while the agent is down, without anybody who asks
+// for health.
+func TestReloadKeepsWhatNginxNeeds(t *testing.T) {
+	dir, err := os.MkdirTemp("", "a") // short: a socket's path may have 107 bytes
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	t.Setenv("NOTIFY_SOCKET", "")
+	cfg := config.Default()
+	cfg.Socket, cfg.StateDir, cfg.Health.Listen = filepath.Join(dir, "s"), filepath.Join(dir, "state"), "127.0.0.1:0"
+	cfg.Metrics.Send = "off"
+	startAgentIn(t, cfg, dir)
+	deployed := func(host, port string) {
+		if err := os.WriteFile(filepath.Join(dir, ".env"), []byte("HEALTH_HOST="+host+"\nPORT="+port+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kept := func(host, port string) bool {
+		text, _ := os.ReadFile(filepath.Join(cfg.StateDir, "nginx-health.conf"))
+		return strings.Contains(string(text), `"`+host+`"`) && strings.Contains(string(text), `"127.0.0.1:`+port+`"`)
+	}
+	deployed("a.example", "1234")
+	await(t, "the first Host", func() bool { return kept("a.example", "1234") })
+	deployed("b.example", "4321")
+	if err := control.NewClient(cfg.Socket).Post(t.Context(), "/v1/reload", nil, nil); err != nil || !kept("b.example", "4321") {
+		t.Errorf("%v; the new Host and port are kept: %v", err, kept("b.example", "4321"))
 	}
 }
 

@@ -11,4 +11,10 @@ for verb in reload release; do
     env -i HOME=/root PATH=/usr/bin:/bin timeout -k 2 10 "$agent" $verb </dev/null 2>&1 ||
         echo "agent: $verb did not succeed; the deployment goes on"
 done
+# How nginx asks for health while the agent is down it reads when it starts, which
+# may have been before reload told the agent of a new HEALTH_HOST or port.
+if [ -f /run/nginx.pid ] && [ /var/lib/agent/nginx-health.conf -nt /run/nginx.pid ]; then
+    env -i PATH=/usr/bin:/bin timeout -k 2 10 systemctl reload nginx </dev/null 2>&1 ||
+        echo "agent: nginx was not reloaded; the deployment goes on"
+fi
 exit 0

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -228,7 +229,33 @@ func (b *box) changeOfProperties(t *testing.T) {
 	b.healthAnswers(t, "1") // the location is still there
 	wait(t, "a job with the new property", func() bool { return b.holds("1", `tail -n 1 /var/tmp/stamp | grep -qF 'changed "too" $x'`) })
 	b.endWork(t, w)
+	b.changeOfHost(t)
 	b.signsAsTheRole(t)
+}
+
+// changeOfHost: with a property alone, and no check in between, nginx too asks with
+// the new Host, should the agent be down. Where nothing of this changes, nginx is
+// left alone.
+func (b *box) changeOfHost(t *testing.T) {
+	t.Helper()
+	reloads := func() int {
+		n, err := strconv.Atoi(b.on("1", "journalctl -q -u nginx | grep -c Reloaded || :"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	before := reloads()
+	for _, name := range []string{"shop.example.com", "www.example.com"} {
+		b.do("config", "ALLOWED_HOSTS="+name, "HEALTH_HOST="+name)
+		b.on("1", "systemctl stop agent")
+		b.healthAnswers(t, "1")
+		b.on("1", "systemctl start agent")
+	}
+	b.do("config", "ALLOWED_HOSTS=www.example.com")
+	if n := reloads() - before; n != 2 {
+		t.Errorf("nginx was reloaded %d times for two other Hosts", n)
+	}
 }
 
 // turning is what would turn AWS's clients, and the agent's, to other keys and other
