@@ -142,8 +142,10 @@ func (o Options) fault(a Ask) string {
 		return fmt.Sprintf("answered %s by the agent: it is draining", statusLine(a.Status))
 	case a.ByAgent:
 		return fmt.Sprintf("answered %s by the agent: see the verdict", statusLine(a.Status))
-	case a.Status == http.StatusOK:
-		return "answered 200, but not by the agent: put the nginx snippet into .platform/nginx/conf.d/elasticbeanstalk/ and deploy"
 	}
-	return fmt.Sprintf("answered %s, not by the agent: put the nginx snippet into .platform/nginx/conf.d/elasticbeanstalk/ and deploy", statusLine(a.Status))
+	why := ": put the nginx snippet into .platform/nginx/conf.d/elasticbeanstalk/ and deploy"
+	if _, err := o.Checker.Listening(); err != nil {
+		why = ", which does not listen: " + err.Error()
+	}
+	return fmt.Sprintf("answered %s, not by the agent%s", statusLine(a.Status), why)
 }

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestWhatCannotBeToldIsWhatConfigurationSays: 503 with the reason, or 200, and never a claim that the
@@ -92,5 +93,27 @@ func TestAnsweringWithoutKnowingIsNotSafe(t *testing.T) {
 	r := AsLoadBalancer(t.Context(), Options{Checker: c, PrivateIP: "10.0.0.5", Proxy: s.Listener.Addr().String()})
 	if r.Safe || r.Asks[0].Status != 200 || r.Asks[0].Fault != "" || r.Verdict.State != Unknown {
 		t.Errorf("%+v", r)
+	}
+}
+
+// TestWhoHasThePortIsNotTakenForTheAgent: the snippet is in place, and leads to somebody else. Nobody
+// should look for what is wrong with the snippet.
+func TestWhoHasThePortIsNotTakenForTheAgent(t *testing.T) {
+	other := httptest.NewServer(http.HandlerFunc(ok))
+	defer other.Close()
+	c := newChecker(t, Config{Target: app(t, ok), Host: host("a.example")})
+	c.retry = time.Hour
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	addr := other.Listener.Addr().String()
+	go func() { ended <- c.Serve(ctx, addr) }()
+	eventually(t, "the fault to be shown", func() bool { _, err := c.Listening(); return err != nil })
+	r := AsLoadBalancer(t.Context(), Options{Checker: c, PrivateIP: "10.0.0.5", Proxy: addr})
+	if r.Safe || r.Asks[0].Status != 200 || !strings.Contains(r.Asks[0].Fault, "address already in use") || strings.Contains(r.Asks[0].Fault, "snippet") {
+		t.Errorf("%+v", r.Asks[0])
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }
