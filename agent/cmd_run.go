@@ -114,7 +114,7 @@ func runAgent(ctx context.Context, g *globals, cfg config.Config, app string) er
 		runs: spooled{runs}}
 	defer metrics.sources.Close()
 	server := &control.Server{Listener: ln, Allow: cfg.Exec.Allow, Log: log, Backend: back.routes()}
-	alive := func(ctx context.Context) error { return control.NewClient(cfg.Socket).Get(ctx, "/v1/status", nil) }
+	alive := func(ctx context.Context) error { return control.NewClient(cfg.Socket).Get(ctx, "/v1/status?self", nil) }
 
 	log.Info("agent starts", "version", version(), "socket", cfg.Socket)
 	services := []lifecycle.Service{

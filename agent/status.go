@@ -19,13 +19,15 @@ import (
 	"beanstalk-agent/scheduler"
 )
 
-// status is the one screen: each part says how it stands in a line of its own.
-func (b *backend) status(ctx context.Context) control.Status {
+// status is the one screen: each part says how it stands in a line of its own. For
+// self, the agent's own watchdog, the application is not asked: it would be all day long.
+func (b *backend) status(ctx context.Context, self bool) control.Status {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	s := control.Status{Version: version(), PID: os.Getpid(), Started: b.started, Ready: true}
+	answers := func(ctx context.Context) []control.Line { return b.healthLines(ctx, !self) }
 	for _, part := range []func(context.Context) []control.Line{
-		b.hostLines, b.envLines, b.runLines, b.cronLines, b.noticeLines, b.healthLines, b.metricLines,
+		b.hostLines, b.envLines, b.runLines, b.cronLines, b.noticeLines, answers, b.metricLines,
 	} {
 		s.Lines = append(s.Lines, part(ctx)...)
 	}
@@ -143,7 +145,7 @@ func (b *backend) noticeLines(context.Context) []control.Line {
 	return lines
 }
 
-func (b *backend) healthLines(ctx context.Context) []control.Line {
+func (b *backend) healthLines(ctx context.Context, ask bool) []control.Line {
 	var lines []control.Line
 	where := ""
 	if addr, err := b.check.Listening(); err != nil {
@@ -159,15 +161,17 @@ func (b *backend) healthLines(ctx context.Context) []control.Line {
 		lines = append(lines, line("health", control.Note, "set health.host, or HEALTH_HOST in the application's environment, to a host the application accepts",
 			"%s: the load balancer's own is passed on", text))
 	}
-	v := b.check.Check(ctx)
-	state := control.Good
-	if !v.Healthy {
-		state = control.Warn
+	if ask {
+		v := b.check.Check(ctx)
+		state := control.Good
+		if !v.Healthy {
+			state = control.Warn
+		}
+		if v.Target != "" { // without the Host: that is a value of the environment, and a status is shown to others
+			where = " (asked " + v.Target + ")" + where
+		}
+		lines = append(lines, line("health", state, "", "%d in %.1f ms: %s%s", v.Status, v.LatencyMS, v.Reason, where))
 	}
-	if v.Target != "" { // without the Host: that is a value of the environment, and a status is shown to others
-		where = " (asked " + v.Target + ")" + where
-	}
-	lines = append(lines, line("health", state, "", "%d in %.1f ms: %s%s", v.Status, v.LatencyMS, v.Reason, where))
 	for _, d := range b.check.Draining() {
 		hint := "agent undrain"
 		if d.By != health.Operator {

@@ -2,11 +2,17 @@ package main
 
 import (
 	"errors"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"beanstalk-agent/agent/internal/appenv"
 	"beanstalk-agent/agent/internal/config"
@@ -87,6 +93,44 @@ func TestPortOfADeploymentIsFollowed(t *testing.T) {
 		if got, err := origin(t.Context(), config.Config{}, inst, env); got != step.want || err != nil {
 			t.Errorf("after %q: got %q, %v, want %q", step.text, got, err, step.want)
 		}
+	}
+}
+
+// The agent's watchdog asks of it all that people ask for, and of the application nothing: without a
+// Host, whose refusal some frameworks mail to their administrators, least of all.
+func TestWatchdogAsksNoApplication(t *testing.T) {
+	dir, err := os.MkdirTemp("", "a") // short: a socket's path may have 107 bytes
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	systemd, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(dir, "n"), Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer systemd.Close()
+	t.Setenv("NOTIFY_SOCKET", filepath.Join(dir, "n"))
+	t.Setenv("WATCHDOG_PID", strconv.Itoa(os.Getpid()))
+	t.Setenv("WATCHDOG_USEC", "30000000")
+	var asked atomic.Int32
+	app := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
+	defer app.Close()
+	cfg := config.Default()
+	cfg.Socket, cfg.StateDir, cfg.Health.Listen, cfg.Health.Target = filepath.Join(dir, "s"), filepath.Join(dir, "state"), "127.0.0.1:0", app.URL+"/health"
+	cfg.Metrics.Send = "off"
+	startAgentIn(t, cfg, dir)
+	systemd.SetReadDeadline(time.Now().Add(time.Minute))
+	for buf := make([]byte, 1000); ; {
+		n, err := systemd.Read(buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(buf[:n]) == "WATCHDOG=1" {
+			break
+		}
+	}
+	if n := asked.Load(); n != 0 {
+		t.Errorf("the application was asked %d times", n)
 	}
 }
 

@@ -134,7 +134,7 @@ func TestStrangersLearnNothing(t *testing.T) {
 		t.Skip("needs root, to be somebody else")
 	}
 	b := whole(t)
-	b.Status = func(context.Context) Status { return Status{PID: 4711} }
+	b.Status = func(context.Context, bool) Status { return Status{PID: 4711} }
 	c := serve(t, b, "root")
 	exe := openToOthers(t)
 	for _, path := range []string{"/v1/status", "/v1/env?values", "/v1/runs", "/v1/reload"} {
@@ -204,7 +204,7 @@ func TestWrongRequestsAreToldApart(t *testing.T) {
 func TestPanicIsOneRequests(t *testing.T) {
 	b := whole(t)
 	b.Metrics = func(context.Context) (any, error) { panic("nil map") }
-	b.Status = func(context.Context) Status { return Status{Ready: true} }
+	b.Status = func(context.Context, bool) Status { return Status{Ready: true} }
 	c := serve(t, b)
 	if err := c.Get(t.Context(), "/v1/metrics", nil); err == nil || !strings.Contains(err.Error(), "its log says why") {
 		t.Errorf("got %v", err)

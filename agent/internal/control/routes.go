@@ -14,7 +14,7 @@ import (
 
 // Backend is what the routes ask, wired in package main. Every field is required.
 type Backend struct {
-	Status func(context.Context) Status
+	Status func(ctx context.Context, self bool) Status // self: the agent asks itself, and not the application
 
 	// Prepare checks an exec and gets all of it ready but the start. The
 	// returned function starts it; from then on the supervisor answers on the
@@ -73,7 +73,7 @@ type route struct {
 func (s *Server) routes() []route {
 	b := s.Backend
 	return []route{
-		{"GET /v1/status", Callers, func(c *call) error { return c.reply(b.Status(c.ctx())) }},
+		{"GET /v1/status", Callers, func(c *call) error { return c.reply(b.Status(c.ctx(), c.r.URL.Query().Has("self"))) }},
 
 		{"POST /v1/runs", Callers, s.exec}, // another user than the application's: Owner, see Prepare
 		{"GET /v1/runs", Callers, s.runs},
