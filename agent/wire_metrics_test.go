@@ -194,14 +194,19 @@ func TestCapacityKnowsTheLiveWorkers(t *testing.T) {
 
 func TestFiguresOfOthersAllocateNothing(t *testing.T) {
 	cron := &cronParts{}
+	asked := time.Now()
 	h := &figures{read: func(out []collectors.Sample) []collectors.Sample {
-		return cron.counters(healthSamples(out, health.Figures{LastProbe: time.Unix(1, 0), State: health.Unhealthy}))
+		return cron.counters(healthSamples(out, health.Figures{LastProbe: asked, State: health.Unhealthy}))
 	}}
 	if out, _ := h.Collect(t.Context()); len(out) != 7 || out[0].Name != "health_unhealthy" || out[0].Value != 1 {
 		t.Errorf("got %v", out)
 	}
 	if n := testing.AllocsPerRun(100, func() { h.Collect(t.Context()) }); n != 0 {
 		t.Errorf("%v allocations a tick", n)
+	}
+	asked = asked.Add(-time.Hour)
+	if out, _ := h.Collect(t.Context()); len(out) != 5 || out[0].Name == "health_unhealthy" {
+		t.Errorf("when nobody has asked for an hour: %v", out)
 	}
 }
 
