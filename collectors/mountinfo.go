@@ -11,7 +11,7 @@ type mount struct {
 	path   string
 	fstype string
 	source string
-	rw     bool // the mount and the filesystem below it
+	rw     bool // the filesystem: the mount itself is read-only to us, by our unit's ProtectSystem=
 }
 
 func parseMountinfo(b []byte) (ms []mount, err error) {
@@ -39,7 +39,7 @@ func parseMount(line []byte) (m mount, ok bool) {
 	}
 	return mount{
 		device: f[2], path: unescape(f[4]), fstype: g[0], source: unescape(g[1]),
-		rw: writable(f[5]) && writable(super),
+		rw: writable(super),
 	}, true
 }
 

@@ -168,11 +168,12 @@ func TestLocalDisks(t *testing.T) {
 		`29 22 0:41 / /s3 rw - fuse.mount /dev/fuse rw`,
 		`30 22 0:42 / /run rw - tmpfs tmpfs rw`,
 		`31 22 0:43 / /odd rw - tmpfs  rw`,
+		`32 22 259:9 / /srv ro,relatime - xfs /dev/nvme2n1 rw,attr2`, // as ProtectSystem=strict shows every mount
 	}, "\n") + "\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"/", "/tmp", "/mnt/my data"}
+	want := []string{"/", "/tmp", "/mnt/my data", "/srv"}
 	if got := localDisks(ms); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
