@@ -8,9 +8,7 @@ import (
 // kmsgRecord is one record of /dev/kmsg; see the kernel's
 // Documentation/ABI/testing/dev-kmsg.
 type kmsgRecord struct {
-	kernel bool   // and not some process that wrote into the log
-	seq    uint64 // counts records since boot
-	micros uint64 // since boot
+	kernel bool // and not some process that wrote into the log
 	text   []byte
 }
 
@@ -21,14 +19,10 @@ func parseKmsg(b []byte) (r kmsgRecord, ok bool) {
 	if !ok {
 		return r, false
 	}
-	prio, head, _ := bytes.Cut(head, []byte{','})
-	seq, head, _ := bytes.Cut(head, []byte{','})
-	micros, _, _ := bytes.Cut(head, []byte{','})
-	p, ok1 := number(prio)
-	s, ok2 := number(seq)
-	m, ok3 := number(micros)
+	prio, _, _ := bytes.Cut(head, []byte{','})
+	p, ok := number(prio)
 	text, _ := cutLine(rest)
-	return kmsgRecord{kernel: p < 8, seq: s, micros: m, text: text}, ok1 && ok2 && ok3
+	return kmsgRecord{kernel: p < 8, text: text}, ok
 }
 
 // oomReader puts what the kernel says of a kill, over several records, into

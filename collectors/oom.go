@@ -20,14 +20,14 @@ type OOMConfig struct {
 
 	Proc fs.FS // optional: what /proc is
 
-	// Kmsg opens the kernel's log: one record a Read, io.EOF when there is no
-	// more. Optional, /dev/kmsg, which needs CAP_SYSLOG.
+	// Kmsg opens the kernel's log at its end: one record a Read, io.EOF when
+	// there is no more yet. Optional, /dev/kmsg, which needs CAP_SYSLOG.
 	Kmsg func() (io.ReadCloser, error)
 }
 
 // Victim is a process the kernel killed for want of memory.
 type Victim struct {
-	At      time.Time
+	At      time.Time // when it was noticed
 	PID     int
 	Command string // up to 15 bytes; the process chose them
 	Anon    uint64 // bytes of anonymous memory it held

@@ -14,7 +14,9 @@ import (
 // OOM counts the processes that the kernel killed for want of memory since the
 // last tick, those killed within a cgroup's limit too, as oom_kills (Count), and
 // finds out who they were. The counter tells that, the kernel's log whom; so the
-// log is opened only when the counter has risen.
+// log is read only when the counter has risen. It is opened before, at its end:
+// a record's time cannot tell an old kill from a new one, since the log's clock
+// is not corrected as the system's is and some days later is seconds behind it.
 type OOM struct {
 	cfg    OOMConfig
 	vmstat kernelFile
@@ -23,10 +25,10 @@ type OOM struct {
 
 	started bool
 	kills   uint64        // as of the last tick
-	since   time.Duration // since boot: when the counter was last read
 	owed    uint64        // kills not named yet
-	lastSeq uint64        // of the log's records read, if any was
-	read    bool
+	reader  oomReader     // of what is said of them
+	log     io.ReadCloser // what was said since the last look; nil: it cannot be opened
+	logErr  error         // why
 }
 
 // NewOOM returns an OOM; it opens nothing before its first Collect. Kills before
@@ -44,9 +46,12 @@ func NewOOM(cfg OOMConfig) *OOM {
 // Name is "oom".
 func (o *OOM) Name() string { return "oom" }
 
-// Close gives back the open file.
+// Close gives back the open files.
 func (o *OOM) Close() error {
 	o.vmstat.close()
+	if o.log != nil {
+		return o.log.Close()
+	}
 	return nil
 }
 
@@ -54,7 +59,6 @@ func (o *OOM) Close() error {
 // be named are an error beside the count.
 func (o *OOM) Collect(context.Context) ([]Sample, error) {
 	o.out = o.out[:0]
-	now := bootClock()
 	b, err := o.vmstat.read(&o.buf)
 	if err != nil {
 		return nil, err
@@ -66,6 +70,9 @@ func (o *OOM) Collect(context.Context) ([]Sample, error) {
 	if !v.hasOOM {
 		return nil, fmt.Errorf("%w: vmstat has no oom_kill; Linux 4.13 or later has it", ErrNoData)
 	}
+	if !o.started {
+		o.log, o.logErr = o.cfg.Kmsg()
+	}
 	risen := uint64(0)
 	if o.started && v.oomKills > o.kills {
 		risen = v.oomKills - o.kills
@@ -73,9 +80,6 @@ func (o *OOM) Collect(context.Context) ([]Sample, error) {
 	o.out = append(o.out, Sample{"oom_kills", Count, float64(risen), nil})
 	err = o.name(risen)
 	o.started, o.kills = true, v.oomKills
-	if o.owed == 0 {
-		o.since = now
-	}
 	return o.out, err
 }
 
@@ -85,6 +89,7 @@ func (o *OOM) name(risen uint64) error {
 	late := o.owed
 	o.owed += risen
 	if o.owed == 0 {
+		o.reader = oomReader{}
 		return nil
 	}
 	named, err := o.readLog()
@@ -101,14 +106,11 @@ func (o *OOM) name(risen uint64) error {
 }
 
 func (o *OOM) readLog() (named uint64, err error) {
-	log, err := o.cfg.Kmsg()
-	if err != nil {
-		return 0, err
+	if o.log == nil {
+		return 0, o.logErr
 	}
-	defer log.Close()
-	var kills oomReader
 	for {
-		n, err := log.Read(o.buf)
+		n, err := o.log.Read(o.buf)
 		if err == io.EOF {
 			return named, nil
 		}
@@ -116,41 +118,24 @@ func (o *OOM) readLog() (named uint64, err error) {
 			return named, err
 		}
 		r, ok := parseKmsg(o.buf[:n])
-		if !ok || !r.kernel || o.old(r) {
+		if !ok || !r.kernel {
 			continue
 		}
-		o.lastSeq, o.read = r.seq, true
-		if v, ok := kills.read(string(r.text)); ok {
+		if v, ok := o.reader.read(string(r.text)); ok {
 			named++
-			o.report(v, r)
+			o.report(v)
 		}
 	}
 }
 
-// old reports whether a record was read before, or is from before the last tick
-// but one: the log may hold kills of days ago.
-func (o *OOM) old(r kmsgRecord) bool {
-	const slack = time.Second // the log's clock and ours drift apart a little
-	return o.read && r.seq <= o.lastSeq || time.Duration(r.micros)*time.Microsecond < o.since-slack
-}
-
-func (o *OOM) report(v Victim, r kmsgRecord) {
-	v.At = time.Now().Add(time.Duration(r.micros)*time.Microsecond - bootClock())
+func (o *OOM) report(v Victim) {
+	v.At = time.Now() // a tick late at most
 	if o.cfg.Name != nil {
 		v.Name = o.cfg.Name(v.PID, v.Cgroup)
 	}
 	if o.cfg.Report != nil {
 		o.cfg.Report(v)
 	}
-}
-
-// bootClock is the clock of the kernel's log: time since boot, not counting sleep.
-func bootClock() time.Duration {
-	var ts unix.Timespec
-	if unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) != nil {
-		return 0
-	}
-	return time.Duration(ts.Nano())
 }
 
 // kmsgFile is /dev/kmsg, read without waiting for what is yet to come.
@@ -162,6 +147,10 @@ func openKmsg() (io.ReadCloser, error) {
 		return nil, fmt.Errorf("open /dev/kmsg, which needs CAP_SYSLOG: %w", err)
 	}
 	if err != nil {
+		return nil, fmt.Errorf("open /dev/kmsg: %w", err)
+	}
+	if _, err := unix.Seek(fd, 0, unix.SEEK_END); err != nil {
+		unix.Close(fd)
 		return nil, fmt.Errorf("open /dev/kmsg: %w", err)
 	}
 	return kmsgFile{fd}, nil

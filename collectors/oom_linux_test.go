@@ -99,7 +99,7 @@ func newFixtureOOM(kills int) *fixtureOOM {
 	f.set(kills)
 	f.OOM = NewOOM(OOMConfig{
 		Proc:   f.proc,
-		Kmsg:   func() (io.ReadCloser, error) { log := f.log; return &log, nil },
+		Kmsg:   func() (io.ReadCloser, error) { return &f.log, nil },
 		Report: func(v Victim) { f.victims = append(f.victims, v) },
 	})
 	return f
@@ -112,10 +112,8 @@ func (f *fixtureOOM) set(kills int) {
 	}
 }
 
-// record is a log record of now.
-func record(seq int, text string) string {
-	return fmt.Sprintf("6,%d,%d,-;%s\n", seq, bootClock().Microseconds(), text)
-}
+// record is a log record, by a clock of its own.
+func record(seq int, text string) string { return fmt.Sprintf("6,%d,%d,-;%s\n", seq, seq, text) }
 
 // The counter rises before the log has the line: the name follows at the next
 // tick, and one that never comes is an error, once.
@@ -138,20 +136,36 @@ func TestOOMNameMayComeATickLate(t *testing.T) {
 		t.Errorf("quiet tick: got %v, %v, %v", out, err, f.victims)
 	}
 	f.set(6)
-	f.log = append(f.log, record(8, "Out of memory: Killed process 43 (ruby) total-vm:1kB, anon-rss:2kB, file-rss:0kB"))
+	f.log = kmsgRecords{record(8, "Out of memory: Killed process 43 (ruby) total-vm:1kB, anon-rss:2kB, file-rss:0kB")}
 	f.Collect(context.Background())
 	if len(f.victims) != 2 || f.victims[1].PID != 43 {
 		t.Errorf("the next kill, a moment later: got %+v, want process 43 and 42 not again", f.victims)
 	}
 }
 
-func TestOOMIgnoresOldRecordsAndForgedOnes(t *testing.T) {
+// The summary, which alone has the cgroup, and the line with the victim's number
+// may come at two ticks.
+func TestOOMPutsASummaryToALateLine(t *testing.T) {
+	f := newFixtureOOM(0)
+	f.Collect(context.Background())
+	f.set(1)
+	f.log = kmsgRecords{record(3, "oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),cpuset=/,mems_allowed=0,global_oom,task_memcg=/system.slice/web.service,task=x,pid=42,uid=0")}
+	f.Collect(context.Background())
+	f.log = kmsgRecords{record(4, "Out of memory: Killed process 42 (x) total-vm:1kB, anon-rss:2kB, file-rss:0kB")}
+	f.Collect(context.Background())
+	if len(f.victims) != 1 || f.victims[0].Cgroup != "system.slice/web.service" {
+		t.Errorf("got %+v, want process 42 of web.service", f.victims)
+	}
+}
+
+// The log's clock says nothing: some days after boot it is seconds from the
+// system's. What was said before the first tick is not read at all.
+func TestOOMIgnoresForgedRecordsAndTheLogsClock(t *testing.T) {
 	f := newFixtureOOM(0)
 	f.Collect(context.Background())
 	f.set(1)
 	f.log = kmsgRecords{
-		"6,1,1,-;Out of memory: Killed process 41 (days ago) total-vm:1kB, anon-rss:2kB\n",
-		fmt.Sprintf("14,2,%d,-;Out of memory: Killed process 43 (forged) total-vm:1kB, anon-rss:2kB\n", bootClock().Microseconds()),
+		"14,2,2,-;Out of memory: Killed process 43 (forged) total-vm:1kB, anon-rss:2kB\n",
 		record(3, "oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),cpuset=/,mems_allowed=0,global_oom,task_memcg=/system.slice/web.service,task=x,pid=1,y,pid=42,uid=0"),
 		record(4, "Out of memory: Killed process 42 (x) total-vm:) total-vm:1kB, anon-rss:2kB, file-rss:0kB"),
 	}
