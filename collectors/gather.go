@@ -26,7 +26,8 @@ func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
 // Gatherer asks its collectors, each in a goroutine of its own and under one
 // time limit, so that a stuck one costs its own samples and nobody else's. A
 // collector that is still stuck at the next Gather is not asked again, so stuck
-// ones do not pile up; it counts as failed until it returns.
+// ones do not pile up; it counts as failed until it returns. What it says then is
+// part of the batch after.
 //
 // Beside the collectors' samples a batch holds, for each of them,
 // collector_duration and collector_ok (1 or 0; none for ErrNoData): silence is
@@ -43,6 +44,7 @@ type Gatherer struct {
 	ctx    context.Context // handed to the collectors, reused until it is cancelled
 	cancel context.CancelCauseFunc
 
+	late    []Sample // for the next batch
 	samples []Sample
 	results []Result
 }
@@ -93,9 +95,11 @@ func (g *Gatherer) Gather(ctx context.Context, at time.Time) Batch {
 	for pending := g.pending(); pending > 0; {
 		select {
 		case i := <-g.done:
-			g.slots[i].busy = false
-			if g.slots[i].asked { // and not a stuck one that came back just now
+			if g.slots[i].asked {
+				g.slots[i].busy = false
 				pending--
+			} else {
+				g.cameLate(i)
 			}
 		case <-g.timer.C:
 			g.cancel(ErrLimit)
@@ -163,11 +167,18 @@ func (g *Gatherer) reapLate() {
 	for {
 		select {
 		case i := <-g.done:
-			g.slots[i].busy = false
+			g.cameLate(i)
 		default:
 			return
 		}
 	}
+}
+
+// cameLate keeps what a collector says too late for its own Gather: it may be a
+// count, which is told once.
+func (g *Gatherer) cameLate(i int) {
+	g.slots[i].busy = false
+	g.late = append(g.late, g.slots[i].samples...)
 }
 
 func (g *Gatherer) start(ctx context.Context) {
@@ -202,7 +213,8 @@ func (g *Gatherer) anyBusy() bool {
 // batch puts the answers together; late is what happened to those who have not
 // given one.
 func (g *Gatherer) batch(at time.Time, late error) Batch {
-	g.samples, g.results = g.samples[:0], g.results[:0]
+	g.samples, g.results = append(g.samples[:0], g.late...), g.results[:0]
+	g.late = g.late[:0]
 	for i := range g.slots {
 		s := &g.slots[i]
 		r := Result{Collector: s.name}

@@ -103,6 +103,34 @@ func TestStuckCollectorStallsNobody(t *testing.T) {
 	})
 }
 
+// A count is told once: one that comes too late for its own Gather, as when the
+// host is out of memory, must not be lost.
+func TestALateCountIsNotLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked, out := 0, make([]Sample, 1)
+		g := NewGatherer(time.Second, fake{"slow", func(context.Context) ([]Sample, error) {
+			asked++
+			time.Sleep([]time.Duration{0, 1500 * time.Millisecond, 3 * time.Second}[asked%3])
+			out[0] = Sample{Name: "n", Value: 1}
+			return out, nil
+		}})
+		sum := 0.0
+		for range 20 {
+			began := time.Now()
+			for _, s := range g.Gather(t.Context(), began).Samples {
+				if s.Name == "n" {
+					sum += s.Value
+				}
+			}
+			time.Sleep(time.Until(began.Add(1200 * time.Millisecond)))
+		}
+		g.Close()
+		if asked < 8 || sum < float64(asked-1) {
+			t.Errorf("counted %d times, %v told", asked, sum)
+		}
+	})
+}
+
 func TestCollectorSeesTheLimitInItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var cause error
