@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -166,6 +167,8 @@ func (g *Group) fromRoots() error {
 			return err
 		}
 		if !alive {
+			gone := g.pids[i] // whose number may be a stranger's soon
+			g.source.roots = slices.DeleteFunc(g.source.roots, func(pid int) bool { return pid == gone })
 			continue
 		}
 		if err := unlessGone(g.children(m)); err != nil {

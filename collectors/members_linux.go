@@ -56,6 +56,10 @@ func (ms *members) see(pid int) (m *member, alive bool, err error) {
 	if err != nil {
 		return nil, false, err
 	}
+	if st.dead {
+		m.close()
+		return nil, false, nil
+	}
 	if known || ms.tick > 1 {
 		ms.cpu += st.cpu - m.cpu
 	}

@@ -1,6 +1,7 @@
 package collectors
 
 import (
+	"bytes"
 	"fmt"
 	"io/fs"
 	"net"
@@ -41,6 +42,35 @@ func TestANewWorkersTimeCounts(t *testing.T) {
 	if used := see(10, 11); used != 1100*time.Millisecond {
 		t.Errorf("got %v, want 0.1 s of the old and 1 s of the new worker", used)
 	}
+}
+
+// Of two servers that were found by one pattern one ends; whoever has its number
+// next, days later, is no member. Nor is who has ended and was not waited for.
+func TestADeadRootsNumberIsNobodys(t *testing.T) {
+	proc := fstest.MapFS{
+		"10/stat": stat(10, 1, 1), "10/cmdline": {Data: []byte("celery worker a")},
+		"20/stat": stat(20, 1, 1), "20/cmdline": {Data: []byte("celery worker b")},
+	}
+	g := NewGroup(GroupConfig{Name: "jobs", Match: regexp.MustCompile("celery"), Proc: proc, Sys: fstest.MapFS{}})
+	defer g.Close()
+	processes := func() float64 {
+		for _, m := range g.members.byPID {
+			m.stat.close() // a MapFS file is as it was when opened
+		}
+		got, err := collect(t, g)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got["group_processes"].Value
+	}
+	near(t, "both", processes(), 2, 0)
+	delete(proc, "10/stat")
+	near(t, "one ended", processes(), 1, 0)
+	proc["10/stat"] = stat(10, 1, 1)
+	near(t, "a stranger has its number", processes(), 1, 0)
+	proc["20/stat"] = &fstest.MapFile{Data: bytes.Replace(proc["20/stat"].Data, []byte(" S "), []byte(" Z "), 1)}
+	delete(proc, "10/stat")
+	near(t, "the other is a zombie", processes(), 0, 0)
 }
 
 // walks counts how often all processes are listed.

@@ -13,6 +13,7 @@ type procStat struct {
 	cpu     time.Duration // user and system
 	started time.Duration // since boot
 	rss     uint64        // pages
+	dead    bool          // and not waited for by its parent: a zombie
 }
 
 // clockTick is the kernel's unit of CPU time in /proc: USER_HZ, which is 100 on
@@ -38,7 +39,7 @@ func parseStat(b []byte) (s procStat, err error) {
 		return s, errors.New("read stat: no command in parentheses")
 	}
 	rest, _ := cutLine(b[i+1:])
-	_, rest = cutWord(rest) // the state, a letter
+	state, rest := cutWord(rest)
 	for field := statParent; field <= statRSS; field++ {
 		var word []byte
 		word, rest = cutWord(rest)
@@ -46,6 +47,7 @@ func parseStat(b []byte) (s procStat, err error) {
 			return procStat{}, lineError("stat", 1, word, "a number")
 		}
 	}
+	s.dead = (string(state) == "Z" || string(state) == "X") && s.threads <= 1 // others may outlive the first thread
 	return s, nil
 }
 
