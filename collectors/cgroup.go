@@ -1,10 +1,6 @@
 package collectors
 
-import (
-	"bytes"
-	"path"
-	"strings"
-)
+import "bytes"
 
 // parsePIDs appends the numbers of a cgroup.procs (one a line) or a children
 // file (all in one line) to pids. 0, a process of another PID namespace, is
@@ -72,12 +68,4 @@ func parseProcCgroup(b []byte) string {
 		}
 	}
 	return unified
-}
-
-// isUnit reports whether a cgroup is a service's, which is then a group by
-// itself: what a service starts stays in it. A login session or a slice holds
-// strangers too, and so does the service that people log in by.
-func isUnit(cgroup string) bool {
-	base := path.Base(cgroup)
-	return strings.HasSuffix(base, ".service") && !strings.HasPrefix(base, "user@") && !strings.HasPrefix(base, "ssh")
 }

@@ -231,22 +231,35 @@ func (f *finder) topmost(pids []int) (roots []int) {
 	return roots
 }
 
-// from makes a source of the processes found: the service they all belong to,
-// unless it is our own, or else themselves and their children.
+// from makes a source of the processes found: the cgroup they all belong to, when
+// nothing else is in it, or else themselves and their children. A login session
+// has a shell beside them, and supervisord's service other programs.
 func (f *finder) from(roots []int) *source {
-	own := f.cgroupOf("self")
 	cgroup := f.cgroupOf(strconv.Itoa(roots[0]))
-	for _, pid := range roots[1:] {
-		if f.cgroupOf(strconv.Itoa(pid)) != cgroup {
-			cgroup = ""
-		}
-	}
-	if isUnit(cgroup) && cgroup != own && !strings.HasPrefix(own, cgroup+"/") {
-		if s := f.hierarchy.cgroup(cgroup); s != nil {
+	if s := f.hierarchy.cgroup(cgroup); s != nil {
+		if f.whole(s, roots) {
 			return s
 		}
+		s.close()
 	}
 	return &source{roots: roots, found: fmt.Sprintf("process %d and its children", roots[0])}
+}
+
+// whole reports whether all roots are in s, and nobody who does not descend from them.
+func (f *finder) whole(s *source, roots []int) bool {
+	var pids []int
+	for i := range s.procs {
+		b, err := s.readProcs(i, time.Time{}, &f.buf)
+		if err == nil {
+			pids, err = parsePIDs(b, pids)
+		}
+		if unlessGone(err) != nil {
+			return false
+		}
+	}
+	top := f.topmost(pids)
+	slices.Sort(top)
+	return slices.Equal(top, slices.Sorted(slices.Values(roots)))
 }
 
 func (f *finder) cgroupOf(pid string) string {

@@ -73,6 +73,36 @@ func TestADeadRootsNumberIsNobodys(t *testing.T) {
 	near(t, "the other is a zombie", processes(), 0, 0)
 }
 
+// A service may hold several programs, as supervisord's does: what was found is the
+// whole of it only when nothing else runs there.
+func TestAServiceIsAGroupOnlyWhenNothingElseRunsInIt(t *testing.T) {
+	cgroup := func(pid string) string { return pid + "/cgroup" }
+	proc := fstest.MapFS{
+		"5/stat": stat(5, 1, 1), "5/cmdline": {Data: []byte("supervisord")},
+		"10/stat": stat(10, 5, 1), "10/cmdline": {Data: []byte("celery worker")}, "10/task/10/children": {Data: []byte("11 ")},
+		"11/stat": stat(11, 10, 1), "11/cmdline": {Data: []byte("celery worker")},
+		"20/stat": stat(20, 5, 1), "20/cmdline": {Data: []byte("celery beat")},
+	}
+	for _, pid := range []string{"5", "10", "11", "20"} {
+		proc[cgroup(pid)] = &fstest.MapFile{Data: []byte("0::/system.slice/supervisord.service\n")}
+	}
+	sys := fstest.MapFS{"cgroup.controllers": {}, "system.slice/supervisord.service/cgroup.procs": {Data: []byte("5\n10\n11\n20\n")}}
+	for pattern, want := range map[string]string{
+		"^celery worker$": "2 by process 10 and its children",
+		"^supervisord$":   `4 by cgroup "system.slice/supervisord.service"`,
+	} {
+		g := NewGroup(GroupConfig{Name: "jobs", Match: regexp.MustCompile(pattern), Proc: proc, Sys: sys})
+		defer g.Close()
+		out, err := collect(t, g)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprintf("%v by %s", out["group_processes"].Value, g.Snapshot().Found); got != want {
+			t.Errorf("%s: got %s, want %s", pattern, got, want)
+		}
+	}
+}
+
 // walks counts how often all processes are listed.
 type walks struct {
 	fs.FS

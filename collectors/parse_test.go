@@ -140,22 +140,6 @@ func TestParseProcCgroup(t *testing.T) {
 	}
 }
 
-func TestOnlyAServiceIsAGroupByItself(t *testing.T) {
-	for cgroup, want := range map[string]bool{
-		"system.slice/web.service": true,
-		"user.slice/user-1000.slice/user@1000.service/app.slice/web.service": true,
-		"user.slice/user-1000.slice/user@1000.service":                       false,
-		"user.slice/user-1000.slice/session-3.scope":                         false,
-		"system.slice/sshd.service":                                          false,
-		"system.slice":                                                       false,
-		"":                                                                   false,
-	} {
-		if got := isUnit(cgroup); got != want {
-			t.Errorf("%q: got %v, want %v", cgroup, got, want)
-		}
-	}
-}
-
 func TestLocalDisks(t *testing.T) {
 	ms, err := parseMountinfo([]byte(strings.Join([]string{
 		`22 1 259:1 / / rw,noatime shared:1 - xfs /dev/nvme0n1p1 rw,attr2`,
