@@ -65,7 +65,7 @@ func (l *Listen) connections(now time.Time) error {
 	if l.cfg.Connections < 0 || now.Before(l.next) || l.socket.noDiag != nil {
 		return nil
 	}
-	l.next = now.Add(l.cfg.Connections)
+	l.next = now.Add(l.cfg.Connections - time.Second) // ticks are never quite a multiple apart
 	n, err := l.socket.inFlight()
 	if err != nil {
 		return fmt.Errorf("count connections: %w", err)
