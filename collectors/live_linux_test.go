@@ -5,9 +5,11 @@ import (
 	"errors"
 	"math"
 	"net"
+	"os"
 	"path/filepath"
 	"strconv"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/shirou/gopsutil/v3/disk"
@@ -238,6 +240,49 @@ func TestUnixListenerMadeAnewIsFound(t *testing.T) {
 		t.Fatal(err)
 	}
 	near(t, "listen_backlog", got["listen_backlog"].Value, 3, 0)
+}
+
+// A server that took the path over has the clients, though the old one lives on and
+// listens on a file that nobody finds any more.
+func TestUnixListenerThatWasReplacedIsLeft(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "app.sock")
+	waiting(t, "unix", path, 2).(*net.UnixListener).SetUnlinkOnClose(false)
+	l := NewListen(ListenConfig{UnixPath: path})
+	defer l.Close()
+	if got, err := collect(t, l); err != nil || got["listen_backlog"].Value != 2 {
+		t.Fatalf("got %v, %v", got, err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	waiting(t, "unix", path, 3)
+	l.socket.nextStat = time.Time{} // a minute later
+	got, err := collect(t, l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	near(t, "listen_backlog", got["listen_backlog"].Value, 3, 0)
+}
+
+// Ticks are never quite a multiple of the interval apart; each minute has a figure
+// all the same.
+func TestConnectionsAreCountedInEachMinute(t *testing.T) {
+	ln := waiting(t, "tcp", "127.0.0.1:0", 0)
+	l := NewListen(configOf(ln))
+	defer l.Close()
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(2 * time.Millisecond)
+		for minute := range 3 {
+			got, err := collect(t, l)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, ok := got["listen_connections"]; !ok {
+				t.Errorf("minute %d has no listen_connections", minute)
+			}
+			time.Sleep(time.Minute - time.Millisecond)
+		}
+	})
 }
 
 func TestSelfReadsItsOwnMemory(t *testing.T) {

@@ -26,6 +26,8 @@ type listenSocket struct {
 	file   socketFile // what path is just now
 	byName bool       // the kernel's number for that file is not stat's: an overlay
 
+	nextStat time.Time // when to look at the path again, though somebody listens on that file
+
 	found listenQueue // by the look at hand
 	named listenQueue // those bound to a file of that name, whether it is the same or not
 	estab uint64      // connections seen by the count at hand
@@ -61,6 +63,10 @@ func newListenSocket(port uint16, path string, proc fs.FS) *listenSocket {
 func (l *listenSocket) look(now time.Time) error {
 	if now.Before(l.nextProc) {
 		return errPause
+	}
+	if l.port == 0 && !now.Before(l.nextStat) {
+		l.nextStat = now.Add(time.Minute)
+		l.file.stat(l.path)
 	}
 	defer func() { slices.Sort(l.found.inodes) }() // the kernel's order is any
 	err := l.byDiag()
