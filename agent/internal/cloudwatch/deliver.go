@@ -159,7 +159,7 @@ func (p *Publisher) land(o outcome, now time.Time) {
 	case o.parcel == nil:
 		p.next.failures, p.next.send = 0, now.Add(p.next.phase)
 		return
-	case o.verdict == delivered || o.verdict == invalid && p.spoiled < maxSpoiled:
+	case p.goesOn(o):
 		p.next.failures = 0
 		if p.spool.pick(now) != nil {
 			p.pauseFor(now, p.pace)
@@ -172,6 +172,17 @@ func (p *Publisher) land(o outcome, now time.Time) {
 		p.pause(now, lastRetry)
 	}
 	p.rest()
+}
+
+// goesOn reports whether what came of o says nothing of the next parcel.
+func (p *Publisher) goesOn(o outcome) bool {
+	return o.verdict == delivered || o.verdict == invalid && p.spoiled < maxSpoiled || p.barred(o)
+}
+
+// barred reports whether a policy denies the namespace of an earlier configuration, perhaps for
+// good. The present's may be allowed.
+func (p *Publisher) barred(o outcome) bool {
+	return o.verdict == denied && o.parcel.namespace != p.config.Namespace
 }
 
 func (p *Publisher) pause(now time.Time, most time.Duration) {
@@ -234,6 +245,9 @@ func (p *Publisher) settle(o outcome, now time.Time) {
 	case o.verdict == invalid && p.spoiled < maxSpoiled:
 		p.isolate(o.parcel, o.err)
 	case errors.Is(o.err, context.Canceled): // it was us, who are stopping
+	case p.barred(o):
+		e.barred = true
+		p.tell(sentence(o.verdict, o.parcel.namespace, o.err))
 	case o.verdict == denied:
 		p.enter(Denied, sentence(o.verdict, o.parcel.namespace, o.err))
 	default:
@@ -296,7 +310,7 @@ func (p *Publisher) finish(ctx context.Context) {
 		o := p.ask(ctx, p.api, parcel)
 		p.settle(o, time.Now())
 		p.noteQueue()
-		if o.verdict != delivered && (o.verdict != invalid || p.spoiled >= maxSpoiled) {
+		if !p.goesOn(o) {
 			return
 		}
 	}

@@ -50,6 +50,7 @@ type entry struct {
 	unsure int     // sendings that may have been applied, the one under way included
 	tried  bool    // by this process
 	flying bool    // being sent at this moment
+	barred bool    // refused to an earlier configuration: for the next start
 	file   string  // its name on disk, which is behind unsure when a rename failed
 	memory []byte  // the record itself when it is not on disk
 	fresh  *parcel // what is in the record, while it is the present's and not tried: it need not be read back
@@ -267,9 +268,9 @@ func (s *spool) loadUntold() untold {
 }
 
 // pick returns what to send next: what is fresh and has not been tried, else the oldest; nil when nothing may be sent.
-// Batches from further ahead than CloudWatch accepts wait for the clock.
+// Batches from further ahead than CloudWatch accepts wait for the clock, barred ones for the next start.
 func (s *spool) pick(now time.Time) *entry {
-	ok := func(e *entry) bool { return e.at.Before(now.Add(furthest)) }
+	ok := func(e *entry) bool { return e.at.Before(now.Add(furthest)) && !e.barred }
 	if n := len(s.entries); n > 0 {
 		if e := s.entries[n-1]; e.seq >= s.fresh && !e.tried && ok(e) {
 			return e

@@ -129,6 +129,39 @@ func TestDenialIsSaidOnceWithTheCommand(t *testing.T) {
 	})
 }
 
+// What an earlier configuration's namespace left in the spool, and no policy allows any more, must
+// not stand before the present's; it goes out at a start when it may.
+func TestAnOldNamespaceHoldsNothingBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.config.Namespace = "Before"
+		w.fake.Namespace = "BeanstalkAgent"
+		p, stop := w.start()
+		w.sample(p, 20*time.Minute)
+		stop()
+		old := w.added
+
+		w.config.Namespace, w.added = "BeanstalkAgent", map[point]float64{}
+		p, stop = w.start()
+		w.sample(p, 10*time.Minute)
+		time.Sleep(10 * time.Second)
+		s, got := p.Status(), w.arrived()
+		if len(got) != len(w.added) || s.State != Sending || s.Dropped != 0 {
+			t.Errorf("%d of %d arrived: %+v", len(got), len(w.added), s)
+		}
+		if n := len(w.fake.Requests()); n > 60 {
+			t.Errorf("%d requests", n)
+		}
+		stop()
+
+		w.fake.Namespace, w.added = "", old
+		p, stop = w.start()
+		time.Sleep(time.Minute)
+		stop()
+		w.check(p)
+	})
+}
+
 // A datum that CloudWatch refuses for a reason nobody wrote down must not take the others with it.
 func TestOneRefusedDatumIsIsolated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
