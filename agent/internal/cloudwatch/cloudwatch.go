@@ -106,12 +106,13 @@ type Publisher struct {
 	queue  spoolStats
 
 	// Run's own.
-	api     API
-	spool   *spool
-	next    schedule
-	flying  bool         // an answer is awaited
-	answer  chan outcome // buffered for it
-	spoiled int          // datums set aside since the last delivery
+	api         API
+	credentials aws.CredentialsProvider // of api
+	spool       *spool
+	next        schedule
+	flying      bool         // an answer is awaited
+	answer      chan outcome // buffered for it
+	spoiled     int          // datums set aside since the last delivery
 }
 
 // New checks c. It touches neither disk nor network. All faults are told at once.

@@ -249,9 +249,21 @@ func (p *Publisher) settle(o outcome, now time.Time) {
 		e.barred = true
 		p.tell(sentence(o.verdict, o.parcel.namespace, o.err))
 	case o.verdict == denied:
+		p.renew()
 		p.enter(Denied, sentence(o.verdict, o.parcel.namespace, o.err))
 	default:
+		if o.verdict == refused { // for its credentials, for one
+			p.renew()
+		}
 		p.enter(Waiting, sentence(o.verdict, o.parcel.namespace, o.err))
+	}
+}
+
+// renew has the next attempt ask who we are: another role may have been given to the instance, and the
+// credentials of the one that is refused are good for hours yet.
+func (p *Publisher) renew() {
+	if c, ok := p.credentials.(*aws.CredentialsCache); ok {
+		c.Invalidate()
 	}
 }
 
@@ -279,7 +291,7 @@ func (p *Publisher) isolate(o *parcel, why error) {
 func (p *Publisher) connected(o outcome) {
 	switch {
 	case o.err == nil:
-		p.api = sdk.NewFromConfig(o.config)
+		p.api, p.credentials = sdk.NewFromConfig(o.config), o.config.Credentials
 		p.enter(Waiting, notYet)
 	case errors.Is(o.err, context.Canceled):
 	case p.config.Send == Auto:

@@ -162,6 +162,38 @@ func TestAnOldNamespaceHoldsNothingBack(t *testing.T) {
 	})
 }
 
+// Another role may have been given to the instance: the denied one's credentials are good for hours yet.
+func TestADenialAsksForTheCredentialsAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		connect, asked := w.config.Connect, atomic.Int32{}
+		w.config.Connect = func(ctx context.Context) (aws.Config, error) {
+			c, err := connect(ctx)
+			good := c.Credentials
+			c.Credentials = aws.NewCredentialsCache(aws.CredentialsProviderFunc(func(ctx context.Context) (aws.Credentials, error) {
+				asked.Add(1)
+				return good.Retrieve(ctx)
+			}))
+			return c, err
+		}
+		p, stop := w.start()
+		w.sample(p, 10*time.Minute)
+		if n := asked.Load(); n != 1 {
+			t.Errorf("asked %d times while all is well", n)
+		}
+		w.fake.Misbehave(cloudwatchfake.Deny, -1)
+		w.sample(p, 20*time.Minute)
+		if n := asked.Load(); n < 3 || n > 10 {
+			t.Errorf("asked %d times in 20 minutes of denial", n)
+		}
+		w.fake.Misbehave(cloudwatchfake.None, 0)
+		w.sample(p, 10*time.Minute)
+		time.Sleep(10 * time.Second)
+		stop()
+		w.check(p)
+	})
+}
+
 // A datum that CloudWatch refuses for a reason nobody wrote down must not take the others with it.
 func TestOneRefusedDatumIsIsolated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
