@@ -192,6 +192,18 @@ func TestCapacityKnowsTheLiveWorkers(t *testing.T) {
 	}
 }
 
+// A verdict of long ago is no figure: an alarm on it would never end, or never ring.
+func TestHealthOfLongAgoIsNoFigure(t *testing.T) {
+	f := health.Figures{LastProbe: time.Now().Add(-nobodyAsks + time.Minute), State: health.Unhealthy}
+	if out := healthSamples(nil, f); len(out) != 2 || out[0].Value != 1 {
+		t.Errorf("asked a while ago: got %v", out)
+	}
+	f.LastProbe = f.LastProbe.Add(-time.Minute)
+	if out := healthSamples(nil, f); len(out) != 0 {
+		t.Errorf("not asked any more: got %v", out)
+	}
+}
+
 func TestFiguresOfOthersAllocateNothing(t *testing.T) {
 	cron := &cronParts{}
 	asked := time.Now()
