@@ -170,12 +170,15 @@ func (a *Advice) memory(m *Measured, warm []Worker) {
 	a.PrivateWorst = max(private[len(private)-1], 1)
 	a.PrivateMedian = max(private[(len(private)-1)/2], 1)
 
-	group := m.Rest.PSS
-	a.Shared = m.Rest.PSS
+	var pss, shared, read uint64
 	for _, w := range m.Workers {
-		group += w.PSS
-		a.Shared += w.PSS - min(w.PSS, w.Private)
+		if w.PSS > 0 {
+			pss, shared, read = pss+w.PSS, shared+w.PSS-min(w.PSS, w.Private), read+1
+		}
 	}
+	n := uint64(len(m.Workers)) // one not read yet is like the others
+	group := m.Rest.PSS + pss*n/read
+	a.Shared = m.Rest.PSS + shared*n/read
 	used := m.Total - m.Available
 	a.Others = used - min(used, group)
 	a.Fit = fit(m, a.Others+a.Shared, a.PrivateWorst)

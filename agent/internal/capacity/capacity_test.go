@@ -135,6 +135,18 @@ func TestRecycledWorkerDoesNotSpoilTheSum(t *testing.T) {
 	}
 }
 
+// Reading many large workers takes minutes; the memory of those not read yet must not
+// count as other people's meanwhile.
+func TestAWorkerNotMeasuredYetIsOneLikeTheOthers(t *testing.T) {
+	all := instance(workers(8, worker(300, 40)))
+	want := Advise(all)
+	half := all
+	half.Workers = append(workers(4, worker(300, 40)), workers(4, Worker{Age: time.Hour, CPU: time.Minute})...)
+	if got := Advise(half); got.Others != want.Others || got.Shared != want.Shared || got.Headroom != want.Headroom {
+		t.Errorf("half of them read: got %+v, want %+v", got, want)
+	}
+}
+
 func TestProcfileIsToldApart(t *testing.T) {
 	m := instance(workers(20, worker(300, 0)))
 	m.SetBy = Procfile
