@@ -71,7 +71,7 @@ func newMetrics(cfg config.Config, inst *platform.Instance, env *appenv.Resolver
 func failures(b collectors.Batch) collectors.Batch {
 	n := 0
 	for _, r := range b.Results {
-		if r.Err != nil && !errors.Is(r.Err, collectors.ErrNoData) {
+		if r.Err != nil && !errors.Is(r.Err, collectors.ErrNoData) && !errors.Is(r.Err, context.Canceled) { // we are stopping
 			n++
 		}
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -224,7 +225,7 @@ func TestFiguresOfOthersAllocateNothing(t *testing.T) {
 
 // What fails is told, what is only absent is not, and in peace there is no series.
 func TestFailedCollectorsAreCounted(t *testing.T) {
-	quiet := collectors.Batch{At: time.Unix(60, 0), Results: []collectors.Result{{Collector: "host"}, {Collector: "listen", Err: collectors.ErrNoData}}}
+	quiet := collectors.Batch{At: time.Unix(60, 0), Results: []collectors.Result{{Collector: "host"}, {Collector: "listen", Err: collectors.ErrNoData}, {Collector: "disk", Err: context.Canceled}}}
 	if b := failures(quiet); len(b.Samples) != 0 {
 		t.Errorf("in peace: got %v", b.Samples)
 	}

@@ -25,8 +25,12 @@ type Loop struct {
 	last collectors.Batch
 }
 
+// lastLimit bounds the sample at the end.
+const lastLimit = time.Second
+
 // Run blocks until ctx is done. The first sample is taken at once, so that a
-// person who has just started the agent sees figures.
+// person who has just started the agent sees figures; the last at the end, so that
+// what was counted since the one before is not lost.
 func (l *Loop) Run(ctx context.Context) error {
 	l.tick(ctx, time.Now().Truncate(l.Interval))
 	timer := time.NewTimer(0)
@@ -38,6 +42,9 @@ func (l *Loop) Run(ctx context.Context) error {
 		timer.Reset(next.Sub(now))
 		select {
 		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastLimit)
+			defer cancel()
+			l.tick(last, now.Truncate(l.Interval))
 			return nil
 		case <-timer.C:
 		}
@@ -47,9 +54,6 @@ func (l *Loop) Run(ctx context.Context) error {
 
 func (l *Loop) tick(ctx context.Context, at time.Time) {
 	b := l.Gather(ctx, at)
-	if ctx.Err() != nil {
-		return // half of the collectors were told to stop
-	}
 	for _, sink := range l.Sinks {
 		sink(b)
 	}

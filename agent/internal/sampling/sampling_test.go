@@ -2,6 +2,7 @@ package sampling
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,16 +22,40 @@ func TestTicksFallOnMultiplesOfTheInterval(t *testing.T) {
 		if err := l.Run(ctx); err != nil {
 			t.Fatal(err)
 		}
-		if len(at) != 5 {
-			t.Fatalf("%d ticks in 21 s, want one at once and four more", len(at))
+		if len(at) != 6 {
+			t.Fatalf("%d ticks in 21 s, want one at once, four more and one at the end", len(at))
 		}
-		for i, a := range at {
+		for i, a := range at[:5] {
 			if want := time.Date(2000, 1, 1, 0, 0, 5*i, 0, time.UTC); !a.Equal(want) {
 				t.Errorf("tick %d at %s, want %s", i, a.UTC(), want)
 			}
 		}
-		if got := l.Last().At; !got.Equal(at[4]) {
+		if got := l.Last().At; !got.Equal(at[5]) {
 			t.Errorf("Last is of %s", got)
+		}
+	})
+}
+
+// What was counted since the last tick is told at the end, and a stuck collector does
+// not hold it up.
+func TestTheEndIsATick(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var n atomic.Int64
+		told := 0.0
+		l := &Loop{Interval: 5 * time.Second,
+			Gather: func(ctx context.Context, at time.Time) collectors.Batch {
+				if n.Load() > 0 { // one of them is stuck, from now on
+					<-ctx.Done()
+				}
+				return collectors.Batch{At: at, Samples: []collectors.Sample{{Name: "n", Value: float64(n.Swap(0))}}}
+			},
+			Sinks: []func(collectors.Batch){func(b collectors.Batch) { told += b.Samples[0].Value }}}
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(12*time.Second, func() { n.Add(1); cancel() })
+		began := time.Now()
+		l.Run(ctx)
+		if took := time.Since(began); told != 1 || took > 14*time.Second {
+			t.Errorf("told %v of 1, ended %v after it began", told, took)
 		}
 	})
 }
@@ -48,7 +73,7 @@ func TestSlowCollectionLosesTicks(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		l.Run(ctx)
-		if n > 4 {
+		if n > 5 { // with the one at the end
 			t.Errorf("%d collections in 10 s of 2.5 s each", n)
 		}
 	})
