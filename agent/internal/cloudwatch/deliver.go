@@ -38,7 +38,7 @@ type schedule struct {
 func (p *Publisher) Run(ctx context.Context) error {
 	p.open(ctx)
 	for {
-		wait := min(lookAgain, time.Until(p.next.boundary))
+		wait := min(time.Until(boundary(time.Now(), lookAgain)), time.Until(p.next.boundary)) // when the samplers wake, too
 		if !p.flying && !p.next.send.IsZero() {
 			wait = min(wait, time.Until(p.next.send))
 		}

@@ -75,15 +75,18 @@ type Watcher struct {
 	away  bool        // it was not there at the last look, which did not believe it yet
 }
 
-// Run looks at once and then every Every, until ctx is done.
+// Run looks at once and then at every multiple of Every, when the samplers wake the
+// processor anyway, until ctx is done.
 func (w *Watcher) Run(ctx context.Context) error {
-	tick := time.NewTicker(Every)
+	tick := time.NewTimer(0)
 	defer tick.Stop()
+	<-tick.C
 	for n := 1; ; n++ {
 		w.look(false)
 		if n%12 == 0 {
 			w.refresh()
 		}
+		tick.Reset(time.Until(time.Now().Truncate(Every).Add(Every)))
 		select {
 		case <-ctx.Done():
 			return nil
