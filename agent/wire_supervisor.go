@@ -74,6 +74,9 @@ func (l *localSupervisor) run(ctx context.Context) error {
 			continue
 		case <-look.C:
 			look.Reset(seldom)
+			if l.ended != nil {
+				look.Reset(time.Minute) // only its socket may be taken away unheard
+			}
 		}
 		if answers(l.client.Socket) {
 			continue
