@@ -57,6 +57,9 @@ func ParseSystemd(data []byte, version SystemdVersion) (File, error) {
 			faults = append(faults, f.Fault)
 		default:
 			s.dropped = append(s.dropped, f.Fault)
+			if version < 246 && isVariableName(v.Name) { // of a name given twice it drops the first before it looks at the last
+				all = slices.DeleteFunc(all, func(earlier Var) bool { return earlier.Name == v.Name })
+			}
 		}
 	}
 	all = merge(all)

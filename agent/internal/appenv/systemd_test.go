@@ -75,6 +75,7 @@ func TestParseSystemd219(t *testing.T) {
 		{"single quotes have escapes", `A='a\'b'` + "\n", `A=a'b`},
 		{"multi-line values are dropped", "A=\"a\nb\"\nB=1\n", "B=1"},
 		{"control characters are dropped, tabs are not", "A=a\x01\nB=a\tb\n", "B=a\tb"},
+		{"a dropped value takes the name's earlier one along", "A=1\nB=1\nA=\"x\ny\"\nB=\x7f\nB=2\n", "B=2"},
 		{"a NUL ends the file", "A=1\nB=2\x00\nC=3\n", "A=1|B=2"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
