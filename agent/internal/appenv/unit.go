@@ -84,19 +84,21 @@ func (r *Resolver) readUnit(name string, seen map[string]stamp) unit {
 	return u
 }
 
-// dropIns lists the drop-ins of a unit by name; one in an earlier directory replaces those in later ones.
+// dropIns lists the drop-ins of a unit by name; one in an earlier directory replaces those in later ones, and one of
+// the unit's own those of all services.
 func (r *Resolver) dropIns(unit string, seen map[string]stamp) []string {
 	byName := map[string]string{}
-	for _, dir := range unitDirs {
-		for _, d := range []string{"service.d", unit + ".d"} {
-			d = filepath.Join(r.path(dir), d)
+	for _, of := range []string{unit, "service"} {
+		for _, dir := range unitDirs {
+			d := filepath.Join(r.path(dir), of+".d")
 			if !note(seen, d) {
 				continue
 			}
 			entries, _ := os.ReadDir(d)
 			for _, e := range entries {
-				if _, ok := byName[e.Name()]; !ok && strings.HasSuffix(e.Name(), ".conf") {
-					byName[e.Name()] = filepath.Join(d, e.Name())
+				name := e.Name()
+				if _, ok := byName[name]; !ok && strings.HasSuffix(name, ".conf") && !strings.HasPrefix(name, ".") {
+					byName[name] = filepath.Join(d, name)
 				}
 			}
 		}
@@ -124,7 +126,8 @@ func note(seen map[string]stamp, path string) bool {
 func serviceSettings(data []byte) func(yield func(key, value string) bool) {
 	return func(yield func(key, value string) bool) {
 		section, pending := "", ""
-		for line := range bytes.Lines(data) {
+		data = bytes.TrimPrefix(data, []byte("\ufeff"))
+		for line := range bytes.Lines(append(slices.Clip(data), "\n\n"...)) { // the last line may go on, too
 			text := strings.TrimRight(string(line), "\r\n")
 			trimmed := strings.TrimLeft(text, blanks)
 			if trimmed == "" && pending == "" || trimmed != "" && (trimmed[0] == '#' || trimmed[0] == ';') {
@@ -175,13 +178,11 @@ func (u *unit) set(key, value string) {
 	case "Environment":
 		u.addEnvironment(value)
 	case "UnsetEnvironment":
-		words, err := unitWords(value)
-		if err == nil {
-			u.unset = appendOrReset(u.unset, value, words)
-		}
-	case "PassEnvironment":
+		words, _ := unitWords(value) // systemd keeps those before a broken one
+		u.unset = appendOrReset(u.unset, value, words)
+	case "PassEnvironment", "PAMName", "ExecSearchPath":
 		if value != "" {
-			u.notes = append(u.notes, u.name+": PassEnvironment= is not followed")
+			u.notes = append(u.notes, fmt.Sprintf("%s: %s= is not followed", u.name, key))
 		}
 	}
 }
@@ -242,10 +243,22 @@ func (u *unit) addEnvironment(value string) {
 	u.env = merge(u.env)
 }
 
-// specifiers replaces "%%", and reports whether that was the only specifier.
+// specifiers replaces "%%", and reports whether that was the only specifier. A "%" before neither a letter nor a digit
+// is none.
 func specifiers(s string) (string, bool) {
-	rest := strings.ReplaceAll(s, "%%", "")
-	return strings.ReplaceAll(s, "%%", "%"), !strings.Contains(rest, "%")
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '%' && i+1 < len(s) {
+			switch c := s[i+1]; {
+			case c == '%':
+				i++
+			case '0' <= c && c <= '9', 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z':
+				return s, false
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String(), true
 }
 
 // unitWords splits as systemd splits Environment=: at blanks, with quotes of both kinds anywhere in a word and C
