@@ -258,28 +258,38 @@ func (r *Resolver) envFiles(u unit) []envFile {
 	return files
 }
 
-// unitFile adds one of the unit's environment files, which may be a pattern for several.
+// unitFile adds one of the unit's environment files, which may be a pattern for several. systemd ignores whatever is
+// wrong with an optional one.
 func (r *Resolver) unitFile(ctx context.Context, rd *reading, f envFile) error {
 	paths := []string{r.path(f.path)}
 	if strings.ContainsAny(f.path, "*?[") {
 		note(rd.seen, filepath.Dir(paths[0]))
-		paths, _ = filepath.Glob(paths[0])
+		if paths = glob(paths[0]); len(paths) == 0 && !f.optional {
+			return readError(f.path, fs.ErrNotExist)
+		}
 	}
 	for _, path := range paths {
 		err := r.systemdFile(ctx, rd, path)
-		_, refused := errors.AsType[Faults](err)
 		switch {
 		case err == nil:
-		case f.optional && (refused || errors.Is(err, fs.ErrNotExist)):
+		case !f.optional || ctx.Err() != nil || errors.Is(err, errChanging) || errors.Is(err, fs.ErrPermission): // root may read it
+			return err
+		default:
 			rd.env.skip(path, reason(err))
-			if refused {
+			if !errors.Is(err, fs.ErrNotExist) {
 				rd.env.warnings = append(rd.env.warnings, err.Error())
 			}
-		default:
-			return err
 		}
 	}
 	return nil
+}
+
+// glob finds what glob(3) does: "[!" excludes, and only a pattern that begins with a dot finds a name that does.
+func glob(pattern string) []string {
+	found, _ := filepath.Glob(strings.ReplaceAll(pattern, "[!", "[^"))
+	return slices.DeleteFunc(found, func(path string) bool {
+		return filepath.Base(path)[0] == '.' && filepath.Base(pattern)[0] != '.'
+	})
 }
 
 // errEmpty: a deployment file without a single assignment is more likely being written than true.

@@ -49,8 +49,14 @@ func unitCases(r *rand.Rand) []unitCase {
 		{service: "UMask=0\n"},
 		{service: "Environment=A=1 \\\n B=2 \\"},
 		{service: "Environment=A=1\n", dropins: []string{"\ufeff[Service]\nEnvironment=A=2\n"}},
+		{service: "EnvironmentFile=/envtest/d/*.env\n"},
+		{service: "EnvironmentFile=/envtest/d/.*.env\n"},
+		{service: "EnvironmentFile=/envtest/glob-[!1].env\n"},
+		{service: "EnvironmentFile=-/envtest/d\n"},
+		{service: "EnvironmentFile=-/envtest/[dr]*\n"},
+		{service: "EnvironmentFile=/envtest/none-*.env\n"},
 		{service: "EnvironmentFile=/envtest/absent.env\n"},
-		{service: "EnvironmentFile=/envtest\n"},
+		{service: "EnvironmentFile=/envtest/d\n"},
 	}
 	pieces := []string{"A=", "B=", "C=", "x", "y z", "\"", "'", "\\\\", "\\n", "\\x20", "\\\"", " ", " ", "%%", "$HOME", "#", ";", "=", "é"}
 	for range 150 {
@@ -75,7 +81,7 @@ func TestRealSystemdAgreesOnUnits(t *testing.T) {
 	b.run("groupadd", "shared-files")
 	b.run("groupadd", "extra-files")
 	b.run("usermod", "-aG", "shared-files", "webapp")
-	for name, text := range map[string]string{"base": "BASE=1\n", "two": "TWO=2\nBASE=2\n", "refused": "R=\xff\n", "glob-1": "G=1\n", "glob-2": "G=2\n"} {
+	for name, text := range map[string]string{"base": "BASE=1\n", "two": "TWO=2\nBASE=2\n", "refused": "R=\xff\n", "glob-1": "G=1\n", "glob-2": "G=2\n", "d/a": "D=1\n", "d/.b": "DOT=1\n"} {
 		b.write("/envtest/"+name+".env", text, 0o600)
 	}
 	b.write("/etc/systemd/system/service.d/0.conf", "[Service]\nEnvironment=ALL=services\n", 0o644) // unless a unit has one of this name
@@ -124,7 +130,7 @@ StandardOutput=append:/envtest/u%d.out
 			t.Errorf("%q\nsystemd %q\nwe      %q", c, identity, got)
 		}
 	}
-	if refused != 2 {
+	if refused != 3 {
 		t.Errorf("%d of %d units were refused: the comparison has lost its point", refused, len(cases))
 	}
 }
