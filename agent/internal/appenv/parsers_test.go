@@ -172,7 +172,7 @@ func FuzzUnit(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		u := unit{name: "web.service", umask: 0o022}
-		for key, value := range serviceSettings(data) {
+		for key, value := range sectionSettings(data, "[Service]") {
 			u.set(key, value)
 		}
 		if u.umask < 0 || u.umask > 0o777 {

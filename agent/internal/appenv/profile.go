@@ -39,8 +39,8 @@ const (
 
 // Profile resolves what a run started now would get: the application's environment over PATH (with a virtualenv
 // found on this host first), LANG, HOME, LOGNAME, USER and SHELL, which is the order in which systemd builds a
-// service's environment, so the application's own values win. SHELL is left out for a user without login shell, as
-// systemd does. Nothing is taken from the agent's own environment.
+// service's environment, so the application's own values win. HOME is left out when it is / and SHELL for a user
+// without login shell, where systemd does. Nothing is taken from the agent's own environment.
 //
 // Without ProfileOptions.User and Config.User the user is, on Beanstalk, the web unit's own, else webapp where there is
 // one; in local mode, for a root agent, the owner of the application's directory; else the agent's own.
@@ -72,7 +72,7 @@ func (r *Resolver) Profile(ctx context.Context, o ProfileOptions) (Profile, erro
 	if err != nil {
 		return Profile{}, err
 	}
-	around := slices.DeleteFunc(r.surroundings(env, user), func(v Var) bool {
+	around := slices.DeleteFunc(r.surroundings(rd, user), func(v Var) bool {
 		return slices.Contains(rd.unit.unset, v.Name) || slices.Contains(rd.unit.unset, v.Assignment())
 	})
 	vars := merge(around, env.vars, extra)
@@ -182,18 +182,36 @@ func (r *Resolver) user(asked, app string, web unit) (u User, byOwner bool, err 
 	return u, true, err
 }
 
-// surroundings is what a service has before its own files, in systemd's order: the manager's locale and PATH, then the
-// user's variables.
-func (r *Resolver) surroundings(env *Env, u User) []Var {
-	vars := append(r.locale(), NewVar("PATH", r.searchPath(env)))
-	if u.Home != "" {
-		vars = append(vars, NewVar("HOME", u.Home))
+// surroundings is what a service has before its own files, in systemd's order: the manager's variables, by name, then the
+// user's.
+func (r *Resolver) surroundings(rd *reading, u User) []Var {
+	vars := merge(r.locale(), []Var{NewVar("PATH", r.searchPath(&rd.env))}, rd.all)
+	slices.SortFunc(vars, func(a, b Var) int { return cmp.Compare(a.Name, b.Name) })
+	home, shell := u.Home, u.Shell
+	if r.cfg.Systemd != AmazonLinux2 { // which passes on what stands there
+		if home, shell = clean(home), clean(shell); slices.Contains(noLogin, filepath.Base(shell)) {
+			shell = ""
+		}
+		if home == "/" && r.cfg.Beanstalk {
+			home = ""
+		}
+	}
+	if home != "" {
+		vars = append(vars, NewVar("HOME", home))
 	}
 	vars = append(vars, NewVar("LOGNAME", u.Name), NewVar("USER", u.Name))
-	if u.Shell != "" && !slices.Contains(noLogin, filepath.Base(u.Shell)) {
-		vars = append(vars, NewVar("SHELL", u.Shell))
+	if shell != "" {
+		vars = append(vars, NewVar("SHELL", shell))
 	}
 	return vars
+}
+
+// clean is filepath.Clean, but for what is not there.
+func clean(path string) string {
+	if path == "" {
+		return ""
+	}
+	return filepath.Clean(path)
 }
 
 // searchPath is the application's own PATH to the byte, else the default with a virtualenv before it.
@@ -214,6 +232,10 @@ func (r *Resolver) searchPath(env *Env) string {
 // noLogin are the shells of users who cannot log in.
 var noLogin = []string{"nologin", "false", "true"}
 
+// locales are the variables that systemd looks for there; LC_ALL is none of them.
+var locales = []string{"LANG", "LANGUAGE", "LC_CTYPE", "LC_NUMERIC", "LC_TIME", "LC_COLLATE", "LC_MONETARY", "LC_MESSAGES", "LC_PAPER",
+	"LC_NAME", "LC_ADDRESS", "LC_TELEPHONE", "LC_MEASUREMENT", "LC_IDENTIFICATION"}
+
 // locale is what systemd gives every service: /etc/locale.conf, or the file Debian has instead, else its built-in.
 func (r *Resolver) locale() []Var {
 	for _, path := range []string{"/etc/locale.conf", "/etc/default/locale"} {
@@ -223,7 +245,7 @@ func (r *Resolver) locale() []Var {
 		}
 		file, err := ParseSystemd([]byte(data), r.cfg.Systemd)
 		vars := slices.DeleteFunc(file.Vars, func(v Var) bool {
-			return v.Name != "LANG" && v.Name != "LANGUAGE" && !strings.HasPrefix(v.Name, "LC_")
+			return v.Value() == "" || !slices.Contains(locales, v.Name)
 		})
 		if err == nil && len(vars) > 0 {
 			return vars

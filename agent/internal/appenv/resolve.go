@@ -77,6 +77,7 @@ type outcome struct {
 type reading struct {
 	env  Env
 	unit unit
+	all  []Var            // what systemd gives every service, beside locale and PATH
 	seen map[string]stamp // every path that was looked at; a zero stamp: absent
 	live bool             // a command or a process was asked too: not to be given again
 }
@@ -197,7 +198,9 @@ func (r *Resolver) sources(ctx context.Context, rd *reading) error {
 
 func (r *Resolver) beanstalk(ctx context.Context, rd *reading) error {
 	rd.unit = r.webUnit(rd.seen)
-	rd.env.warnings = append(rd.env.warnings, rd.unit.notes...)
+	manager := r.managerEnv(rd.seen)
+	rd.all = manager.env
+	rd.env.warnings = append(append(rd.env.warnings, manager.notes...), rd.unit.notes...)
 	if len(rd.unit.env) > 0 {
 		rd.env.add(rd.unit.name, File{Vars: rd.unit.env})
 	}

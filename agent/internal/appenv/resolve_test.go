@@ -292,6 +292,18 @@ func TestProfileIsWhatSystemdWouldGive(t *testing.T) {
 	}
 }
 
+// systemd 219 passes on what /etc/passwd says, and no locale that nobody chose.
+func TestProfileOnAmazonLinux2(t *testing.T) {
+	in := newInstance(t)
+	in.cfg.Systemd = AmazonLinux2
+	in.write(t, DefaultDeploymentEnv, "A=1\n")
+	p, err := New(in.cfg).Profile(t.Context(), ProfileOptions{})
+	want := []string{"PATH=" + defaultPath, "HOME=/home/webapp", "LOGNAME=webapp", "USER=webapp", "SHELL=/sbin/nologin", "A=1"}
+	if err != nil || !slices.Equal(p.Env, want) {
+		t.Errorf("got  %q, %v\nwant %q", []string(p.Env), err, want)
+	}
+}
+
 func TestPathWithoutAnySource(t *testing.T) {
 	in := newInstance(t)
 	in.write(t, DefaultDeploymentEnv, "A=1\n")

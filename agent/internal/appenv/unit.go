@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"os"
 	"path/filepath"
@@ -66,40 +67,70 @@ func (r *Resolver) readUnit(name string, seen map[string]stamp) unit {
 		return u
 	}
 	u.found = true
-	paths := append([]string{main}, r.dropIns(name, seen)...)
-	for _, path := range paths {
-		note(seen, path)
-		data, _, err := readOnce(func() (*os.File, error) { return openFile(path) })
-		if err == nil && bytes.IndexByte(data, 0) >= 0 {
-			err = errors.New("has a NUL byte")
+	var dirs []string
+	for _, of := range []string{name, "service"} {
+		for _, dir := range unitDirs {
+			dirs = append(dirs, filepath.Join(r.path(dir), of+".d"))
 		}
-		if err != nil {
-			u.notes = append(u.notes, fmt.Sprintf("%s: %v", path, reason(readError(path, err))))
-			continue
-		}
-		for key, value := range serviceSettings(data) {
-			u.set(key, value)
+	}
+	for key, value := range u.settings("[Service]", append([]string{main}, dropIns(dirs, seen)...), seen) {
+		u.set(key, value)
+	}
+	return u
+}
+
+// managerEnv is what systemd itself was told to give every service: DefaultEnvironment=.
+func (r *Resolver) managerEnv(seen map[string]stamp) unit {
+	u := unit{name: "systemd"}
+	var paths, dirs []string
+	if path := r.path("/etc/systemd/system.conf"); note(seen, path) {
+		paths = append(paths, path)
+	}
+	for _, dir := range unitDirs {
+		dirs = append(dirs, r.path(dir+".conf.d"))
+	}
+	for key, value := range u.settings("[Manager]", append(paths, dropIns(dirs, seen)...), seen) {
+		if key == "DefaultEnvironment" {
+			u.addEnvironment(value)
 		}
 	}
 	return u
 }
 
-// dropIns lists the drop-ins of a unit by name; one in an earlier directory replaces those in later ones, and one of
-// the unit's own those of all services.
-func (r *Resolver) dropIns(unit string, seen map[string]stamp) []string {
-	byName := map[string]string{}
-	for _, of := range []string{unit, "service"} {
-		for _, dir := range unitDirs {
-			d := filepath.Join(r.path(dir), of+".d")
-			if !note(seen, d) {
+// settings yields the settings of one section of several files, in order.
+func (u *unit) settings(section string, paths []string, seen map[string]stamp) iter.Seq2[string, string] {
+	return func(yield func(key, value string) bool) {
+		for _, path := range paths {
+			note(seen, path)
+			data, _, err := readOnce(func() (*os.File, error) { return openFile(path) })
+			if err == nil && bytes.IndexByte(data, 0) >= 0 {
+				err = errors.New("has a NUL byte")
+			}
+			if err != nil {
+				u.notes = append(u.notes, fmt.Sprintf("%s: %v", path, reason(readError(path, err))))
 				continue
 			}
-			entries, _ := os.ReadDir(d)
-			for _, e := range entries {
-				name := e.Name()
-				if _, ok := byName[name]; !ok && strings.HasSuffix(name, ".conf") && !strings.HasPrefix(name, ".") {
-					byName[name] = filepath.Join(d, name)
+			for key, value := range sectionSettings(data, section) {
+				if !yield(key, value) {
+					return
 				}
+			}
+		}
+	}
+}
+
+// dropIns lists the drop-ins in directories by name; one in an earlier directory replaces those in later ones.
+func dropIns(dirs []string, seen map[string]stamp) []string {
+	byName := map[string]string{}
+	for _, d := range dirs {
+		if !note(seen, d) {
+			continue
+		}
+		entries, _ := os.ReadDir(d)
+		for _, e := range entries {
+			name := e.Name()
+			if _, ok := byName[name]; !ok && strings.HasSuffix(name, ".conf") && !strings.HasPrefix(name, ".") {
+				byName[name] = filepath.Join(d, name)
 			}
 		}
 	}
@@ -121,9 +152,9 @@ func note(seen map[string]stamp, path string) bool {
 	return true
 }
 
-// serviceSettings yields the settings of a unit file's [Service] section in order. A line that ends in a backslash
-// goes on in the next one that is no comment (systemd.syntax(7)).
-func serviceSettings(data []byte) func(yield func(key, value string) bool) {
+// sectionSettings yields the settings of one section of a file in order. A line that ends in a backslash goes on in the
+// next one that is no comment (systemd.syntax(7)).
+func sectionSettings(data []byte, wanted string) iter.Seq2[string, string] {
 	return func(yield func(key, value string) bool) {
 		section, pending := "", ""
 		data = bytes.TrimPrefix(data, []byte("\ufeff"))
@@ -146,7 +177,7 @@ func serviceSettings(data []byte) func(yield func(key, value string) bool) {
 				section = text
 			}
 			key, value, ok := strings.Cut(text, "=")
-			if ok && section == "[Service]" && !yield(strings.TrimSpace(key), strings.TrimSpace(value)) {
+			if ok && section == wanted && !yield(strings.TrimSpace(key), strings.TrimSpace(value)) {
 				return
 			}
 		}

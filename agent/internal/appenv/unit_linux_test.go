@@ -22,6 +22,10 @@ type unitCase struct {
 func unitCases(r *rand.Rand) []unitCase {
 	cases := []unitCase{
 		{service: "User=webapp\n"},
+		{service: "User=cleaned\n"},
+		{service: "User=homeless\n"},
+		{service: "Environment=LANG=x LC_TIME=y MANAGER=unit\n"},
+		{service: "UnsetEnvironment=LANG MANAGER\n"},
 		{service: "Environment=A=1 \"B=two words\" 'C=x y' D=a\"b c\"d\n"},
 		{service: "Environment=A=1\nEnvironment=A=2 B=3\nEnvironment=\nEnvironment=C=4\n"},
 		{service: "Environment=A=\\x41\\101\\u00e9\\n\\t\\s\\\\ B='\\x41 \\''\n"},
@@ -78,6 +82,12 @@ func unitCases(r *rand.Rand) []unitCase {
 func TestRealSystemdAgreesOnUnits(t *testing.T) {
 	b := boot(t)
 	b.run("useradd", "--system", "--shell", "/usr/sbin/nologin", "webapp")
+	b.run("useradd", "--system", "--home-dir", "//srv/./x/", "--shell", "/bin//sh", "cleaned")
+	b.run("useradd", "--system", "--home-dir", "/", "--shell", "/usr/bin/true", "homeless")
+	b.write("/etc/locale.conf", "LANG=de_DE.UTF-8\nLC_ALL=C\nLC_TIME=\nLC_PAPER=C\nLC_NOTHING=C\nOTHER=1\n", 0o644)
+	b.write("/etc/systemd/system.conf.d/20-team.conf", "[Manager]\nDefaultEnvironment=MANAGER=1 \"WITH=two words\" LC_PAPER=D\n[Service]\nDefaultEnvironment=NOT=1\n", 0o644)
+	b.write("/usr/lib/systemd/system.conf.d/20-team.conf", "[Manager]\nDefaultEnvironment=MANAGER=hidden\n", 0o644)
+	b.write("/usr/lib/systemd/system.conf.d/10-vendor.conf", "[Manager]\nDefaultEnvironment=MANAGER=0 VENDOR=1\n", 0o644)
 	b.run("groupadd", "shared-files")
 	b.run("groupadd", "extra-files")
 	b.run("usermod", "-aG", "shared-files", "webapp")
@@ -112,9 +122,10 @@ StandardOutput=append:/envtest/u%d.out
 	for i, c := range cases {
 		data, _ := os.ReadFile(filepath.Join(b.root, fmt.Sprintf("envtest/u%d.out", i)))
 		end := bytes.LastIndexByte(data, 0) + 1
-		want, identity := ofUnit(data[:end]), string(data[end:])
+		user := userOf(c.service)
+		want, identity := ofUnit(data[:end], user), string(data[end:])
 		r := appenv.New(appenv.Config{Beanstalk: true, Root: b.root, AppDir: app,
-			User: userOf(c.service), DeploymentEnv: "/envtest/base.env", WebUnit: fmt.Sprintf("u%d.service", i)})
+			User: user, DeploymentEnv: "/envtest/base.env", WebUnit: fmt.Sprintf("u%d.service", i)})
 		p, err := r.Profile(t.Context(), appenv.ProfileOptions{})
 		if err == nil != (len(data) > 0) {
 			t.Errorf("%q: systemd gave %d bytes, we %v", c, len(data), err)
@@ -123,7 +134,7 @@ StandardOutput=append:/envtest/u%d.out
 			refused++
 			continue
 		}
-		if got := ofUnit([]byte(strings.Join(p.Env, "\x00") + "\x00")); !slices.Equal(got, want) {
+		if got := ofUnit([]byte(strings.Join(p.Env, "\x00")+"\x00"), user); !slices.Equal(got, want) {
 			t.Errorf("%q\nsystemd %q\nwe      %q", c, want, got)
 		}
 		if got := asStatus(p); got != identity {
@@ -136,19 +147,24 @@ StandardOutput=append:/envtest/u%d.out
 }
 
 func userOf(service string) string {
-	if strings.Contains(service, "User=webapp") {
-		return "webapp"
+	for line := range strings.Lines(service) {
+		if user, ok := strings.CutPrefix(line, "User="); ok {
+			return strings.TrimSpace(user)
+		}
 	}
 	return "root"
 }
 
-// ofUnit is NUL-terminated assignments without what every service has. systemd gives root no HOME and USER; a run has
-// them.
-func ofUnit(data []byte) []string {
+// ofUnit is NUL-terminated assignments without what every service has. systemd gives a service without User= no HOME
+// and USER; a run has them.
+func ofUnit(data []byte, user string) []string {
+	ignored := []string{"PATH", "INVOCATION_ID", "SYSTEMD_EXEC_PID", ""}
+	if user == "root" {
+		ignored = append(ignored, "HOME", "USER", "LOGNAME", "SHELL")
+	}
 	var vars []string
 	for s := range strings.SplitSeq(strings.TrimSuffix(string(data), "\x00"), "\x00") {
-		name, _, _ := strings.Cut(s, "=")
-		if !slices.Contains([]string{"PATH", "LANG", "INVOCATION_ID", "SYSTEMD_EXEC_PID", "HOME", "USER", "LOGNAME", "SHELL", ""}, name) {
+		if name, _, _ := strings.Cut(s, "="); !slices.Contains(ignored, name) {
 			vars = append(vars, s)
 		}
 	}
