@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -27,7 +28,7 @@ func (o *execOptions) runDirect(ctx context.Context, g *globals) error {
 	if err != nil {
 		return exitIf(command.CodeRefused, err)
 	}
-	err = command.ExecInPlace(command.Spec{Args: o.req.Args, Env: p.Env, Dir: p.Dir, Umask: p.Umask,
+	err = command.ExecInPlace(command.Spec{Args: o.req.Args, Env: p.Env, Dir: p.Dir, Umask: cmp.Or(p.Umask, command.NoUmask),
 		Cred: &command.Credential{UID: p.User.UID, GID: p.User.GID, Groups: p.User.Groups}})
 	if e, ok := errors.AsType[*command.StartError](err); ok {
 		return exitIf(e.Code, e)

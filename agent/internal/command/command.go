@@ -35,12 +35,15 @@ type Spec struct {
 
 	Dir         string      // absolute; empty: the parent's
 	Cred        *Credential // nil: as this process
-	Umask       int         // 0: 022
+	Umask       int         // 0: 022; NoUmask: 0
 	Terminal    bool        // Files[0] is a terminal and becomes the controlling one
 	Group       *Group      // where it is born; nil: a session of its own only
 	NoNewPrivs  bool        // setuid programs give it nothing
 	OOMScoreAdj int         // -1000 … 1000; lower than the parent's needs CAP_SYS_RESOURCE
 }
+
+// NoUmask is a Spec's Umask that takes no permission away: the kernel looks at the low nine bits.
+const NoUmask = 0o1000
 
 // Credential is who a command runs as.
 type Credential struct {

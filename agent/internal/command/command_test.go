@@ -108,7 +108,7 @@ func TestCommandSeesItsSpecAndNothingElse(t *testing.T) {
 	if out, _, err := run(t, spec); err != nil || out != strings.Join(spec.Env, "\x00")+"\x00" {
 		t.Errorf("environment is %q, %v", out, err)
 	}
-	for umask, want := range map[int]string{0: "0022", 0o027: "0027", 0o077: "0077"} {
+	for umask, want := range map[int]string{0: "0022", NoUmask: "0000", 0o027: "0027", 0o077: "0077"} {
 		spec := sh("umask; pwd; ls /proc/self/fd | wc -l; cut -d' ' -f5,6 /proc/self/stat; echo $$; grep -E 'SigIgn|SigBlk' /proc/self/status | tr -d '\\n'")
 		spec.Umask, spec.Dir = umask, "/usr/lib"
 		out, _, err := run(t, spec)

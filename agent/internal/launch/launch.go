@@ -120,7 +120,7 @@ func (l *Launcher) request(ctx context.Context, o appenv.ProfileOptions) (superv
 	}
 	return supervisor.Request{
 		Env: p.Env, Dir: p.Dir, UID: p.User.UID, GID: p.User.GID, Groups: p.User.Groups, User: p.User.Name,
-		Umask: p.Umask, OOMScoreAdj: oomScoreAdj, NoNewPrivs: l.NoNewPrivs, Version: l.Version(),
+		Umask: cmp.Or(p.Umask, command.NoUmask), OOMScoreAdj: oomScoreAdj, NoNewPrivs: l.NoNewPrivs, Version: l.Version(),
 		Meta: map[string]string{HostOf: l.Host()}, // not a field of its own: an older supervisor refuses those
 	}, nil
 }

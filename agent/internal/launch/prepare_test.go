@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"beanstalk-agent/agent/internal/appenv"
+	"beanstalk-agent/agent/internal/command"
 	"beanstalk-agent/agent/internal/control"
 	"beanstalk-agent/agent/internal/supervisor"
 	"beanstalk-agent/packaging/testbed/planted"
@@ -20,6 +21,19 @@ type asked struct {
 func (a *asked) Start(_ context.Context, r supervisor.Request, _ supervisor.Handover) (supervisor.Run, error) {
 	a.req = r
 	return supervisor.Run{ID: "x"}, nil
+}
+
+// A umask of 0 is the web unit's own choice; in a request 0 means that nobody chose.
+func TestAUmaskOfNothingArrives(t *testing.T) {
+	for chosen, want := range map[int]int{0: command.NoUmask, 0o027: 0o027} {
+		l := &Launcher{Version: func() string { return "" }, Host: func() string { return "" },
+			Profile: func(context.Context, appenv.ProfileOptions) (appenv.Profile, error) {
+				return appenv.Profile{Umask: chosen}, nil
+			}}
+		if r, err := l.request(t.Context(), appenv.ProfileOptions{}); err != nil || r.Umask != want {
+			t.Errorf("a profile with umask %o asks for %o, %v; want %o", chosen, r.Umask, err, want)
+		}
+	}
 }
 
 // Forgotten consoles held memory for months (dokku#7938): each terminal has both limits, unless the person or

@@ -43,7 +43,7 @@ type Request struct {
 	GID    uint32   `json:"gid"`
 	Groups []uint32 `json:"groups,omitzero"` // supplementary; must be the user's own. Empty: looked up
 	User   string   `json:"user,omitzero"`   // name of UID, for show
-	Umask  int      `json:"umask,omitzero"`  // 0: 022
+	Umask  int      `json:"umask,omitzero"`  // 0: 022; command.NoUmask: 0
 
 	Size        Size          `json:"size,omitzero"` // of the terminal at the first byte
 	Timeout     time.Duration `json:"timeout_ns,omitzero"`
