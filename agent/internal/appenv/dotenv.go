@@ -3,6 +3,7 @@ package appenv
 import (
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/joho/godotenv"
 )
@@ -67,6 +68,9 @@ func scanDotenv(src string) ([]Var, *Fault) {
 		rest = strings.TrimLeftFunc(rest[n:], isDotenvBlank)
 		if n = dotenvValue(rest); n < 0 {
 			return nil, &Fault{Line: at, Name: nameOnly(name), Problem: "the quote that begins the value is not closed"}
+		}
+		if !utf8.ValidString(name + rest[:n]) { // godotenv would replace what is none
+			return nil, &Fault{Line: at, Name: nameOnly(name), Problem: "is not valid UTF-8"}
 		}
 		rest = rest[n:]
 	}

@@ -53,6 +53,7 @@ func TestParseDotenv(t *testing.T) {
 	}
 	for in, want := range map[string]string{
 		"A=1\n\nB C!=2\n": ":3: ", "A=1\nB='x\ny": ":2: B: the quote", "A=1\nabc": ":2: expected NAME=value", "A=1\nabc\nB=2\n": ":2: ",
+		"A=1\nNAME=J\xf6rg\n": ":2: NAME: is not valid UTF-8", "A=1\n\xf6=1\n": ":2: is not valid UTF-8",
 	} {
 		if _, err := ParseDotenv([]byte(in)); !strings.Contains(fmt.Sprint(err), want) {
 			t.Errorf("%q: %v, want %q", in, err, want)
@@ -73,14 +74,14 @@ func TestParseChoosesByFormat(t *testing.T) {
 
 // godotenv is the oracle: ours adds order and lines, it must not add or lose anything.
 func FuzzParseDotenv(f *testing.F) {
-	for _, s := range []string{"A=1\nB=\"${A}\"\n", "export A='x\ny' # c\n", "A: b\r\n", "A=\"x\"B=2", "a.b=\\\"", "\u00a0A=1", "A", "=1", "A=1\x00", "é=1\n", "export=1", "A=\"\\\"\n"} {
+	for _, s := range []string{"A=1\nB=\"${A}\"\n", "export A='x\ny' # c\n", "A: b\r\n", "A=\"x\"B=2", "a.b=\\\"", "\u00a0A=1", "A", "=1", "A=1\x00", "é=1\n", "export=1", "A=\xf6", "A=\"\\\"\n"} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		want, oracleErr := godotenv.UnmarshalBytes(data)
 		file, err := ParseDotenv(data)
 		if err != nil {
-			bad := oracleErr != nil
+			bad := oracleErr != nil || !utf8.Valid(data)
 			for name, value := range want {
 				bad = bad || name == "" || strings.Contains(name+value, "\x00") || len(name)+len(value) > maxString-2
 			}

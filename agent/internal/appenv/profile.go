@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Profile is all that a run started now gets from its surroundings. Dir and Umask are as the web process has them.
@@ -301,6 +302,8 @@ func parseExtra(extra []string) ([]Var, error) {
 			faults = append(faults, Fault{File: "env", Problem: "expected NAME=value"})
 		case strings.IndexByte(a, 0) >= 0:
 			faults = append(faults, Fault{File: "env", Name: nameOnly(name), Problem: "has a NUL byte; no process can be started with it"})
+		case !utf8.ValidString(a):
+			faults = append(faults, Fault{File: "env", Name: nameOnly(name), Problem: "is not valid UTF-8"})
 		case f != nil:
 			f.File = "env"
 			faults = append(faults, *f)

@@ -317,6 +317,16 @@ func TestPathWithoutAnySource(t *testing.T) {
 	}
 }
 
+// A request for a run is JSON, which would silently replace what is no text.
+func TestWhatIsNoTextIsToldAndNotReplaced(t *testing.T) {
+	in := newInstance(t)
+	in.write(t, DefaultDeploymentEnv, "A=1\n")
+	_, err := New(in.cfg).Profile(t.Context(), ProfileOptions{Extra: []string{"B=1", "NAME=J\xf6rg", "x\xf6=1"}})
+	if s := fmt.Sprint(err); s != "env: NAME: is not valid UTF-8\nenv: is not valid UTF-8" {
+		t.Error(s)
+	}
+}
+
 func TestDiffNamesWhatDiffers(t *testing.T) {
 	in := newInstance(t)
 	in.write(t, DefaultDeploymentEnv, "PATH=/p\nSAME=1\nCHANGED=new\nGONE=1\n")
