@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -78,6 +79,8 @@ func (o *execOptions) check(g *globals) error {
 		return errors.New("--timeout, --grace and --idle cannot be negative")
 	case o.detach && o.direct:
 		return errors.New("--detach and --direct exclude each other: without the agent nobody keeps the run")
+	case !o.direct && slices.ContainsFunc(slices.Concat(o.req.Args, o.req.Env, []string{o.req.Dir}), notText): // JSON would replace it
+		return errors.New("an argument is not valid UTF-8 and would not arrive as it is; --direct takes any bytes")
 	}
 	for _, e := range o.req.Env {
 		if name, _, ok := strings.Cut(e, "="); !ok || name == "" {
@@ -97,6 +100,8 @@ func (o *execOptions) check(g *globals) error {
 	}
 	return nil
 }
+
+func notText(s string) bool { return !utf8.ValidString(s) }
 
 // withTerm tells the command which terminal the person sits at, as ssh does: the application's environment does
 // not know, and without it no program can draw. Nothing else of the person's goes along.
