@@ -100,7 +100,7 @@ func (b *backend) difference(ctx context.Context, values bool) (control.Environm
 	if err != nil {
 		return control.EnvironmentDiff{}, unavailable(err)
 	}
-	out := control.EnvironmentDiff{PIDs: d.PIDs, Differences: []control.Difference{}}
+	out := control.EnvironmentDiff{PIDs: d.PIDs, Unread: d.Unread, Differences: []control.Difference{}}
 	for _, v := range d.Vars {
 		if v.State == appenv.Same {
 			out.Same++

@@ -172,6 +172,9 @@ func (o *envOptions) compare(c *cobra.Command, g *globals) error {
 	if err := cl.Get(c.Context(), path, &d); err != nil {
 		return err
 	}
+	for _, u := range d.Unread {
+		fmt.Fprintln(g.err, "note: not compared:", u)
+	}
 	if o.json {
 		err = printJSON(g.out, d)
 	} else {

@@ -159,6 +159,7 @@ type EnvironmentDiff struct {
 	PIDs        []int        `json:"pids"` // the web processes compared with
 	Same        int          `json:"same"`
 	Differences []Difference `json:"differences"`
+	Unread      []string     `json:"unread,omitempty"` // web processes that could not be, with the reason
 }
 
 // Error is what a refused or failed request answers; session.Refusal is the same
