@@ -50,14 +50,17 @@ func (d Diff) Differs() bool {
 
 // Diff compares, per variable, what each live web process was started with to what Profile gives a run started now.
 // Variables that belong to a single process are left out: those systemd sets for one start of one service, those a
-// shell sets on its way, those gunicorn hands to its successor (the list is ofOneProcess). What a process changed in
-// itself after its start is not visible from outside. The error is ErrNoWeb, Profile's, or tells why no process could
-// be read.
+// shell sets on its way, those gunicorn hands to its successor (the list is ofOneProcess); and, where the unit names no
+// user, those of the run's. What a process changed in itself after its start is not visible from outside. The error is
+// ErrNoWeb, Profile's, or tells why no process could be read.
 func (r *Resolver) Diff(ctx context.Context) (Diff, error) {
 	profile, err := r.Profile(ctx, ProfileOptions{})
 	if err != nil {
 		return Diff{}, err
 	}
+	// php-fpm's master is root's, and its workers get their user's variables only after their start.
+	unit := r.webUnit(map[string]stamp{})
+	userless := unit.found && unit.user == ""
 	pids, err := r.webPIDs(ctx)
 	if err != nil {
 		return Diff{}, err
@@ -82,7 +85,9 @@ func (r *Resolver) Diff(ctx context.Context) (Diff, error) {
 			continue
 		}
 		d.PIDs = append(d.PIDs, pid)
-		byName = append(byName, compare(pid, web, run)...)
+		byName = append(byName, slices.DeleteFunc(compare(pid, web, run), func(v DiffVar) bool {
+			return userless && v.State == OnlyRun && slices.Contains(ofUser, v.Name)
+		})...)
 	}
 	if len(d.PIDs) == 0 && len(d.Unread) == 0 {
 		return d, ErrNoWeb
@@ -93,6 +98,9 @@ func (r *Resolver) Diff(ctx context.Context) (Diff, error) {
 	d.Vars = fold(byName, len(d.PIDs))
 	return d, nil
 }
+
+// ofUser are the variables that tell a process who its user is.
+var ofUser = []string{"HOME", "LOGNAME", "USER", "SHELL"}
 
 // compare is one process against the run.
 func compare(pid int, web, run []Var) []DiffVar {

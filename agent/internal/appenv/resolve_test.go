@@ -348,6 +348,26 @@ func TestDiffNamesWhatDiffers(t *testing.T) {
 	}
 }
 
+// php-fpm's master runs as root and has no HOME; the pool's user, as whom runs are started, has one. Else the PHP
+// platform differed for ever.
+func TestDiffWhereTheUnitNamesNoUser(t *testing.T) {
+	in := newInstance(t)
+	in.write(t, DefaultDeploymentEnv, "PATH=/p\nA=1\n")
+	in.process(t, 7, "PATH=/p", "LANG=C.UTF-8", "A=1")
+	r := New(in.cfg)
+	if d, err := r.Diff(t.Context()); err != nil || len(d.Vars) != 6 || !d.Differs() {
+		t.Errorf("without a unit: %v, %v", d, err)
+	}
+	in.write(t, "/usr/lib/systemd/system/php-fpm.service", "[Service]\nExecStart=/usr/sbin/php-fpm\n")
+	if d, err := r.Diff(t.Context()); err != nil || len(d.Vars) != 3 || d.Differs() {
+		t.Errorf("with a unit without a user: %v, %v", d, err)
+	}
+	in.write(t, "/usr/lib/systemd/system/php-fpm.service", "[Service]\nUser=webapp\n")
+	if d, err := r.Diff(t.Context()); err != nil || !d.Differs() {
+		t.Errorf("with a unit of that user: %v, %v", d, err)
+	}
+}
+
 func TestLimitsOfWhatIsRead(t *testing.T) {
 	in := newInstance(t)
 	f, err := os.Create(filepath.Join(in.root, "big"))
