@@ -49,7 +49,7 @@ a difference, or the agent cannot be asked; 2 misuse.
 	c.Flags().BoolVar(&o.diff, "diff", false, "compare with the live web process")
 	c.Flags().BoolVar(&o.values, "values", false, "with --diff: show the values")
 	c.Flags().StringVar(&o.file, "file", "", "read this `file` instead")
-	c.Flags().StringVar(&o.format, "format", "systemd", "of --file: systemd, dotenv or docker")
+	c.Flags().StringVar(&o.format, "format", "systemd", "of --file: systemd (systemd-219: Amazon Linux 2), dotenv or docker")
 	return c
 }
 
@@ -123,20 +123,14 @@ func (o *envOptions) fromFile(g *globals, args []string) error {
 	if err != nil {
 		return err
 	}
-	parse, ok := map[string]func([]byte) (appenv.File, error){
-		"systemd": func(b []byte) (appenv.File, error) { return appenv.ParseSystemd(b, appenv.AmazonLinux2023) },
-		"dotenv":  appenv.ParseDotenv,
-		"docker":  appenv.ParseDocker,
-	}[o.format]
-	if !ok {
-		return misuse(fmt.Errorf("--format: expected systemd, dotenv or docker, have %q", o.format))
+	file, err := appenv.Parse(o.format, data)
+	if faults, ok := errors.AsType[appenv.Faults](err); ok {
+		return faults.In(o.file)
 	}
-	file, err := parse(data)
 	if err != nil {
-		return inFile(o.file, err)
+		return misuse(fmt.Errorf("--format: %w", err))
 	}
-	for _, f := range file.Dropped {
-		f.File = o.file
+	for _, f := range file.In(o.file).Dropped {
 		fmt.Fprintln(g.err, "note:", f)
 	}
 	var vars []control.Variable
@@ -145,18 +139,6 @@ func (o *envOptions) fromFile(g *globals, args []string) error {
 		vars = append(vars, control.Variable{Name: v.Name, Value: &value, Length: len(value), Source: fmt.Sprintf("%s:%d", o.file, v.Line)})
 	}
 	return o.print(g, vars, args)
-}
-
-// inFile names the file in each fault of err.
-func inFile(file string, err error) error {
-	faults, ok := errors.AsType[appenv.Faults](err)
-	if !ok {
-		return fmt.Errorf("%s: %w", file, err)
-	}
-	for i := range faults {
-		faults[i].File = file
-	}
-	return faults
 }
 
 func (o *envOptions) compare(c *cobra.Command, g *globals) error {

@@ -42,8 +42,8 @@ func (fs Faults) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// in returns the faults with their file's name.
-func (fs Faults) in(file string) Faults {
+// In returns the faults with their file's name.
+func (fs Faults) In(file string) Faults {
 	for i := range fs {
 		fs[i].File = file
 	}

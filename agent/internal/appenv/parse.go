@@ -20,6 +20,6 @@ func Parse(format string, data []byte) (File, error) {
 
 // In returns the file with its faults told as path's.
 func (f File) In(path string) File {
-	f.Dropped = f.Dropped.in(path)
+	f.Dropped = f.Dropped.In(path)
 	return f
 }

@@ -377,7 +377,7 @@ func (r *Resolver) file(ctx context.Context, rd *reading, path string, open func
 	file, err := parse(data)
 	if err != nil {
 		if faults, ok := errors.AsType[Faults](err); ok {
-			return faults.in(path)
+			return faults.In(path)
 		}
 		return readError(path, err)
 	}
