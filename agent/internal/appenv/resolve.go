@@ -62,6 +62,7 @@ type Resolver struct {
 	texts  texts
 
 	turn   chan struct{} // held by who reads; guards the rest
+	had    bool          // the last reading found a web unit
 	last   *reading      // nil: none that may be given again
 	shared outcome       // the latest, for those who waited while it was made
 }
@@ -197,7 +198,10 @@ func (r *Resolver) sources(ctx context.Context, rd *reading) error {
 }
 
 func (r *Resolver) beanstalk(ctx context.Context, rd *reading) error {
-	rd.unit = r.webUnit(rd.seen)
+	var err error
+	if rd.unit, err = r.awaitUnit(ctx, rd.seen); err != nil {
+		return err
+	}
 	manager := r.managerEnv(rd.seen)
 	rd.all = manager.env
 	rd.env.warnings = append(append(rd.env.warnings, manager.notes...), rd.unit.notes...)

@@ -205,6 +205,37 @@ func TestTheUnitAndItsUserAreFoundOnceTheyAreThere(t *testing.T) {
 	}
 }
 
+// A deployment takes the web unit's file away for as long as it needs to remove one tree and rename the other. A run
+// that starts meanwhile must not do without what the unit sets.
+func TestAUnitThatADeploymentReplacesIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := newInstance(t)
+		const path, text = "/etc/systemd/system/web.service", "[Service]\nEnvironment=B=2\n"
+		in.write(t, DefaultDeploymentEnv, "A=1\n")
+		in.write(t, path, text)
+		r := New(in.cfg)
+		want := func(vars, warning string) {
+			t.Helper()
+			env, err := r.Resolve(t.Context())
+			if err != nil || joined(env.Vars()) != vars || !strings.Contains(strings.Join(env.Warnings(), "\n"), warning) {
+				t.Fatalf("%v, %v, want %s and %q", env, err, vars, warning)
+			}
+		}
+		want("B=2|A=1", "")
+		os.Remove(filepath.Join(in.root, path))
+		time.AfterFunc(readLimit/2, func() { in.write(t, path, text) }) // in the bubble
+		want("B=2|A=1", "")
+		os.Remove(filepath.Join(in.root, path))
+		want("A=1", "unit is gone")
+		os.Remove(filepath.Join(in.root, DefaultDeploymentEnv)) // so that nothing is kept
+		in.write(t, DefaultDeploymentEnv, "A=2\n")
+		start := time.Now()
+		if want("A=2", ""); time.Since(start) > readLimit/2 {
+			t.Error("waited twice for a unit that is gone")
+		}
+	})
+}
+
 func TestDockerIsRefusedPlainly(t *testing.T) {
 	if _, err := New(Config{Docker: true}).Resolve(t.Context()); !errors.Is(err, ErrDocker) {
 		t.Error(err)

@@ -2,6 +2,7 @@ package appenv
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"iter"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // unit is what a service's unit file says of its environment: the web process has these, so a run has them too.
@@ -51,6 +53,28 @@ func (r *Resolver) webUnit(seen map[string]stamp) unit {
 		}
 	}
 	return unit{umask: 0o022}
+}
+
+// awaitUnit is webUnit, with some patience for one that was there before: between two versions of the application a
+// deployment takes the unit's file away, removes one tree and renames the other, and brings it back.
+func (r *Resolver) awaitUnit(ctx context.Context, seen map[string]stamp) (unit, error) {
+	for deadline := time.Now().Add(readLimit); ; {
+		u := r.webUnit(seen)
+		gone := r.had && !u.found
+		if gone && time.Now().Before(deadline) {
+			select {
+			case <-ctx.Done():
+				return u, context.Cause(ctx)
+			case <-time.After(10 * time.Millisecond):
+			}
+			continue
+		}
+		if gone {
+			u.notes = append(u.notes, "the web process's unit is gone: what it set is not followed")
+		}
+		r.had = u.found
+		return u, nil
+	}
 }
 
 // readUnit reads a unit's file and its drop-ins as systemd would at its next daemon-reload. Without a file it has
