@@ -38,6 +38,7 @@ func newSuperviseCmd(g *globals) *cobra.Command {
 	f.StringVar(&cfg.Socket, "socket", "", "where the agent finds this process")
 	f.StringVar(&cfg.StateDir, "state", "", "where runs are kept")
 	f.StringArrayVar(&cfg.AllowUsers, "allow-user", nil, "a user that runs may have; * for all but root")
+	f.StringArrayVar(&cfg.AllowGroups, "allow-group", nil, "a group that runs may have beside their user's own")
 	f.BoolVar(&cfg.AllowRoot, "allow-root", os.Geteuid() != 0, "runs may be root's")
 	f.DurationVar(&cfg.IdleExit, "idle-exit", 0, "end after so long without agent and runs")
 	return c

@@ -61,8 +61,10 @@ func (c *Config) credential(req *Request) (*command.Credential, *errorBody) {
 		return nil, denied("look up groups of user %d: %v", req.UID, err)
 	}
 	for _, g := range append([]uint32{req.GID}, req.Groups...) {
-		if !slices.Contains(groups, g) && !c.AllowRoot {
-			return nil, denied("user %s is not in group %d", userName(req.UID, req.User), g)
+		if !slices.Contains(groups, g) && !c.AllowRoot && !c.allowsGroup(g) {
+			refusal := denied("user %s is not in group %d", userName(req.UID, req.User), g)
+			refusal.Hint = fmt.Sprintf("if the web unit's Group= or SupplementaryGroups= says so: add --allow-group %d to agent-runs.service", g)
+			return nil, refusal
 		}
 	}
 	if req.Groups != nil {
@@ -83,6 +85,16 @@ func (c *Config) allows(uid uint32) bool {
 			name = u.Uid
 		}
 		return name == strconv.FormatUint(uint64(uid), 10)
+	})
+}
+
+// allowsGroup reports whether runs may have a group that their user is not in, as a web unit can give one.
+func (c *Config) allowsGroup(gid uint32) bool {
+	return slices.ContainsFunc(c.AllowGroups, func(name string) bool {
+		if g, err := user.LookupGroup(name); err == nil {
+			name = g.Gid
+		}
+		return name == strconv.FormatUint(uint64(gid), 10)
 	})
 }
 

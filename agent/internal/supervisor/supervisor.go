@@ -49,6 +49,9 @@ type Config struct {
 	AllowUsers []string
 	AllowRoot  bool // runs as root, too
 
+	// AllowGroups are groups that runs may have beside their user's own.
+	AllowGroups []string
+
 	Keep Keep // zero values: see there
 
 	IdleExit time.Duration // end by itself after so long without agent and runs; 0: never
