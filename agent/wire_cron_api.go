@@ -95,6 +95,9 @@ func program(j scheduler.Job) string {
 		return filepath.Base(j.Args[0])
 	}
 	word, _, _ := strings.Cut(strings.TrimSpace(j.Command), " ")
+	if name, _, assigned := strings.Cut(word, "="); assigned {
+		return name + "=…" // and then a value, which may be a secret
+	}
 	return filepath.Base(word)
 }
 

@@ -189,8 +189,11 @@ func (c *crontab) nameFor(command string) string {
 	var kept []string
 	for _, word := range strings.Fields(command) {
 		if len(kept) == 0 {
-			if strings.Contains(word, "=") {
-				continue // NAME=value before the command
+			if strings.Contains(word, "=") { // NAME=value before the command
+				if strings.Count(word, `"`)%2 == 1 || strings.Count(word, "'")%2 == 1 {
+					break // the next word is more of the value
+				}
+				continue
 			}
 			word = path.Base(word)
 		}

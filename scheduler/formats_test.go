@@ -42,6 +42,18 @@ func TestCrontabAsCronReadsIt(t *testing.T) {
 	}
 }
 
+// A job's name is in logs, metrics and notices, so no part of a value that the shell is to set may be in it.
+func TestNoPartOfAValueIsAJobsName(t *testing.T) {
+	tab := mustParse(t, "crontab", strings.Join([]string{
+		`@daily TOKEN="with planted-5c1e blanks" ./run it`, `@hourly TOKEN='a planted-5c1e b' ./run it`, `@weekly TZ="UTC" A='b' ./run it`,
+	}, "\n"))
+	for i, want := range []string{"job", "job-2", "run-it"} {
+		if got := tab.Jobs[i].Name; got != want {
+			t.Errorf("line %d: a name of %d bytes, want %q", i+1, len(got), want)
+		}
+	}
+}
+
 func TestCrontabFaults(t *testing.T) {
 	got := faultLines(t, "crontab", strings.Join([]string{
 		"0 5 * * * root /usr/bin/x",
