@@ -112,7 +112,7 @@ func healthHost(ctx context.Context, cfg config.Config, env *appenv.Resolver) (s
 	if err != nil {
 		return "", err
 	}
-	return firstHost(os.Expand(cfg.Health.Host, func(name string) string { v, _ := e.Lookup(name); return v })), nil
+	return firstHost(replaceReferences(cfg.Health.Host, func(name string) string { v, _ := e.Lookup(name); return v })), nil
 }
 
 // firstHost is the first entry that is one host of a list such as ALLOWED_HOSTS,

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -62,7 +61,7 @@ func expand(env *appenv.Resolver, s string) (string, error) {
 		return "", err
 	}
 	var missing error
-	out := os.Expand(s, func(name string) string {
+	out := replaceReferences(s, func(name string) string {
 		v, ok := e.Lookup(name)
 		if !ok {
 			missing = errors.Join(missing, errors.New("the application has no variable "+name))
@@ -70,6 +69,22 @@ func expand(env *appenv.Resolver, s string) (string, error) {
 		return v
 	})
 	return out, missing
+}
+
+// replaceReferences puts in the value of each ${NAME}. Unlike os.Expand it leaves any other "$" alone: a secret may
+// have one, and what follows it must not be told as the name of a variable that there is none of.
+func replaceReferences(s string, value func(name string) string) string {
+	var out strings.Builder
+	for {
+		before, rest, found := strings.Cut(s, "${")
+		name, after, closed := strings.Cut(rest, "}")
+		if !found || !closed {
+			out.WriteString(s)
+			return out.String()
+		}
+		out.WriteString(before + value(name))
+		s = after
+	}
 }
 
 func (n *notices) send(e notify.Event) {
