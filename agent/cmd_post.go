@@ -50,13 +50,15 @@ func (o *postOptions) fromEnv() {
 // post fails when the answer is not 200, as the daemon counts it (Developer
 // Guide, "Worker environments"). The time limit is the run's own.
 func (o *postOptions) post(ctx context.Context, out io.Writer, path string) error {
-	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	// No proxy: the application's HTTP_PROXY is in this environment, and the headers are for the application alone.
+	transport := &http.Transport{}
+	client := http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	base := o.target
 	if socket, ok := strings.CutPrefix(o.target, "unix:"); ok {
 		base = "http://localhost"
-		client.Transport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
-		}}
+		}
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, base+path, nil)
 	if err != nil {

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -37,6 +39,9 @@ func TestPostIsTheDaemons(t *testing.T) {
 	unix.Start()
 	defer unix.Close()
 
+	// Go's own asks HTTP_PROXY where to go, which is the application's.
+	http.DefaultTransport.(*http.Transport).Proxy = func(*http.Request) (*url.URL, error) { return nil, errors.New("a proxy was asked for") }
+	defer func() { http.DefaultTransport.(*http.Transport).Proxy = http.ProxyFromEnvironment }()
 	for _, target := range []string{tcp.URL, "unix:" + socket} {
 		t.Setenv(postTarget, target)
 		t.Setenv(postHost, "www.example.com")
