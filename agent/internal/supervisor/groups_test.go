@@ -26,6 +26,13 @@ func TestAGroupOfTheUnitsIsAllowedByRoot(t *testing.T) {
 			t.Errorf("%s allowed: %+v, %+v", name, cred, refusal)
 		}
 	}
+	for user, flag := range map[uint32]string{0: "--allow-root ", 5: "--allow-user 5 "} {
+		other := req
+		other.UID = user
+		if _, refusal := c.check(&other); refusal == nil || !strings.Contains(refusal.Hint, flag) {
+			t.Errorf("user %d: %+v", user, refusal)
+		}
+	}
 	req.GID = 0
 	if _, refusal := c.check(&req); refusal == nil {
 		t.Error("root's group was given along")

@@ -54,7 +54,12 @@ func (c *Config) credential(req *Request) (*command.Credential, *errorBody) {
 		return nil, nil // as this process, with its groups
 	}
 	if !c.allows(req.UID) {
-		return nil, denied("runs as user %s are not allowed here", userName(req.UID, req.User))
+		refusal := denied("runs as user %s are not allowed here", userName(req.UID, req.User))
+		refusal.Hint = fmt.Sprintf("root can add --allow-user %d to agent-runs.service", req.UID)
+		if req.UID == 0 {
+			refusal.Hint = "root can add --allow-root to agent-runs.service"
+		}
+		return nil, refusal
 	}
 	groups, err := groupsOf(req.UID)
 	if err != nil {
