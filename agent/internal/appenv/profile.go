@@ -76,7 +76,11 @@ func (r *Resolver) Profile(ctx context.Context, o ProfileOptions) (Profile, erro
 	around := slices.DeleteFunc(r.surroundings(rd, user), func(v Var) bool {
 		return slices.Contains(rd.unit.unset, v.Name) || slices.Contains(rd.unit.unset, v.Assignment())
 	})
-	vars := merge(around, env.vars, extra)
+	own := env.vars
+	if rd.process && o.User != "" { // a process has its user's variables, a file seldom
+		own = slices.DeleteFunc(slices.Clone(own), func(v Var) bool { return slices.Contains(ofUser, v.Name) })
+	}
+	vars := merge(around, own, extra)
 	p := Profile{Env: make(Environ, len(vars)), Dir: dir, User: user, Umask: 0o022, Warnings: warnings}
 	if r.cfg.Beanstalk {
 		p.Umask = rd.unit.umask

@@ -76,11 +76,12 @@ type outcome struct {
 
 // reading is one pass over the sources.
 type reading struct {
-	env  Env
-	unit unit
-	all  []Var            // what systemd gives every service, beside locale and PATH
-	seen map[string]stamp // every path that was looked at; a zero stamp: absent
-	live bool             // a command or a process was asked too: not to be given again
+	env     Env
+	unit    unit
+	all     []Var            // what systemd gives every service, beside locale and PATH
+	seen    map[string]stamp // every path that was looked at; a zero stamp: absent
+	process bool             // the live web process stood in for everything
+	live    bool             // a command or a process was asked too: not to be given again
 }
 
 // New returns a Resolver. It reads nothing yet.
@@ -235,7 +236,7 @@ func (r *Resolver) standIn(ctx context.Context, rd *reading, baseErr, why error)
 	case err == nil:
 		live.sources = append(rd.env.sources, live.sources...)
 		live.warnf("the environment is that of the running web process, because: %v", why)
-		rd.env = live
+		rd.env, rd.process = live, true
 		return nil
 	case errors.Is(baseErr, errEmpty) && why.Error() == baseErr.Error():
 		rd.env.warnf("%s is empty, and nothing else tells the properties", r.cfg.DeploymentEnv)

@@ -125,6 +125,24 @@ func TestTheLiveProcessStandsInWhenNothingElseCan(t *testing.T) {
 	}
 }
 
+// The web process's HOME and USER are not those of a user that somebody chose.
+func TestAnotherUserKeepsItsOwnVariablesInAStandIn(t *testing.T) {
+	in := newInstance(t)
+	in.process(t, 42, "A=1", "HOME=/home/webapp", "USER=webapp", "LOGNAME=webapp", "SHELL=/bin/web")
+	in.write(t, "/etc/passwd", fmt.Sprintf("webapp:x:%d:%d::/home/webapp:/bin/web\nother:x:%[1]d:%[2]d::/other:/bin/sh\n", os.Geteuid(), os.Getegid()))
+	for user, want := range map[string]string{"": "/home/webapp webapp webapp /bin/web", "other": "/other other other /bin/sh"} {
+		p, err := New(in.cfg).Profile(t.Context(), ProfileOptions{User: user})
+		var got []string
+		for _, name := range ofUser {
+			v, _ := p.Env.Lookup(name)
+			got = append(got, v)
+		}
+		if a, _ := p.Env.Lookup("A"); err != nil || a != "1" || strings.Join(got, " ") != want {
+			t.Errorf("%q: %q, %v, want %s", user, got, err, want)
+		}
+	}
+}
+
 // Fifty jobs due in the same second, and a get-config that takes its time.
 func TestManyReadersShareOneSlowGetConfig(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
