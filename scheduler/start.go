@@ -244,7 +244,7 @@ func (s *Scheduler) startWaited(e *entry) {
 	a := e.act
 	f := *a.waiting
 	a.waiting, a.overdueTold = nil, false
-	waited := s.cfg.Now().Sub(a.waitingSince).Round(time.Second)
+	waited := max(0, s.cfg.Now().Sub(a.waitingSince).Round(time.Second)) // the clock may have been set back
 	f.Why = join(f.Why, fmt.Sprintf("waited %s for %s", waited, a.waitingFor))
 	if f.Coalesced > 0 {
 		f.Why = fmt.Sprintf("%d slots, the last of %s: %s", f.Coalesced+1, f.Due.Format(time.RFC3339), f.Why)
