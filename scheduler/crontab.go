@@ -184,13 +184,17 @@ func unquote(s string) string {
 // name gets -2. So a name changes with the command, not with the line's place.
 func (c *crontab) nameFor(command string) string {
 	if i := strings.LastIndex(command, "&&"); i >= 0 {
-		command = command[i+2:]
+		if before := command[:i]; strings.Contains(before, "=") && unclosed(before) {
+			command = "" // it is part of a value
+		} else {
+			command = command[i+2:]
+		}
 	}
 	var kept []string
 	for _, word := range strings.Fields(command) {
 		if len(kept) == 0 {
 			if strings.Contains(word, "=") { // NAME=value before the command
-				if strings.Count(word, `"`)%2 == 1 || strings.Count(word, "'")%2 == 1 {
+				if unclosed(word) {
 					break // the next word is more of the value
 				}
 				continue
@@ -212,6 +216,12 @@ func (c *crontab) nameFor(command string) string {
 		name = base + "-" + strconv.Itoa(c.copies[base]+1)
 	}
 	return name
+}
+
+// unclosed reports whether a shell may read what follows s as more of its last word.
+func unclosed(s string) bool {
+	return strings.ContainsAny(s, "\\`") || strings.Count(s, `"`)%2 == 1 || strings.Count(s, "'")%2 == 1 ||
+		strings.Count(s, "(") != strings.Count(s, ")") || strings.Count(s, "{") != strings.Count(s, "}")
 }
 
 // column turns a byte of a line into the character a person counts.

@@ -46,8 +46,10 @@ func TestCrontabAsCronReadsIt(t *testing.T) {
 func TestNoPartOfAValueIsAJobsName(t *testing.T) {
 	tab := mustParse(t, "crontab", strings.Join([]string{
 		`@daily TOKEN="with planted-5c1e blanks" ./run it`, `@hourly TOKEN='a planted-5c1e b' ./run it`, `@weekly TZ="UTC" A='b' ./run it`,
+		`@daily TOKEN=a\ planted-five ./run`, `@daily TOKEN="a\"b planted-five c" ./run`, "@daily TOKEN=`echo planted-five x` ./run", `@daily TOKEN=$(echo planted-five) ./run`,
+		`@daily TOKEN=${X:-a planted-five b} ./run`, `@daily TOKEN="a && planted-five b" ./run`, `@daily D=$(date) X=${Y} ./run it`, `@daily cd "/my dir" && A=b ./run it`,
 	}, "\n"))
-	for i, want := range []string{"job", "job-2", "run-it"} {
+	for i, want := range []string{"job", "job-2", "run-it", "job-3", "job-4", "job-5", "job-6", "job-7", "job-8", "run-it-2", "run-it-3"} {
 		if got := tab.Jobs[i].Name; got != want {
 			t.Errorf("line %d: a name of %d bytes, want %q", i+1, len(got), want)
 		}
