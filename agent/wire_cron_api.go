@@ -94,7 +94,7 @@ func program(j scheduler.Job) string {
 	case len(j.Args) > 0:
 		return filepath.Base(j.Args[0])
 	}
-	word, _, _ := strings.Cut(strings.TrimSpace(j.Command), " ")
+	word := append(strings.Fields(j.Command), "")[0]
 	if name, _, assigned := strings.Cut(word, "="); assigned {
 		return name + "=…" // and then a value, which may be a secret
 	}

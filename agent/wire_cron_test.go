@@ -24,7 +24,7 @@ func TestLimitOfJobs(t *testing.T) {
 // What cron list shows of a command is no argument, and no value that the shell is to set.
 func TestWhatIsShownOfACommand(t *testing.T) {
 	for command, want := range map[string]string{
-		"/usr/bin/python3 manage.py": "python3", "": ".",
+		"/usr/bin/python3 manage.py": "python3", "": ".", "mysql\t-p" + planted.Value: "mysql",
 		"TOKEN=" + planted.Value + " ./run": "TOKEN=…", "URL=postgres://u:p@h/" + planted.Value + " ./run": "URL=…", `A="b ` + planted.Value + `" ./run`: "A=…",
 	} {
 		if got := program(scheduler.Job{Command: command}); got != want {
