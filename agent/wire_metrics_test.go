@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -19,9 +21,12 @@ import (
 	"beanstalk-agent/agent/internal/appenv"
 	"beanstalk-agent/agent/internal/capacity"
 	"beanstalk-agent/agent/internal/config"
+	"beanstalk-agent/agent/internal/crontable"
 	"beanstalk-agent/agent/internal/health"
 	"beanstalk-agent/agent/internal/platform"
 	"beanstalk-agent/collectors"
+	"beanstalk-agent/packaging/testbed/planted"
+	"beanstalk-agent/scheduler"
 )
 
 func TestTheWebProcessIsAlwaysMeasured(t *testing.T) {
@@ -102,6 +107,30 @@ func TestTheWebProcessIsFollowed(t *testing.T) {
 	deployed.Add(1)
 	if n := backlog(); n != 1 {
 		t.Errorf("deployed: a backlog of %v, want 1", n)
+	}
+}
+
+// A deployment ends with a reload, which looks at all that it may have changed.
+func TestReloadAfterADeployment(t *testing.T) {
+	cfg, log := config.Default(), planted.Log(t)
+	cfg.App.Dir, cfg.StateDir, cfg.Health.Host = t.TempDir(), t.TempDir(), "shop.example"
+	inst := platform.NewInstance(t.Context(), platform.Options{Root: t.TempDir(), AppDir: cfg.App.Dir, NoIMDS: true})
+	check, err := newHealth(cfg, inst, appenv.New(envConfig(cfg, inst)), log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var jobs []int
+	b := &backend{metrics: &metricsParts{}, check: check, cron: &cronParts{watcher: &crontable.Watcher{Dir: cfg.App.Dir, Files: []string{"cron.yaml"}, Log: log,
+		Options: func() scheduler.ParseOptions { return scheduler.ParseOptions{} }, Apply: func(t scheduler.Table) { jobs = append(jobs, len(t.Jobs)) }}}}
+	if err := os.WriteFile(filepath.Join(cfg.App.Dir, "cron.yaml"), []byte("cron:\n- {name: a, schedule: '@daily', command: x}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	nginx, err := os.ReadFile(filepath.Join(cfg.StateDir, "nginx-health.conf"))
+	if b.metrics.deployed.Load() != 1 || !slices.Equal(jobs, []int{1}) || !bytes.Contains(nginx, []byte("shop.example")) {
+		t.Errorf("the web process is looked for %d times, jobs %v, nginx has %q, %v", b.metrics.deployed.Load(), jobs, nginx, err)
 	}
 }
 
