@@ -58,39 +58,27 @@ func TestEndsAreToldOnce(t *testing.T) {
 	}
 }
 
-// The first run of all may be over before the supervisor can say what is history.
-func TestFirstEndIsTold(t *testing.T) {
-	ctx, stop := context.WithCancel(t.Context())
-	var told []string
-	file := filepath.Join(t.TempDir(), "told")
-	e := &Ends{File: file, Fresh: true, Log: planted.Log(t), Began: func(supervisor.Run) {},
-		Tell:   func(r supervisor.Run) { told = append(told, r.ID) },
-		Events: history([]supervisor.Event{{Seq: 2, Type: supervisor.EventEnded, Run: supervisor.Run{ID: "a"}}}, stop),
-		Last:   func(context.Context) (uint64, error) { return 2, nil }}
-	if err := e.Run(ctx); err != nil {
+// The first run of all may be over before the supervisor can say what is history; and a
+// note that was not written whole, as when the disk is full, leaves no end untold.
+func TestNoEndIsTakenForHistory(t *testing.T) {
+	torn := filepath.Join(t.TempDir(), "told")
+	if err := os.WriteFile(torn, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(told, []string{"a"}) {
-		t.Errorf("told %v, want the first run's end", told)
-	}
-}
-
-// A note that was not written whole, as when the disk is full, leaves no end untold.
-func TestTornNoteLeavesNoEndUntold(t *testing.T) {
-	ctx, stop := context.WithCancel(t.Context())
-	var told []string
-	file := filepath.Join(t.TempDir(), "told")
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	e := &Ends{File: file, Log: planted.Log(t), Began: func(supervisor.Run) {},
-		Tell:   func(r supervisor.Run) { told = append(told, r.ID) },
-		Events: history([]supervisor.Event{{Seq: 2, Type: supervisor.EventEnded, Run: supervisor.Run{ID: "a"}}}, stop),
-		Last:   func(context.Context) (uint64, error) { return 2, nil }}
-	if err := e.Run(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if !slices.Equal(told, []string{"a"}) {
-		t.Errorf("told %v, want the end", told)
+	for name, e := range map[string]*Ends{
+		"the first run of all": {File: filepath.Join(t.TempDir(), "told"), Fresh: true},
+		"a torn note":          {File: torn},
+	} {
+		ctx, stop := context.WithCancel(t.Context())
+		var told []string
+		e.Log, e.Began, e.Tell = planted.Log(t), func(supervisor.Run) {}, func(r supervisor.Run) { told = append(told, r.ID) }
+		e.Events = history([]supervisor.Event{{Seq: 2, Type: supervisor.EventEnded, Run: supervisor.Run{ID: "a"}}}, stop)
+		e.Last = func(context.Context) (uint64, error) { return 2, nil }
+		if err := e.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(told, []string{"a"}) {
+			t.Errorf("%s: told %v, want the end", name, told)
+		}
 	}
 }

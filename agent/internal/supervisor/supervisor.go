@@ -9,8 +9,8 @@
 // killed, systemd ends what is left of the runs, and the next supervisor records them as lost, by name.
 //
 // On disk, below Config.StateDir: runs/ID/meta.json (written at the start), output (a spool, if any) and
-// status.json (written at the end, whole: a run that has one needs nothing else). Files are replaced by
-// rename; see store.
+// status.json (written at the end, whole: a run that has one needs nothing else). One that is torn counts as
+// not written; see store.write.
 package supervisor
 
 import (
