@@ -3,16 +3,15 @@ package collectors
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io/fs"
 	"os"
 	"strings"
 	"testing"
 	"testing/fstest"
-)
 
-var update = flag.Bool("update", false, "write the golden files anew")
+	"beanstalk-agent/packaging/testbed/golden"
+)
 
 // print renders samples one a line.
 func print(out []Sample) string {
@@ -25,22 +24,6 @@ func print(out []Sample) string {
 		b.WriteByte('\n')
 	}
 	return b.String()
-}
-
-func golden(t *testing.T, file, got string) {
-	t.Helper()
-	if *update {
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("got:\n%s\nwant, by %s:\n%s", got, file, want)
-	}
 }
 
 // testdata/v2 was captured under Linux 6.1 with cgroup version 2, testdata/v1
@@ -66,7 +49,7 @@ func TestCapturedHosts(t *testing.T) {
 				}
 				got += print(out[:len(out)-7]) // load by this machine's CPUs, pressure: below
 			}
-			golden(t, "testdata/"+v+"/samples.txt", got)
+			golden.Compare(t, "testdata/"+v+"/samples.txt", got)
 		})
 	}
 }

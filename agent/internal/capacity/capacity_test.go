@@ -1,11 +1,11 @@
 package capacity
 
 import (
-	"flag"
-	"os"
 	"strings"
 	"testing"
 	"time"
+
+	"beanstalk-agent/packaging/testbed/golden"
 )
 
 const mib = 1 << 20
@@ -156,8 +156,6 @@ func TestProcfileIsToldApart(t *testing.T) {
 	}
 }
 
-var update = flag.Bool("update", false, "write testdata/advice.txt anew")
-
 func TestText(t *testing.T) {
 	m := instance(append(workers(3, worker(180, 40)), worker(260, 40)))
 	m.Backlog, m.CPU = 3, 70
@@ -165,19 +163,7 @@ func TestText(t *testing.T) {
 	crowded := instance(workers(20, worker(300, 0)))
 	crowded.SetBy = Procfile
 	got := Advise(m).Text() + "----\n" + Advise(crowded).Text() + "----\n" + Advise(cold).Text()
-	const file = "testdata/advice.txt"
-	if *update {
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("got:\n%s\nwant:\n%s", got, want)
-	}
+	golden.Compare(t, "testdata/advice.txt", got)
 }
 
 // Whatever is measured, the advice is a number of workers that can be set.

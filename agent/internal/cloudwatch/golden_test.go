@@ -3,13 +3,11 @@ package cloudwatch
 import (
 	"context"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"maps"
 	"net/http/httptest"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -20,11 +18,10 @@ import (
 
 	"beanstalk-agent/collectors"
 	"beanstalk-agent/packaging/testbed/cloudwatchfake"
+	"beanstalk-agent/packaging/testbed/golden"
 	"beanstalk-agent/packaging/testbed/gotool"
 	"beanstalk-agent/packaging/testbed/planted"
 )
-
-var update = flag.Bool("update", false, "write the golden files")
 
 // The bytes of one publish, decoded without the SDK and written as text: what a change to folding, naming or encoding
 // changes on the wire is seen in review.
@@ -49,25 +46,8 @@ func TestGoldenRequest(t *testing.T) {
 		if r.Gzip || err != nil {
 			t.Fatalf("gzip %v, %v", r.Gzip, err)
 		}
-		golden(t, "request.golden", text(v, 0)+"\n")
+		golden.Compare(t, "testdata/request.golden", text(v, 0)+"\n")
 	})
-}
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	file := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("the request differs from %s (run with -update, and read the difference):\n%s", file, got)
-	}
 }
 
 // text prints a CBOR value, maps in the order of their keys.

@@ -2,18 +2,16 @@ package notify
 
 import (
 	"encoding/json"
-	"flag"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 	"unicode/utf8"
-)
 
-var update = flag.Bool("update", false, "write the golden files")
+	"beanstalk-agent/packaging/testbed/golden"
+)
 
 var nightly = Event{
 	Job: "nightly <report>", Kind: Failed, At: time.Date(2026, 11, 22, 3, 0, 12, 0, time.FixedZone("CET", 3600)),
@@ -41,19 +39,7 @@ func TestGolden(t *testing.T) {
 				t.Fatal(err)
 			}
 			got := m.url + "\n" + m.contentType + "\n" + string(m.body) + "\n"
-			file := filepath.Join("testdata", name+".golden")
-			if *update {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got != string(want) {
-				t.Errorf("got\n%s\nwant\n%s", got, want)
-			}
+			golden.Compare(t, filepath.Join("testdata", name+".golden"), got)
 		})
 	}
 }
