@@ -54,6 +54,10 @@ func (e *Unreachable) Hints() []string {
 
 func (c *Client) dial(ctx context.Context) (*fdconn.Conn, error) {
 	conn, err := fdconn.Dial(ctx, c.socket)
+	if s, ok := errors.AsType[*fdconn.Stranger](err); ok {
+		return nil, &Error{Message: s.Error(), Exit: 125,
+			Hint: "nothing was sent; only root or you may run the agent that you ask: see --socket and AGENT_SOCKET"}
+	}
 	if err != nil {
 		var cause error = err
 		if errno, ok := errors.AsType[syscall.Errno](err); ok {
@@ -115,6 +119,9 @@ func (c *Client) do(ctx context.Context, method, path string, body io.Reader) (*
 	if err != nil {
 		if u, ok := errors.AsType[*Unreachable](err); ok {
 			return nil, u
+		}
+		if e, ok := errors.AsType[*Error](err); ok {
+			return nil, e
 		}
 		return nil, fmt.Errorf("ask the agent: %w", errors.Unwrap(err))
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -32,7 +33,35 @@ func TestMain(m *testing.M) {
 		fmt.Printf("%v|%d\n", err, s.PID)
 		os.Exit(0)
 	}
+	if socket := os.Getenv("CONTROL_TEST_LISTEN"); socket != "" {
+		listenAsStranger(socket)
+	}
 	os.Exit(m.Run())
+}
+
+// listenAsStranger prints whatever it is sent, and answers each client with an empty run, until stdin ends.
+func listenAsStranger(socket string) {
+	ln, err := net.Listen("unix", socket)
+	if err != nil {
+		os.Exit(1)
+	}
+	os.Chmod(socket, 0o666)
+	fmt.Println("ready")
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			b := make([]byte, 4096)
+			n, _ := c.Read(b)
+			os.Stdout.Write(b[:n])
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+			c.Close()
+		}
+	}()
+	io.Copy(io.Discard, os.Stdin)
+	os.Exit(0)
 }
 
 // Who may what is a decision, so a change of it must be seen in a review.

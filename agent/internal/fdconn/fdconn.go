@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"syscall"
 
@@ -57,8 +58,31 @@ func NewConn(c *net.UnixConn) (*Conn, error) {
 	return &Conn{UnixConn: c, peer: peer}, nil
 }
 
-// Dial connects to the listener at path.
+// Stranger reports that a listener is neither root's nor this user's.
+type Stranger struct {
+	Path string
+	UID  uint32
+}
+
+func (e *Stranger) Error() string {
+	return fmt.Sprintf("somebody else (user %d) answers at %s", e.UID, e.Path)
+}
+
+// Dial connects to the listener at path. One that neither root nor this user runs is refused with *Stranger
+// before a byte is sent: whoever can make a file at path could read what a request carries.
 func Dial(ctx context.Context, path string) (*Conn, error) {
+	c, err := dial(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	if uid := c.peer.UID; uid != 0 && int(uid) != os.Geteuid() {
+		c.Close()
+		return nil, &Stranger{path, uid}
+	}
+	return c, nil
+}
+
+func dial(ctx context.Context, path string) (*Conn, error) {
 	var d net.Dialer
 	c, err := d.DialContext(ctx, "unix", path)
 	if err != nil {
