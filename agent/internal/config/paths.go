@@ -1,16 +1,13 @@
 package config
 
 import (
-	"fmt"
 	"os"
+	"os/user"
 	"path/filepath"
 )
 
-// DefaultSocket is where the agent listens and its clients look when nothing
-// names another place: the instance's for root, the user's own otherwise.
-//
-// A client that is not root looks at the user's own socket first and falls back
-// to the instance's, because on an instance ec2-user has no agent of its own.
+// DefaultSocket is where the agent listens when nothing names another place: the instance's for root, the
+// user's own otherwise. Never in a temporary directory, where anybody may make it first.
 func DefaultSocket() string {
 	const system = "/run/agent/agent.sock"
 	if os.Geteuid() == 0 {
@@ -19,7 +16,7 @@ func DefaultSocket() string {
 	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
 		return filepath.Join(dir, "agent", "agent.sock")
 	}
-	return filepath.Join(os.TempDir(), fmt.Sprintf("agent-%d", os.Geteuid()), "agent.sock")
+	return filepath.Join(home(), ".local", "state", "agent", "run", "agent.sock")
 }
 
 // ClientSocket is the socket a verb talks to: DefaultSocket when it exists,
@@ -40,8 +37,16 @@ func DefaultStateDir() string {
 	if dir := os.Getenv("XDG_STATE_HOME"); dir != "" {
 		return filepath.Join(dir, "agent")
 	}
-	if home, err := os.UserHomeDir(); err == nil {
-		return filepath.Join(home, ".local", "state", "agent")
+	return filepath.Join(home(), ".local", "state", "agent")
+}
+
+// home is this user's directory; where there is none, one that only root could make.
+func home() string {
+	if dir, err := os.UserHomeDir(); err == nil {
+		return dir
 	}
-	return filepath.Join(os.TempDir(), fmt.Sprintf("agent-%d", os.Geteuid()), "state")
+	if u, err := user.Current(); err == nil && u.HomeDir != "" {
+		return u.HomeDir
+	}
+	return "/"
 }
