@@ -298,6 +298,26 @@ func TestDirectoryThatAnybodyMayWriteIsRefused(t *testing.T) {
 	}
 }
 
+// The owner of a directory may rename what is in it, also where the sticky bit keeps others from that.
+func TestDirectoryOfAnotherUserIsRefused(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to have a directory of somebody else's")
+	}
+	for _, mode := range []os.FileMode{0o777 | os.ModeSticky, 0o755} {
+		dir := t.TempDir()
+		if err := errors.Join(os.Chown(dir, 65534, 65534), os.Chmod(dir, mode)); err != nil {
+			t.Fatal(err)
+		}
+		l, err := Listen(filepath.Join(dir, "s"), 0o600)
+		if err == nil {
+			l.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), "user 65534 owns the directory") {
+			t.Errorf("directory of mode %v: %v", mode, err)
+		}
+	}
+}
+
 // Of many that start at once over a stale socket exactly one may win.
 func TestOneWinnerOverStaleSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")

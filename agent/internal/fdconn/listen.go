@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -44,7 +45,8 @@ type Listener struct {
 // lock on path+".lock", which the kernel releases with its holder and which is left in place, since
 // removing it would let two processes hold "the" lock.
 //
-// A directory in which anybody may rename files is refused: whoever owns the name would own the callers.
+// A directory in which another than root or this user may rename files is refused: whoever owns the name would
+// own the callers.
 //
 // What remains: a program that does not take the lock may bind between our look and our removal, and loses
 // its name then. Between bind and chmod the socket has the process's umask: with the usual 022 nobody but
@@ -69,6 +71,9 @@ func checkDir(dir string) error {
 	info, err := os.Stat(dir)
 	if err != nil {
 		return fmt.Errorf("look at the socket's directory: %w", err)
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Uid != 0 && int(st.Uid) != os.Geteuid() {
+		return fmt.Errorf("listen in %q: user %d owns the directory and may rename what is in it", dir, st.Uid)
 	}
 	if m := info.Mode(); m.Perm()&0o002 != 0 && m&fs.ModeSticky == 0 {
 		return fmt.Errorf("listen in %q: anybody may replace files there (mode %v); chmod o-w %s", dir, m.Perm(), dir)
