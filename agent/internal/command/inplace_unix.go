@@ -3,19 +3,17 @@
 package command
 
 import (
-	"fmt"
 	"os"
 	"syscall"
 )
 
-// ExecInPlace becomes the command: for the night on which the agent itself is broken. It needs no
-// daemon, and root only where Cred is another user. It returns only with an error, a *StartError.
-// Files, Terminal, Group and NoNewPrivs of spec are not looked at.
+// ExecInPlace becomes the command, as the same user: it needs no daemon and no right. It returns only with an
+// error, a *StartError. Files, Cred, Terminal, Group and NoNewPrivs of spec are not looked at.
 func ExecInPlace(spec Spec) error {
 	if err := check(spec); err != nil {
 		return err
 	}
-	if err := become(spec); err != nil {
+	if err := enter(spec); err != nil {
 		return &StartError{spec.Args[0], CodeRefused, err}
 	}
 	candidates, denied := lookup(spec)
@@ -39,29 +37,14 @@ func ExecInPlace(spec Spec) error {
 	return &StartError{spec.Args[0], CodeNotFound, errNotFound}
 }
 
-// become drops to the user, groups first: the other way round the right to change them is gone.
-func become(spec Spec) error {
+// enter takes the umask and the directory that the command is to have.
+func enter(spec Spec) error {
 	umask := spec.Umask
 	if umask == 0 {
 		umask = 0o022
 	}
 	syscall.Umask(umask)
-	if c := spec.Cred; c != nil && int(c.UID) != os.Geteuid() {
-		groups := make([]int, len(c.Groups))
-		for i, g := range c.Groups {
-			groups[i] = int(g)
-		}
-		if err := syscall.Setgroups(groups); err != nil {
-			return fmt.Errorf("set groups: %w", err)
-		}
-		if err := syscall.Setgid(int(c.GID)); err != nil {
-			return fmt.Errorf("set group %d: %w", c.GID, err)
-		}
-		if err := syscall.Setuid(int(c.UID)); err != nil {
-			return fmt.Errorf("become user %d: %w", c.UID, err)
-		}
-	}
-	if spec.Dir != "" { // after the user: it must be able to go there
+	if spec.Dir != "" {
 		return os.Chdir(spec.Dir)
 	}
 	return nil

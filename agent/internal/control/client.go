@@ -49,7 +49,7 @@ func (e *Unreachable) Hints() []string {
 	if errors.Is(e.Cause, syscall.EACCES) {
 		return []string{"the socket's directory is not open to you; try again with sudo"}
 	}
-	return []string{"sudo systemctl status agent; to run anyway: sudo agent exec --direct -- …"}
+	return []string{"sudo systemctl status agent; to run anyway: sudo agent exec --direct -- … </dev/null 2>&1 | cat"}
 }
 
 func (c *Client) dial(ctx context.Context) (*fdconn.Conn, error) {
