@@ -28,7 +28,7 @@ var accounts = []string{"root", "webapp", "ec2-user", "www-data", "nginx", "apac
 type crontab struct {
 	*parser
 	env    []string
-	shared bool // env is some job's
+	shared bool // jobs have env, or the first part of it: it may grow, not change
 	shell  string
 	job    Job // what the next entry starts from
 
@@ -46,8 +46,8 @@ func (p *parser) crontab() {
 			c.fault(i+1, 1, "put it into a script", "the line is %d bytes long, more than %d", len(line), maxLine)
 			continue
 		}
-		if len(c.jobs) > maxJobs {
-			return // told already
+		if c.full() {
+			return
 		}
 		if m := assignment.FindStringSubmatch(line); m != nil {
 			c.assign(m[1], unquote(m[2]), i+1, column(line, strings.LastIndex(line, m[2])))
@@ -61,12 +61,9 @@ func (p *parser) crontab() {
 func (c *crontab) assign(name, value string, line, col int) {
 	switch name {
 	case "CRON_TZ":
-		loc, err := c.zone(value)
-		if err != nil {
-			c.fault(line, col, zoneHint, "%v", err)
-			return
+		if loc, ok := c.zone(value, line, col); ok {
+			c.job.Location = loc
 		}
-		c.job.Location = loc
 		return
 	case "MAILTO", "MAILFROM":
 		c.warn(line, 1, "see the key notify of cron.yaml", "%s has no effect: no mail is sent", name)
@@ -77,12 +74,20 @@ func (c *crontab) assign(name, value string, line, col int) {
 	case "SHELL":
 		c.shell = value
 	}
-	if c.shared { // with the jobs above
-		c.env, c.shared = slices.Clone(c.env), false
-	}
 	kv := name + "=" + value
-	same := func(old string) bool { return strings.HasPrefix(old, kv[:len(name)+1]) }
-	if c.env = append(slices.DeleteFunc(c.env, same), kv); len(c.env) > maxEnv {
+	if i := slices.IndexFunc(c.env, func(old string) bool { return strings.HasPrefix(old, kv[:len(name)+1]) }); i >= 0 {
+		if c.shared {
+			if !c.spend(textBytes*len(c.env), line, 1) {
+				return
+			}
+			c.env, c.shared = slices.Clone(c.env), false
+		}
+		c.env = slices.Delete(c.env, i, i+1)
+	}
+	if !c.spend(textBytes+len(kv), line, 1) {
+		return
+	}
+	if c.env = append(c.env, kv); len(c.env) > maxEnv {
 		c.fault(line, 1, "", "more than %d variables", maxEnv)
 		c.env = nil
 	}
@@ -138,7 +143,7 @@ func (c *crontab) entry(line string, number int) {
 	} else {
 		j.Command = command
 	}
-	if ok {
+	if ok && c.spend(jobBytes+len(line), number, 1) {
 		j.Name = c.nameFor(command)
 		c.claimName(j.Name, number, 1)
 		c.add(j)

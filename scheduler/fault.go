@@ -50,6 +50,9 @@ type source struct {
 // not cost a hundred times its size.
 const maxFaults = 1000
 
+// maxMessage is how many bytes of a message are kept.
+const maxMessage = 500
+
 // fault notes that something at line and column is wrong, and what to do about it.
 func (s *source) fault(line, column int, hint, format string, args ...any) {
 	if len(s.faults) >= maxFaults {
@@ -72,6 +75,9 @@ var oneLine = strings.NewReplacer("\n", " ", "\r", " ")
 
 func (s *source) at(line, column int, hint, message string) Fault {
 	line, column = max(line, 1), max(column, 1)
+	if len(message) > maxMessage { // it quotes the file
+		message = strings.ToValidUTF8(message[:maxMessage], "") + "…"
+	}
 	f := Fault{File: s.file, Line: line, Column: column, Message: oneLine.Replace(message), Hint: hint}
 	if line <= len(s.lines) {
 		f.Excerpt = excerpt(s.lines[line-1], column)

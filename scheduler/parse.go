@@ -17,9 +17,19 @@ const (
 	maxFile  = 4 << 20 // ten thousand jobs are less than 2 MB
 	maxLines = 400_000
 	maxLine  = 16 << 10 // of a crontab
-	maxJobs  = 20_000
+	maxJobs  = 10_000
 	maxName  = 100
 	maxEnv   = 500
+	maxTable = 8 << 20 // of what the file describes, references followed: see spend
+)
+
+// What parts of a table take, rounded up.
+const (
+	jobBytes      = 320
+	scheduleBytes = 80
+	zoneBytes     = 6 << 10
+	textBytes     = 16 // of a list, beside the text itself
+	nodeBytes     = 600
 )
 
 // ParseOptions say what a cron file cannot know. The zero value serves where nothing of
@@ -49,6 +59,7 @@ func Parse(file string, data []byte, opt ParseOptions) (Table, error) {
 		zones:     map[string]*time.Location{},
 		schedules: map[when]Schedule{},
 		names:     map[string]int{},
+		left:      maxTable,
 	}
 	p.parse(data)
 	if len(p.faults) > 0 {
@@ -71,6 +82,7 @@ type parser struct {
 	schedules map[when]Schedule
 	names     map[string]int // line of each name
 	jobs      []Job
+	left      int // bytes of maxTable; negative once it is exceeded
 }
 
 // when is what tells one schedule from another.
@@ -112,23 +124,38 @@ func unprintable(r rune) bool {
 	return r == utf8.RuneError || r != '\t' && unicode.IsControl(r)
 }
 
-// zone looks up a time zone once a file.
-func (p *parser) zone(name string) (*time.Location, error) {
-	if loc, ok := p.zones[name]; ok {
-		return loc, nil
+// spend takes n bytes of the table's budget and reports whether they were left. Call it
+// before the memory is allocated. A negative budget is a fault already, and ends parsing.
+func (p *parser) spend(n, line, column int) bool {
+	if p.left < 0 {
+		return false
 	}
-	if name == "" || name == "Local" {
-		return nil, fmt.Errorf("unknown time zone %q", name)
+	if p.left -= n; p.left < 0 {
+		p.fault(line, column, "a reference counts wherever it is used, and all variables again where one is changed between two entries",
+			"the jobs up to here take more than the %d MB that a cron file may", maxTable>>20)
 	}
-	loc, err := time.LoadLocation(name)
-	if err != nil {
-		return nil, fmt.Errorf("unknown time zone %q", name)
-	}
-	p.zones[name] = loc
-	return loc, nil
+	return p.left >= 0
 }
 
-const zoneHint = "name it as the tz database does, such as Europe/Berlin or UTC"
+// full reports whether a limit of the table is exceeded, which is a fault already.
+func (p *parser) full() bool { return p.left < 0 || len(p.jobs) > maxJobs }
+
+// zone looks up the time zone named at line and column, once a file.
+func (p *parser) zone(name string, line, column int) (*time.Location, bool) {
+	if loc, ok := p.zones[name]; ok {
+		return loc, true
+	}
+	if !p.spend(zoneBytes, line, column) {
+		return nil, false
+	}
+	loc, err := time.LoadLocation(name)
+	if err != nil || name == "" || name == "Local" {
+		p.fault(line, column, "name it as the tz database does, such as Europe/Berlin or UTC", "unknown time zone %q", name)
+		return nil, false
+	}
+	p.zones[name] = loc
+	return loc, true
+}
 
 // schedule reads an expression that begins at line and column, and reports whether it
 // is one.
@@ -143,7 +170,7 @@ func (p *parser) schedule(w when, line, column int) (Schedule, bool) {
 	for _, x := range warns {
 		p.warn(line, column+x.at, x.hint, "schedule %q%s", w.expr, x.message)
 	}
-	if len(wrongs) > 0 {
+	if len(wrongs) > 0 || !p.spend(scheduleBytes, line, column) {
 		return nil, false
 	}
 	if len(warns) == 0 {

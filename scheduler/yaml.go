@@ -20,9 +20,9 @@ type cronYAML struct {
 	shift   int  // lines of the file before the part being read
 	broken  bool // some part was no YAML
 	anchors map[string]ast.Node
-	merges  int // merge keys the job may still have, against those that nest without end
-	budget  int // bytes that lists and merges may still expand to, against references to references
-	job     Job // what each job starts from
+	merges  int                   // merge keys the job may still have, against those that nest without end
+	envs    map[ast.Node][]string // what references to an environment share
+	job     Job                   // what each job starts from
 }
 
 // What a part of the file may be, one job or all the rest. goccy's parser recurses and
@@ -32,7 +32,6 @@ const (
 	maxPartLine = 1000
 	maxMarks    = 4000 // brackets, commas, colons and quotes
 	maxDepth    = 50
-	maxExpanded = 4 * maxFile
 )
 
 // deepLine finds what nests on one line without a bracket.
@@ -76,22 +75,22 @@ func (p *parser) yaml(text string) {
 	head, jobs := cutJobs(p.lines)
 	if y := p.newYAML(); !y.read(head, jobs) && len(jobs) > 0 && tooDeep(text) == "" && isYAML(text) {
 		// The cut was wrong: a text over several lines looked like a list. Once more, whole.
-		p.faults, p.warnings, p.jobs = nil, nil, nil
+		p.faults, p.warnings, p.jobs, p.left = nil, nil, nil, maxTable
 		clear(p.names)
 		p.newYAML().read(text, nil)
 	}
 }
 
 func (p *parser) newYAML() *cronYAML {
-	return &cronYAML{parser: p, anchors: map[string]ast.Node{}, budget: maxExpanded, job: newJob(0, p.opt.Location)}
+	return &cronYAML{parser: p, anchors: map[string]ast.Node{}, envs: map[ast.Node][]string{}, job: newJob(0, p.opt.Location)}
 }
 
 // read reports whether all of it was YAML.
 func (y *cronYAML) read(head string, jobs []part) bool {
 	y.head(y.tree(head), len(jobs) > 0)
 	for _, c := range jobs {
-		if y.budget < 0 || len(y.parser.jobs) == maxJobs+1 {
-			break // told already
+		if y.full() {
+			break
 		}
 		y.shift = c.shift
 		y.items(y.tree(c.text))
@@ -193,16 +192,25 @@ func (y *cronYAML) tree(text string) ast.Node {
 		y.faultAt(bodies[1], "", "a second YAML document begins here; one is expected")
 	}
 	if strings.Contains(text, "&") {
-		ast.Walk(anchorFinder(y.anchors), bodies[0])
+		f := anchorFinder{anchors: map[string]ast.Node{}}
+		ast.Walk(&f, bodies[0])
+		// An anchor of a job keeps the whole tree of that job.
+		if len(f.anchors) > 0 && (y.shift == 0 || y.spend(bodies[0], nodeBytes*f.nodes)) {
+			maps.Copy(y.anchors, f.anchors)
+		}
 	}
 	return bodies[0]
 }
 
-type anchorFinder map[string]ast.Node
+type anchorFinder struct {
+	anchors map[string]ast.Node
+	nodes   int
+}
 
-func (f anchorFinder) Visit(n ast.Node) ast.Visitor {
+func (f *anchorFinder) Visit(n ast.Node) ast.Visitor {
+	f.nodes++
 	if a, ok := n.(*ast.AnchorNode); ok && a.Value != nil {
-		f[a.Name.GetToken().Value] = a.Value
+		f.anchors[a.Name.GetToken().Value] = a.Value
 	}
 	return f
 }
@@ -283,8 +291,8 @@ func (y *cronYAML) items(n ast.Node) {
 
 // item reads one job.
 func (y *cronYAML) item(n ast.Node) {
-	if y.budget < 0 {
-		return // told already
+	if y.full() {
+		return
 	}
 	y.merges = 20
 	before := len(y.faults)
@@ -306,7 +314,8 @@ func (y *cronYAML) item(n ast.Node) {
 	if len(entries) > 0 {
 		y.finish(&j, &b)
 	}
-	if len(y.faults) == before {
+	text := len(j.Name) + len(j.Expr) + len(j.Command) + len(j.URL) + len(j.Dir) + len(j.Lock) + len(j.Enabled)
+	if y.spend(n, jobBytes+text) && len(y.faults) == before {
 		y.add(j)
 	}
 }

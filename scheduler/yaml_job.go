@@ -23,7 +23,7 @@ var jobKeys = map[string]func(*cronYAML, *Job, *jobNodes, pair){
 	"environments":  func(y *cronYAML, j *Job, _ *jobNodes, e pair) { y.environments(j, e) },
 	"enabled":       func(y *cronYAML, j *Job, _ *jobNodes, e pair) { y.enabled(j, e) },
 	"dir":           (*cronYAML).dir,
-	"env":           func(y *cronYAML, j *Job, _ *jobNodes, e pair) { j.Env = y.env(e) },
+	"env":           func(y *cronYAML, j *Job, _ *jobNodes, e pair) { j.Env = y.sharedEnv(e) },
 	"notify":        func(y *cronYAML, j *Job, _ *jobNodes, e pair) { j.Notify, _ = y.texts(e) },
 	"lock":          func(y *cronYAML, j *Job, _ *jobNodes, e pair) { j.Lock, _ = y.text(e) },
 	"timeout":       func(y *cronYAML, j *Job, _ *jobNodes, e pair) { j.Timeout = y.duration(e, 0) },
@@ -100,12 +100,10 @@ func (y *cronYAML) timezone(j *Job, e pair) {
 	if !ok {
 		return
 	}
-	loc, err := y.zone(t)
-	if err != nil {
-		y.faultAt(e.value, zoneHint, "%v", err)
-		return
+	line, col := y.place(e.value)
+	if loc, ok := y.zone(t, line, col); ok {
+		j.Location = loc
 	}
-	j.Location = loc
 }
 
 func (y *cronYAML) environments(j *Job, e pair) {
@@ -145,6 +143,22 @@ func (y *cronYAML) dir(j *Job, _ *jobNodes, e pair) {
 }
 
 var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// sharedEnv reads an environment, or gives the one that an earlier reference to it gave.
+func (y *cronYAML) sharedEnv(e pair) []string {
+	if _, ok := e.value.(*ast.AliasNode); !ok {
+		return y.env(e)
+	}
+	before := len(y.faults)
+	to := y.resolve(e.value)
+	env, ok := y.envs[to]
+	if !ok && to != nil {
+		if env = y.env(e); len(y.faults) == before {
+			y.envs[to] = env
+		}
+	}
+	return env
+}
 
 // env reads NAME: value pairs, or a list of NAME=value. Values never stand in a message.
 func (y *cronYAML) env(e pair) (env []string) {

@@ -62,7 +62,7 @@ func (y *cronYAML) merge(own []pair, there map[string]int, n ast.Node) []pair {
 	}
 	for _, s := range sources {
 		for _, e := range y.entries(s) {
-			if !y.spend(s, 64) {
+			if !y.spend(s, 8) {
 				return own
 			}
 			if _, ok := there[e.key]; !ok {
@@ -74,16 +74,10 @@ func (y *cronYAML) merge(own []pair, there map[string]int, n ast.Node) []pair {
 	return own
 }
 
-// spend reports whether the file may still expand by n bytes.
+// spend takes n bytes of the table's budget for what stands at a node.
 func (y *cronYAML) spend(at ast.Node, n int) bool {
-	if y.budget < 0 {
-		return false
-	}
-	if y.budget -= n; y.budget < 0 {
-		y.faultAt(at, "", "the references of the file expand to more than %d bytes", maxExpanded)
-		return false
-	}
-	return true
+	line, column := y.place(at)
+	return y.parser.spend(n, line, column)
 }
 
 // resolve follows anchors and aliases to the value they stand for: nil after a fault.
@@ -178,8 +172,8 @@ func (y *cronYAML) texts(e pair) ([]string, bool) {
 	good := true
 	for _, n := range list.Values {
 		t, ok := y.text(pair{key: "each of " + e.key, value: n})
-		out, good = append(out, t), good && ok && y.spend(n, len(t)+16)
-		if y.budget < 0 {
+		out, good = append(out, t), good && ok && y.spend(n, len(t)+textBytes)
+		if y.left < 0 {
 			break
 		}
 	}
