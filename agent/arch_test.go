@@ -31,6 +31,7 @@ var imports = map[string]struct {
 		"it sends samples and knows nothing of who measures them"},
 	"agent/internal/claim":     {nil, "a claim is about a name and a time, whatever runs then"},
 	"agent/internal/health":    {nil, "a verdict must not wait for any other part"},
+	"agent/internal/drain":     {[]string{"agent/internal/control"}, "a reason to leave must not wait for any other part"},
 	"agent/internal/notify":    {nil, "it tells what it is told"},
 	"agent/internal/lifecycle": {nil, "order is data; it knows no service"},
 	"agent/internal/sampling":  {[]string{"collectors"}, "it asks collectors and hands on"},

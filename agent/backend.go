@@ -14,6 +14,7 @@ import (
 	"beanstalk-agent/agent/internal/appenv"
 	"beanstalk-agent/agent/internal/config"
 	"beanstalk-agent/agent/internal/control"
+	"beanstalk-agent/agent/internal/drain"
 	"beanstalk-agent/agent/internal/health"
 	"beanstalk-agent/agent/internal/launch"
 	"beanstalk-agent/agent/internal/platform"
@@ -30,6 +31,7 @@ type backend struct {
 	cron     *cronParts
 	people   *notices
 	check    *health.Checker
+	drain    *drain.Drain
 	metrics  *metricsParts
 	cfg      config.Config
 }
@@ -38,7 +40,7 @@ func (b *backend) routes() control.Backend {
 	return control.Backend{
 		Capacity: func(_ context.Context, target float64) (any, error) { return b.metrics.capacity(target) },
 		Balancer: func(ctx context.Context) (any, error) {
-			return health.AsLoadBalancer(ctx, health.Options{Checker: b.check, PrivateIP: privateIP()}), nil
+			return balancerAnswer{health.AsLoadBalancer(ctx, health.Options{Checker: b.check, PrivateIP: privateIP()}), b.drain.Reasons()}, nil
 		},
 		Status:  b.status,
 		Prepare: b.launcher.Prepare, Runs: b.runs, Cron: b.cron,
@@ -46,15 +48,28 @@ func (b *backend) routes() control.Backend {
 		Metrics: func(context.Context) (any, error) { return b.metrics.publisher.Preview(), nil },
 		Cost:    func(_ context.Context, n int) (any, error) { return b.metrics.publisher.Cost(n), nil },
 		Health: func(ctx context.Context) (any, error) {
-			return healthAnswer{b.check.Check(ctx), b.check.Draining()}, nil
+			return healthAnswer{b.check.Check(ctx), b.drain.Reasons()}, nil
 		},
 		History: func(context.Context) (any, error) { return b.check.History(), nil },
-		Drain:   b.drain, Undrain: b.undrain,
-		Leaving: func(ctx context.Context) (any, error) { return b.leaving(ctx) },
+		Drain:   b.drain.Drain, Undrain: b.drain.Undrain,
+		Leaving: func(ctx context.Context) (any, error) { return b.drain.Departure(ctx) },
 		Reload:  b.reload,
-		Hold:    b.hold,
-		Free:    b.release,
+		Hold:    b.drain.Hold,
+		// Jobs start again with the table that is there now.
+		Free: func(ctx context.Context) error { return errors.Join(b.reload(ctx), b.drain.Release(ctx)) },
 	}
+}
+
+// healthAnswer is the application's verdict, also while load balancers are answered 503: drain, repair, ask, undrain is
+// how an instance is mended.
+type healthAnswer struct {
+	health.Verdict
+	Draining []drain.Reason `json:"draining,omitempty"`
+}
+
+type balancerAnswer struct {
+	health.Report
+	Draining []drain.Reason `json:"draining,omitempty"`
 }
 
 // reload looks at what a deployment may have changed.

@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"beanstalk-agent/agent/internal/control"
-	"beanstalk-agent/agent/internal/health"
+	"beanstalk-agent/agent/internal/drain"
 )
 
 type drainOptions struct {
@@ -80,7 +80,7 @@ func (o *drainOptions) run(ctx context.Context, g *globals) error {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, o.wait, fmt.Errorf("%s have passed", o.wait))
 	defer cancel()
-	w := health.Waiter{Say: say, Interval: o.interval, Threshold: o.threshold, Shutdown: o.shutdown, Look: look(cl)}
+	w := drain.Waiter{Say: say, Interval: o.interval, Threshold: o.threshold, Shutdown: o.shutdown, Look: look(cl)}
 	if err := w.Wait(ctx); err != nil {
 		return stayedDrained(ctx, err)
 	}
@@ -88,8 +88,8 @@ func (o *drainOptions) run(ctx context.Context, g *globals) error {
 	return nil
 }
 
-func look(cl *control.Client) func(context.Context) (health.Departure, error) {
-	return func(ctx context.Context) (d health.Departure, err error) {
+func look(cl *control.Client) func(context.Context) (drain.Departure, error) {
+	return func(ctx context.Context) (d drain.Departure, err error) {
 		err = cl.Get(ctx, "/v1/drain", &d)
 		return d, err
 	}
@@ -97,12 +97,12 @@ func look(cl *control.Client) func(context.Context) (health.Departure, error) {
 
 // stayedDrained says why the waiting ended, and how to go on.
 func stayedDrained(ctx context.Context, err error) error {
-	if errors.Is(err, health.ErrUndrained) {
+	if errors.Is(err, drain.ErrUndrained) {
 		return err
 	}
 	e := &control.Error{Message: err.Error(), Hint: "the instance stays drained: agent drain waits again, agent undrain takes it back"}
 	switch {
-	case errors.Is(err, health.ErrNobodyAsks):
+	case errors.Is(err, drain.ErrNobodyAsks):
 		e.Hint += "\nagent health --as-load-balancer tells whether checks reach the agent; where there is no load balancer, use --wait 0"
 	case ctx.Err() != nil:
 		e.Message += fmt.Sprintf(" (%v)", context.Cause(ctx))

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"beanstalk-agent/agent/internal/control"
+	"beanstalk-agent/agent/internal/drain"
 	"beanstalk-agent/agent/internal/health"
 )
 
@@ -78,7 +79,7 @@ be satisfied), 1 when it is not or no agent answers.`,
 // verdict is the agent's answer.
 type verdict struct {
 	health.Verdict
-	Draining []health.Drain `json:"draining"`
+	Draining []drain.Reason `json:"draining"`
 }
 
 func (v verdict) String() string {
@@ -123,7 +124,7 @@ func printHistory(g *globals, h []health.Result, asJSON bool) error {
 // asLoadBalancer prints what each kind of load balancer would see; exit 1 when
 // it is not safe to point the environment's health check at the agent.
 func asLoadBalancer(c *cobra.Command, g *globals, cl *control.Client, asJSON bool) error {
-	var r health.Report
+	var r balancerAnswer
 	if err := cl.Get(c.Context(), "/v1/health/as-load-balancer", &r); err != nil {
 		return err
 	}

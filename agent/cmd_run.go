@@ -102,7 +102,8 @@ func runAgent(ctx context.Context, g *globals, cfg config.Config, app string) er
 		return err
 	}
 	cron := newCron(cfg, inst, env, launcher, runs, who, people, log)
-	check, err := newHealth(cfg, inst, env, log)
+	leave := newDrain(cfg, inst, env, runs, cron, log)
+	check, err := newHealth(cfg, inst, env, leave.Refuse, log)
 	if err != nil {
 		return err
 	}
@@ -110,7 +111,7 @@ func runAgent(ctx context.Context, g *globals, cfg config.Config, app string) er
 	if err != nil {
 		return err
 	}
-	back := &backend{started: time.Now(), cfg: cfg, inst: inst, env: env, launcher: launcher, cron: cron, people: people, check: check, metrics: metrics,
+	back := &backend{started: time.Now(), cfg: cfg, inst: inst, env: env, launcher: launcher, cron: cron, people: people, check: check, drain: leave, metrics: metrics,
 		runs: spooled{runs}}
 	defer metrics.sources.Close()
 	server := &control.Server{Listener: ln, Allow: cfg.Exec.Allow, Log: log, Backend: back.routes()}
@@ -125,7 +126,7 @@ func runAgent(ctx context.Context, g *globals, cfg config.Config, app string) er
 		{Name: "metrics", Run: metrics.publisher.Run, Grace: 8 * time.Second},
 		{Name: "sampling", Run: metrics.loop.Run},
 		{Name: "health", Run: func(ctx context.Context) error { return check.Serve(ctx, cfg.Health.Listen) }},
-		newTermination(inst, check, cron, log),
+		watchNotices(leave, inst),
 		{Name: "scheduler", Run: cron.run, Grace: 5 * time.Second},
 		{Name: "cron file", Run: cron.watcher.Run},
 		{Name: "control", Run: server.Run},

@@ -11,7 +11,6 @@ import (
 	"beanstalk-agent/agent/internal/cloudwatch"
 	"beanstalk-agent/agent/internal/control"
 	"beanstalk-agent/agent/internal/crontable"
-	"beanstalk-agent/agent/internal/health"
 	"beanstalk-agent/agent/internal/launch"
 	"beanstalk-agent/agent/internal/supervisor"
 	"beanstalk-agent/collectors"
@@ -27,7 +26,7 @@ func (b *backend) status(ctx context.Context, self bool) control.Status {
 	s := control.Status{Version: version(), PID: os.Getpid(), Started: b.started, Ready: true}
 	answers := func(ctx context.Context) []control.Line { return b.healthLines(ctx, !self) }
 	for _, part := range []func(context.Context) []control.Line{
-		b.hostLines, b.envLines, b.runLines, b.cronLines, b.noticeLines, answers, b.metricLines,
+		b.hostLines, b.envLines, b.runLines, b.cronLines, b.noticeLines, answers, b.drain.Status, b.metricLines,
 	} {
 		s.Lines = append(s.Lines, part(ctx)...)
 	}
@@ -171,13 +170,6 @@ func (b *backend) healthLines(ctx context.Context, ask bool) []control.Line {
 			where = " (asked " + v.Target + ")" + where
 		}
 		lines = append(lines, line("health", state, "", "%d in %.1f ms: %s%s", v.Status, v.LatencyMS, v.Reason, where))
-	}
-	for _, d := range b.check.Draining() {
-		hint := "agent undrain"
-		if d.By != health.Operator {
-			hint = ""
-		}
-		lines = append(lines, line("health", control.Warn, hint, "draining since %s, a load balancer was told %d times: %s", d.Since.Format(time.DateTime), d.Told, d.Reason))
 	}
 	return lines
 }

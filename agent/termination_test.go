@@ -12,7 +12,7 @@ import (
 
 	"beanstalk-agent/agent/internal/config"
 	"beanstalk-agent/agent/internal/control"
-	"beanstalk-agent/agent/internal/health"
+	"beanstalk-agent/agent/internal/drain"
 	"beanstalk-agent/agent/internal/supervisor"
 	"beanstalk-agent/packaging/testbed/gotool"
 	"beanstalk-agent/packaging/testbed/planted"
@@ -47,13 +47,13 @@ func noticeDrainsAndHolds(t *testing.T, by string, mock []string) {
 	startAgentIn(t, cfg, dir)
 
 	client := control.NewClient(cfg.Socket)
-	drained := func() (d health.Departure) { client.Get(t.Context(), "/v1/drain", &d); return d }
+	drained := func() (d drain.Departure) { client.Get(t.Context(), "/v1/drain", &d); return d }
 	var run supervisor.Run
 	await(t, "a command to start", func() bool {
 		return client.Post(t.Context(), "/v1/runs", control.ExecRequest{Args: []string{"sleep", "61"}, Mode: control.Detached}, &run) == nil
 	})
 	await(t, "a drain by "+by, func() bool {
-		return slices.ContainsFunc(drained().Drains, func(d health.Drain) bool { return d.By == by })
+		return slices.ContainsFunc(drained().Drains, func(d drain.Reason) bool { return d.By == by })
 	})
 	resp, err := http.Get("http://" + cfg.Health.Listen + "/health")
 	if err != nil {
@@ -76,6 +76,9 @@ func noticeDrainsAndHolds(t *testing.T, by string, mock []string) {
 	}
 	if err := client.Post(t.Context(), "/v1/undrain", nil, nil); err == nil || drained().Drains[0].By != by {
 		t.Errorf("an operator undrained it: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "s-held")); err != nil {
+		t.Errorf("a restart of the agent would start jobs: %v", err)
 	}
 	if d := drained(); len(d.Runs) != 1 {
 		t.Errorf("what runs is not let run: %+v", d)

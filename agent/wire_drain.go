@@ -4,100 +4,59 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
+	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
-	"beanstalk-agent/agent/internal/control"
+	"beanstalk-agent/agent/internal/appenv"
+	"beanstalk-agent/agent/internal/config"
+	"beanstalk-agent/agent/internal/drain"
 	"beanstalk-agent/agent/internal/health"
+	"beanstalk-agent/agent/internal/lifecycle"
+	"beanstalk-agent/agent/internal/platform"
 	"beanstalk-agent/agent/internal/supervisor"
 	"beanstalk-agent/collectors"
 )
 
-// untilItIsGone is how long jobs are held on an instance that goes away: longer
-// than it can still take.
-const untilItIsGone = 24 * time.Hour
-
-// drain is an operator's wish or, for shutdown, systemd's. Only the latter holds
-// cron starts, as a termination notice does: an instance may be drained to be
-// looked at, and be the only one that runs the jobs.
-func (b *backend) drain(_ context.Context, reason string, shutdown bool) error {
-	if !shutdown {
-		b.check.Drain(health.Operator, reason)
-		return nil
-	}
-	b.check.Drain("shutdown", "this machine is shutting down")
-	b.cron.sched.Hold(untilItIsGone)
-	return nil
+func newDrain(cfg config.Config, inst *platform.Instance, env *appenv.Resolver, runs *supervisor.Client, cron *cronParts, log *slog.Logger) *drain.Drain {
+	return drain.New(drain.Config{
+		Log: log, File: filepath.Join(filepath.Dir(cfg.Socket), "drain"), Endpoint: os.Getenv("AWS_EC2_METADATA_SERVICE_ENDPOINT"),
+		Hold: cron.hold, Release: cron.release,
+		Live:        func(ctx context.Context) (names, terminals []string, err error) { return liveRuns(ctx, runs) },
+		Connections: func(ctx context.Context) int { return connections(ctx, cfg, inst, env) },
+	})
 }
 
-func (b *backend) undrain(context.Context) error {
-	undrained := b.check.Undrain(health.Operator)
-	for _, d := range b.check.Draining() {
-		return &control.Error{Status: http.StatusConflict, Message: "still draining, whatever operators wish: " + d.Reason}
-	}
-	if !undrained {
-		return &control.Error{Status: http.StatusConflict, Message: "no operator has drained this instance"}
-	}
-	return nil
-}
-
-// goesAway returns why jobs are held for good: a drain that no operator wished.
-func (b *backend) goesAway() (why string, yes bool) {
-	for _, d := range b.check.Draining() {
-		if d.By != health.Operator {
-			return d.Reason, true
+// watchNotices drains at termination notices, where there are any.
+func watchNotices(d *drain.Drain, inst *platform.Instance) lifecycle.Service {
+	return lifecycle.Service{Name: "termination notices", Run: func(ctx context.Context) error {
+		if !inst.AsksMetadata() {
+			return nil
 		}
-	}
-	return "", false
+		return d.Run(ctx)
+	}}
 }
 
-// hold holds cron starts, as a deployment does, unless they are held for good.
-func (b *backend) hold(_ context.Context, limit time.Duration) error {
-	if _, yes := b.goesAway(); !yes {
-		b.cron.hold(limit)
-	}
-	return nil
-}
-
-// release lets jobs start again: those of the table that is there now. A
-// deployment does this at its end, also on an instance that is going away.
-func (b *backend) release(ctx context.Context) error {
-	err := b.reload(ctx)
-	if why, yes := b.goesAway(); yes {
-		return errors.Join(err, &control.Error{Status: http.StatusConflict, Message: "jobs stay held, for this instance goes away: " + why})
-	}
-	b.cron.release()
-	return err
-}
-
-// healthAnswer is the application's verdict, whatever load balancers are told
-// meanwhile: drain, repair, ask, undrain is what people do.
-type healthAnswer struct {
-	health.Verdict
-	Draining []health.Drain `json:"draining,omitempty"`
-}
-
-// leaving is what somebody who waits for a drained instance looks at.
-func (b *backend) leaving(ctx context.Context) (health.Departure, error) {
-	d := health.Departure{Drains: b.check.Draining(), Balancer: b.check.Figures().Balancer, Requests: b.requests(ctx)}
-	live, err := b.runs.List(ctx, supervisor.Filter{Live: true})
+func liveRuns(ctx context.Context, runs *supervisor.Client) (names, terminals []string, err error) {
+	live, err := runs.List(ctx, supervisor.Filter{Live: true})
 	for _, r := range live {
 		name := strings.TrimSpace(fmt.Sprintf("%s %s (%s)", r.Kind, r.Name, r.ID))
 		if r.IO == supervisor.IOTerminal {
-			d.Terminals = append(d.Terminals, name)
+			terminals = append(terminals, name)
 		} else {
-			d.Runs = append(d.Runs, name)
+			names = append(names, name)
 		}
 	}
-	return d, err
+	return names, terminals, err
 }
 
-// requests counts the connections that the application has accepted on its port
+// connections counts the connections that the application has accepted on its port
 // or socket; -1 where the kernel does not tell.
-func (b *backend) requests(ctx context.Context) int {
+func connections(ctx context.Context, cfg config.Config, inst *platform.Instance, env *appenv.Resolver) int {
 	where := collectors.ListenConfig{Connections: time.Nanosecond}
-	from, _ := origin(ctx, b.cfg, b.inst, b.env)
+	from, _ := origin(ctx, cfg, inst, env)
 	target, err := health.ParseTarget(from + "/")
 	switch {
 	case err != nil:

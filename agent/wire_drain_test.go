@@ -26,8 +26,8 @@ func TestRequestsInTheApplication(t *testing.T) {
 			if network == "unix" {
 				target = "unix:" + socket + ":/up"
 			}
-			b := &backend{cfg: config.Config{Health: config.Health{Target: target}}}
-			if n := b.requests(t.Context()); n != 0 {
+			cfg := config.Config{Health: config.Health{Target: target}}
+			if n := connections(t.Context(), cfg, nil, nil); n != 0 {
 				t.Errorf("idle: %d", n)
 			}
 			for want := range 3 {
@@ -41,14 +41,14 @@ func TestRequestsInTheApplication(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer conn.Close()
-				if n := b.requests(t.Context()); n != want+1 {
+				if n := connections(t.Context(), cfg, nil, nil); n != want+1 {
 					t.Errorf("%d connections: %d", want+1, n)
 				}
 			}
 		})
 	}
-	b := &backend{cfg: config.Config{Health: config.Health{Target: "unix:/nonexistent.sock:/"}}}
-	if n := b.requests(t.Context()); n != 0 {
+	cfg := config.Config{Health: config.Health{Target: "unix:/nonexistent.sock:/"}}
+	if n := connections(t.Context(), cfg, nil, nil); n != 0 {
 		t.Errorf("nobody listens: %d", n)
 	}
 }

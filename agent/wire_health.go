@@ -14,11 +14,10 @@ import (
 	"beanstalk-agent/agent/internal/appenv"
 	"beanstalk-agent/agent/internal/config"
 	"beanstalk-agent/agent/internal/health"
-	"beanstalk-agent/agent/internal/lifecycle"
 	"beanstalk-agent/agent/internal/platform"
 )
 
-func newHealth(cfg config.Config, inst *platform.Instance, env *appenv.Resolver, log *slog.Logger) (*health.Checker, error) {
+func newHealth(cfg config.Config, inst *platform.Instance, env *appenv.Resolver, draining func(balancer bool) bool, log *slog.Logger) (*health.Checker, error) {
 	expect, err := health.ParseExpect(cfg.Health.Expect)
 	if err != nil {
 		return nil, fmt.Errorf("health.expect: %w", err)
@@ -29,7 +28,7 @@ func newHealth(cfg config.Config, inst *platform.Instance, env *appenv.Resolver,
 			from, err := origin(ctx, cfg, inst, env)
 			return from + cfg.Health.Path, err
 		},
-		DrainFile: filepath.Join(filepath.Dir(cfg.Socket), "drain"),
+		Draining:  draining,
 		NginxFile: filepath.Join(cfg.StateDir, "nginx-health.conf"),
 		Host:      func(ctx context.Context) (string, error) { return healthHost(ctx, cfg, env) },
 		Headers:   cfg.Health.Headers, Method: cfg.Health.Method, Expect: expect, Path: cfg.Health.Path,
@@ -129,21 +128,6 @@ func firstHost(list string) string {
 		}
 	}
 	return ""
-}
-
-// newTermination drains the instance when AWS says that it takes it away, and
-// starts no more jobs: another instance runs them.
-func newTermination(inst *platform.Instance, check *health.Checker, cron *cronParts, log *slog.Logger) lifecycle.Service {
-	w := &health.TerminationWatch{Log: log, Endpoint: os.Getenv("AWS_EC2_METADATA_SERVICE_ENDPOINT"), OnNotice: func(t health.Termination) {
-		check.Drain(t.By, t.Reason)
-		cron.sched.Hold(untilItIsGone)
-	}}
-	return lifecycle.Service{Name: "termination notices", Run: func(ctx context.Context) error {
-		if !inst.Facts().EC2 && w.Endpoint == "" {
-			return nil
-		}
-		return w.Run(ctx)
-	}}
 }
 
 // privateIP is the address that a load balancer uses: that of the interface

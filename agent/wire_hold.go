@@ -6,6 +6,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"beanstalk-agent/agent/internal/drain"
 )
 
 // hold keeps jobs from starting, also in the agent that comes after this one: a
@@ -31,7 +33,7 @@ func (c *cronParts) holdOn() {
 		return // as a rule there is none
 	}
 	until, err := time.Parse(time.RFC3339, strings.TrimSpace(string(text)))
-	if left := time.Until(until); err == nil && left > 0 && left <= untilItIsGone {
+	if left := time.Until(until); err == nil && left > 0 && left <= drain.HoldForTermination {
 		c.log.Info("starts are held, as before", "until", until)
 		c.sched.Hold(left)
 		return

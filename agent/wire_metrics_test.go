@@ -115,7 +115,7 @@ func TestReloadAfterADeployment(t *testing.T) {
 	cfg, log := config.Default(), planted.Log(t)
 	cfg.App.Dir, cfg.StateDir, cfg.Health.Host = t.TempDir(), t.TempDir(), "shop.example"
 	inst := platform.NewInstance(t.Context(), platform.Options{Root: t.TempDir(), AppDir: cfg.App.Dir, NoIMDS: true})
-	check, err := newHealth(cfg, inst, appenv.New(envConfig(cfg, inst)), log)
+	check, err := newHealth(cfg, inst, appenv.New(envConfig(cfg, inst)), nil, log)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -41,10 +41,8 @@ type Report struct {
 	Safe bool   `json:"safe"` // to point the environment's health check at Path now
 	Path string `json:"path"`
 	Asks []Ask  `json:"asks"`
-	// Verdict and Draining tell an unhealthy application and a drained instance apart from a wrong
-	// set-up.
-	Verdict  Verdict `json:"verdict"`
-	Draining []Drain `json:"draining,omitempty"`
+	// Verdict tells an unhealthy application apart from a wrong set-up.
+	Verdict Verdict `json:"verdict"`
 }
 
 // nonceHeader carries a number by which the agent recognises its own question. The nginx snippet
@@ -60,7 +58,7 @@ func AsLoadBalancer(ctx context.Context, o Options) Report {
 	o = o.withDefaults()
 	withPort := net.JoinHostPort(o.PrivateIP, "80") // brackets an IPv6 address
 	bare := strings.TrimSuffix(withPort, ":80")
-	r := Report{Path: o.Path, Draining: o.Checker.Draining()}
+	r := Report{Path: o.Path}
 	r.Verdict = o.Checker.check(ctx, asker{own: true, host: bare})
 	r.Safe = r.Verdict.State != Unknown // a 200 without knowing is no sign that the set-up works
 	for _, lb := range []struct{ as, host, agent string }{
@@ -138,7 +136,7 @@ func (o Options) fault(a Ask) string {
 	switch {
 	case a.ByAgent && a.Status == http.StatusOK:
 		return ""
-	case a.ByAgent && len(o.Checker.Draining()) > 0:
+	case a.ByAgent && o.Checker.cfg.Draining(false):
 		return fmt.Sprintf("answered %s by the agent: it is draining", statusLine(a.Status))
 	case a.ByAgent:
 		return fmt.Sprintf("answered %s by the agent: see the verdict", statusLine(a.Status))

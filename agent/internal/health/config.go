@@ -27,9 +27,9 @@ type Config struct {
 	// the agent is down: /var/lib/agent/nginx-health.conf.
 	NginxFile string
 
-	// DrainFile keeps drains across restarts of the agent, and nginx refuses load balancers while it
-	// is there and the agent is not. It belongs below /run: a reboot ends a drain.
-	DrainFile string
+	// Draining reports whether each check is answered 503, whatever the application answers. It is
+	// called for each check, with whether a load balancer sent it.
+	Draining func(balancer bool) bool
 
 	// Host gives the Host header to send. It is asked before each probe, so that a changed
 	// environment counts at once. Nil, or an answer of "": none is configured, and each asker's
@@ -69,6 +69,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Lifetime == 0 {
 		c.Lifetime = time.Second
+	}
+	if c.Draining == nil {
+		c.Draining = func(bool) bool { return false }
 	}
 	c.Failures = max(c.Failures, 1)
 	c.Successes = max(c.Successes, 1)

@@ -58,7 +58,6 @@ type Checker struct {
 	calls    map[asker]*call // under way, or younger than their lifetime
 	judge    judge
 	history  ring
-	drains   []Drain
 	figures  Figures
 	listens  listenState
 	nonces   map[string]bool // questions of our own under way: whether each has arrived
@@ -84,13 +83,11 @@ func New(c Config) (*Checker, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	checker := &Checker{
+	return &Checker{
 		cfg: c, log: c.Log.With("check", "health"), retry: 5 * time.Second,
 		calls: map[asker]*call{}, nonces: map[string]bool{},
 		judge: judge{failures: c.Failures, successes: c.Successes, state: Unknown, graceEnds: time.Now().Add(c.Grace)},
-	}
-	checker.readDrains()
-	return checker, nil
+	}, nil
 }
 
 // Check returns a verdict not older than Config.Lifetime, asking the application if there is none.
@@ -379,6 +376,5 @@ func (c *Checker) Figures() Figures {
 	if c.judge.state != Unknown || f.State == "" {
 		f.State = c.judge.state
 	}
-	f.Draining = len(c.drains) > 0
 	return f
 }

@@ -26,14 +26,12 @@ func (r *ring) list() []Result {
 // Figures are counts since New, for metrics.
 type Figures struct {
 	State     State
-	Draining  bool
 	Asked     uint64        // requests on the health path
 	Probes    uint64        // requests to the application
 	Failures  uint64        // of Probes
 	Shed      uint64        // connections cut off because too many were open or too slow
 	Latency   time.Duration // of the last probe
 	LastProbe time.Time     // zero: none yet
-	Balancer  time.Time     // when one of AWS's load balancers asked last, by its name; zero: none yet
 }
 
 func (f *Figures) count(r Result) {

@@ -80,12 +80,12 @@ func agentDown(t *testing.T, s *stack) {
 	os.Remove(filepath.Join(s.dir, "nginx-health.conf"))
 	s.reloadNginx(t, 400) // Django's answer to the load balancer's own Host
 	c, stop := s.serveAgent(t, Config{Host: host("www.example.com"), Headers: production})
-	c.Drain("operator", "to see who answers")
+	s.drain(t)
 	s.checkAll(t, "agent answers", 503)
 	eventually(t, "the fallback to be kept", func() bool { _, err := os.Stat(c.cfg.NginxFile); return err == nil })
 	stop()
 	s.checkAll(t, "agent gone, still drained", 503)
-	c.Undrain("operator")
+	s.undrain()
 	s.reloadNginx(t, 200)
 	s.checkAll(t, "agent gone", 200)
 	s.gunicorn.stop()
@@ -169,11 +169,11 @@ func asLoadBalancer(t *testing.T, s *stack) {
 	if asked := c.Figures().Asked; asked != 0 {
 		t.Errorf("own questions count as a load balancer's: %d", asked)
 	}
-	c.Drain("operator", "test")
+	s.drain(t)
 	if r := ask(); r.Safe || !strings.Contains(r.Asks[0].Fault, "draining") {
 		t.Errorf("draining: %+v", r)
 	}
-	c.Undrain("operator")
+	s.undrain()
 	stop()
 	s.reloadNginx(t, 200) // nginx now answers 200 by its fallback, which must not pass for the agent's answer
 	if r := ask(); r.Safe || r.Asks[0].Status != 200 || r.Asks[0].ByAgent || !strings.Contains(r.Asks[0].Fault, "not by the agent") {

@@ -196,7 +196,7 @@ func (s *stack) serveAgent(t *testing.T, c Config) (*Checker, func()) {
 		c.Target = "http://" + s.app + "/health/"
 	}
 	c.NginxFile = filepath.Join(s.dir, "nginx-health.conf")
-	c.DrainFile = filepath.Join(s.dir, "drain")
+	c.Draining = func(bool) bool { _, err := os.Stat(s.drainFile()); return err == nil }
 	checker := newChecker(t, c)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
@@ -216,6 +216,18 @@ func (s *stack) serveAgent(t *testing.T, c Config) (*Checker, func()) {
 	t.Cleanup(stop)
 	return checker, stop
 }
+
+// drainFile is there while the instance drains, the agent running or not.
+func (s *stack) drainFile() string { return filepath.Join(s.dir, "drain") }
+
+func (s *stack) drain(t *testing.T) {
+	t.Helper()
+	if err := os.WriteFile(s.drainFile(), []byte("[]"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (s *stack) undrain() { os.Remove(s.drainFile()) }
 
 func (s *stack) log(t *testing.T, name string) string {
 	t.Helper()

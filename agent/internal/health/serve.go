@@ -45,19 +45,14 @@ func (c *Checker) Handler() http.Handler {
 // reports whether it has to be refused because of a drain.
 func (c *Checker) arrived(nonce string, a asker) (draining bool) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if _, ours := c.nonces[nonce]; ours {
+	_, ours := c.nonces[nonce]
+	if ours {
 		c.nonces[nonce] = true
-		return len(c.drains) > 0
+	} else {
+		c.figures.Asked++
 	}
-	c.figures.Asked++
-	if a.agent != "" {
-		c.figures.Balancer = time.Now()
-		for i := range c.drains {
-			c.drains[i].Told++
-		}
-	}
-	return len(c.drains) > 0
+	c.mu.Unlock()
+	return c.cfg.Draining(!ours && a.agent != "")
 }
 
 // expect makes the handler look out for nonce until the func it returns is called, which reports

@@ -8,8 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -107,36 +105,6 @@ func TestAnswerIsNeverOlderThanItsLifetime(t *testing.T) {
 			t.Errorf("history of %d results, from %v to %v", len(h), h[0].At, h[len(h)-1].At)
 		}
 	})
-}
-
-// TestDrainsOutliveTheAgent, until each is taken back.
-func TestDrainsOutliveTheAgent(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "drain")
-	config := Config{Target: app(t, ok), DrainFile: file}
-	first := newChecker(t, config)
-	first.Drain(Operator, "disk is being replaced")
-	first.arrived("", asker{}) // a count that goes with the agent: nobody counts while it is away
-	first.Drain("spot", "EC2 takes it back")
-	second := newChecker(t, config)
-	if d := second.Draining(); len(d) != 2 || d[0].Reason != "disk is being replaced" || d[1].By != "spot" || d[0].Told != 0 || !d[0].Since.Equal(first.Draining()[0].Since) {
-		t.Errorf("after a restart: %+v", d)
-	}
-	second.Undrain(Operator)
-	if d := newChecker(t, config).Draining(); len(d) != 1 || d[0].By != "spot" {
-		t.Errorf("after undrain and a restart: %+v", d)
-	}
-	second.Undrain("spot")
-	if _, err := os.Stat(file); err == nil {
-		t.Error("nginx would still refuse load balancers")
-	}
-	for _, damaged := range []string{"{torn", "[]", "{}", ""} {
-		if err := os.WriteFile(file, []byte(damaged), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if c := newChecker(t, config); len(c.Draining()) != 1 || !c.Undrain(Operator) {
-			t.Errorf("the damaged file %q counts as no drain of an operator's", damaged)
-		}
-	}
 }
 
 // TestTargetIsFoundForEachProbe: not known at first, then known, then elsewhere; one that cannot be

@@ -1,4 +1,4 @@
-package health
+package drain
 
 import (
 	"context"
@@ -49,11 +49,17 @@ const (
 	maxFailPause     = 60 * time.Second // where there was one before
 )
 
+// Run watches for termination notices until ctx is done, and drains at each.
+func (d *Drain) Run(ctx context.Context) error {
+	w := &TerminationWatch{Log: d.log, Endpoint: d.cfg.Endpoint, OnNotice: func(t Termination) { d.start(t.By, t.Reason) }}
+	return w.Run(ctx)
+}
+
 // Run watches until ctx is done. Off EC2, where nothing answers, it asks ever more rarely, in the
 // end once in five minutes; that is not an error.
 func (w *TerminationWatch) Run(ctx context.Context) error {
 	if w.OnNotice == nil || w.Log == nil {
-		return errors.New("health: TerminationWatch needs OnNotice and Log")
+		return errors.New("drain: TerminationWatch needs OnNotice and Log")
 	}
 	w.init()
 	defer w.client.CloseIdleConnections()
@@ -167,7 +173,7 @@ func (w *TerminationWatch) renewToken(ctx context.Context) error {
 		return err
 	}
 	if status != http.StatusOK || body == "" {
-		return fmt.Errorf("get a metadata token: %s", statusLine(status))
+		return fmt.Errorf("get a metadata token: %s", http.StatusText(status))
 	}
 	w.token, w.tokenAt = body, time.Now()
 	return nil
@@ -191,7 +197,7 @@ func (w *TerminationWatch) get(ctx context.Context, path string) (string, error)
 	case status == http.StatusUnauthorized:
 		w.token = "" // asked for anew at the next poll
 	}
-	return "", fmt.Errorf("get %s: %s", path, statusLine(status))
+	return "", fmt.Errorf("get %s: %s", path, http.StatusText(status))
 }
 
 func (w *TerminationWatch) do(req *http.Request) (status int, body string, err error) {

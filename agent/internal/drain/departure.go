@@ -1,29 +1,41 @@
-package health
+package drain
 
 import (
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
 
 // Departure is how far a drained instance is on its way out of service.
 type Departure struct {
-	Drains    []Drain   `json:"drains"`              // oldest first
+	Drains    []Reason  `json:"drains"`              // oldest first
 	Balancer  time.Time `json:"balancer,omitzero"`   // when one of AWS's load balancers asked last
 	Requests  int       `json:"requests"`            // connections that the application serves; -1: cannot be counted here
 	Runs      []string  `json:"runs,omitempty"`      // jobs and commands, which end by themselves
-	Terminals []string  `json:"terminals,omitempty"` // people's sessions, which nobody waits for
+	Terminals []string  `json:"terminals,omitempty"` // sessions, which are not waited for
 }
 
-// Waiter waits until a drained instance may be taken away: until each load balancer must have taken
-// it out, and what it was doing is done.
+// Departure returns how far the drain has come, also with an error.
+func (d *Drain) Departure(ctx context.Context) (Departure, error) {
+	d.mu.Lock()
+	dep := Departure{Drains: slices.Clone(d.reasons), Balancer: d.asked}
+	d.mu.Unlock()
+	dep.Requests = d.cfg.Connections(ctx)
+	var err error
+	dep.Runs, dep.Terminals, err = d.cfg.Live(ctx)
+	return dep, err
+}
+
+// Waiter waits until a drained instance may be taken away: each load balancer must have taken it out, and its work
+// must be done.
 //
-// A load balancer tells nobody what it thinks. But each of its nodes asks once in Interval and takes
-// the instance out after Threshold refusals in a row, so that it is out for all of them Interval x
-// Threshold after the drain began, if any asks at all.
+// A load balancer does not say what it thinks. But each of its nodes asks once in Interval and takes the instance out
+// after Threshold refusals in a row, so that it is out for all of them Interval x Threshold after the drain began, if any
+// asks at all.
 type Waiter struct {
 	// Required.
 
@@ -35,19 +47,18 @@ type Waiter struct {
 	Interval  time.Duration // 15s
 	Threshold int           // 5
 
-	// Shutdown waits for no run, since the supervisor's own stop gives each its grace, and for a
-	// load balancer only if one has asked within the last minute: nobody should wait for a reboot
-	// in vain.
+	// Shutdown waits for no run, since the supervisor's own stop gives each its grace, and for a load balancer only if
+	// one has asked within the last minute: a reboot must not take longer in vain.
 	Shutdown bool
 }
 
 // longestInterval is Beanstalk's for a Network Load Balancer, with a margin.
 const longestInterval = 35 * time.Second
 
-// ErrNobodyAsks is returned when no load balancer was told, so that none can have heard.
+// ErrNobodyAsks is returned when no load balancer was answered 503, so that none can have taken the instance out.
 var ErrNobodyAsks = errors.New("no load balancer has asked here since the drain began, so none can have heard of it")
 
-// ErrUndrained is returned when somebody took the drain back meanwhile.
+// ErrUndrained is returned when the drain was taken back meanwhile.
 var ErrUndrained = errors.New("the drain was taken back meanwhile")
 
 // Unfinished is returned when ctx ended first.
@@ -55,8 +66,8 @@ type Unfinished struct{ Waited string } // for what
 
 func (e *Unfinished) Error() string { return "not out of service yet: waiting for " + e.Waited }
 
-// Wait looks once a second and returns nil when there is nothing to wait for any more. An agent that
-// does not answer, after it did once, is one that restarts.
+// Wait looks once a second and returns nil when there is nothing to wait for any more. An agent that answered once and
+// does not answer now is restarting.
 func (w Waiter) Wait(ctx context.Context) error {
 	w.Interval, w.Threshold = cmp.Or(w.Interval, 15*time.Second), cmp.Or(w.Threshold, 5)
 	start := time.Now()
@@ -88,21 +99,21 @@ func (w Waiter) Wait(ctx context.Context) error {
 	}
 }
 
-// next is what d has to wait for, "" for nothing, and a key that changes when it is worth saying again.
-// A drain may be older than the waiting, and its count younger: the agent restarted.
+// next is what d has to wait for, "" for nothing, and a key that changes when it is worth saying again. A drain may be
+// older than the waiting, and its count younger: the agent restarted.
 func (w Waiter) next(d Departure, start, now time.Time) (what, key string, err error) {
 	if len(d.Drains) == 0 {
 		return "", "", ErrUndrained
 	}
-	began, told := d.Drains[0].Since, d.Drains[0].Told
+	began, refused := d.Drains[0].Since, d.Drains[0].Refused
 	if w.Shutdown && now.Sub(d.Balancer) > time.Minute {
 		return "", "", nil
 	}
 	out := began.Add(w.Interval * time.Duration(w.Threshold))
 	switch work := w.work(d); {
-	case told == 0 && now.Sub(start) > max(longestInterval, 2*w.Interval):
+	case refused == 0 && now.Sub(start) > max(longestInterval, 2*w.Interval):
 		return "", "", ErrNobodyAsks
-	case told == 0:
+	case refused == 0:
 		return "a load balancer to ask", "ask", nil
 	case now.Before(out):
 		return fmt.Sprintf("the load balancer to count %d refusals, %s apart: until %s",
@@ -122,4 +133,11 @@ func (w Waiter) work(d Departure) (work []string) {
 		work = append(work, d.Runs...)
 	}
 	return work
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
 }

@@ -1,4 +1,4 @@
-package health
+package drain
 
 import (
 	"context"
@@ -31,29 +31,24 @@ func watch(t *testing.T, endpoint string, onNotice func(Termination)) {
 	})
 }
 
-// TestMetadataMockDrains: AWS's own mock announces an end, and load balancers are told.
+// TestMetadataMockDrains: AWS's own mock announces an end, load balancers are refused and jobs held.
 func TestMetadataMockDrains(t *testing.T) {
 	for by, args := range map[string][]string{
 		"spot":        {"spot", "-a", "terminate", "-d", "2"},
 		"autoscaling": {"asglifecycle", "--asg-termination-delay-sec", "2"},
 	} {
 		t.Run(by, func(t *testing.T) {
-			c := newChecker(t, Config{Target: app(t, func(http.ResponseWriter, *http.Request) {}), Host: host("a.example")})
-			status := func() int {
-				w := httptest.NewRecorder()
-				c.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/health", nil))
-				return w.Code
+			d, jobs := newDrain(t, "")
+			if d.Refuse(true) {
+				t.Fatal("refuses load balancers before the notice")
 			}
-			if got := status(); got != 200 {
-				t.Fatalf("before: got %d, want 200", got)
+			watch(t, gotool.Metadata(t, nil, args...), func(n Termination) { d.start(n.By, n.Reason) })
+			eventually(t, "the notice", func() bool { return d.Refuse(false) })
+			if r := d.Reasons()[0]; r.By != by || r.Reason == "" {
+				t.Errorf("got %+v, want by %q", r, by)
 			}
-			watch(t, gotool.Metadata(t, nil, args...), func(n Termination) { c.Drain(n.By, n.Reason) })
-			eventually(t, "the notice", func() bool { return len(c.Draining()) > 0 })
-			if d := c.Draining()[0]; d.By != by || d.Reason == "" {
-				t.Errorf("got %+v, want by %q", d, by)
-			}
-			if got := status(); got != 503 {
-				t.Errorf("after the notice: got %d, want 503", got)
+			if got := jobs.held(); got != HoldForTermination {
+				t.Errorf("jobs are held for %s", got)
 			}
 		})
 	}

@@ -1,4 +1,4 @@
-package health
+package drain
 
 import (
 	"context"
@@ -16,7 +16,7 @@ func departing(t *testing.T, w Waiter, limit time.Duration, at func(since time.D
 		began := time.Now()
 		w.Say = func(s string) { said = append(said, s) }
 		w.Look = func(context.Context) (Departure, error) {
-			d := Departure{Drains: []Drain{{By: Operator, Since: began}}}
+			d := Departure{Drains: []Reason{{By: Operator, Since: began}}}
 			err := at(time.Since(began), &d)
 			return d, err
 		}
@@ -33,7 +33,7 @@ func departing(t *testing.T, w Waiter, limit time.Duration, at func(since time.D
 func TestWaitsForTheLoadBalancerThenForWork(t *testing.T) {
 	said, took, err := departing(t, Waiter{}, time.Hour, func(since time.Duration, d *Departure) error {
 		if since > 10*time.Second {
-			d.Drains[0].Told = 1
+			d.Drains[0].Refused = 1
 		}
 		if since < 100*time.Second {
 			d.Requests = 1 + int(since/time.Second)%3 // users come until the load balancer has noticed
@@ -57,7 +57,7 @@ func TestWaitsForTheLoadBalancerThenForWork(t *testing.T) {
 
 // TestIdleInstanceWaitsForTheLoadBalancerAlone: as long as it may take to notice, not a second more.
 func TestIdleInstanceWaitsForTheLoadBalancerAlone(t *testing.T) {
-	told := func(_ time.Duration, d *Departure) error { d.Drains[0].Told, d.Requests = 1, -1; return nil }
+	told := func(_ time.Duration, d *Departure) error { d.Drains[0].Refused, d.Requests = 1, -1; return nil }
 	for want, w := range map[time.Duration]Waiter{75 * time.Second: {}, 10 * time.Second: {Interval: 5 * time.Second, Threshold: 2}} {
 		if _, took, err := departing(t, w, time.Hour, told); err != nil || took != want {
 			t.Errorf("%v after %s, want %s", err, took, want)
@@ -70,7 +70,7 @@ func TestOldDrainWithAYoungCount(t *testing.T) {
 	_, took, err := departing(t, Waiter{}, time.Hour, func(since time.Duration, d *Departure) error {
 		d.Drains[0].Since = d.Drains[0].Since.Add(-time.Hour)
 		if since > 10*time.Second {
-			d.Drains[0].Told = 1
+			d.Drains[0].Refused = 1
 		}
 		return nil
 	})
@@ -92,7 +92,7 @@ func TestNobodyAsks(t *testing.T) {
 func TestRestartOfTheAgentIsWaitedFor(t *testing.T) {
 	away := errors.New("cannot reach the agent")
 	said, _, err := departing(t, Waiter{}, time.Hour, func(since time.Duration, d *Departure) error {
-		d.Drains[0].Told = 1
+		d.Drains[0].Refused = 1
 		switch {
 		case since > 20*time.Second:
 			d.Drains = nil
@@ -111,7 +111,7 @@ func TestRestartOfTheAgentIsWaitedFor(t *testing.T) {
 
 func TestWaitEndsWithItsContext(t *testing.T) {
 	_, took, err := departing(t, Waiter{}, 5*time.Minute, func(_ time.Duration, d *Departure) error {
-		d.Drains[0].Told, d.Requests = 9, 2
+		d.Drains[0].Refused, d.Requests = 9, 2
 		return nil
 	})
 	if u, ok := errors.AsType[*Unfinished](err); !ok || u.Waited != "requests that the application serves: 2" || took != 5*time.Minute {
@@ -132,7 +132,7 @@ func TestShutdownWaitsForALoadBalancerOnly(t *testing.T) {
 		"as long as it does": {start.Add(time.Hour), 75 * time.Second},
 	} {
 		_, took, err := departing(t, Waiter{Shutdown: true}, time.Hour, func(_ time.Duration, d *Departure) error {
-			d.Drains[0].Told, d.Balancer, d.Runs = 1, tt.asked, []string{"cron endless (abc)"}
+			d.Drains[0].Refused, d.Balancer, d.Runs = 1, tt.asked, []string{"cron endless (abc)"}
 			return nil
 		})
 		if err != nil || took != tt.want {

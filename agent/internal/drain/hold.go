@@ -1,0 +1,72 @@
+package drain
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	"beanstalk-agent/agent/internal/control"
+)
+
+// Undrain takes an operator's drain back. The other reasons stand until the instance is gone.
+func (d *Drain) Undrain(context.Context) error {
+	undrained := d.remove(Operator)
+	if why, leaving := d.leaving(); leaving {
+		return conflict("still draining, whatever operators wish: " + why)
+	}
+	if !undrained {
+		return conflict("no operator has drained this instance")
+	}
+	return nil
+}
+
+// Hold holds cron starts, as a deployment does, unless they are held for good.
+func (d *Drain) Hold(_ context.Context, limit time.Duration) error {
+	d.holding.Lock()
+	defer d.holding.Unlock()
+	if _, leaving := d.leaving(); !leaving {
+		d.cfg.Hold(limit)
+	}
+	return nil
+}
+
+// Release lets jobs start again. A deployment does this at its end, also on an instance that is leaving, where it is
+// refused.
+func (d *Drain) Release(context.Context) error {
+	d.holding.Lock()
+	defer d.holding.Unlock()
+	if why, leaving := d.leaving(); leaving {
+		return conflict("jobs stay held, for this instance goes away: " + why)
+	}
+	d.cfg.Release()
+	return nil
+}
+
+// leaving returns why jobs are held for good: a reason that is no operator's.
+func (d *Drain) leaving() (why string, yes bool) {
+	for _, r := range d.Reasons() {
+		if r.By != Operator {
+			return r.Reason, true
+		}
+	}
+	return "", false
+}
+
+func conflict(message string) error {
+	return &control.Error{Status: http.StatusConflict, Message: message}
+}
+
+// Status is a line for each reason.
+func (d *Drain) Status(context.Context) []control.Line {
+	var lines []control.Line
+	for _, r := range d.Reasons() {
+		l := control.Line{What: "health", State: control.Warn, Text: fmt.Sprintf("draining since %s, a load balancer was told %d times: %s",
+			r.Since.Format(time.DateTime), r.Refused, r.Reason)}
+		if r.By == Operator {
+			l.Hint = "agent undrain"
+		}
+		lines = append(lines, l)
+	}
+	return lines
+}
