@@ -1,7 +1,6 @@
 package cloudwatch
 
 import (
-	"maps"
 	"math"
 	"slices"
 	"time"
@@ -9,7 +8,7 @@ import (
 	"beanstalk-agent/collectors"
 )
 
-// Bounds of what is kept in memory. Both are far above what a host has; what is beyond them is counted as dropped.
+// Limits of what is kept in memory, far above what a host has. Samples beyond them count as dropped.
 const (
 	maxSeries  = 2000
 	maxSamples = 3600 // of one series in one interval
@@ -17,10 +16,10 @@ const (
 	maxLabels  = 10
 )
 
-// fold gathers samples by interval and series. An interval is [start, start+length): its start is the timestamp of its
-// datums, because CloudWatch names a period by its beginning. A steady add allocates nothing: series and the room for
-// their values are kept from one interval to the next.
-type fold struct {
+// aggregate collects samples by interval and series. An interval is [start, start+length): its start is the timestamp
+// of its datums, because CloudWatch names a period by its beginning. A steady add allocates nothing: series and the
+// space for their values are reused in the next interval.
+type aggregate struct {
 	interval time.Duration
 	windows  []*window // oldest first
 	spare    *window   // emptied, for reuse
@@ -32,10 +31,10 @@ type window struct {
 	start   time.Time
 	samples int
 	series  map[string]*series
-	order   []*series // as they first came, which is how people read them
+	order   []*series // by first sample, for readers
 }
 
-// series is one metric before the dimension sets are put to it.
+// series is one metric without the dimension sets.
 type series struct {
 	key    string
 	name   string // clean
@@ -45,28 +44,28 @@ type series struct {
 	values []float64  // of this interval, in no order
 }
 
-func newFold(interval time.Duration) *fold { return &fold{interval: interval} }
+func newAggregate(interval time.Duration) *aggregate { return &aggregate{interval: interval} }
 
-// add takes one sample, or returns why it cannot.
-func (f *fold) add(at time.Time, s collectors.Sample) string {
-	w := f.at(at)
+// add takes one sample, or returns why it is dropped.
+func (a *aggregate) add(at time.Time, s collectors.Sample) string {
+	w := a.at(at)
 	if w == nil {
 		return "too many open intervals"
 	}
-	return f.into(w, s)
+	return a.into(w, s)
 }
 
-func (f *fold) into(w *window, s collectors.Sample) string {
+func (a *aggregate) into(w *window, s collectors.Sample) string {
 	if why := badValue(s.Value); why != "" {
 		return why
 	}
-	f.key = appendKey(f.key[:0], s)
-	r := w.series[string(f.key)]
+	a.key = appendKey(a.key[:0], s)
+	r := w.series[string(a.key)]
 	if r == nil {
 		if len(w.order) >= maxSeries {
 			return "too many series"
 		}
-		r = newSeries(string(f.key), s)
+		r = newSeries(string(a.key), s)
 		w.series[r.key], w.order = r, append(w.order, r)
 	}
 	if r.bad != "" {
@@ -75,46 +74,45 @@ func (f *fold) into(w *window, s collectors.Sample) string {
 	if len(r.values) >= maxSamples {
 		return "too many samples"
 	}
-	r.values = append(r.values, tame(s.Value))
+	r.values = append(r.values, zeroTiny(s.Value))
 	w.samples++
 	return ""
 }
 
-// at returns the window of a moment, opening it when needed.
-func (f *fold) at(at time.Time) *window {
-	start := at.UTC().Truncate(f.interval)
-	for _, w := range slices.Backward(f.windows) {
+// at returns the window of a time and opens it when needed; nil when too many are open.
+func (a *aggregate) at(at time.Time) *window {
+	start := at.UTC().Truncate(a.interval)
+	for _, w := range slices.Backward(a.windows) {
 		if w.start.Equal(start) {
 			return w
 		}
 	}
-	if len(f.windows) >= maxWindows {
+	if len(a.windows) >= maxWindows {
 		return nil
 	}
-	w := f.spare
+	w := a.spare
 	if w == nil {
 		w = &window{series: map[string]*series{}}
 	}
-	f.spare, w.start = nil, start
-	f.windows = append(f.windows, w)
-	slices.SortFunc(f.windows, func(a, b *window) int { return a.start.Compare(b.start) })
+	a.spare, w.start = nil, start
+	a.windows = append(a.windows, w)
+	slices.SortFunc(a.windows, func(v, w *window) int { return v.start.Compare(w.start) })
 	return w
 }
 
 // newest returns the last open window, or nil.
-func (f *fold) newest() *window {
-	if len(f.windows) == 0 {
+func (a *aggregate) newest() *window {
+	if len(a.windows) == 0 {
 		return nil
 	}
-	return f.windows[len(f.windows)-1]
+	return a.windows[len(a.windows)-1]
 }
 
-// take removes and returns the windows that now is not in, or all. That a window ends when now is outside, not when
-// now is after it, keeps a clock that was stepped back from holding an interval of the future open.
-// Give each back with recycle.
-func (f *fold) take(now time.Time, all bool) (done []*window) {
-	start := now.UTC().Truncate(f.interval)
-	f.windows = slices.DeleteFunc(f.windows, func(w *window) bool {
+// take removes and returns the windows that do not contain now, or all. Those after now count too: a clock that was
+// stepped back must not keep an interval of the future open. Give each back with recycle.
+func (a *aggregate) take(now time.Time, all bool) (done []*window) {
+	start := now.UTC().Truncate(a.interval)
+	a.windows = slices.DeleteFunc(a.windows, func(w *window) bool {
 		over := all || !w.start.Equal(start)
 		if over {
 			done = append(done, w)
@@ -124,8 +122,8 @@ func (f *fold) take(now time.Time, all bool) (done []*window) {
 	return done
 }
 
-// recycle empties w for the next interval. Series that had no sample in it are forgotten.
-func (f *fold) recycle(w *window) {
+// recycle empties w for the next interval and removes the series that had no sample in it.
+func (a *aggregate) recycle(w *window) {
 	w.samples = 0
 	w.order = slices.DeleteFunc(w.order, func(r *series) bool {
 		if len(r.values) == 0 {
@@ -135,16 +133,16 @@ func (f *fold) recycle(w *window) {
 		r.values = r.values[:0]
 		return false
 	})
-	f.spare = w
+	a.spare = w
 }
 
-// count returns how many distinct series were seen in the open window, or the one before.
-func (f *fold) count() int {
-	if w := f.newest(); w != nil && w.samples > 0 {
+// count returns how many series the open window has, or the one before it.
+func (a *aggregate) count() int {
+	if w := a.newest(); w != nil && w.samples > 0 {
 		return len(w.order)
 	}
-	if f.spare != nil {
-		return len(f.spare.order)
+	if a.spare != nil {
+		return len(a.spare.order)
 	}
 	return 0
 }
@@ -173,7 +171,7 @@ func newSeries(key string, s collectors.Sample) *series {
 	return r
 }
 
-// appendKey appends what tells one series from another. The unit is part: CloudWatch keeps units apart too.
+// appendKey appends the identity of a series. The unit is part of it, as in CloudWatch.
 func appendKey(b []byte, s collectors.Sample) []byte {
 	b = append(append(b, s.Name...), 0)
 	b = append(append(b, s.Unit...), 0)
@@ -184,8 +182,8 @@ func appendKey(b []byte, s collectors.Sample) []byte {
 	return b
 }
 
-// datums returns w's series in each of the dimension sets, a series with more than 150 distinct values as several
-// datums: CloudWatch adds up what has one name, dimensions and timestamp.
+// datums returns w's series in each of the dimension sets. A series with more than 150 distinct values becomes several
+// datums: CloudWatch adds up those with the same name, dimensions and timestamp.
 func datums(w *window, sets []dimensions) []Datum {
 	out := make([]Datum, 0, len(w.order)*len(sets))
 	for _, r := range w.order {
@@ -195,12 +193,13 @@ func datums(w *window, sets []dimensions) []Datum {
 			for _, d := range set {
 				dims[d.name] = d.value
 			}
-			for _, d := range r.labels { // a sample knows better than the host
+			for _, d := range r.labels { // a sample's own labels override the host's
 				dims[d.name] = d.value
 			}
 			for lo := 0; lo < len(values); lo += maxValues {
 				hi := min(lo+maxValues, len(values))
-				d := Datum{Name: r.name, Unit: r.unit, Dimensions: dims, Values: values[lo:hi:hi], Counts: counts[lo:hi:hi]}
+				d := Datum{Name: r.name, Unit: r.unit, Dimensions: dims}
+				d.Values, d.Counts = values[lo:hi:hi], counts[lo:hi:hi]
 				d.Value = mean(d.Values, d.Counts)
 				out = append(out, d)
 			}
@@ -209,7 +208,7 @@ func datums(w *window, sets []dimensions) []Datum {
 	return out
 }
 
-// tally sorts vs in place and returns its distinct values with their numbers.
+// tally sorts vs in place and returns its distinct values and how often each occurs.
 func tally(vs []float64) (values, counts []float64) {
 	slices.Sort(vs)
 	values, counts = make([]float64, 0, len(vs)), make([]float64, 0, len(vs))
@@ -223,7 +222,7 @@ func tally(vs []float64) (values, counts []float64) {
 	return values, counts
 }
 
-// mean cannot overflow: each value is weighed before it is added.
+// mean cannot overflow: each value is weighted before it is added.
 func mean(values, counts []float64) float64 {
 	var n, m float64
 	for i, v := range values {
@@ -235,5 +234,3 @@ func mean(values, counts []float64) float64 {
 	}
 	return m
 }
-
-func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }

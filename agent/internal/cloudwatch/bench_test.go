@@ -39,8 +39,8 @@ func BenchmarkAdd(b *testing.B) {
 	for b.Loop() {
 		p.Add(batch)
 		if i++; i%12 == 0 {
-			for _, w := range p.fold.take(noon.Add(time.Hour), false) {
-				p.fold.recycle(w)
+			for _, w := range p.aggregate.take(noon.Add(time.Hour), false) {
+				p.aggregate.recycle(w)
 			}
 		}
 	}
@@ -52,8 +52,8 @@ func TestSteadyAddAllocatesNothing(t *testing.T) {
 		for range 12 {
 			p.Add(batch)
 		}
-		for _, w := range p.fold.take(noon.Add(time.Hour), false) {
-			p.fold.recycle(w)
+		for _, w := range p.aggregate.take(noon.Add(time.Hour), false) {
+			p.aggregate.recycle(w)
 		}
 	}
 	minute()

@@ -1,17 +1,17 @@
 // Package cloudwatch delivers the figures of collectors to CloudWatch, or keeps them until it can.
 //
-// Samples of one interval are folded into one datum a series: its values and how often each occurred, so that
-// percentiles work and extremes survive. When the interval is over, the datums are written to a spool on disk, sent,
-// and deleted once CloudWatch has said yes. While it does not say yes the spool grows to a fixed size and then loses
-// its oldest batches, counted. Timestamps are always those of the interval, never those of the sending.
+// The samples of one interval become one datum a series: its values and how often each occurred, so that percentiles
+// and extremes survive. At the end of the interval the datums are written to a spool on disk, sent, and deleted once
+// CloudWatch has accepted them. Until it does the spool grows to a fixed size, then drops its oldest batches and counts
+// them. A timestamp is the interval's, never the time of sending.
 //
-// Delivery is at least once. PutMetricData has no idempotency key, so a batch whose answer was lost, or whose sender
-// died before noting the answer, is sent again and its datums counted as possible duplicates. To know which those are,
-// the SDK's own retries must be off, and a batch is marked on disk before its bytes leave.
+// Delivery is at least once. PutMetricData has no idempotency key: a batch is sent again when its answer was lost or
+// the process died before recording it, and its datums count as possible duplicates. To know which batches those are,
+// the SDK's retries must be off, and a batch is marked on disk before it is sent.
 //
-// The present goes before the past: the newest batch is tried first, because alarms look at it; the backlog follows
-// oldest first, because the oldest is what the spool would lose next, at one request a second, because a fleet that
-// comes back from an outage shares 500 requests a second with everything else in the account.
+// The newest batch is sent first, because alarms read it. The backlog follows, oldest first, because the spool drops
+// the oldest next; at one request a second, because a fleet that returns from an outage shares 500 requests a second
+// with everything else in the account.
 package cloudwatch
 
 import (
@@ -25,7 +25,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	sdk "github.com/aws/aws-sdk-go-v2/service/cloudwatch"
 
 	"beanstalk-agent/collectors"
 )
@@ -33,7 +32,7 @@ import (
 // Mode says whether metrics leave the host.
 type Mode string
 
-// The modes. In Auto, as long as Connect fails, metrics stay in memory and are no one's loss: a laptop has no AWS.
+// The modes. In Auto, metrics stay in memory while Connect fails and do not count as dropped: a laptop has no AWS.
 const (
 	On   Mode = "on"
 	Off  Mode = "off"
@@ -43,7 +42,7 @@ const (
 // CWAgentNamespace is the namespace of Amazon's own CloudWatch agent.
 const CWAgentNamespace = "CWAgent"
 
-// Config says what is sent, where to, and what is kept meanwhile.
+// Config says what is sent, where, and what is kept until then.
 type Config struct {
 	// Required. Namespace of all metrics. With CWAgentNamespace the series also carry the dimension set that existing
 	// dashboards, alarms and Compute Optimizer look for: InstanceId alone, as that agent's aggregation_dimensions.
@@ -53,29 +52,29 @@ type Config struct {
 	// further dimensions of each.
 	Dimensions [][]string
 
-	// Required. Dimension returns the present value of a dimension, such as EnvironmentName, or "" when it is not
-	// known; a set with an unknown value is left out, never sent in part. It is asked at every publish, because an
-	// instance's Auto Scaling group changes during its life. It must not block.
+	// Required. Dimension returns the current value of a dimension, such as EnvironmentName, or "" when it is not
+	// known; a set with an unknown value is left out, never sent in part. It is called at every publish, because an
+	// instance's Auto Scaling group may change. It may take seconds: no lock is held.
 	Dimension func(name string) string
 
 	// Required unless Send is Off. Connect returns the client configuration once region and credentials are found.
-	// It is asked again, at growing intervals, until it succeeds once. Its retries must be off.
+	// It is called at growing intervals until it succeeds once. The client's retries must be off.
 	Connect func(context.Context) (aws.Config, error)
 
-	// Required unless Send is Off. SpoolDir is made when missing, for its owner only. One publisher may use it.
+	// Required unless Send is Off. SpoolDir is created with mode 0700 when missing. One publisher may use it.
 	SpoolDir string
 
 	// Optional.
 	Interval   time.Duration                // one publish; 0: a minute. Should divide a day.
 	Send       Mode                         // "": Auto
-	Instance   bool                         // also publish each set with InstanceId added, per_instance in the configuration
+	Instance   bool                         // publish each set with InstanceId added, too: metrics.per_instance
 	SpoolLimit int64                        // bytes on disk; 0: 16 MiB, most of a day of sixty series
-	Skip       func(collectors.Sample) bool // reports samples that are not worth their price; nil: none
-	Published  func()                       // called when Run comes to rest, about once an interval, to give memory back; nil: none
+	Skip       func(collectors.Sample) bool // reports samples that are not published; nil: none
+	Published  func()                       // called when Run goes idle, about once an interval; nil: none
 	Logger     *slog.Logger                 // nil: none
 }
 
-// Limits of the spool and of the time one thing may take.
+// Defaults and time limits.
 const (
 	defaultInterval = time.Minute
 	defaultSpool    = 16 << 20
@@ -83,39 +82,35 @@ const (
 	requestLimit    = 15 * time.Second // one PutMetricData
 )
 
-// API is the part of the SDK's client that is used.
-type API interface {
-	PutMetricData(context.Context, *sdk.PutMetricDataInput, ...func(*sdk.Options)) (*sdk.PutMetricDataOutput, error)
-}
-
-// Publisher folds, keeps and sends. Add, Preview, Recent, Status and Cost are safe for concurrent use, also without
-// Run; Run may be called once.
+// Publisher aggregates, spools and sends. Add, Preview, Status and Cost are safe for concurrent use, also without Run;
+// Run may be called once.
 type Publisher struct {
 	config Config
 	sets   [][]string
 	logger *slog.Logger
 	pace   time.Duration // between two batches of a backlog
 
-	mu     sync.Mutex // guards what follows
-	fold   *fold
-	recent Payload // of the last interval that was cut
-	counts counts
-	state  State
-	said   State  // last logged
-	reason string // why state is not Sending, as a sentence; "" when it is
-	queue  spoolStats
+	mu        sync.Mutex // guards what follows
+	aggregate *aggregate
+	last      Payload  // of the last closed interval
+	unknown   []string // dimensions that had no value when last looked up
+	counts    counts
+	state     State
+	logged    State  // the state logged last
+	reason    string // why state is not Sending, as a sentence; "" when it is
+	queue     spoolStats
 
-	// Run's own.
+	// Used by Run alone.
 	api         API
 	credentials aws.CredentialsProvider // of api
 	spool       *spool
 	next        schedule
-	flying      bool         // an answer is awaited
-	answer      chan outcome // buffered for it
-	spoiled     int          // datums set aside since the last delivery
+	inFlight    bool         // an answer is awaited
+	answer      chan outcome // with room for it
+	quarantined int          // datums dropped as invalid since the last delivery
 }
 
-// New checks c. It touches neither disk nor network. All faults are told at once.
+// New checks c and returns all its faults at once. It touches neither disk nor network.
 func New(c Config) (*Publisher, error) {
 	if c.Interval == 0 {
 		c.Interval = defaultInterval
@@ -132,7 +127,8 @@ func New(c Config) (*Publisher, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	p := &Publisher{config: c, sets: c.sets(), logger: c.Logger, pace: defaultPace, state: Local, fold: newFold(c.Interval), answer: make(chan outcome, 1)}
+	p := &Publisher{config: c, sets: c.sets(), logger: c.Logger, pace: defaultPace, state: Local,
+		aggregate: newAggregate(c.Interval), answer: make(chan outcome, 1)}
 	if c.Send == On {
 		p.state = Waiting
 	}
@@ -154,7 +150,8 @@ func (c Config) check() error {
 		errs = append(errs, errors.New("send metrics: Connect and SpoolDir are required"))
 	}
 	if len(c.Dimensions) == 0 || c.Dimension == nil {
-		errs = append(errs, errors.New("publish metrics: at least one dimension set and its values are required, such as [[EnvironmentName]]"))
+		errs = append(errs, errors.New("publish metrics: at least one dimension set and its values are required, "+
+			"such as [[EnvironmentName]]"))
 	}
 	for _, set := range c.Dimensions {
 		for _, name := range set {
@@ -163,13 +160,14 @@ func (c Config) check() error {
 			}
 		}
 		if most := maxDimensions - maxLabels - 1; len(set) > most { // the one is InstanceId
-			errs = append(errs, fmt.Errorf("use dimension set %q: it has %d names, at most %d leave room for a sample's own", set, len(set), most))
+			errs = append(errs, fmt.Errorf("use dimension set %q: it has %d names, "+
+				"at most %d leave room for a sample's own", set, len(set), most))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// sets are the configured ones and those that other settings ask for, each once: the same set twice would count twice.
+// sets are the configured sets and those that other settings add, each once: a repeated set would count twice.
 func (c Config) sets() [][]string {
 	all := slices.Clone(c.Dimensions)
 	if c.Instance {
@@ -200,42 +198,48 @@ func (p *Publisher) Add(b collectors.Batch) {
 		if p.config.Skip != nil && p.config.Skip(s) {
 			continue
 		}
-		if why := p.fold.add(b.At, s); why != "" {
+		if why := p.aggregate.add(b.At, s); why != "" {
 			p.dropLocked(why, 1)
 		}
 	}
 }
 
-// Preview returns what would be sent if the interval ended now; just after a publish, what that one had.
+// Preview returns what would be sent if the interval ended now; just after a publish, what that one sent.
 func (p *Publisher) Preview() Payload {
+	sets := p.lookUpDimensions()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if w := p.fold.newest(); w != nil && w.samples > 0 {
-		return Payload{p.config.Namespace, datums(w, p.resolve())}
+	if w := p.aggregate.newest(); w != nil && w.samples > 0 {
+		return Payload{p.config.Namespace, datums(w, sets)}
 	}
-	return p.recent
+	return p.last
 }
 
-// Recent returns what the last interval had, sent or not.
-func (p *Publisher) Recent() Payload {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.recent
-}
-
-// resolve gives the dimension sets their present values. A set with an unknown one is left out.
-func (p *Publisher) resolve() []dimensions {
-	var out []dimensions
+// lookUpDimensions returns the dimension sets with their current values, without those that have an unknown one. It
+// may take as long as Config.Dimension: call it without p.mu.
+func (p *Publisher) lookUpDimensions() (known []dimensions) {
+	values, unknown := map[string]string{}, []string(nil)
 	for _, set := range p.sets {
 		ds := make(dimensions, 0, len(set))
 		for _, name := range set {
-			if v := clean(p.config.Dimension(name)); badDimensionValue(v) == "" {
+			v, asked := values[name]
+			if !asked {
+				v = clean(p.config.Dimension(name))
+				values[name] = v
+			}
+			switch {
+			case badDimensionValue(v) == "":
 				ds = append(ds, dimension{name, v})
+			case !asked:
+				unknown = append(unknown, name)
 			}
 		}
 		if len(ds) == len(set) {
-			out = append(out, ds)
+			known = append(known, ds)
 		}
 	}
-	return out
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.unknown = unknown
+	return known
 }

@@ -1,10 +1,12 @@
 package cloudwatch
 
 import (
+	"context"
 	"encoding/json"
 	"math"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -44,7 +46,7 @@ func sample(name string, v float64, labels ...string) collectors.Sample {
 	return s
 }
 
-func TestNewTellsAllFaultsAtOnce(t *testing.T) {
+func TestNewReturnsAllFaultsAtOnce(t *testing.T) {
 	_, err := New(Config{Namespace: "AWS/EC2", Interval: time.Millisecond, Send: "maybe", Dimensions: [][]string{{":x"}, {"naïve"}}})
 	for _, want := range []string{"AWS/", "1ms", `"maybe"`, "Connect and SpoolDir", "dimension set", `":x"`, "ASCII"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -101,14 +103,51 @@ func TestDimensionSets(t *testing.T) {
 			}
 			unknown := p.Status().Unknown
 			if left := strings.HasPrefix(tt.name, "unknown"); left != slices.Equal(unknown, []string{"AutoScalingGroupName"}) {
-				t.Errorf("unknown: got %q", unknown) // what is left out must be told
+				t.Errorf("unknown: got %q", unknown) // what is left out must be shown
 			}
 		})
 	}
 }
 
-// A datum that CloudWatch would refuse spoils every other in its request: it is set aside before, and counted.
-func TestBadSamplesAreSetAside(t *testing.T) {
+// Config.Dimension may resolve the application's environment, which takes seconds: only who asked for it may wait.
+func TestSlowDimensionBlocksNeitherAddNorStatus(t *testing.T) {
+	for name, ask := range map[string]func(context.Context, *Publisher){
+		"a preview": func(_ context.Context, p *Publisher) { p.Preview() },
+		"a publish": func(ctx context.Context, p *Publisher) { p.Run(ctx) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			asked, release := make(chan struct{}, 1), make(chan struct{})
+			c := config()
+			c.Interval = time.Second
+			c.Dimension = func(string) string {
+				select {
+				case asked <- struct{}{}:
+				default:
+				}
+				<-release
+				return "shop-prod"
+			}
+			p := newPublisher(t, c)
+			add := func() { p.Add(collectors.Batch{At: time.Now(), Samples: []collectors.Sample{sample("m", 1)}}) }
+			add()
+			ctx, cancel := context.WithCancel(t.Context())
+			var others sync.WaitGroup
+			t.Cleanup(func() { close(release); cancel(); others.Wait() })
+			others.Go(func() { ask(ctx, p) })
+			<-asked
+			done := make(chan struct{})
+			others.Go(func() { add(); p.Status(); p.Cost(1); close(done) })
+			select {
+			case <-done:
+			case <-time.After(10 * time.Second):
+				t.Error("Add and Status wait for Dimension")
+			}
+		})
+	}
+}
+
+// A datum that CloudWatch would refuse fails its whole request: it is dropped before, and counted.
+func TestBadSamplesAreDropped(t *testing.T) {
 	p := newPublisher(t, config())
 	p.Add(collectors.Batch{At: noon, Samples: []collectors.Sample{
 		sample("good", 1),

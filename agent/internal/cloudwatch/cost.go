@@ -1,8 +1,11 @@
 package cloudwatch
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
-// Prices of us-east-1 in dollars, before any free tier, as third parties' price lists had them in 2026-11; the authority is
+// Prices of us-east-1 in dollars, before any free tier, from third parties' price lists of 2026-11; the authority is
 // https://aws.amazon.com/cloudwatch/pricing. Metrics are billed by the hour in which they were sent.
 const pricePerThousandRequests = 0.01
 
@@ -17,20 +20,20 @@ const month = 730 * time.Hour
 // Cost is what publishing costs in a month.
 type Cost struct {
 	Series    int     `json:"series"`    // distinct names and labels on one instance
-	Sets      int     `json:"sets"`      // dimension sets that are shared by all instances
-	OwnSets   int     `json:"own_sets"`  // dimension sets that name the instance, and so multiply with them
+	Sets      int     `json:"sets"`      // dimension sets shared by all instances
+	OwnSets   int     `json:"own_sets"`  // dimension sets that name the instance, which count once for each
 	Instances int     `json:"instances"` // as asked
-	Metrics   int     `json:"metrics"`   // what is billed: series x (sets + own sets x instances)
+	Metrics   int     `json:"metrics"`   // billed: series x (sets + own sets x instances)
 	Requests  int     `json:"requests"`  // a month
 	Dollars   float64 `json:"dollars"`   // a month
 
-	ForMetrics float64 `json:"dollars_metrics"` // of them; the rest is for requests
+	ForMetrics float64 `json:"dollars_metrics"` // the part for metrics; the rest is for requests
 }
 
-// Cost computes the price of what the present samples would publish, for so many instances. It sends nothing.
+// Cost computes the price of publishing the current series from so many instances. It sends nothing.
 func (p *Publisher) Cost(instances int) Cost {
 	p.mu.Lock()
-	series := p.fold.count()
+	series := p.aggregate.count()
 	p.mu.Unlock()
 	c := Cost{Series: series, Instances: instances}
 	for _, set := range p.sets {
@@ -47,14 +50,7 @@ func (p *Publisher) Cost(instances int) Cost {
 	return c
 }
 
-func perInstance(set []string) bool {
-	for _, name := range set {
-		if name == "InstanceId" {
-			return true
-		}
-	}
-	return false
-}
+func perInstance(set []string) bool { return slices.Contains(set, "InstanceId") }
 
 func metricPrice(n int) (dollars float64) {
 	from := 0

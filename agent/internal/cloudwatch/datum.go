@@ -1,18 +1,19 @@
 package cloudwatch
 
 import (
+	"maps"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	sdk "github.com/aws/aws-sdk-go-v2/service/cloudwatch"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatch/types"
 )
 
-// What PutMetricData allows. One datum beyond a limit fails the whole request, so each is enforced before.
+// Limits of PutMetricData. One datum beyond a limit fails the whole request, so each is enforced before sending.
 // https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricData.html and API_MetricDatum.html
 const (
 	maxDatums     = 1000
@@ -98,7 +99,7 @@ func badText(s string, limit int) string {
 	return ""
 }
 
-// clean makes any text printable ASCII. Other characters become Go's escapes, so that two names stay two.
+// clean makes any text printable ASCII. Other characters become Go's escapes, so that different names stay different.
 func clean(s string) string {
 	plain := func(r rune) bool { return r >= ' ' && r < 0x7f }
 	if !strings.ContainsFunc(s, func(r rune) bool { return !plain(r) }) {
@@ -119,16 +120,16 @@ func badValue(v float64) string {
 	return ""
 }
 
-// tame turns what is too small to be told from nothing into nothing: the range's lower end is documented less clearly
-// than its upper one.
-func tame(v float64) float64 {
+// zeroTiny turns a value below the documented range into zero. The lower end of that range is documented less clearly
+// than the upper one.
+func zeroTiny(v float64) float64 {
 	if math.Abs(v) < minMagnitude {
 		return 0
 	}
 	return v
 }
 
-// size is an upper bound for the bytes d takes in a request: keys and heads, texts, 9 bytes a number.
+// size is an upper bound for d in a request, in bytes: keys and heads, texts, 9 bytes a number.
 func (d Datum) size() int {
 	n := 128 + len(d.Name) + len(d.Unit) + 18*len(d.Values)
 	for k, v := range d.Dimensions {
@@ -149,8 +150,11 @@ func input(namespace string, at time.Time, ds []Datum) *sdk.PutMetricDataInput {
 			m.Values, m.Counts = d.Values, d.Counts
 		}
 		for _, name := range sortedKeys(d.Dimensions) {
-			m.Dimensions = append(m.Dimensions, types.Dimension{Name: aws.String(name), Value: aws.String(d.Dimensions[name])})
+			value := d.Dimensions[name]
+			m.Dimensions = append(m.Dimensions, types.Dimension{Name: &name, Value: &value})
 		}
 	}
 	return in
 }
+
+func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }

@@ -31,7 +31,7 @@ func TestFullDisk(t *testing.T) {
 			t.Errorf("got %+v", s)
 		}
 		if !strings.Contains(w.logs.String(), "no space left on device") {
-			t.Errorf("the full disk is not told: %s", &w.logs)
+			t.Errorf("the full disk is not logged: %s", &w.logs)
 		}
 		w.down.Store(false)
 		w.sample(p, 2*time.Minute)

@@ -23,8 +23,8 @@ import (
 	"beanstalk-agent/packaging/testbed/planted"
 )
 
-// The bytes of one publish, decoded without the SDK and written as text: what a change to folding, naming or encoding
-// changes on the wire is seen in review.
+// The bytes of one publish, decoded without the SDK and written as text: what a change of aggregation, naming or encoding
+// does on the wire is seen in review.
 func TestGoldenRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)

@@ -6,103 +6,99 @@ import (
 	"beanstalk-agent/collectors"
 )
 
-// cut closes the intervals that are over, or all, and puts their datums into the spool.
-func (p *Publisher) cut(now time.Time, all bool) {
+// closeInterval spools the datums of the intervals that are over, or of all.
+func (p *Publisher) closeInterval(now time.Time, all bool) {
 	p.next.boundary = boundary(now, p.config.Interval)
-	if !p.holding() {
-		p.spool.settle()
+	if !p.memoryOnly() {
+		p.spool.flush()
 	}
-	p.spool.turn()
-	for _, b := range p.close(now, all) {
-		p.keep(b)
+	p.spool.startInterval()
+	for _, c := range p.takeClosed(now, all) {
+		if p.config.Send == Off {
+			continue
+		}
+		for _, part := range requests(c.datums) {
+			p.store(p.config.Namespace, c.at, part, 0)
+		}
 	}
-	p.noteQueue()
+	p.updateQueue()
 	switch {
-	case p.flying:
+	case p.inFlight:
 	case len(p.spool.entries) == 0:
-		p.rest()
+		p.goIdle()
 	case !p.next.paused:
-		p.next.send = now.Add(p.next.phase)
+		p.next.send = now.Add(p.next.offset)
 	}
 }
 
-// rest is called when nothing more is to be done for a while.
-func (p *Publisher) rest() {
+// goIdle is called when Run has nothing to do for a while.
+func (p *Publisher) goIdle() {
 	if p.config.Published != nil {
 		p.config.Published()
 	}
 }
 
-// batch is the datums of one interval.
-type batch struct {
+// closed is one interval that is over.
+type closed struct {
 	at     time.Time
 	datums []Datum
 }
 
-// close takes the intervals that are over out of the fold, the agent's own counters with them.
-func (p *Publisher) close(now time.Time, all bool) (out []batch) {
+// takeClosed removes the intervals that are over from the aggregate and adds the publisher's own counters to them.
+func (p *Publisher) takeClosed(now time.Time, all bool) (out []closed) {
+	sets := p.lookUpDimensions()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	sets := p.resolve()
-	for _, w := range p.fold.take(now, all) {
+	for _, w := range p.aggregate.take(now, all) {
 		if w.samples > 0 {
-			p.ownLocked(w)
-			b := batch{w.start, datums(w, sets)}
-			p.recent = Payload{p.config.Namespace, b.datums}
+			p.addOwnLocked(w)
+			c := closed{w.start, datums(w, sets)}
+			p.last = Payload{p.config.Namespace, c.datums}
 			if len(sets) == 0 {
 				p.dropLocked("no dimension is known", uint64(len(w.order)))
 			} else {
-				out = append(out, b)
+				out = append(out, c)
 			}
 		}
-		p.fold.recycle(w)
+		p.aggregate.recycle(w)
 	}
 	return out
 }
 
-// ownLocked adds the publisher's own figures to w, those that are not zero: a series that is always zero is a series
-// paid for. An alarm on them treats missing data as good. What was lost is told when batches arrive again: a batch cut
-// during the outage might be lost with the figure in it.
-func (p *Publisher) ownLocked(w *window) {
-	own := func(name string, v uint64) {
+// addOwnLocked adds the publisher's own counters to w, but no zeros: CloudWatch charges for a series that is always
+// zero. An alarm on them treats missing data as good. Losses are published once batches arrive again: a batch of the
+// outage may itself be dropped, with the counters in it.
+func (p *Publisher) addOwnLocked(w *window) {
+	add := func(name string, v uint64) {
 		if v > 0 {
-			p.fold.into(w, collectors.Sample{Name: name, Unit: collectors.Count, Value: float64(v)})
+			p.aggregate.into(w, collectors.Sample{Name: name, Unit: collectors.Count, Value: float64(v)})
 		}
 	}
-	own("metrics_spooled", uint64(p.queue.datums))
+	add("metrics_spooled", uint64(p.queue.datums))
 	if p.state == Sending {
-		own("metrics_dropped", p.counts.untold.dropped)
-		own("possible_duplicates", p.counts.untold.duplicates)
-		p.counts.untold = untold{}
+		add("metrics_dropped", p.counts.unreported.dropped)
+		add("possible_duplicates", p.counts.unreported.duplicates)
+		p.counts.unreported = unreported{}
 	}
 }
 
-// keep spools one interval as records of one request each.
-func (p *Publisher) keep(b batch) {
-	if p.config.Send == Off {
-		return
-	}
-	for _, part := range requests(b.datums) {
-		p.store(p.config.Namespace, b.at, part, 0)
-	}
-}
-
-// store puts one request into the spool, and counts what had to make room for it.
-func (p *Publisher) store(namespace string, at time.Time, ds []Datum, unsure int) {
+// store puts one request into the spool and counts the entries that made room for it. ambiguous is how many earlier
+// sendings of ds may have been applied.
+func (p *Publisher) store(namespace string, at time.Time, ds []Datum, ambiguous int) {
 	rec, err := encodeRecord(namespace, at, ds)
 	if err != nil {
 		p.drop("cannot be encoded", len(ds))
 		return
 	}
-	if p.holding() {
-		p.spool.hold(at, len(ds), rec)
+	if p.memoryOnly() {
+		p.spool.putInMemory(at, len(ds), rec)
 		return
 	}
 	before := p.spool.diskErr
 	e, lost := p.spool.put(at, len(ds), rec)
-	e.fresh = &parcel{e, namespace, at, ds}
-	if unsure > 0 {
-		p.spool.mark(e, unsure)
+	e.decoded = &batch{e, namespace, at, ds}
+	if ambiguous > 0 {
+		p.spool.mark(e, ambiguous)
 	}
 	if p.spool.diskErr != nil && before == nil && p.spool.dir != "" {
 		p.logger.Warn("metrics are spooled in memory", "err", p.spool.diskErr)
@@ -112,14 +108,11 @@ func (p *Publisher) store(namespace string, at time.Time, ds []Datum, unsure int
 	}
 }
 
-// notYet is the reason between having a client and its first use, which is no error.
-const notYet = "nothing has been sent yet"
+// memoryOnly reports whether there is no client and that is no fault: batches then stay in memory, in case
+// credentials are found later, and do not count as dropped.
+func (p *Publisher) memoryOnly() bool { return p.api == nil && p.config.Send == Auto }
 
-// holding reports whether there is nobody to send to and that is no fault: batches then stay in memory, in case
-// credentials are found after all, and none of them is missed.
-func (p *Publisher) holding() bool { return p.api == nil && p.config.Send == Auto }
-
-// requests cuts ds into parts that one request can carry each.
+// requests splits ds into parts that fit one request each.
 func requests(ds []Datum) (parts [][]Datum) {
 	const room = maxBody * 9 / 10
 	start, size := 0, 0

@@ -44,7 +44,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// child publishes values that no other life of it publishes, until it is killed.
+// child publishes values that no other process of it publishes, until it is killed.
 func child(url, dir string) {
 	p, err := New(killConfig(url, dir))
 	if err != nil {

@@ -12,13 +12,12 @@ import (
 	"time"
 )
 
-// record is one request as the spool keeps it: a head line with a checksum, then JSON that a person can read.
+// record is one request as the spool stores it: a head line with a checksum, then readable JSON.
 //
 //	agent-metrics 1 CRC32C LENGTH
 //	{"namespace":…,"at":SECONDS,"datums":[{"n":NAME,"u":UNIT,"d":{…},"v":[…],"c":[…]}]}
 //
-// The namespace is part of it, so that a batch goes where it was meant to go even when the configuration has changed
-// since. Counts that are all one are left out.
+// It holds the namespace, so that a change of configuration does not redirect it. Counts that are all 1 are left out.
 type record struct {
 	Namespace string        `json:"namespace"`
 	At        int64         `json:"at"`
@@ -35,7 +34,7 @@ type recordDatum struct {
 
 const recordHead = "agent-metrics 1 "
 
-// maxRecord bounds what is read back: a record of ours is one request, and JSON is at most some times its size.
+// maxRecord limits what is read back: a record is one request, and its JSON is at most a few times larger.
 const maxRecord = 8 << 20
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -52,12 +51,13 @@ func encodeRecord(namespace string, at time.Time, ds []Datum) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode metrics: %w", err)
 	}
-	out := fmt.Appendf(make([]byte, 0, len(body)+64), "%s%08x %d\n", recordHead, crc32.Checksum(body, castagnoli), len(body))
+	out := make([]byte, 0, len(body)+64)
+	out = fmt.Appendf(out, "%s%08x %d\n", recordHead, crc32.Checksum(body, castagnoli), len(body))
 	return append(out, body...), nil
 }
 
-// decodeRecord accepts only what encodeRecord can have written whole, and CloudWatch can accept: a file cut short by a
-// power loss, or altered since, is refused with the reason.
+// decodeRecord accepts only a whole record of encodeRecord that CloudWatch can accept: a file truncated by a power
+// loss, or altered, is refused with the reason.
 func decodeRecord(b []byte) (namespace string, at time.Time, ds []Datum, err error) {
 	body, err := recordBody(b)
 	if err != nil {
@@ -84,7 +84,7 @@ func decodeRecord(b []byte) (namespace string, at time.Time, ds []Datum, err err
 		if why := ds[i].bad(); why != "" {
 			return "", time.Time{}, nil, fmt.Errorf("read spooled metrics: metric %q: %s", d.Name, why)
 		}
-		ds[i].Value = mean(ds[i].Values, ds[i].Counts) // which wants as many of both
+		ds[i].Value = mean(ds[i].Values, ds[i].Counts)
 	}
 	return r.Namespace, time.Unix(r.At, 0).UTC(), ds, nil
 }

@@ -16,21 +16,26 @@ import (
 	"github.com/aws/smithy-go"
 )
 
-// verdict is what one attempt came to.
+// API is the part of the SDK's client that is used.
+type API interface {
+	PutMetricData(context.Context, *sdk.PutMetricDataInput, ...func(*sdk.Options)) (*sdk.PutMetricDataOutput, error)
+}
+
+// verdict is the result of one attempt.
 type verdict int
 
 const (
-	delivered verdict = iota
-	unreached         // nothing was sent: no name, no connection, no credentials
-	unsure            // bytes were sent, and no answer says what became of them
-	throttled         // refused for now; nothing was applied
-	denied            // refused until somebody changes a policy
-	invalid           // refused for what one of the datums holds
-	refused           // refused for another reason
+	delivered   verdict = iota
+	unreachable         // nothing was sent: no name, no connection, no credentials
+	ambiguous           // bytes were sent, and no answer says whether they were applied
+	throttled           // refused for now; nothing was applied
+	denied              // refused until a policy changes
+	invalid             // refused for the content of one of the datums
+	refused             // refused for another reason
 )
 
-// attempt sends in once and says what came of it. Whether bytes left is observed, not guessed from the kind of error:
-// what an error looks like is no contract, and a datum sent twice must be known.
+// attempt sends in once. Whether bytes were sent is observed, not derived from the error: its form is no contract, and
+// a datum that may be sent twice must be counted.
 func attempt(ctx context.Context, api API, in *sdk.PutMetricDataInput) (verdict, error) {
 	var wrote atomic.Bool
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { wrote.Store(true) }})
@@ -38,8 +43,8 @@ func attempt(ctx context.Context, api API, in *sdk.PutMetricDataInput) (verdict,
 	return judge(err, wrote.Load()), err
 }
 
-// judge classifies the end of an attempt. Every 4xx is an answer that nothing was applied, but for 408, which the far
-// side gives when it did not see the request whole.
+// judge classifies the end of an attempt. Every 4xx says that nothing was applied, except 408: the server did not
+// receive the whole request.
 func judge(err error, wrote bool) verdict {
 	if err == nil {
 		return delivered
@@ -56,18 +61,19 @@ func judge(err error, wrote bool) verdict {
 	case status >= 400 && status < 500 && status != http.StatusRequestTimeout:
 		return judgeRefusal(status, code)
 	case wrote:
-		return unsure
+		return ambiguous
 	}
-	return unreached
+	return unreachable
 }
 
 func judgeRefusal(status int, code string) verdict {
 	switch code {
-	case "AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError", "NotAuthorized", "OptInRequired":
+	case "AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError", "NotAuthorized",
+		"OptInRequired":
 		return denied
-	case "InvalidParameterValue", "InvalidParameterValueException", "InvalidParameterCombination", "InvalidParameterCombinationException",
-		"MissingParameter", "MissingRequiredParameterException", "InvalidFormat", "ValidationError", "ValidationException",
-		"SerializationException", "MalformedInput":
+	case "InvalidParameterValue", "InvalidParameterValueException", "InvalidParameterCombination",
+		"InvalidParameterCombinationException", "MissingParameter", "MissingRequiredParameterException",
+		"InvalidFormat", "ValidationError", "ValidationException", "SerializationException", "MalformedInput":
 		return invalid
 	}
 	if status == http.StatusRequestEntityTooLarge {
@@ -83,38 +89,40 @@ func errorCode(err error) string {
 	return ""
 }
 
-// sentence says to an operator what keeps the metrics here and what to do about it.
+// sentence tells an operator why the metrics are not sent and what to do about it.
 func sentence(v verdict, namespace string, err error) string {
 	switch v {
 	case denied:
 		return denial(namespace, err)
 	case throttled:
-		return "kept locally, not sent yet: CloudWatch is throttling this account (PutMetricData); the agent tries again by itself"
-	case unreached:
+		return "kept locally, not sent yet: CloudWatch is throttling this account (PutMetricData); " +
+			"the agent tries again by itself"
+	case unreachable:
 		return fmt.Sprintf("kept locally, not sent yet: cannot reach CloudWatch: %v", cause(err))
-	case unsure:
+	case ambiguous:
 		return fmt.Sprintf("kept locally, not known to be sent: no good answer from CloudWatch: %v", cause(err))
 	case invalid:
 		return fmt.Sprintf("CloudWatch refuses: %v; if it refuses everything, check this instance's clock", cause(err))
 	}
 	switch errorCode(err) {
-	case "InvalidClientTokenId", "UnrecognizedClientException", "ExpiredToken", "ExpiredTokenException", "SignatureDoesNotMatch", "InvalidSignatureException",
-		"MissingAuthenticationToken", "IncompleteSignature":
-		return fmt.Sprintf("kept locally, not sent: CloudWatch does not accept the agent's credentials: %v; check the instance's role, or AWS_ACCESS_KEY_ID of the agent's own service", cause(err))
+	case "InvalidClientTokenId", "UnrecognizedClientException", "ExpiredToken", "ExpiredTokenException",
+		"SignatureDoesNotMatch", "InvalidSignatureException", "MissingAuthenticationToken", "IncompleteSignature":
+		return fmt.Sprintf("kept locally, not sent: CloudWatch does not accept the agent's credentials: %v; "+
+			"check the instance's role, or AWS_ACCESS_KEY_ID of the agent's own service", cause(err))
 	case "RequestExpired", "RequestTimeTooSkewed", "RequestInTheFuture":
 		return fmt.Sprintf("kept locally, not sent yet: this instance's clock is wrong: %v; check chronyd", cause(err))
 	}
 	return fmt.Sprintf("kept locally, not sent: CloudWatch refuses: %v", cause(err))
 }
 
-// AWS names who was refused: arn:aws:sts::ACCOUNT:assumed-role/ROLE/SESSION or arn:aws:iam::ACCOUNT:user/PATH/USER.
-var whoDenied = regexp.MustCompile(`:(assumed-role|user)/([\w+=,.@/-]+)`)
+// AWS names it: arn:aws:sts::ACCOUNT:assumed-role/ROLE/SESSION or arn:aws:iam::ACCOUNT:user/PATH/USER.
+var deniedPrincipal = regexp.MustCompile(`:(assumed-role|user)/([\w+=,.@/-]+)`)
 
 // denial names the role and the command that gives it the one permission needed, limited to the namespace.
 func denial(namespace string, err error) string {
 	kind, name := "role", "the instance's role"
 	if api, ok := errors.AsType[smithy.APIError](err); ok {
-		if m := whoDenied.FindStringSubmatch(api.ErrorMessage()); m != nil {
+		if m := deniedPrincipal.FindStringSubmatch(api.ErrorMessage()); m != nil {
 			parts := strings.Split(strings.TrimRight(m[2], "/."), "/")
 			kind, name = "user", parts[len(parts)-1]
 			if m[1] == "assumed-role" {
@@ -128,17 +136,18 @@ func denial(namespace string, err error) string {
 	} else {
 		shown = kind + " " + name
 	}
-	return fmt.Sprintf(`kept locally, not sent: %s may not PutMetricData; run: aws iam put-%s-policy --%s-name %s --policy-name beanstalk-agent-metrics --policy-document '%s'`,
-		shown, kind, kind, name, Policy(namespace))
+	return fmt.Sprintf("kept locally, not sent: %s may not PutMetricData; run: aws iam put-%s-policy --%s-name %s "+
+		"--policy-name beanstalk-agent-metrics --policy-document '%s'", shown, kind, kind, name, Policy(namespace))
 }
 
-// Policy is the one IAM statement that publishing needs. PutMetricData knows no resources; its condition does.
+// Policy is the one IAM statement that publishing needs. PutMetricData has no resources: the condition limits it.
 func Policy(namespace string) string {
-	return fmt.Sprintf(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"cloudwatch:PutMetricData","Resource":"*","Condition":{"StringEquals":{"cloudwatch:namespace":%q}}}]}`, namespace)
+	return fmt.Sprintf(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"cloudwatch:PutMetricData",`+
+		`"Resource":"*","Condition":{"StringEquals":{"cloudwatch:namespace":%q}}}]}`, namespace)
 }
 
-// cause is the innermost part of an SDK error that still says something: what the service answered, or what the
-// network did, without the names of the operation and the layers around it.
+// cause is the innermost part of an SDK error that still explains it: the service's answer or the network's error,
+// without the operation and the layers around it.
 func cause(err error) error {
 	if api, ok := errors.AsType[smithy.APIError](err); ok {
 		return fmt.Errorf("%s: %s", api.ErrorCode(), api.ErrorMessage())

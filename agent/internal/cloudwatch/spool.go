@@ -11,50 +11,61 @@ import (
 	"time"
 )
 
-// How many bytes of batches are held in memory: while the disk takes none, and while there is nobody to send them to.
+// Limits of the batches in memory, in bytes.
 const (
-	memoryLimit = 512 << 10
-	holdLimit   = 128 << 10
+	diskErrorLimit  = 512 << 10 // while the disk cannot be written
+	memoryOnlyLimit = 128 << 10 // while there is no client
 )
 
 // spool keeps encoded records until they are delivered: one file each, written beside and renamed, named
 //
-//	SEQUENCE-TIMESTAMP-DATUMS.new    never sent, or every time refused
-//	SEQUENCE-TIMESTAMP-DATUMS.sentN  sent N times without an answer that settles whether it was applied
+//	SEQUENCE-TIMESTAMP-DATUMS.new    never sent, or refused every time
+//	SEQUENCE-TIMESTAMP-DATUMS.sentN  sent N times without an answer that says whether it was applied
 //
-// so that its index needs no file opened, and so that what a dead process was sending is known. The sequence is the
-// order of writing, which a stepped clock does not disturb. There is no fsync: files survive the death of the agent,
-// and after a power loss the checksum tells what did not reach the disk.
+// so that the index needs no file opened and shows what a dead process was sending. The sequence is the order of
+// writing, also when the clock is stepped. There is no fsync: files survive the death of the agent, and after a power
+// loss the checksum shows what did not reach the disk.
 //
-// When the disk refuses, records stay in memory up to memoryLimit and move to disk when it takes them again.
+// While the disk cannot be written, records stay in memory up to diskErrorLimit, and move to disk later.
 // Not safe for concurrent use.
 type spool struct {
-	dir      string // "": memory only
-	limit    int64
-	memLimit int64
-	next     uint64   // sequence
-	fresh    uint64   // sequence at which the present's batches begin
-	entries  []*entry // ascending sequence
-	disk     int64    // bytes
-	mem      int64    // bytes
-	diskErr  error    // why the last write went to memory; nil when it did not
-	untold   untold   // as the disk has it
+	dir        string // "": memory only
+	limit      int64
+	memLimit   int64
+	next       uint64     // sequence
+	current    uint64     // sequence at which the batches of the current interval begin
+	entries    []*entry   // ascending sequence
+	disk       int64      // bytes
+	mem        int64      // bytes
+	diskErr    error      // why the last write went to memory; nil when it did not
+	unreported unreported // as on disk
 }
 
 // entry is one record.
 type entry struct {
-	seq    uint64
-	at     time.Time
-	datums int
-	size   int64
-	unsure int     // sendings that may have been applied, the one under way included
-	tried  bool    // by this process
-	flying bool    // being sent at this moment
-	barred bool    // refused to an earlier configuration: for the next start
-	file   string  // its name on disk, which is behind unsure when a rename failed
-	memory []byte  // the record itself when it is not on disk
-	fresh  *parcel // what is in the record, while it is the present's and not tried: it need not be read back
+	seq       uint64
+	at        time.Time
+	datums    int
+	size      int64
+	ambiguous int    // sendings that may have been applied, including the one in flight
+	tried     bool   // by this process
+	inFlight  bool   // being sent
+	denied    bool   // for an earlier configuration's namespace: kept for the next start
+	file      string // its name on disk, which lacks the last mark when a rename failed
+	memory    []byte // the record itself when it is not on disk
+	decoded   *batch // the record's content, while it is current and not tried: it need not be read back
 }
+
+// batch is a decoded entry, ready to send.
+type batch struct {
+	entry     *entry
+	namespace string
+	at        time.Time
+	datums    []Datum
+}
+
+// unreported is what was dropped, or may have been sent twice, and is not published yet, by earlier processes too.
+type unreported struct{ dropped, duplicates uint64 }
 
 // spoolStats is what Status shows of it.
 type spoolStats struct {
@@ -65,8 +76,8 @@ type spoolStats struct {
 
 func (e *entry) name() string {
 	state := "new"
-	if e.unsure > 0 {
-		state = fmt.Sprintf("sent%d", e.unsure)
+	if e.ambiguous > 0 {
+		state = fmt.Sprintf("sent%d", e.ambiguous)
 	}
 	return fmt.Sprintf("%012d-%d-%d.%s", e.seq, e.at.Unix(), e.datums, state)
 }
@@ -77,15 +88,14 @@ func parseEntry(name string) (*entry, bool) {
 	var state string
 	n, err := fmt.Sscanf(name, "%d-%d-%d.%s", &e.seq, &at, &e.datums, &state)
 	e.at = time.Unix(at, 0).UTC()
-	fmt.Sscanf(state, "sent%d", &e.unsure)
-	// What prints back to itself is ours; anything else in the directory is left alone.
+	fmt.Sscanf(state, "sent%d", &e.ambiguous)
+	// A name that formats back to itself is ours; other files in the directory are left alone.
 	return e, err == nil && n == 4 && e.datums > 0 && e.name() == name
 }
 
-// openSpool reads the index of dir, making it when missing. When that fails the spool is still usable, in memory, and
-// the error says why.
+// openSpool reads the index of dir and creates dir when missing. On an error the spool still works, in memory.
 func openSpool(dir string, limit int64) (*spool, error) {
-	s := &spool{dir: dir, limit: limit, memLimit: memoryLimit}
+	s := &spool{dir: dir, limit: limit, memLimit: diskErrorLimit}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		s.dir = ""
 		return s, fmt.Errorf("open the metrics spool: %w", err)
@@ -96,7 +106,7 @@ func openSpool(dir string, limit int64) (*spool, error) {
 		return s, fmt.Errorf("open the metrics spool: %w", err)
 	}
 	for _, f := range files {
-		if strings.HasPrefix(f.Name(), ".tmp-") { // of a process that died writing
+		if strings.HasPrefix(f.Name(), ".tmp-") { // of a process that died while writing
 			os.Remove(filepath.Join(dir, f.Name()))
 			continue
 		}
@@ -111,19 +121,19 @@ func openSpool(dir string, limit int64) (*spool, error) {
 		s.next = max(s.next, e.seq+1)
 	}
 	slices.SortFunc(s.entries, func(a, b *entry) int { return cmp.Compare(a.seq, b.seq) })
-	s.untold = s.loadUntold()
+	s.unreported = s.loadUnreported()
 	return s, nil
 }
 
-// turn makes what is kept from now on the present.
-func (s *spool) turn() {
-	s.fresh = s.next
+// startInterval makes the batches that are put from now on the current ones, which are sent first.
+func (s *spool) startInterval() {
+	s.current = s.next
 	for _, e := range s.entries {
-		e.fresh = nil // an outage must not hold them all in memory
+		e.decoded = nil // an outage must not keep them all in memory
 	}
 }
 
-// put keeps one record of n datums and returns it, with the entries that had to make room.
+// put adds one record of n datums and returns its entry, with the entries removed to make room.
 func (s *spool) put(at time.Time, n int, rec []byte) (*entry, []*entry) {
 	e := &entry{seq: s.next, at: at, datums: n, size: int64(len(rec))}
 	s.next++
@@ -139,17 +149,17 @@ func (s *spool) put(at time.Time, n int, rec []byte) (*entry, []*entry) {
 	return e, lost
 }
 
-// hold keeps one record in memory only.
-func (s *spool) hold(at time.Time, n int, rec []byte) {
+// putInMemory adds one record, in memory only.
+func (s *spool) putInMemory(at time.Time, n int, rec []byte) {
 	e := &entry{seq: s.next, at: at, datums: n, size: int64(len(rec)), memory: rec}
 	s.next++
 	s.entries = append(s.entries, e)
 	s.mem += e.size
-	s.evict(holdLimit, true)
+	s.evict(memoryOnlyLimit, true)
 }
 
-// settle moves records from memory to disk as far as the disk takes them.
-func (s *spool) settle() {
+// flush moves records from memory to disk until a write fails.
+func (s *spool) flush() {
 	for _, e := range slices.Clone(s.entries) {
 		if e.memory == nil {
 			continue
@@ -163,13 +173,13 @@ func (s *spool) settle() {
 	}
 }
 
-// evict removes the oldest entries, of memory or of disk, until at most limit bytes are left there.
+// evict removes the oldest entries in memory, or on disk, until at most limit bytes are left there.
 func (s *spool) evict(limit int64, memory bool) (lost []*entry) {
 	for _, e := range slices.Clone(s.entries) {
 		if memory && s.mem <= limit || !memory && s.disk <= limit {
 			return lost
 		}
-		if (e.memory != nil) == memory && !e.flying {
+		if (e.memory != nil) == memory && !e.inFlight {
 			s.remove(e)
 			lost = append(lost, e)
 		}
@@ -188,7 +198,7 @@ func (s *spool) write(e *entry, rec []byte) error {
 	return writeFile(s.dir, e.file, rec)
 }
 
-// writeFile makes the file whole or not at all, as far as a process can die.
+// writeFile writes the whole file or none of it, also when the process dies.
 func writeFile(dir, name string, b []byte) error {
 	tmp := filepath.Join(dir, ".tmp-"+name)
 	err := os.WriteFile(tmp, b, 0o600)
@@ -202,7 +212,16 @@ func writeFile(dir, name string, b []byte) error {
 	return nil
 }
 
-// load returns e's record.
+// decode reads e's record.
+func (s *spool) decode(e *entry) (*batch, error) {
+	rec, err := s.load(e)
+	if err != nil {
+		return nil, err
+	}
+	namespace, at, ds, err := decodeRecord(rec)
+	return &batch{e, namespace, at, ds}, err
+}
+
 func (s *spool) load(e *entry) ([]byte, error) {
 	if e.memory != nil {
 		return e.memory, nil
@@ -213,10 +232,10 @@ func (s *spool) load(e *entry) ([]byte, error) {
 	return os.ReadFile(filepath.Join(s.dir, e.file))
 }
 
-// mark notes, on disk too, how many sendings of e may have been applied. That the disk refuses the note is not worth
-// stopping a delivery for: it costs an uncounted duplicate if this process then dies before the answer.
-func (s *spool) mark(e *entry, unsure int) {
-	e.unsure = unsure
+// mark records, on disk too, how many sendings of e may have been applied. A failed rename does not stop the delivery:
+// it costs an uncounted duplicate if this process then dies before the answer.
+func (s *spool) mark(e *entry, ambiguous int) {
+	e.ambiguous = ambiguous
 	if e.memory != nil || e.file == e.name() {
 		return
 	}
@@ -225,7 +244,7 @@ func (s *spool) mark(e *entry, unsure int) {
 	}
 }
 
-// remove forgets e. A file that cannot be deleted is not sent again by this process; the next one sends it as unsure.
+// remove deletes e. A file that cannot be deleted is not sent again by this process; the next one sends it as marked.
 func (s *spool) remove(e *entry) {
 	i := slices.Index(s.entries, e)
 	if i < 0 {
@@ -240,39 +259,39 @@ func (s *spool) remove(e *entry) {
 	os.Remove(filepath.Join(s.dir, e.file))
 }
 
-// untoldFile holds what is lost and not yet published, so that a restart does not forget it.
-const untoldFile = "untold"
+// unreportedFile keeps the unreported counts across restarts.
+const unreportedFile = "untold"
 
-// keepUntold writes u when it has changed. Without a disk it is only known until the process ends.
-func (s *spool) keepUntold(u untold) {
-	if u == s.untold || s.dir == "" {
+// saveUnreported writes u when it has changed. Without a disk it is lost when the process ends.
+func (s *spool) saveUnreported(u unreported) {
+	if u == s.unreported || s.dir == "" {
 		return
 	}
 	text := fmt.Sprintf("dropped %d duplicates %d\n", u.dropped, u.duplicates)
-	if writeFile(s.dir, untoldFile, []byte(text)) == nil {
-		s.untold = u
+	if writeFile(s.dir, unreportedFile, []byte(text)) == nil {
+		s.unreported = u
 	}
 }
 
-// loadUntold reads what an earlier process left. A damaged file counts as none.
-func (s *spool) loadUntold() untold {
-	var u untold
-	b, err := os.ReadFile(filepath.Join(s.dir, untoldFile))
+// loadUnreported reads the counts of earlier processes. A damaged file counts as none.
+func (s *spool) loadUnreported() unreported {
+	var u unreported
+	b, err := os.ReadFile(filepath.Join(s.dir, unreportedFile))
 	if err != nil {
-		return untold{}
+		return unreported{}
 	}
 	if n, err := fmt.Sscanf(string(b), "dropped %d duplicates %d\n", &u.dropped, &u.duplicates); n != 2 || err != nil {
-		return untold{}
+		return unreported{}
 	}
 	return u
 }
 
-// pick returns what to send next: what is fresh and has not been tried, else the oldest; nil when nothing may be sent.
-// Batches from further ahead than CloudWatch accepts wait for the clock, barred ones for the next start.
+// pick returns what to send next: a current batch that was not tried, else the oldest; nil when nothing may be sent.
+// Batches from further ahead than CloudWatch accepts wait for the clock, denied ones for the next start.
 func (s *spool) pick(now time.Time) *entry {
-	ok := func(e *entry) bool { return e.at.Before(now.Add(furthest)) && !e.barred }
+	ok := func(e *entry) bool { return e.at.Before(now.Add(furthest)) && !e.denied }
 	if n := len(s.entries); n > 0 {
-		if e := s.entries[n-1]; e.seq >= s.fresh && !e.tried && ok(e) {
+		if e := s.entries[n-1]; e.seq >= s.current && !e.tried && ok(e) {
 			return e
 		}
 	}

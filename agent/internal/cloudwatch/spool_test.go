@@ -137,7 +137,7 @@ func TestSpoolSurvivesAndRemembers(t *testing.T) {
 	os.WriteFile(filepath.Join(dir, "README"), []byte("not ours"), 0o600)
 
 	s = openTestSpool(t, dir, 1<<20)
-	if len(s.entries) != 2 || s.disk != 3 || s.entries[0].seq != a.seq || s.entries[1].unsure != 2 || s.entries[1].datums != 4 || !s.entries[0].at.Equal(noon) {
+	if len(s.entries) != 2 || s.disk != 3 || s.entries[0].seq != a.seq || s.entries[1].ambiguous != 2 || s.entries[1].datums != 4 || !s.entries[0].at.Equal(noon) {
 		t.Fatalf("got %+v", s.entries)
 	}
 	c, _ := s.put(noon, 1, []byte("c"))
@@ -163,7 +163,7 @@ func TestSpoolOrder(t *testing.T) {
 	s := openTestSpool(t, t.TempDir(), 1<<20)
 	old, _ := s.put(noon, 1, []byte("x"))
 	mid, _ := s.put(noon.Add(time.Minute), 1, []byte("x"))
-	s.turn()
+	s.startInterval()
 	fresh, _ := s.put(noon.Add(2*time.Minute), 1, []byte("x"))
 	now := noon.Add(3 * time.Minute)
 	for _, want := range []*entry{fresh, old, mid} {
@@ -188,7 +188,7 @@ func TestSpoolOrder(t *testing.T) {
 
 // Whatever the clock does, an interval ends: none is held open by a time that does not come again.
 func TestClockSteps(t *testing.T) {
-	add := func(f *fold, at time.Time) { f.add(at, sample("m", 1)) }
+	add := func(f *aggregate, at time.Time) { f.add(at, sample("m", 1)) }
 	starts := func(ws []*window) (out []string) {
 		for _, w := range ws {
 			out = append(out, w.start.Format("15:04"))
@@ -208,7 +208,7 @@ func TestClockSteps(t *testing.T) {
 		{"there and back", []time.Duration{0, time.Hour, 5 * time.Second}, 65 * time.Second, []string{"12:00", "13:00"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			f := newFold(time.Minute)
+			f := newAggregate(time.Minute)
 			for _, d := range tt.at {
 				add(f, noon.Add(d))
 			}
@@ -219,7 +219,7 @@ func TestClockSteps(t *testing.T) {
 	}
 	p := newPublisher(t, config())
 	p.next.boundary = noon.Add(time.Hour)
-	if !p.over(noon) {
+	if !p.intervalOver(noon) {
 		t.Error("an interval that ends an hour after the clock was stepped back stays open")
 	}
 }
@@ -237,12 +237,12 @@ func TestNoDirectory(t *testing.T) {
 		stop()
 		w.check(p)
 		if !strings.Contains(w.logs.String(), "not a directory") {
-			t.Errorf("it is not told: %s", &w.logs)
+			t.Errorf("it is not logged: %s", &w.logs)
 		}
 	})
 }
 
-// Files that are not ours to send are set aside with their reason, and do not stop the others.
+// Files that are not ours to send are dropped with their reason, and do not stop the others.
 func TestUnreadableAndOldRecordsAreCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -295,7 +295,7 @@ func TestOwnSeriesCostNothingInPeace(t *testing.T) {
 	p := newPublisher(t, config())
 	p.Add(collectors.Batch{At: noon, Samples: []collectors.Sample{sample("m", 1)}})
 	p.mu.Lock()
-	p.ownLocked(p.fold.newest())
+	p.addOwnLocked(p.aggregate.newest())
 	p.mu.Unlock()
 	if n := len(p.Preview().Datums); n != 1 {
 		t.Errorf("%d series, want the sampled one", n)

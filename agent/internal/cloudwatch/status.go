@@ -2,22 +2,21 @@ package cloudwatch
 
 import (
 	"maps"
-	"slices"
 	"time"
 )
 
-// State is what becomes of the metrics at present.
+// State says what currently happens to the metrics.
 type State string
 
 // The states.
 const (
 	Sending State = "sending" // the last attempt was delivered
-	Local   State = "local"   // they stay here and are meant to
+	Local   State = "local"   // they stay here, as configured or for want of credentials
 	Waiting State = "waiting" // CloudWatch cannot be reached, or has not been yet
-	Denied  State = "denied"  // CloudWatch does not allow them
+	Denied  State = "denied"  // a policy denies them
 )
 
-// Status says how delivery stands. Figures count datums, since the process started.
+// Status is the state of the delivery. Numbers count datums since the process started.
 type Status struct {
 	Send               Mode              `json:"send"`
 	State              State             `json:"state"`
@@ -33,23 +32,19 @@ type Status struct {
 	PossibleDuplicates uint64            `json:"possible_duplicates"`
 	LastError          string            `json:"last_error,omitempty"` // kept after it is over
 	Series             int               `json:"series"`
-	Unknown            []string          `json:"unknown,omitempty"` // dimensions without a value at present: their sets are left out
+	Unknown            []string          `json:"unknown,omitempty"` // dimensions without a value at the last publish
 }
 
 type counts struct {
 	sent, dropped, duplicates uint64
 	droppedBy                 map[string]uint64
-	untold                    untold
+	unreported                unreported
 	lastSent                  time.Time
 	lastError                 string
 }
 
-// untold is what has been lost, or may have been sent twice, and is not yet published; of earlier processes too.
-type untold struct{ dropped, duplicates uint64 }
-
-// Status returns how delivery stands.
+// Status returns the state of the delivery.
 func (p *Publisher) Status() Status {
-	unknown := p.unknown()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c := &p.counts
@@ -59,36 +54,24 @@ func (p *Publisher) Status() Status {
 		Spooled: p.queue.datums, SpooledBatches: p.queue.batches, SpooledBytes: p.queue.bytes, Oldest: p.queue.oldest,
 		Dropped: c.dropped, DroppedBy: maps.Clone(c.droppedBy),
 		PossibleDuplicates: c.duplicates, LastError: c.lastError,
-		Series: p.fold.count(), Unknown: unknown,
+		Series: p.aggregate.count(), Unknown: p.unknown,
 	}
 }
 
-// unknown lists the dimensions that have no value at present.
-func (p *Publisher) unknown() (names []string) {
-	for _, set := range p.sets {
-		for _, name := range set {
-			if !slices.Contains(names, name) && badDimensionValue(clean(p.config.Dimension(name))) != "" {
-				names = append(names, name)
-			}
-		}
-	}
-	return names
-}
-
-// enter changes the state and logs it when it did change; the reason may change without a word.
-func (p *Publisher) enter(s State, reason string) {
+// setState logs a new state. A new reason for the same state is not logged.
+func (p *Publisher) setState(s State, reason string) {
 	p.mu.Lock()
 	p.state, p.reason = s, reason
-	same := p.said == s
-	if reason != notYet {
-		p.said = s
+	same := p.logged == s
+	if reason != notSentYet {
+		p.logged = s
 	}
-	if (s == Denied || s == Waiting) && reason != notYet {
+	if (s == Denied || s == Waiting) && reason != notSentYet {
 		p.counts.lastError = reason
 	}
 	p.mu.Unlock()
 	switch {
-	case same || reason == notYet:
+	case same || reason == notSentYet:
 	case s == Sending || s == Local:
 		p.logger.Info("metrics are "+string(s), "reason", reason)
 	default:
@@ -96,23 +79,23 @@ func (p *Publisher) enter(s State, reason string) {
 	}
 }
 
-// sent counts n datums as delivered, after so many earlier sendings that may have been applied too.
-func (p *Publisher) sent(n, unsure int, now time.Time) {
+// countSent counts n datums as delivered, and as duplicates for each earlier sending that may have been applied.
+func (p *Publisher) countSent(n, earlier int, now time.Time) {
 	p.mu.Lock()
 	p.counts.sent += uint64(n)
 	p.counts.lastSent = now
-	p.counts.duplicates += uint64(n * unsure)
-	p.counts.untold.duplicates += uint64(n * unsure)
+	p.counts.duplicates += uint64(n * earlier)
+	p.counts.unreported.duplicates += uint64(n * earlier)
 	p.mu.Unlock()
-	p.enter(Sending, "")
+	p.setState(Sending, "")
 }
 
-// inherit takes over what an earlier process could not tell.
-func (p *Publisher) inherit(u untold) {
+// addUnreported takes over the counts that an earlier process did not publish.
+func (p *Publisher) addUnreported(u unreported) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.counts.untold.dropped += u.dropped
-	p.counts.untold.duplicates += u.duplicates
+	p.counts.unreported.dropped += u.dropped
+	p.counts.unreported.duplicates += u.duplicates
 }
 
 func (p *Publisher) drop(why string, n int) {
@@ -129,25 +112,25 @@ func (p *Publisher) dropLocked(why string, n uint64) {
 		p.logger.Warn("metrics dropped", "reason", why)
 	}
 	p.counts.dropped += n
-	p.counts.untold.dropped += n
+	p.counts.unreported.dropped += n
 	p.counts.droppedBy[why] += n
 }
 
-func (p *Publisher) tell(sentence string) {
+func (p *Publisher) setLastError(sentence string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.counts.lastError = sentence
 }
 
-// noteQueue copies what others may ask for out of what is Run's own, and has the disk remember what is untold.
-func (p *Publisher) noteQueue() {
+// updateQueue copies the spool's figures for Status and saves the unreported counts.
+func (p *Publisher) updateQueue() {
 	var st spoolStats
-	if !p.holding() {
+	if !p.memoryOnly() {
 		st = p.spool.stats()
 	}
 	p.mu.Lock()
 	p.queue = st
-	u := p.counts.untold
+	u := p.counts.unreported
 	p.mu.Unlock()
-	p.spool.keepUntold(u)
+	p.spool.saveUnreported(u)
 }

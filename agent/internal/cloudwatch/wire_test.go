@@ -304,7 +304,7 @@ func TestAutoWithoutCredentialsStaysLocal(t *testing.T) {
 		if got := w.logs.count("metrics are local"); got != 1 {
 			t.Errorf("said %d times: %s", got, &w.logs)
 		}
-		if n := len(p.Recent().Datums); n != 10 {
+		if n := len(p.Preview().Datums); n != 10 {
 			t.Errorf("%d datums to look at", n)
 		}
 		w.gone.Store(false) // a role was attached: what memory holds goes out
@@ -355,21 +355,21 @@ func TestEverythingRefusedIsKept(t *testing.T) {
 		w.fake.Now = func() time.Time { return time.Now().Add(-time.Duration(behind.Load())) }
 		p, stop := w.start()
 		w.sample(p, 20*time.Minute)
-		if s := p.Status(); s.State != Waiting || !strings.Contains(s.Reason, "clock") || s.Dropped != maxSpoiled {
+		if s := p.Status(); s.State != Waiting || !strings.Contains(s.Reason, "clock") || s.Dropped != maxQuarantined {
 			t.Errorf("got %+v", s)
 		}
 		behind.Store(0)
 		w.sample(p, 4*time.Minute)
 		time.Sleep(10 * time.Second)
 		stop()
-		if lost := len(w.added) - len(w.arrived()); lost > maxSpoiled || p.Status().Spooled != 0 {
+		if lost := len(w.added) - len(w.arrived()); lost > maxQuarantined || p.Status().Spooled != 0 {
 			t.Errorf("%d were lost, %d are spooled", lost, p.Status().Spooled)
 		}
 	})
 }
 
-// What was lost and not yet told when the agent stopped is told by the next one.
-func TestLossesAreToldAfterARestart(t *testing.T) {
+// Losses that were not published when the agent stopped are published by the next one.
+func TestLossesArePublishedAfterARestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.config.SpoolLimit = 20_000
@@ -389,7 +389,7 @@ func TestLossesAreToldAfterARestart(t *testing.T) {
 	})
 }
 
-// Credentials that cannot be had are no sending: nothing is unsure, and it is said what is missing.
+// Credentials that cannot be had are no sending: nothing is ambiguous, and it is said what is missing.
 func TestNoCredentialsLaterOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
