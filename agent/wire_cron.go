@@ -65,8 +65,8 @@ func newCron(cfg config.Config, inst *platform.Instance, env *appenv.Resolver, l
 	f := inst.Facts()
 	host, _ := os.Hostname() // only spreads starts; empty is fine
 	c.sched = scheduler.New(scheduler.Config{
-		Runner: c, Tell: c.tell, Kept: store.Kept(), Save: frugal(store.Save), Host: host, Limit: limit(cfg.Cron.Limit, runtime.NumCPU()), Now: wallClock, Nap: nap,
-		Here: func() scheduler.Here { return here(inst.Facts(), env) },
+		Runner: c, OnEvent: c.tell, Saved: store.Kept(), Save: frugal(store.Save), HostName: host, Limit: limit(cfg.Cron.Limit, runtime.NumCPU()), Now: wallClock, Sleep: nap,
+		Host: func() scheduler.Host { return here(inst.Facts(), env) },
 	})
 	c.holdOn()
 	var table atomic.Pointer[scheduler.Table] // and not the watcher's, which may hold its lock while events are told
@@ -96,9 +96,9 @@ func newCron(cfg config.Config, inst *platform.Instance, env *appenv.Resolver, l
 
 // here is as much as is known by now: an agent may be older than the first
 // deployment, and the environment not to be read in the middle of one.
-func here(f platform.Facts, env *appenv.Resolver) scheduler.Here {
+func here(f platform.Facts, env *appenv.Resolver) scheduler.Host {
 	read := sync.OnceValues(func() (*appenv.Env, error) { return env.Resolve(context.Background()) }) // most tables do not ask
-	return scheduler.Here{Environment: f.EnvironmentName, Worker: f.Worker,
+	return scheduler.Host{Environment: f.EnvironmentName, Worker: f.Worker,
 		Getenv: func(name string) (string, bool) {
 			e, err := read()
 			if err != nil {
@@ -115,8 +115,8 @@ func limit(configured, processors int) int { return cmp.Or(configured, max(16, 8
 
 // frugal gives the memory back that writing a whole table took, which a table of
 // ten thousand jobs would else keep for minutes.
-func frugal(save func(map[string]scheduler.Kept) error) func(map[string]scheduler.Kept) error {
-	return func(changed map[string]scheduler.Kept) error {
+func frugal(save func(map[string]scheduler.SavedJob) error) func(map[string]scheduler.SavedJob) error {
+	return func(changed map[string]scheduler.SavedJob) error {
 		err := save(changed)
 		if len(changed) > 1000 {
 			debug.FreeOSMemory()

@@ -122,7 +122,7 @@ func BenchmarkFire(b *testing.B) {
 	s := New(Config{
 		Runner: runnerFunc(func(context.Context, Firing) error { ran.Add(1); return nil }),
 		Now:    func() time.Time { return now },
-		Save:   func(map[string]Kept) error { return nil },
+		Save:   func(map[string]SavedJob) error { return nil },
 	})
 	s.SetTable(mustParse(b, "cron.yaml", text.String()))
 	s.begin(b.Context())

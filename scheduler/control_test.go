@@ -43,7 +43,7 @@ func TestPausedJobOwesNothing(t *testing.T) {
 
 // A pause outlives the process, and the job's absence from a faulty deployment.
 func TestPauseIsKept(t *testing.T) {
-	cfg := Config{Kept: map[string]Kept{"a": {Spec: "*/10 * * * * UTC", Last: midnight.Add(-time.Hour), Paused: midnight.Add(-time.Hour)}}}
+	cfg := Config{Saved: map[string]SavedJob{"a": {ScheduleKey: "*/10 * * * * UTC", Last: midnight.Add(-time.Hour), Paused: midnight.Add(-time.Hour)}}}
 	inBubble(t, "*/10 * * * * a\n", lasts(time.Second), cfg, func(r *rig) {
 		r.after(time.Hour)
 		r.set("*/10 * * * * b\n")
@@ -139,7 +139,7 @@ func TestAdoptedRunsLeaveWhatWasOwed(t *testing.T) {
 		"typed":           {Firing{Job: Job{Name: "a"}, Due: midnight.Add(-5 * time.Minute), Reason: Manual}, []string{"1s a catch-up"}}, // and is not tried again
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, "", lasts(time.Second), Config{Kept: settled("*/10 * * * * UTC", 40*time.Minute)}, func(r *rig) {
+			inBubble(t, "", lasts(time.Second), Config{Saved: settled("*/10 * * * * UTC", 40*time.Minute)}, func(r *rig) {
 				r.after(0)
 				r.s.Hold(time.Hour) // else the loop may be faster than the next lines
 				r.set(file)
@@ -165,8 +165,8 @@ func TestAdoptedBeforeThereIsATable(t *testing.T) {
 		"and is over":    {time.Minute, []string{"5m0s a catch-up"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cfg := Config{Kept: settled("*/10 * * * * UTC", 35*time.Minute)}
-			cfg.Kept["b"] = Kept{Spec: "*/10 * * * * UTC", Last: midnight, Paused: midnight}
+			cfg := Config{Saved: settled("*/10 * * * * UTC", 35*time.Minute)}
+			cfg.Saved["b"] = SavedJob{ScheduleKey: "*/10 * * * * UTC", Last: midnight, Paused: midnight}
 			inBubble(t, "", lasts(time.Second), cfg, func(r *rig) {
 				for _, job := range []string{"a", "b"} {
 					r.s.Adopt(Firing{Job: Job{Name: job, Location: time.UTC}, Due: midnight.Add(-30 * time.Minute)}, lasts(c.takes))
@@ -242,7 +242,7 @@ func TestReloadLeavesRunsAlone(t *testing.T) {
 		if n := len(r.s.Snapshot()); n != 0 {
 			t.Errorf("%d jobs known of an empty table", n)
 		}
-		if k, ok := r.saved["a"]; !ok || k != (Kept{}) {
+		if k, ok := r.saved["a"]; !ok || k != (SavedJob{}) {
 			t.Errorf("saved %+v, want a to be forgotten", k)
 		}
 	})
@@ -261,20 +261,20 @@ cron:
 - {name: post, schedule: '0 * * * *', url: /x, environments: ['*']}
 `)
 	env := map[string]string{"CRON": "off", "SECRET": "planted-5c1e"}
-	here := Here{Environment: "staging", Worker: true, Getenv: func(n string) (string, bool) { v, ok := env[n]; return v, ok }}
+	here := Host{Environment: "staging", Worker: true, Getenv: func(n string) (string, bool) { v, ok := env[n]; return v, ok }}
 	for name, want := range map[string]string{
 		"all": "", "prod": "environment is staging", "switch": "enabled: ${CRON:-true} is not true",
 		"unset": "enabled: ${NOT_SET} is not true", "odd": "enabled: ${SECRET} is neither true nor false",
 		"off": "enabled: false", "post": "on a worker tier Beanstalk's own daemon posts /x",
 	} {
 		j, _ := tab.Job(name)
-		if got := j.OffHere(here); got != want {
+		if got := j.offReason(here); got != want {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
 	}
 	delete(env, "CRON")
 	j, _ := tab.Job("switch")
-	if got := j.OffHere(here); got != "" {
+	if got := j.offReason(here); got != "" {
 		t.Errorf("switch without CRON: %q, want it on", got)
 	}
 }
@@ -283,8 +283,8 @@ cron:
 // turned on owes nothing of before.
 func TestEnvironmentTurnsJobsOnAndOff(t *testing.T) {
 	var on sync.Map
-	cfg := Config{Here: func() Here {
-		return Here{Getenv: func(string) (string, bool) { _, ok := on.Load("x"); return fmt.Sprint(ok), true }}
+	cfg := Config{Host: func() Host {
+		return Host{Getenv: func(string) (string, bool) { _, ok := on.Load("x"); return fmt.Sprint(ok), true }}
 	}}
 	file := "cron:\n- {name: a, schedule: '*/10 * * * *', command: x, enabled: '${ON}'}\n"
 	inBubble(t, file, lasts(time.Second), cfg, func(r *rig) {
@@ -305,15 +305,15 @@ func TestEnvironmentTurnsJobsOnAndOff(t *testing.T) {
 // What cannot be told yet decides nothing: a job that runs goes on to, and one that is off
 // until then owes what passed. What is known and changes owes nothing.
 func TestUnsureWhereThisIs(t *testing.T) {
-	unread := func(name string) Here {
-		return Here{Getenv: func(string) (string, bool) { return name, name != "" }, Unread: func() bool { return name == "" }}
+	unread := func(name string) Host {
+		return Host{Getenv: func(string) (string, bool) { return name, name != "" }, Unread: func() bool { return name == "" }}
 	}
-	for file, where := range map[string]func(string) Here{
-		"cron:\n- {name: a, schedule: '*/10 * * * *', command: x, environments: [yes]}\n": func(name string) Here { return Here{Environment: name} },
+	for file, where := range map[string]func(string) Host{
+		"cron:\n- {name: a, schedule: '*/10 * * * *', command: x, environments: [yes]}\n": func(name string) Host { return Host{Environment: name} },
 		"cron:\n- {name: a, schedule: '*/10 * * * *', command: x, enabled: '${PROD}'}\n":  unread,
 	} {
 		var here atomic.Value
-		cfg := Config{Here: func() Here { return where(here.Load().(string)) }, Kept: settled("*/10 * * * * UTC", 15*time.Minute)}
+		cfg := Config{Host: func() Host { return where(here.Load().(string)) }, Saved: settled("*/10 * * * * UTC", 15*time.Minute)}
 		turn := func(r *rig, name string) {
 			here.Store(name)
 			r.set(file)
@@ -361,7 +361,7 @@ func TestSplayIsStableAndSpread(t *testing.T) {
 	}
 	file := "cron:\n- {name: a, schedule: '0 * * * *', command: x, splay: 30m}\n"
 	for _, host := range []string{"h1", "h2"} {
-		inBubble(t, file, lasts(time.Second), Config{Host: host}, func(r *rig) {
+		inBubble(t, file, lasts(time.Second), Config{HostName: host}, func(r *rig) {
 			want := time.Hour + time.Duration(splayFor(host, &Job{Name: "a", Splay: 30 * time.Minute}))
 			r.after(95 * time.Minute)
 			r.want(want.String() + " a scheduled")
@@ -467,9 +467,9 @@ func TestRefusedSaveIsOfferedAgain(t *testing.T) {
 		var told []EventKind
 		var offered []int
 		s := New(Config{
-			Runner: lasts(0),
-			Tell:   func(e Event) { told = append(told, e.Kind) },
-			Save: func(k map[string]Kept) error {
+			Runner:  lasts(0),
+			OnEvent: func(e Event) { told = append(told, e.Kind) },
+			Save: func(k map[string]SavedJob) error {
 				offered = append(offered, len(k))
 				if len(offered) < 4 {
 					return errors.New("disk full")
@@ -490,8 +490,8 @@ func TestRefusedSaveIsOfferedAgain(t *testing.T) {
 // From when the slots of a job are owed that a reload brings is kept before SetTable returns.
 func TestReloadIsSavedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		kept := map[string]Kept{}
-		s := New(Config{Runner: lasts(0), Save: func(k map[string]Kept) error { maps.Copy(kept, k); return nil }})
+		kept := map[string]SavedJob{}
+		s := New(Config{Runner: lasts(0), Save: func(k map[string]SavedJob) error { maps.Copy(kept, k); return nil }})
 		ctx, cancel := context.WithCancel(t.Context())
 		go s.Run(ctx)
 		time.Sleep(90 * time.Minute)
@@ -514,7 +514,7 @@ func TestSavesAreFew(t *testing.T) {
 				f.Begun()
 				return nil
 			}),
-			Save: func(map[string]Kept) error { saves++; return nil },
+			Save: func(map[string]SavedJob) error { saves++; return nil },
 		})
 		s.SetTable(mustParse(t, "crontab", "@every 1s a\n@every 1s b\n@every 1s c\n"))
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

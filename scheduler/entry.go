@@ -66,7 +66,7 @@ func (e *entry) idle() bool { return e.act == nil || len(e.act.running) == 0 }
 
 // spec is what tells whether a slot of an earlier life, or of an earlier table, is one of
 // the schedule as it is now.
-func (j *Job) spec() string {
+func (j *Job) scheduleKey() string {
 	if j.Seconds {
 		return "seconds " + j.Expr + " " + j.Location.String()
 	}

@@ -70,11 +70,11 @@ var (
 	ErrNotRunning = errors.New("the scheduler is not running")
 )
 
-// Kept is what must outlive the process about one job.
-type Kept struct {
-	Spec   string    `json:"spec"`            // the schedule and zone that Last belongs to
-	Last   time.Time `json:"last"`            // every slot up to here has been settled
-	Paused time.Time `json:"paused,omitzero"` // since when; zero when it is not
+// SavedJob is what must outlive the process about one job.
+type SavedJob struct {
+	ScheduleKey string    `json:"spec"`            // the schedule and zone that Last belongs to
+	Last        time.Time `json:"last"`            // every slot up to here is done: started, skipped or missed
+	Paused      time.Time `json:"paused,omitzero"` // since when; zero when it is not
 }
 
 // An Event is something about a job, or about all of them, that the log, the metrics and

@@ -17,7 +17,7 @@ func (s *Scheduler) keep(e *entry) {
 			settled = min(settled, r.owed)
 		}
 	}
-	k := Kept{Spec: e.job.spec(), Last: time.Unix(settled, 0).UTC()}
+	k := SavedJob{ScheduleKey: e.job.scheduleKey(), Last: time.Unix(settled, 0).UTC()}
 	if e.paused != 0 {
 		k.Paused = time.Unix(e.paused, 0).UTC()
 	}
@@ -55,7 +55,7 @@ func (s *Scheduler) saveNow() {
 	defer s.saveMu.Unlock()
 	s.mu.Lock()
 	dirty := s.dirty
-	s.dirty = map[string]Kept{}
+	s.dirty = map[string]SavedJob{}
 	s.mu.Unlock()
 	if len(dirty) == 0 {
 		return

@@ -15,14 +15,14 @@ import (
 var midnight = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC) // when a bubble begins
 
 // settled is what an earlier life saved about the jobs a and b, some time ago.
-func settled(spec string, ago time.Duration) map[string]Kept {
-	k := Kept{Spec: spec, Last: midnight.Add(-ago)}
-	return map[string]Kept{"a": k, "b": k}
+func settled(spec string, ago time.Duration) map[string]SavedJob {
+	k := SavedJob{ScheduleKey: spec, Last: midnight.Add(-ago)}
+	return map[string]SavedJob{"a": k, "b": k}
 }
 
 // A slot that passed while the agent was down runs once, and says what it stands for.
 func TestDownTimeIsCaughtUpOnce(t *testing.T) {
-	cfg := Config{Kept: settled("*/10 * * * * UTC", 45*time.Minute)}
+	cfg := Config{Saved: settled("*/10 * * * * UTC", 45*time.Minute)}
 	inBubble(t, "*/10 * * * * a\n", lasts(time.Second), cfg, func(r *rig) {
 		r.after(9 * time.Minute)
 		r.want("0s a catch-up")
@@ -39,7 +39,7 @@ func TestDownTimeIsCaughtUpOnce(t *testing.T) {
 // What is older than catch_up is counted and told, not run.
 func TestTooOldIsToldAsMissed(t *testing.T) {
 	file := "cron:\n- {name: a, schedule: '30 * * * *', command: x, catch_up: 20m}\n- {name: b, schedule: '30 * * * *', command: x, catch_up: false}\n"
-	cfg := Config{Kept: settled("30 * * * * UTC", 2*time.Hour)}
+	cfg := Config{Saved: settled("30 * * * * UTC", 2*time.Hour)}
 	inBubble(t, file, lasts(time.Second), cfg, func(r *rig) {
 		r.after(time.Minute)
 		r.want("0s a missed 2", "0s b missed 2")
@@ -57,12 +57,12 @@ func TestTooOldIsToldAsMissed(t *testing.T) {
 // A start less than a minute late is on time even where nothing is caught up.
 func TestLateByLessThanAMinuteIsOnTime(t *testing.T) {
 	file := "cron:\n- {name: a, schedule: '0 * * * *', command: x, catch_up: false}\n"
-	cfg := Config{Kept: settled("0 * * * * UTC", time.Minute)}
+	cfg := Config{Saved: settled("0 * * * * UTC", time.Minute)}
 	inBubble(t, file, lasts(time.Second), cfg, func(r *rig) { r.want("0s a scheduled") })
 
 	// Those before it are missed, and it is not one of them, however many they are.
 	for _, hours := range []int{3, 3000} {
-		cfg.Kept = settled("0 * * * * UTC", time.Duration(hours)*time.Hour)
+		cfg.Saved = settled("0 * * * * UTC", time.Duration(hours)*time.Hour)
 		inBubble(t, file, lasts(time.Second), cfg, func(r *rig) {
 			r.want("0s a scheduled", fmt.Sprintf("0s a missed %d", min(hours-1, 1000)))
 			if c := r.state("a").Counts; !c.LastMissed.Equal(midnight.Add(-time.Hour)) {
@@ -74,7 +74,7 @@ func TestLateByLessThanAMinuteIsOnTime(t *testing.T) {
 
 // Nothing is owed of the time before a job was first seen, or had its schedule.
 func TestNewScheduleOwesNothing(t *testing.T) {
-	cfg := Config{Kept: settled("*/5 * * * * UTC", 45*time.Minute)}
+	cfg := Config{Saved: settled("*/5 * * * * UTC", 45*time.Minute)}
 	inBubble(t, "*/10 * * * * a\n*/10 * * * * c\n", lasts(time.Second), cfg, func(r *rig) {
 		r.after(15 * time.Minute)
 		r.want("0s a dropped 0", "10m0s a scheduled", "10m0s c scheduled")
@@ -92,8 +92,8 @@ func TestNewScheduleOwesNothing(t *testing.T) {
 func TestHeldSlotsThatWillNotRunAreTold(t *testing.T) {
 	file := "cron:\n- {name: a, schedule: '*/10 * * * *', command: x, enabled: '${ON}'}\n"
 	var off atomic.Bool
-	cfg := Config{Here: func() Here {
-		return Here{Getenv: func(string) (string, bool) { return fmt.Sprint(!off.Load()), true }}
+	cfg := Config{Host: func() Host {
+		return Host{Getenv: func(string) (string, bool) { return fmt.Sprint(!off.Load()), true }}
 	}}
 	for name, do := range map[string]func(*rig){
 		"paused":      func(r *rig) { r.s.Pause("a") },
@@ -149,7 +149,7 @@ func TestSuspendRunsEachJobOnce(t *testing.T) {
 
 // After a year away the loop is not stuck in counting, and the count says where it ended.
 func TestAYearAwayIsOneRun(t *testing.T) {
-	cfg := Config{Kept: map[string]Kept{"a": {Spec: "seconds * * 1-5 * * * UTC", Last: midnight.AddDate(-1, 0, 0)}}}
+	cfg := Config{Saved: map[string]SavedJob{"a": {ScheduleKey: "seconds * * 1-5 * * * UTC", Last: midnight.AddDate(-1, 0, 0)}}}
 	file := "cron:\n- {name: a, schedule: '* * 1-5 * * *', seconds: true, command: x, catch_up: true}\n"
 	inBubble(t, file, lasts(time.Second), cfg, func(r *rig) {
 		r.want("0s a catch-up")
@@ -250,7 +250,7 @@ func TestWhereAJobBeginsIsSavedBeforeItStarts(t *testing.T) {
 		var saved atomic.Bool
 		started := make(chan bool, 100)
 		s := New(Config{
-			Save: func(map[string]Kept) error { time.Sleep(90 * time.Second); saved.Store(true); return nil },
+			Save: func(map[string]SavedJob) error { time.Sleep(90 * time.Second); saved.Store(true); return nil },
 			Runner: runnerFunc(func(_ context.Context, f Firing) error {
 				f.Begun()
 				started <- saved.Load()
@@ -274,9 +274,9 @@ func TestWhereAJobBeginsIsSavedBeforeItStarts(t *testing.T) {
 func TestToldBeforeSaved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		told := false
-		s := New(Config{Runner: lasts(time.Hour), Kept: settled("30 * * * * UTC", 3*time.Hour),
-			Tell: func(Event) { time.Sleep(10 * time.Second); told = true },
-			Save: func(k map[string]Kept) error {
+		s := New(Config{Runner: lasts(time.Hour), Saved: settled("30 * * * * UTC", 3*time.Hour),
+			OnEvent: func(Event) { time.Sleep(10 * time.Second); told = true },
+			Save: func(k map[string]SavedJob) error {
 				if len(k) > 0 && !told {
 					t.Errorf("saved %v first", k)
 				}
@@ -291,7 +291,7 @@ func TestToldBeforeSaved(t *testing.T) {
 
 // What waited when the agent stopped is still owed, and the next life runs it.
 func TestWaitingStartsSurviveARestart(t *testing.T) {
-	var kept map[string]Kept
+	var kept map[string]SavedJob
 	file := "0 * * * * a\n0 * * * * b\n"
 	inBubble(t, file, lasts(3*time.Hour), Config{Limit: 1}, func(r *rig) {
 		r.after(90 * time.Minute)
@@ -311,7 +311,7 @@ func TestWaitingStartsSurviveARestart(t *testing.T) {
 		k.Last = k.Last.Add(-135 * time.Minute)
 		kept[name] = k
 	}
-	inBubble(t, file, lasts(time.Second), Config{Kept: kept}, func(r *rig) {
+	inBubble(t, file, lasts(time.Second), Config{Saved: kept}, func(r *rig) {
 		r.want("0s a catch-up", "0s b catch-up")
 	})
 }

@@ -13,7 +13,7 @@ import (
 func TestFailureOfAnEarlierLifeIsTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		started := make(chan Firing, 10)
-		s := New(Config{Kept: map[string]Kept{"a": {Spec: "0 * * * * UTC", Last: midnight.Add(-time.Hour)}},
+		s := New(Config{Saved: map[string]SavedJob{"a": {ScheduleKey: "0 * * * * UTC", Last: midnight.Add(-time.Hour)}},
 			Runner: runnerFunc(func(_ context.Context, f Firing) error { f.Begun(); started <- f; return nil })})
 		tab := mustParse(t, "cron.yaml", "cron:\n- {name: a, schedule: '0 * * * *', command: x, retries: 2, backoff: 4m}\n")
 		s.SetTable(tab)

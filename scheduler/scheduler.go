@@ -12,9 +12,9 @@ const (
 	longestSleep = time.Minute
 	// onTime is how late a start may be and still count as on time.
 	onTime = time.Minute
-	// overdueAfter is how late a start or an end must be to be told.
+	// overdueAfter is how late a start or an end must be to be reported.
 	overdueAfter = 5 * time.Minute
-	// nap is the part of a wait that is left to Config.Nap: how late a timer may be, twice.
+	// nap is the last part of a wait, left to Config.Sleep: twice a timer's lateness.
 	nap = 2 * time.Millisecond
 	// longestBackoff ends the doubling between retries.
 	longestBackoff = time.Hour
@@ -26,33 +26,33 @@ const notRunning = "the agent was not running"
 type Config struct {
 	Runner Runner // required
 
-	// Tell is told of events, one at a time. It must not block for long, nor call a method
-	// that tells of events itself. Optional.
-	Tell func(Event)
+	// OnEvent is called with each event, never concurrently. It must not block for long, nor
+	// call a method that causes events. Optional.
+	OnEvent func(Event)
 
-	// Kept is what Save was given in an earlier life, by name of the job. The Runner may be
-	// asked again for a slot whose run it recorded just before that life ended: it must not
-	// run it twice. Optional.
-	Kept map[string]Kept
+	// Saved is what Save was given by the process before this one, by job name. Optional.
+	// The Runner may get a slot again whose run it recorded just before that process ended:
+	// it must not run it twice.
+	Saved map[string]SavedJob
 
-	// Save keeps what changed since the last call; a zero Kept means that the job can be
-	// forgotten. It is called once before anything starts, by SetTable, and else from a goroutine of
-	// its own, never twice at a time; it may be slow. What it refuses is offered again within
-	// a minute. Optional.
-	Save func(map[string]Kept) error
+	// Save writes what changed since the last call; a zero SavedJob means that the job can be
+	// forgotten. It is called before anything starts, by SetTable, and else from a goroutine of
+	// its own, never concurrently; it may be slow. After an error it is called again within a
+	// minute. Optional.
+	Save func(map[string]SavedJob) error
 
-	Here  func() Here   // decides which jobs are off here; asked by SetTable. Optional: none are
-	Host  string        // with the job's name it decides the splay: stable for this host
-	Limit int           // runs at the same time; 0: no limit
-	Grace time.Duration // how long Run waits for running jobs before it cancels them
+	Host     func() Host   // decides which jobs are off; called by SetTable. Optional: none are
+	HostName string        // with the job's name it decides the splay: stable for this host
+	Limit    int           // runs at the same time; 0: no limit
+	Grace    time.Duration // how long Run waits for running jobs before it cancels them
 
 	// Now is the wall clock. Optional: time.Now. Tests set it to step the clock.
 	Now func() time.Time
 
-	// Nap waits for the last part of a wait, at most [nap]. Go's timers are late by up to a
-	// millisecond, since an idle process waits for them in epoll_wait, which counts
-	// milliseconds. It may return early. Optional: without it a timer does that, too.
-	Nap func(time.Duration)
+	// Sleep waits for the last part of a wait, at most [nap], and may return early. Go's
+	// timers are up to a millisecond late: an idle process waits for them in epoll_wait, which
+	// counts milliseconds. Optional: a timer.
+	Sleep func(time.Duration)
 }
 
 // A Scheduler starts each job of its table when it is due. Its methods may be called at
@@ -77,9 +77,9 @@ type Scheduler struct {
 	running int
 	locks   map[string]int // runs that hold each lock
 	seq     uint64
-	kept    map[string]Kept // of jobs not seen yet
-	dirty   map[string]Kept // to be saved
-	events  []Event         // to be told when mu is released
+	kept    map[string]SavedJob // of jobs not seen yet
+	dirty   map[string]SavedJob // to be saved
+	events  []Event             // to be told when mu is released
 
 	// The state of the loop.
 	base      context.Context // of all runs; nil before Run and once it stops
@@ -96,11 +96,11 @@ func New(cfg Config) *Scheduler {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	if cfg.Tell == nil {
-		cfg.Tell = func(Event) {}
+	if cfg.OnEvent == nil {
+		cfg.OnEvent = func(Event) {}
 	}
-	if cfg.Here == nil {
-		cfg.Here = func() Here { return Here{} }
+	if cfg.Host == nil {
+		cfg.Host = func() Host { return Host{} }
 	}
 	s := &Scheduler{
 		cfg:     cfg,
@@ -109,13 +109,13 @@ func New(cfg Config) *Scheduler {
 		entries: map[string]*entry{},
 		busy:    map[*entry]bool{},
 		locks:   map[string]int{},
-		kept:    map[string]Kept{},
-		dirty:   map[string]Kept{},
+		kept:    map[string]SavedJob{},
+		dirty:   map[string]SavedJob{},
 	}
-	for name, k := range cfg.Kept {
+	for name, k := range cfg.Saved {
 		s.kept[name] = k
 	}
-	s.cfg.Kept = nil // it may be large
+	s.cfg.Saved = nil // it may be large
 	return s
 }
 
@@ -138,11 +138,11 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	defer timer.Stop()
 	for ctx.Err() == nil {
 		wait := s.tick()
-		if s.cfg.Nap != nil && wait <= nap {
-			s.cfg.Nap(wait)
+		if s.cfg.Sleep != nil && wait <= nap {
+			s.cfg.Sleep(wait)
 			continue
 		}
-		if s.cfg.Nap != nil {
+		if s.cfg.Sleep != nil {
 			wait -= nap
 		}
 		timer.Reset(wait)
@@ -270,7 +270,7 @@ func (s *Scheduler) unlock() {
 	if len(events) > 0 {
 		s.tellMu.Lock()
 		for _, e := range events {
-			s.cfg.Tell(e)
+			s.cfg.OnEvent(e)
 		}
 		s.tellMu.Unlock()
 	}

@@ -43,20 +43,20 @@ type rig struct {
 	mu     sync.Mutex
 	starts []Firing
 	log    []string // every start and event, with when it happened
-	saved  map[string]Kept
+	saved  map[string]SavedJob
 }
 
 // newRig starts a Scheduler over a crontab or a YAML list of jobs.
 func newRig(t *testing.T, file string, run runnerFunc, cfg Config) *rig {
 	t.Helper()
-	r := &rig{t: t, begun: time.Now(), saved: map[string]Kept{}}
+	r := &rig{t: t, begun: time.Now(), saved: map[string]SavedJob{}}
 	cfg.Runner = runnerFunc(func(ctx context.Context, f Firing) error {
 		r.note(fmt.Sprintf("%s %s", f.Job.Name, f.Reason), func() { r.starts = append(r.starts, f) })
 		return run(ctx, f)
 	})
-	cfg.Tell = func(e Event) { r.note(strings.TrimSpace(fmt.Sprintf("%s %s %d", e.Job, e.Kind, e.Count)), nil) }
+	cfg.OnEvent = func(e Event) { r.note(strings.TrimSpace(fmt.Sprintf("%s %s %d", e.Job, e.Kind, e.Count)), nil) }
 	cfg.Now = func() time.Time { return time.Now().Add(time.Duration(r.step.Load())) }
-	cfg.Save = func(k map[string]Kept) error {
+	cfg.Save = func(k map[string]SavedJob) error {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		for name, v := range k {

@@ -18,9 +18,9 @@ func (s *Scheduler) SetTable(t Table) {
 }
 
 func (s *Scheduler) setTable(t Table) (running bool) {
-	offs, here := make([]string, len(t.Jobs)), s.cfg.Here()
+	offs, here := make([]string, len(t.Jobs)), s.cfg.Host()
 	for i := range t.Jobs {
-		offs[i] = t.Jobs[i].OffHere(here) // may call Getenv: not under the lock
+		offs[i] = t.Jobs[i].offReason(here) // may call Getenv: not under the lock
 	}
 	s.mu.Lock()
 	defer s.unlock()
@@ -30,7 +30,7 @@ func (s *Scheduler) setTable(t Table) (running bool) {
 	s.order = make([]*entry, 0, len(t.Jobs))
 	for i := range t.Jobs {
 		j := &t.Jobs[i]
-		e, unsure := old[j.Name], j.unsure(here)
+		e, unsure := old[j.Name], j.conditionUnknown(here)
 		if e == nil {
 			e = &entry{place: -1, job: j}
 			s.load(e, now)
@@ -59,20 +59,20 @@ func (s *Scheduler) setTable(t Table) (running bool) {
 
 // load begins a job, where its earlier life left it if that is known.
 func (s *Scheduler) load(e *entry, now time.Time) {
-	e.splay = splayFor(s.cfg.Host, e.job)
+	e.splay = splayFor(s.cfg.HostName, e.job)
 	k, known := s.kept[e.job.Name]
 	delete(s.kept, e.job.Name)
 	if !k.Paused.IsZero() {
 		e.paused = k.Paused.Unix()
 	}
-	if known && k.Spec == e.job.spec() && !ahead(e.job.Schedule, k.Last, now) {
+	if known && k.ScheduleKey == e.job.scheduleKey() && !ahead(e.job.Schedule, k.Last, now) {
 		e.settled = max(e.settled, k.Last.Unix()) // of an adopted run
 		if e.after(time.Unix(e.settled, 0)); e.next <= now.Unix() {
 			s.late = notRunning
 		}
 		return
 	}
-	if known && k.Spec != e.job.spec() && k.Spec != "" && k.Paused.IsZero() {
+	if known && k.ScheduleKey != e.job.scheduleKey() && k.ScheduleKey != "" && k.Paused.IsZero() {
 		s.tell(Event{Kind: Dropped, Job: e.job.Name, Text: "its schedule is another than before the restart: what was due since " + k.Last.UTC().Format(time.RFC3339) + " is not caught up"})
 	}
 	s.beginAt(e, now)
@@ -87,12 +87,12 @@ func (s *Scheduler) beginAt(e *entry, t time.Time) {
 
 // replace gives an entry its job of the new table.
 func (s *Scheduler) replace(e *entry, j *Job, now time.Time) {
-	gone, same := e.gone, e.job.spec() == j.spec()
+	gone, same := e.gone, e.job.scheduleKey() == j.scheduleKey()
 	if !same {
 		s.abandon(e, now, "the job's schedule has changed")
 	}
 	e.job, e.gone = j, false
-	e.splay = splayFor(s.cfg.Host, j)
+	e.splay = splayFor(s.cfg.HostName, j)
 	switch {
 	case gone:
 		s.load(e, now) // in case that it was never seen here: a run was adopted before there was a table
@@ -136,7 +136,7 @@ func (s *Scheduler) forget(e *entry) {
 	if _, unseen := s.kept[e.job.Name]; unseen {
 		return
 	}
-	k := Kept{}
+	k := SavedJob{}
 	if e.paused != 0 {
 		k.Paused = time.Unix(e.paused, 0)
 		s.kept[e.job.Name] = k

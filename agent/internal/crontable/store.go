@@ -15,19 +15,19 @@ import (
 // slots are settled and which jobs are paused. Save is for one goroutine.
 type Store struct {
 	path string
-	kept map[string]scheduler.Kept
+	kept map[string]scheduler.SavedJob
 }
 
 type storeFile struct {
-	Version int                       `json:"version"`
-	Jobs    map[string]scheduler.Kept `json:"jobs"`
+	Version int                           `json:"version"`
+	Jobs    map[string]scheduler.SavedJob `json:"jobs"`
 }
 
 // OpenStore reads the file at path; a missing one is an empty store. With an
 // error the store is empty and usable: a scheduler that forgot where it was
 // begins now, which is better than one that does not run.
 func OpenStore(path string) (*Store, error) {
-	s := &Store{path: path, kept: map[string]scheduler.Kept{}}
+	s := &Store{path: path, kept: map[string]scheduler.SavedJob{}}
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return s, nil
@@ -47,12 +47,12 @@ func OpenStore(path string) (*Store, error) {
 }
 
 // Kept returns a copy of what is remembered.
-func (s *Store) Kept() map[string]scheduler.Kept { return maps.Clone(s.kept) }
+func (s *Store) Kept() map[string]scheduler.SavedJob { return maps.Clone(s.kept) }
 
-// Save merges what changed and writes all of it durably; a zero Kept is forgotten.
-func (s *Store) Save(changed map[string]scheduler.Kept) error {
+// Save merges what changed and writes all of it durably; a zero SavedJob is forgotten.
+func (s *Store) Save(changed map[string]scheduler.SavedJob) error {
 	for name, k := range changed {
-		if k == (scheduler.Kept{}) {
+		if k == (scheduler.SavedJob{}) {
 			delete(s.kept, name)
 		} else {
 			s.kept[name] = k

@@ -7,22 +7,22 @@ import (
 	"strings"
 )
 
-// Here is what a job's environments:, enabled: and url: are held against.
-type Here struct {
+// Host is what a job's environments:, enabled: and url: depend on.
+type Host struct {
 	Environment string                           // the Beanstalk environment's name; "" while it is not known
 	Getenv      func(name string) (string, bool) // the application's environment; optional
 	Unread      func() bool                      // reports that it cannot be read at present; optional
 	Worker      bool                             // a worker tier, whose own daemon posts url: jobs
 }
 
-// unsure reports whether what the job asks for is not known by now. It then stays as it
-// was, and owes what passes while it is off for that alone.
-func (j Job) unsure(h Here) bool {
+// conditionUnknown reports whether a condition of the job is not known yet. While it is
+// not, the job keeps its state; slots that pass meanwhile are caught up later.
+func (j Job) conditionUnknown(h Host) bool {
 	return len(j.Environments) > 0 && h.Environment == "" || strings.Contains(j.Enabled, "${") && h.Unread != nil && h.Unread()
 }
 
-// OffHere says why a job does not run on this host, or "" when it does.
-func (j Job) OffHere(h Here) string {
+// offReason says why a job does not run on this host, or "" when it does.
+func (j Job) offReason(h Host) string {
 	if len(j.Environments) > 0 && !slices.ContainsFunc(j.Environments, func(p string) bool {
 		ok, _ := path.Match(p, h.Environment)
 		return ok
@@ -36,7 +36,7 @@ func (j Job) OffHere(h Here) string {
 }
 
 // enabled resolves the value of enabled: "" when it says yes.
-func (h Here) enabled(raw string) string {
+func (h Host) enabled(raw string) string {
 	if raw == "" {
 		return ""
 	}
