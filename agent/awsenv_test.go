@@ -15,7 +15,7 @@ import (
 	"syscall"
 	"testing"
 
-	"beanstalk-agent/agent/internal/control"
+	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/packaging/testbed/cloudwatchfake"
 	"beanstalk-agent/packaging/testbed/gotool"
 	"beanstalk-agent/packaging/testbed/planted"
@@ -200,10 +200,10 @@ func (h *awsHost) run(t *testing.T, own map[string]string) {
 			stop()
 		}
 	}()
-	client := control.NewClient(socket)
+	client := api.NewClient(socket)
 	await(t, "figures to send, and a decision where to", func() bool {
 		var p struct{ Datums []any }
-		var s control.Status
+		var s api.Status
 		return client.Get(t.Context(), "/v1/metrics", &p) == nil && len(p.Datums) > 0 &&
 			(h.trapped.Load() > 0 || client.Get(t.Context(), "/v1/status", &s) == nil && decided.MatchString(fmt.Sprint(s)))
 	})

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/appenv"
 	"beanstalk-agent/agent/internal/config"
 	"beanstalk-agent/agent/internal/control"
@@ -79,22 +80,22 @@ func (b *backend) reload(ctx context.Context) error {
 	return b.cron.reload(ctx)
 }
 
-func (b *backend) environment(ctx context.Context, names []string, values bool) (control.Environment, error) {
+func (b *backend) environment(ctx context.Context, names []string, values bool) (api.Environment, error) {
 	p, err := b.env.Profile(ctx, appenv.ProfileOptions{})
 	if err != nil {
-		return control.Environment{}, unavailable(err)
+		return api.Environment{}, api.Unavailable(err)
 	}
 	sources, err := b.env.Resolve(ctx)
 	if err != nil {
-		return control.Environment{}, unavailable(err)
+		return api.Environment{}, api.Unavailable(err)
 	}
-	out := control.Environment{Variables: []control.Variable{}, Warnings: p.Warnings}
+	out := api.Environment{Variables: []api.Variable{}, Warnings: p.Warnings}
 	for _, assignment := range p.Env {
 		name, value, _ := strings.Cut(assignment, "=")
 		if len(names) > 0 && !slices.Contains(names, name) {
 			continue
 		}
-		v := control.Variable{Name: name, Length: len(value), Source: sources.Source(name)}
+		v := api.Variable{Name: name, Length: len(value), Source: sources.Source(name)}
 		if v.Source == "" {
 			v.Source = "this host"
 		}
@@ -106,22 +107,22 @@ func (b *backend) environment(ctx context.Context, names []string, values bool) 
 	return out, nil
 }
 
-func (b *backend) difference(ctx context.Context, values bool) (control.EnvironmentDiff, error) {
+func (b *backend) difference(ctx context.Context, values bool) (api.EnvironmentDiff, error) {
 	d, err := b.env.Diff(ctx)
 	if err != nil && !b.inst.Facts().Beanstalk {
-		return control.EnvironmentDiff{}, &control.Error{Status: http.StatusServiceUnavailable, Message: err.Error(),
+		return api.EnvironmentDiff{}, &api.Error{Status: http.StatusServiceUnavailable, Message: err.Error(),
 			Hint: "only on Elastic Beanstalk is it known which process that is"}
 	}
 	if err != nil {
-		return control.EnvironmentDiff{}, unavailable(err)
+		return api.EnvironmentDiff{}, api.Unavailable(err)
 	}
-	out := control.EnvironmentDiff{PIDs: d.PIDs, Unread: d.Unread, Differences: []control.Difference{}}
+	out := api.EnvironmentDiff{PIDs: d.PIDs, Unread: d.Unread, Differences: []api.Difference{}}
 	for _, v := range d.Vars {
 		if v.State == appenv.Same {
 			out.Same++
 			continue
 		}
-		diff := control.Difference{Name: v.Name, Kind: string(v.State)}
+		diff := api.Difference{Name: v.Name, Kind: string(v.State)}
 		if values {
 			web, here := v.Values()
 			if v.State != appenv.OnlyRun {
@@ -136,11 +137,6 @@ func (b *backend) difference(ctx context.Context, values bool) (control.Environm
 	return out, nil
 }
 
-// unavailable is the status of what cannot be answered yet or here.
-func unavailable(err error) error {
-	return &control.Error{Status: http.StatusServiceUnavailable, Message: err.Error(), Exit: 125}
-}
-
 // spooled is the supervisor with errors that a person can act on. Output is read
 // by the agent from the files themselves: nobody is in the data path.
 type spooled struct{ *supervisor.Client }
@@ -148,7 +144,7 @@ type spooled struct{ *supervisor.Client }
 func (s spooled) Logs(ctx context.Context, w io.Writer, id string, lines int, follow bool) error {
 	err := s.Client.Logs(ctx, w, id, lines, follow)
 	if errors.Is(err, fs.ErrNotExist) {
-		return &control.Error{Status: http.StatusNotFound, Message: fmt.Sprintf("run %q has no output here", id),
+		return &api.Error{Status: http.StatusNotFound, Message: fmt.Sprintf("run %q has no output here", id),
 			Hint: "the output of an exec went to its own stdout; a detached run and a job have a file"}
 	}
 	return notFound(id, err)
@@ -176,10 +172,10 @@ func (s spooled) Attach(ctx context.Context, id string, size supervisor.Size, h 
 
 func notFound(id string, err error) error {
 	if errors.Is(err, supervisor.ErrUnknown) {
-		return &control.Error{Status: http.StatusNotFound, Message: fmt.Sprintf("there is no run %q", id), Hint: "agent ps --all lists them"}
+		return &api.Error{Status: http.StatusNotFound, Message: fmt.Sprintf("there is no run %q", id), Hint: "agent ps --all lists them"}
 	}
 	if r, ok := errors.AsType[*supervisor.Refused](err); ok {
-		return &control.Error{Status: http.StatusConflict, Message: r.Message, Hint: r.Hint, Exit: r.Code}
+		return &api.Error{Status: http.StatusConflict, Message: r.Message, Hint: r.Hint, Exit: r.Code}
 	}
 	return err
 }

@@ -19,8 +19,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/config"
-	"beanstalk-agent/agent/internal/control"
 )
 
 // stdio is where a verb reads and writes; files, because an exec hands them on.
@@ -95,10 +95,10 @@ func suggest(root *cobra.Command, args []string, err error) error {
 	if len(rest) > 0 && c.HasSubCommands() {
 		root.SuggestionsMinimumDistance, c.SuggestionsMinimumDistance = 2, 2
 		if names := c.SuggestionsFor(rest[0]); len(names) > 0 {
-			return hinted{err, "did you mean: " + c.CommandPath() + " " + strings.Join(names, ", "+c.CommandPath()+" ")}
+			return &api.Error{Message: err.Error(), Hint: "did you mean: " + c.CommandPath() + " " + strings.Join(names, ", "+c.CommandPath()+" ")}
 		}
 	}
-	return hinted{err, c.CommandPath() + " --help"}
+	return &api.Error{Message: err.Error(), Hint: c.CommandPath() + " --help"}
 }
 
 // group is a verb that only holds others: without one of them it says which
@@ -113,15 +113,6 @@ func group(use, short string, subs ...*cobra.Command) *cobra.Command {
 	c.AddCommand(subs...)
 	return c
 }
-
-// hinted is an error with one line about what to do.
-type hinted struct {
-	error
-	hint string
-}
-
-func (h hinted) Hints() []string { return []string{h.hint} }
-func (h hinted) Unwrap() error   { return h.error }
 
 // markBegin notes that a verb's own code began: an error before that is misuse
 // of the command line.
@@ -164,18 +155,18 @@ func (g *globals) load(client bool) (config.Config, error) {
 }
 
 // client finds the running agent by flag, environment, configuration, default.
-func (g *globals) client() (*control.Client, error) {
+func (g *globals) client() (*api.Client, error) {
 	if g.socket != "" {
-		return control.NewClient(g.socket), nil
+		return api.NewClient(g.socket), nil
 	}
 	c, err := g.load(true)
 	if err != nil {
 		return nil, err
 	}
 	if c.Socket != "" {
-		return control.NewClient(c.Socket), nil
+		return api.NewClient(c.Socket), nil
 	}
-	return control.NewClient(config.ClientSocket()), nil
+	return api.NewClient(api.ClientSocket()), nil
 }
 
 // exitError carries the exit status of a verb. A nil err says nothing more.

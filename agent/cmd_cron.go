@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -15,7 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"beanstalk-agent/agent/internal/control"
+	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/launch"
 	"beanstalk-agent/agent/internal/supervisor"
 	"beanstalk-agent/scheduler"
@@ -46,7 +47,7 @@ agree on who runs each slot. --cost --file needs no agent.`,
 			if err != nil {
 				return err
 			}
-			var t control.CronTable
+			var t api.CronTable
 			if err := cl.Get(c.Context(), "/v1/cron", &t); err != nil {
 				return err
 			}
@@ -81,7 +82,7 @@ agree on who runs each slot. --cost --file needs no agent.`,
 	return c
 }
 
-func cronRow(j control.CronJob) []string {
+func cronRow(j api.CronJob) []string {
 	when := func(t *time.Time) string {
 		if t == nil {
 			return "-"
@@ -105,7 +106,7 @@ func cronRow(j control.CronJob) []string {
 	if j.Note != "" {
 		notes = append([]string{j.Note}, notes...)
 	}
-	return []string{j.Name, j.Schedule, when(j.Next), when(j.Last), j.Result, j.On, or(j.Host, "-"), strings.Join(notes, "; ")}
+	return []string{j.Name, j.Schedule, when(j.Next), when(j.Last), j.Result, j.On, cmp.Or(j.Host, "-"), strings.Join(notes, "; ")}
 }
 
 type nextOptions struct {
@@ -143,9 +144,9 @@ Times carry the offset of the job's own zone.`,
 	return c
 }
 
-func (o *nextOptions) upcoming(c *cobra.Command, g *globals) ([]control.Occurrence, error) {
-	if o.n < 1 || o.n > control.MaxNext {
-		return nil, misuse(fmt.Errorf("-n: expected 1 to %d, have %d", control.MaxNext, o.n))
+func (o *nextOptions) upcoming(c *cobra.Command, g *globals) ([]api.Occurrence, error) {
+	if o.n < 1 || o.n > api.MaxNext {
+		return nil, misuse(fmt.Errorf("-n: expected 1 to %d, have %d", api.MaxNext, o.n))
 	}
 	from := time.Now()
 	if o.from != "" {
@@ -166,7 +167,7 @@ func (o *nextOptions) upcoming(c *cobra.Command, g *globals) ([]control.Occurren
 		return nil, err
 	}
 	q := url.Values{"from": {from.Format(time.RFC3339Nano)}, "n": {strconv.Itoa(o.n)}, "job": {o.job}}
-	var list []control.Occurrence
+	var list []api.Occurrence
 	return list, cl.Get(c.Context(), "/v1/cron/next?"+q.Encode(), &list)
 }
 
@@ -204,7 +205,7 @@ Each fault is told as FILE:LINE:COLUMN: …, then the line and a mark below it.`
 			for _, w := range t.Warnings {
 				printFault(g.err, "note: ", w)
 			}
-			fmt.Fprintf(g.err, "%s: good, %s\n", filepath.Base(args[0]), counted(len(t.Jobs), "job"))
+			fmt.Fprintf(g.err, "%s: good, %s\n", filepath.Base(args[0]), api.Count(len(t.Jobs), "job"))
 			return nil
 		}}
 	c.Flags().StringVar(&zone, "timezone", "UTC", "for jobs that name none")
@@ -237,7 +238,7 @@ func newCronRunCmd(g *globals) *cobra.Command {
 				return exitIf(125, err)
 			}
 			var r supervisor.Run
-			if err := cl.Post(c.Context(), control.Path("cron", args[0], "run"), nil, &r); err != nil {
+			if err := cl.Post(c.Context(), api.Path("cron", args[0], "run"), nil, &r); err != nil {
 				return exitIf(125, err)
 			}
 			if err := follow(c.Context(), cl, r.ID, g.out); err != nil {
@@ -275,7 +276,7 @@ func printPast(g *globals, list []supervisor.Run) error {
 	}
 	var rows [][]string
 	for _, r := range list {
-		rows = append(rows, []string{r.ID, r.Name, r.Started.Local().Format("01-02 15:04:05"), tookOf(r), launch.Describe(r), megabytes(r.PeakMemory), or(r.Meta[launch.HostOf], "-"), r.Reason})
+		rows = append(rows, []string{r.ID, r.Name, r.Started.Local().Format("01-02 15:04:05"), tookOf(r), launch.Describe(r), megabytes(r.PeakMemory), cmp.Or(r.Meta[launch.HostOf], "-"), r.Reason})
 	}
 	return table(g.out, []string{"ID", "JOB", "STARTED", "TOOK", "STATE", "PEAK", "HOST", "WHY"}, rows)
 }
@@ -287,18 +288,18 @@ func cronSwitch(g *globals, verb, short string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return cl.Post(c.Context(), control.Path("cron", args[0], verb), nil, nil)
+			return cl.Post(c.Context(), api.Path("cron", args[0], verb), nil, nil)
 		}}
 }
 
 // occurrences gives the scheduler's answer the shape of the wire.
-func occurrences(t scheduler.Table, from time.Time, n int, job string) ([]control.Occurrence, error) {
+func occurrences(t scheduler.Table, from time.Time, n int, job string) ([]api.Occurrence, error) {
 	if _, ok := t.Job(job); job != "" && !ok {
 		return nil, fmt.Errorf("there is no job %q", job)
 	}
-	list := []control.Occurrence{}
+	list := []api.Occurrence{}
 	for o := range t.Upcoming(from, func(j scheduler.Job) bool { return job == "" || j.Name == job }) {
-		if list = append(list, control.Occurrence{Job: o.Job, At: o.At.Format(time.RFC3339), Note: o.Note}); len(list) >= n {
+		if list = append(list, api.Occurrence{Job: o.Job, At: o.At.Format(time.RFC3339), Note: o.Note}); len(list) >= n {
 			break
 		}
 	}

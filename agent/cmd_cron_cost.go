@@ -8,8 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/claim"
-	"beanstalk-agent/agent/internal/control"
 	"beanstalk-agent/scheduler"
 )
 
@@ -39,11 +39,11 @@ func (o *costOptions) print(c *cobra.Command, g *globals, asJSON bool) error {
 		rows = append(rows, []string{j.Name, number(j.Slots), number(j.Puts), number(j.Gets), dollars(j.Dollars)})
 	}
 	rows = append(rows, []string{"all", "", number(cost.Puts), number(cost.Gets), dollars(cost.Dollars)})
-	fmt.Fprintf(g.err, "note: S3 requests a month for %s that one of %s runs; jobs on all, or off, need none\n", counted(len(cost.Jobs), "job"), counted(cost.Instances, "instance"))
+	fmt.Fprintf(g.err, "note: S3 requests a month for %s that one of %s runs; jobs on all, or off, need none\n", api.Count(len(cost.Jobs), "job"), api.Count(cost.Instances, "instance"))
 	return table(g.out, []string{"JOB", "SLOTS", "PUT", "GET", "A MONTH"}, rows)
 }
 
-func (o *costOptions) cost(c *cobra.Command, g *globals) (cost control.CronCost, err error) {
+func (o *costOptions) cost(c *cobra.Command, g *globals) (cost api.CronCost, err error) {
 	if o.file != "" {
 		t, err := readCron(o.file, o.zone)
 		if err != nil {
@@ -59,8 +59,8 @@ func (o *costOptions) cost(c *cobra.Command, g *globals) (cost control.CronCost,
 }
 
 // cronCost computes what so many instances pay for claiming these jobs' slots.
-func cronCost(jobs []scheduler.Job, instances int) control.CronCost {
-	out := control.CronCost{Instances: instances, Jobs: []control.CronJobCost{}}
+func cronCost(jobs []scheduler.Job, instances int) api.CronCost {
+	out := api.CronCost{Instances: instances, Jobs: []api.CronJobCost{}}
 	most := max(1000, 2_000_000/max(len(jobs), 1)) // a second's work in all
 	now := time.Now()
 	for _, j := range jobs {
@@ -69,7 +69,7 @@ func cronCost(jobs []scheduler.Job, instances int) control.CronCost {
 		}
 		slots := scheduler.PerMonth(j.Schedule, now, most)
 		c := claim.Estimate(slots, instances)
-		out.Jobs = append(out.Jobs, control.CronJobCost{Name: j.Name, Slots: slots, Puts: c.Puts, Gets: c.Gets, Dollars: c.Dollars})
+		out.Jobs = append(out.Jobs, api.CronJobCost{Name: j.Name, Slots: slots, Puts: c.Puts, Gets: c.Gets, Dollars: c.Dollars})
 		out.Puts, out.Gets, out.Dollars = out.Puts+c.Puts, out.Gets+c.Gets, out.Dollars+c.Dollars
 	}
 	return out

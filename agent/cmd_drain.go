@@ -12,7 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"beanstalk-agent/agent/internal/control"
+	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/drain"
 )
 
@@ -88,7 +88,7 @@ func (o *drainOptions) run(ctx context.Context, g *globals) error {
 	return nil
 }
 
-func look(cl *control.Client) func(context.Context) (drain.Departure, error) {
+func look(cl *api.Client) func(context.Context) (drain.Departure, error) {
 	return func(ctx context.Context) (d drain.Departure, err error) {
 		err = cl.Get(ctx, "/v1/drain", &d)
 		return d, err
@@ -100,7 +100,7 @@ func stayedDrained(ctx context.Context, err error) error {
 	if errors.Is(err, drain.ErrUndrained) {
 		return err
 	}
-	e := &control.Error{Message: err.Error(), Hint: "the instance stays drained: agent drain waits again, agent undrain takes it back"}
+	e := &api.Error{Message: err.Error(), Hint: "the instance stays drained: agent drain waits again, agent undrain takes it back"}
 	switch {
 	case errors.Is(err, drain.ErrNobodyAsks):
 		e.Hint += "\nagent health --as-load-balancer tells whether checks reach the agent; where there is no load balancer, use --wait 0"

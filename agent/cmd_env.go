@@ -9,8 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/appenv"
-	"beanstalk-agent/agent/internal/control"
 )
 
 func newEnvCmd(g *globals) *cobra.Command {
@@ -84,7 +84,7 @@ func (o *envOptions) ask(c *cobra.Command, g *globals, args []string) error {
 	if o.json || len(args) > 0 {
 		path += "?values"
 	}
-	var env control.Environment
+	var env api.Environment
 	if err := cl.Get(c.Context(), path, &env); err != nil {
 		return err
 	}
@@ -94,7 +94,7 @@ func (o *envOptions) ask(c *cobra.Command, g *globals, args []string) error {
 	return o.print(g, env.Variables, args)
 }
 
-func (o *envOptions) print(g *globals, vars []control.Variable, args []string) error {
+func (o *envOptions) print(g *globals, vars []api.Variable, args []string) error {
 	if len(args) > 0 {
 		for _, v := range vars {
 			if v.Name == args[0] {
@@ -133,10 +133,10 @@ func (o *envOptions) fromFile(g *globals, args []string) error {
 	for _, f := range file.In(o.file).Dropped {
 		fmt.Fprintln(g.err, "note:", f)
 	}
-	var vars []control.Variable
+	var vars []api.Variable
 	for _, v := range file.Vars {
 		value := v.Value()
-		vars = append(vars, control.Variable{Name: v.Name, Value: &value, Length: len(value), Source: fmt.Sprintf("%s:%d", o.file, v.Line)})
+		vars = append(vars, api.Variable{Name: v.Name, Value: &value, Length: len(value), Source: fmt.Sprintf("%s:%d", o.file, v.Line)})
 	}
 	return o.print(g, vars, args)
 }
@@ -150,7 +150,7 @@ func (o *envOptions) compare(c *cobra.Command, g *globals) error {
 	if o.values {
 		path += "?values"
 	}
-	var d control.EnvironmentDiff
+	var d api.EnvironmentDiff
 	if err := cl.Get(c.Context(), path, &d); err != nil {
 		return err
 	}
@@ -168,7 +168,7 @@ func (o *envOptions) compare(c *cobra.Command, g *globals) error {
 	return err
 }
 
-func printDiff(w io.Writer, d control.EnvironmentDiff) {
+func printDiff(w io.Writer, d api.EnvironmentDiff) {
 	for _, v := range d.Differences {
 		fmt.Fprintf(w, "%-24s %s\n", v.Name, v.Kind)
 		if v.Web != nil {

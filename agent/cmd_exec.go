@@ -12,13 +12,13 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"beanstalk-agent/agent/internal/control"
+	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/session"
 	"beanstalk-agent/agent/internal/supervisor"
 )
 
 type execOptions struct {
-	req                        control.ExecRequest
+	req                        api.ExecRequest
 	tty, noTTY, detach, direct bool
 	memory                     string
 }
@@ -91,11 +91,11 @@ func (o *execOptions) check(g *globals) error {
 	if o.req.Memory, err = parseBytes(o.memory); err != nil {
 		return fmt.Errorf("--memory: %w", err)
 	}
-	o.req.Mode = control.Pipes
+	o.req.Mode = api.Pipes
 	if o.detach {
-		o.req.Mode = control.Detached
+		o.req.Mode = api.Detached
 	} else if o.tty || !o.noTTY && term.IsTerminal(int(g.in.Fd())) && term.IsTerminal(int(g.out.Fd())) {
-		o.req.Mode = control.Terminal
+		o.req.Mode = api.Terminal
 		o.req.Env = withTerm(o.req.Env, os.Getenv("TERM"))
 	}
 	return nil
@@ -118,7 +118,7 @@ func (o *execOptions) run(c *cobra.Command, g *globals) error {
 	if err != nil {
 		return exitIf(125, err)
 	}
-	if o.req.Mode == control.Detached {
+	if o.req.Mode == api.Detached {
 		var r supervisor.Run
 		if err := cl.Post(c.Context(), "/v1/runs", o.req, &r); err != nil {
 			return exitIf(refusal(err), err)
@@ -163,7 +163,7 @@ func newAttachCmd(g *globals) *cobra.Command {
 // refusal is the exit status of a run that did not start: the agent's answer
 // says so when it was the command that cannot be started.
 func refusal(err error) int {
-	if e, ok := errors.AsType[*control.Error](err); ok && e.Exit != 0 {
+	if e, ok := errors.AsType[*api.Error](err); ok && e.Exit != 0 {
 		return e.Exit
 	}
 	return 125

@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"beanstalk-agent/agent/internal/control"
+	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/drain"
 	"beanstalk-agent/agent/internal/health"
 )
@@ -123,7 +123,7 @@ func printHistory(g *globals, h []health.Result, asJSON bool) error {
 
 // asLoadBalancer prints what each kind of load balancer would see; exit 1 when
 // it is not safe to point the environment's health check at the agent.
-func asLoadBalancer(c *cobra.Command, g *globals, cl *control.Client, asJSON bool) error {
+func asLoadBalancer(c *cobra.Command, g *globals, cl *api.Client, asJSON bool) error {
 	var r balancerAnswer
 	if err := cl.Get(c.Context(), "/v1/health/as-load-balancer", &r); err != nil {
 		return err

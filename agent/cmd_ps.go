@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"beanstalk-agent/agent/internal/control"
+	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/launch"
 	"beanstalk-agent/agent/internal/supervisor"
 )
@@ -90,7 +90,7 @@ func newLogsCmd(g *globals) *cobra.Command {
 			if followIt {
 				return follow(c.Context(), cl, id, g.out)
 			}
-			out, err := cl.Stream(c.Context(), fmt.Sprintf("%s?lines=%d", control.Path("runs", id, "output"), lines))
+			out, err := cl.Stream(c.Context(), fmt.Sprintf("%s?lines=%d", api.Path("runs", id, "output"), lines))
 			if err != nil {
 				return err
 			}
@@ -104,9 +104,9 @@ func newLogsCmd(g *globals) *cobra.Command {
 }
 
 // newest returns the id of the run that what names: an id, or a job's name.
-func newest(ctx context.Context, cl *control.Client, what string) (string, error) {
+func newest(ctx context.Context, cl *api.Client, what string) (string, error) {
 	var r supervisor.Run
-	err := cl.Get(ctx, control.Path("runs", what), &r)
+	err := cl.Get(ctx, api.Path("runs", what), &r)
 	if err == nil {
 		return r.ID, nil
 	}
@@ -119,10 +119,10 @@ func newest(ctx context.Context, cl *control.Client, what string) (string, error
 
 // follow copies a run's output until the run ends; an agent that restarts
 // meanwhile is asked again from where the output stood.
-func follow(ctx context.Context, cl *control.Client, id string, w io.Writer) error {
+func follow(ctx context.Context, cl *api.Client, id string, w io.Writer) error {
 	var written int64
 	return cl.Wait(ctx, patience, func(ctx context.Context) error {
-		out, err := cl.Stream(ctx, control.Path("runs", id, "output")+"?follow")
+		out, err := cl.Stream(ctx, api.Path("runs", id, "output")+"?follow")
 		if err != nil {
 			return err
 		}
@@ -152,10 +152,10 @@ func newWaitCmd(g *globals) *cobra.Command {
 }
 
 // waitFor waits for a run and passes its exit status on.
-func waitFor(ctx context.Context, g *globals, cl *control.Client, id string) error {
+func waitFor(ctx context.Context, g *globals, cl *api.Client, id string) error {
 	var r supervisor.Run
 	err := cl.Wait(ctx, patience, func(ctx context.Context) error {
-		return cl.Get(ctx, control.Path("runs", id, "wait"), &r)
+		return cl.Get(ctx, api.Path("runs", id, "wait"), &r)
 	})
 	if err != nil {
 		return exitIf(125, err)
@@ -167,14 +167,14 @@ func waitFor(ctx context.Context, g *globals, cl *control.Client, id string) err
 }
 
 func newStopCmd(g *globals) *cobra.Command {
-	var req control.StopRequest
+	var req api.StopRequest
 	c := &cobra.Command{Use: "stop ID", Short: "end a run and everything it started: TERM, grace, KILL", Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			cl, err := g.client()
 			if err != nil {
 				return err
 			}
-			return cl.Post(c.Context(), control.Path("runs", args[0], "stop"), req, nil)
+			return cl.Post(c.Context(), api.Path("runs", args[0], "stop"), req, nil)
 		}}
 	c.Flags().DurationVar(&req.Grace, "grace", 0, "between TERM and KILL (default: the run's own, 5s)")
 	return c

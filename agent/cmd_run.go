@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/appenv"
 	"beanstalk-agent/agent/internal/config"
 	"beanstalk-agent/agent/internal/control"
@@ -115,7 +116,7 @@ func runAgent(ctx context.Context, g *globals, cfg config.Config, app string) er
 		runs: spooled{runs}}
 	defer metrics.sources.Close()
 	server := &control.Server{Listener: ln, Allow: cfg.Exec.Allow, Log: log, Backend: back.routes()}
-	alive := func(ctx context.Context) error { return control.NewClient(cfg.Socket).Get(ctx, "/v1/status?self", nil) }
+	alive := func(ctx context.Context) error { return api.NewClient(cfg.Socket).Get(ctx, "/v1/status?self", nil) }
 
 	log.Info("agent starts", "version", version(), "socket", cfg.Socket)
 	services := []lifecycle.Service{
@@ -179,10 +180,10 @@ func settle(g *globals, cfg config.Config, app string) (config.Config, error) {
 		cfg.Socket = g.socket
 	}
 	if cfg.Socket == "" {
-		cfg.Socket = config.DefaultSocket()
+		cfg.Socket = api.DefaultSocket()
 	}
 	if cfg.StateDir == "" {
-		cfg.StateDir = config.DefaultStateDir()
+		cfg.StateDir = api.DefaultStateDir()
 	}
 	return cfg, os.MkdirAll(cfg.StateDir, 0o700)
 }
@@ -215,7 +216,7 @@ func holdState(dir string) (*os.File, error) {
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); errors.Is(err, syscall.EWOULDBLOCK) {
 		f.Close()
-		return nil, hinted{fmt.Errorf("another agent is running with its state in %s", dir), "give this one a state_dir of its own (--config)"}
+		return nil, &api.Error{Message: "another agent is running with its state in " + dir, Hint: "give this one a state_dir of its own (--config)"}
 	}
 	return f, nil // where the file system knows no locks, without one
 }

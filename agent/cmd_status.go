@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"beanstalk-agent/agent/internal/control"
+	"beanstalk-agent/agent/internal/api"
 )
 
 func newStatusCmd(g *globals) *cobra.Command {
@@ -25,7 +25,7 @@ none answers or it is not ready. agent health and agent doctor judge.`,
 			if err != nil {
 				return err
 			}
-			var s control.Status
+			var s api.Status
 			if err := cl.Get(c.Context(), "/v1/status", &s); err != nil {
 				return err
 			}
@@ -44,9 +44,9 @@ none answers or it is not ready. agent health and agent doctor judge.`,
 	return c
 }
 
-var stateColour = map[control.State]int{control.Good: 32, control.Note: 2, control.Warn: 33, control.Bad: 31}
+var stateColour = map[api.State]int{api.Good: 32, api.Note: 2, api.Warn: 33, api.Bad: 31}
 
-func printStatus(f *os.File, s control.Status) {
+func printStatus(f *os.File, s api.Status) {
 	fmt.Fprintf(f, "agent %s, pid %d, up %s\n\n", s.Version, s.PID, ago(s.Started))
 	for _, l := range s.Lines {
 		fmt.Fprintf(f, "%s  %-12s %s\n", paint(f, stateColour[l.State], fmt.Sprintf("%-4s", l.State)), l.What, l.Text)

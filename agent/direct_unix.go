@@ -6,13 +6,13 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
 
 	"golang.org/x/term"
 
+	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/appenv"
 	"beanstalk-agent/agent/internal/command"
 	"beanstalk-agent/agent/internal/platform"
@@ -47,8 +47,9 @@ func (o *execOptions) runDirect(ctx context.Context, g *globals) error {
 func (g *globals) startAs(ctx context.Context, user string, spec command.Spec) error {
 	for i, f := range []*os.File{g.in, g.out, g.err} {
 		if spec.Files[i] = int(f.Fd()); term.IsTerminal(spec.Files[i]) {
-			return exitIf(command.CodeRefused, hinted{fmt.Errorf("--direct as %s cannot share this terminal: the command could type into it", user),
-				"redirect all three: agent exec --direct -- … </dev/null 2>&1 | cat; or run it as that user yourself"})
+			return exitIf(command.CodeRefused, &api.Error{
+				Message: "--direct as " + user + " cannot share this terminal: the command could type into it",
+				Hint:    "redirect all three: agent exec --direct -- … </dev/null 2>&1 | cat; or run it as that user yourself"})
 		}
 	}
 	if err := command.CloseOnExec(); err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -153,7 +154,7 @@ func watchRegisters(t *testing.T, url string, jobs []string) func() map[slot]str
 				continue // looked at again soon
 			}
 			for _, run := range r.Runs {
-				seen[slot{job, run.Slot.Unix()}] = or(run.Outcome, "claimed, not ended")
+				seen[slot{job, run.Slot.Unix()}] = cmp.Or(run.Outcome, "claimed, not ended")
 			}
 		}
 	}

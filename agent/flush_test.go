@@ -15,8 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/cloudwatch"
-	"beanstalk-agent/agent/internal/control"
 	"beanstalk-agent/packaging/testbed/cloudwatchfake"
 	"beanstalk-agent/packaging/testbed/planted"
 )
@@ -25,7 +25,7 @@ import (
 type flushWorld struct {
 	*testing.T
 	dir    string
-	client *control.Client
+	client *api.Client
 }
 
 // start runs the real program against a CloudWatch at url until it has measured
@@ -52,7 +52,7 @@ func (w *flushWorld) start(url string) (stop func()) {
 	w.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
 	await(w.T, "the agent measures and is connected", func() bool {
 		var p cloudwatch.Payload
-		var s control.Status
+		var s api.Status
 		return w.client.Get(w.Context(), "/v1/metrics", &p) == nil && len(p.Datums) > 5 &&
 			w.client.Get(w.Context(), "/v1/status", &s) == nil && connected.MatchString(fmt.Sprint(s))
 	})
@@ -92,7 +92,7 @@ func TestNothingMeasuredIsLostAtAStop(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	w := &flushWorld{t, dir, control.NewClient(dir + "/s")}
+	w := &flushWorld{t, dir, api.NewClient(dir + "/s")}
 	fake := &cloudwatchfake.Server{}
 	reachable := httptest.NewServer(fake)
 	t.Cleanup(reachable.Close)

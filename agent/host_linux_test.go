@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"beanstalk-agent/agent/internal/control"
+	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/packaging/testbed/gotool"
 	"beanstalk-agent/packaging/testbed/planted"
 )
@@ -135,7 +135,7 @@ func (h *host) killSupervisor() {
 	}
 }
 
-func (h *host) client() *control.Client { return control.NewClient(filepath.Join(h.dir, "s")) }
+func (h *host) client() *api.Client { return api.NewClient(filepath.Join(h.dir, "s")) }
 
 // answers waits until the agent can be asked.
 func (h *host) answers() {

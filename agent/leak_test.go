@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/config"
-	"beanstalk-agent/agent/internal/control"
 	"beanstalk-agent/agent/internal/supervisor"
 	"beanstalk-agent/packaging/testbed/planted"
 )
@@ -61,13 +61,13 @@ func TestStopLeavesNothing(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- runAgent(ctx, &globals{stdio: stdio{os.Stdin, os.Stdout, log}}, cfg, app) }()
 
-	client := control.NewClient(cfg.Socket)
+	client := api.NewClient(cfg.Socket)
 	await(t, "a job runs", func() bool {
 		var runs []supervisor.Run
 		return client.Get(t.Context(), "/v1/runs", &runs) == nil && len(runs) > 0
 	})
 	var run supervisor.Run
-	if err := client.Post(t.Context(), "/v1/runs", control.ExecRequest{Args: []string{"sleep", marker}, Mode: control.Detached}, &run); err != nil {
+	if err := client.Post(t.Context(), "/v1/runs", api.ExecRequest{Args: []string{"sleep", marker}, Mode: api.Detached}, &run); err != nil {
 		t.Fatal(err)
 	}
 	stop()

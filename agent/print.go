@@ -30,14 +30,6 @@ func table(w io.Writer, header []string, rows [][]string) error {
 	return t.Flush()
 }
 
-// counted is a number of things: 1 job, 2 jobs.
-func counted(n int, thing string) string {
-	if n == 1 {
-		return "1 " + thing
-	}
-	return fmt.Sprintf("%d %ss", n, thing)
-}
-
 // paint gives text a colour where f is a terminal and NO_COLOR is unset.
 // Codes: 31 red, 32 green, 33 yellow, 2 dim.
 func paint(f *os.File, code int, text string) string {

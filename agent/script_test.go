@@ -17,7 +17,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"beanstalk-agent/agent/internal/control"
+	"beanstalk-agent/agent/internal/api"
 )
 
 // The command line, end to end: each script under testdata/script runs the real
@@ -131,8 +131,8 @@ var signals = map[string]syscall.Signal{"TERM": syscall.SIGTERM, "INT": syscall.
 
 // signal NAME sends a signal to the agent that answers at AGENT_SOCKET.
 func sendSignal(ts *testscript.TestScript, neg bool, args []string) {
-	var s control.Status
-	ts.Check(control.NewClient(ts.Getenv("AGENT_SOCKET")).Get(context.Background(), "/v1/status", &s))
+	var s api.Status
+	ts.Check(api.NewClient(ts.Getenv("AGENT_SOCKET")).Get(context.Background(), "/v1/status", &s))
 	ts.Setenv("SIGNALLED", strconv.Itoa(s.PID))
 	ts.Check(syscall.Kill(s.PID, signals[args[0]]))
 }

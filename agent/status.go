@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,8 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/cloudwatch"
-	"beanstalk-agent/agent/internal/control"
 	"beanstalk-agent/agent/internal/crontable"
 	"beanstalk-agent/agent/internal/launch"
 	"beanstalk-agent/agent/internal/supervisor"
@@ -20,12 +21,12 @@ import (
 
 // status is the one screen: each part says how it stands in a line of its own. For
 // self, the agent's own watchdog, the application is not asked: it would be all day long.
-func (b *backend) status(ctx context.Context, self bool) control.Status {
+func (b *backend) status(ctx context.Context, self bool) api.Status {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	s := control.Status{Version: version(), PID: os.Getpid(), Started: b.started, Ready: true}
-	answers := func(ctx context.Context) []control.Line { return b.healthLines(ctx, !self) }
-	for _, part := range []func(context.Context) []control.Line{
+	s := api.Status{Version: version(), PID: os.Getpid(), Started: b.started, Ready: true}
+	answers := func(ctx context.Context) []api.Line { return b.healthLines(ctx, !self) }
+	for _, part := range []func(context.Context) []api.Line{
 		b.hostLines, b.envLines, b.runLines, b.cronLines, b.noticeLines, answers, b.drain.Status, b.metricLines,
 	} {
 		s.Lines = append(s.Lines, part(ctx)...)
@@ -33,15 +34,11 @@ func (b *backend) status(ctx context.Context, self bool) control.Status {
 	return s
 }
 
-func line(what string, state control.State, hint, format string, a ...any) control.Line {
-	return control.Line{What: what, State: state, Text: fmt.Sprintf(format, a...), Hint: hint}
-}
-
-func (b *backend) hostLines(context.Context) []control.Line {
+func (b *backend) hostLines(context.Context) []api.Line {
 	f := b.inst.Facts()
 	where := "not on Elastic Beanstalk: local mode"
 	if f.Beanstalk {
-		where = "environment " + or(f.EnvironmentName, "not known")
+		where = "environment " + cmp.Or(f.EnvironmentName, "not known")
 		if f.InstanceID != "" {
 			where += ", instance " + f.InstanceID
 		}
@@ -49,25 +46,25 @@ func (b *backend) hostLines(context.Context) []control.Line {
 			where += ", application version " + f.VersionLabel
 		}
 	}
-	lines := []control.Line{line("host", control.Good, "", "%s; application in %s", where, f.AppDir)}
+	lines := []api.Line{api.NewLine("host", api.Good, "", "%s; application in %s", where, f.AppDir)}
 	if f.Docker {
-		lines = append(lines, line("host", control.Bad, "", "a Docker platform: the application lives in a container, where cron and exec do not reach yet"))
+		lines = append(lines, api.NewLine("host", api.Bad, "", "a Docker platform: the application lives in a container, where cron and exec do not reach yet"))
 	}
 	if len(f.Missing) > 0 {
-		lines = append(lines, line("host", control.Note, "", "not found: %s", strings.Join(f.Missing, "; ")))
+		lines = append(lines, api.NewLine("host", api.Note, "", "not found: %s", strings.Join(f.Missing, "; ")))
 	}
 	if _, err := os.Stat(f.AppDir); err == nil && f.Beanstalk && !f.Docker {
 		for _, absent := range packaging.Absent(f.AppDir) {
-			lines = append(lines, line("host", control.Note, "agent install --into . in the application's repository writes it", "%s", absent))
+			lines = append(lines, api.NewLine("host", api.Note, "agent install --into . in the application's repository writes it", "%s", absent))
 		}
 	}
 	return lines
 }
 
-func (b *backend) envLines(ctx context.Context) []control.Line {
+func (b *backend) envLines(ctx context.Context) []api.Line {
 	e, err := b.env.Resolve(ctx)
 	if err != nil {
-		return []control.Line{line("environment", control.Bad, "cron jobs and exec wait for it", "%v", err)}
+		return []api.Line{api.NewLine("environment", api.Bad, "cron jobs and exec wait for it", "%v", err)}
 	}
 	var from []string
 	for _, s := range e.Sources() {
@@ -75,43 +72,43 @@ func (b *backend) envLines(ctx context.Context) []control.Line {
 			from = append(from, fmt.Sprintf("%d from %s", s.Vars, s.Name))
 		}
 	}
-	lines := []control.Line{line("environment", control.Good, "", "%s", or(strings.Join(from, ", "), "no variables: there is no .env"))}
+	lines := []api.Line{api.NewLine("environment", api.Good, "", "%s", cmp.Or(strings.Join(from, ", "), "no variables: there is no .env"))}
 	for _, w := range e.Warnings() {
-		lines = append(lines, line("environment", control.Note, "", "%s", w))
+		lines = append(lines, api.NewLine("environment", api.Note, "", "%s", w))
 	}
 	return lines
 }
 
-func (b *backend) runLines(ctx context.Context) []control.Line {
+func (b *backend) runLines(ctx context.Context) []api.Line {
 	info, err := b.runs.Info(ctx)
 	if err != nil {
-		return []control.Line{line("runs", control.Bad, "sudo systemctl status agent-runs", "the supervisor does not answer: %v", err)}
+		return []api.Line{api.NewLine("runs", api.Bad, "sudo systemctl status agent-runs", "the supervisor does not answer: %v", err)}
 	}
 	live, err := b.runs.List(ctx, supervisor.Filter{Live: true})
 	if err != nil {
-		return []control.Line{line("runs", control.Bad, "", "%v", err)}
+		return []api.Line{api.NewLine("runs", api.Bad, "", "%v", err)}
 	}
 	text := fmt.Sprintf("%d running; contained by %s", len(live), info.Place)
 	if info.Version != version() {
-		return []control.Line{line("runs", control.Note, "it is replaced when its last run ends", "%s; the supervisor is of version %s", text, info.Version)}
+		return []api.Line{api.NewLine("runs", api.Note, "it is replaced when its last run ends", "%s; the supervisor is of version %s", text, info.Version)}
 	}
-	return []control.Line{line("runs", control.Good, "", "%s", text)}
+	return []api.Line{api.NewLine("runs", api.Good, "", "%s", text)}
 }
 
-func (b *backend) cronLines(context.Context) []control.Line {
+func (b *backend) cronLines(context.Context) []api.Line {
 	st := b.cron.watcher.State()
-	var lines []control.Line
+	var lines []api.Line
 	switch st.Kind {
 	case crontable.Absent:
-		lines = append(lines, line("cron", control.Note, "", "no jobs: there is no %s", st.Path))
+		lines = append(lines, api.NewLine("cron", api.Note, "", "no jobs: there is no %s", st.Path))
 	case crontable.Faulty:
-		lines = append(lines, line("cron", control.Bad, "agent cron check "+st.Path, "%s is not taken; in force: %s of the last good one", st.Path, counted(len(st.Table.Jobs), "job")))
+		lines = append(lines, api.NewLine("cron", api.Bad, "agent cron check "+st.Path, "%s is not taken; in force: %s of the last good one", st.Path, api.Count(len(st.Table.Jobs), "job")))
 	case crontable.Loaded:
-		lines = append(lines, line("cron", control.Good, "", "%s from %s", counted(len(st.Table.Jobs), "job"), st.Path))
+		lines = append(lines, api.NewLine("cron", api.Good, "", "%s from %s", api.Count(len(st.Table.Jobs), "job"), st.Path))
 	}
 	lines = append(lines, b.cron.who.lines()...)
 	if until := b.cron.sched.HeldUntil(); !until.IsZero() {
-		lines = append(lines, line("cron", control.Warn, "agent release", "starts are held until %s", until.Format(time.DateTime)))
+		lines = append(lines, api.NewLine("cron", api.Warn, "agent release", "starts are held until %s", until.Format(time.DateTime)))
 	}
 	for _, j := range b.cron.sched.Snapshot() {
 		if err := j.Last.Err; err != nil && j.Off == "" {
@@ -119,36 +116,36 @@ func (b *backend) cronLines(context.Context) []control.Line {
 			if _, began := errors.AsType[*launch.RunError](err); began || errors.Is(err, scheduler.ErrLost) {
 				hint = "agent logs " + j.Job.Name
 			}
-			lines = append(lines, line("cron", control.Warn, hint, "%s: %v", j.Job.Name, err))
+			lines = append(lines, api.NewLine("cron", api.Warn, hint, "%s: %v", j.Job.Name, err))
 		}
 		if j.Counts.Missed > 0 {
-			lines = append(lines, line("cron", control.Warn, "", "%s: %d missed, the last at %s", j.Job.Name, j.Counts.Missed, j.Counts.LastMissed.Format(time.DateTime)))
+			lines = append(lines, api.NewLine("cron", api.Warn, "", "%s: %d missed, the last at %s", j.Job.Name, j.Counts.Missed, j.Counts.LastMissed.Format(time.DateTime)))
 		}
 	}
 	return lines
 }
 
-func (b *backend) noticeLines(context.Context) []control.Line {
+func (b *backend) noticeLines(context.Context) []api.Line {
 	s := b.people.notifier.Status()
-	var lines []control.Line
+	var lines []api.Line
 	if s.Dropped > 0 {
-		lines = append(lines, line("notices", control.Warn, "", "%d dropped: too many at once", s.Dropped))
+		lines = append(lines, api.NewLine("notices", api.Warn, "", "%d dropped: too many at once", s.Dropped))
 	}
 	for _, t := range s.Targets {
-		state, text := control.Good, fmt.Sprintf("%s: %d sent, %d waiting, %d dropped", t.Name, t.Sent, t.Queued, t.Dropped)
+		state, text := api.Good, fmt.Sprintf("%s: %d sent, %d waiting, %d dropped", t.Name, t.Sent, t.Queued, t.Dropped)
 		if t.LastError != "" {
-			state, text = control.Warn, text+": "+t.LastError
+			state, text = api.Warn, text+": "+t.LastError
 		}
-		lines = append(lines, line("notices", state, "", "%s", text))
+		lines = append(lines, api.NewLine("notices", state, "", "%s", text))
 	}
 	return lines
 }
 
-func (b *backend) healthLines(ctx context.Context, ask bool) []control.Line {
-	var lines []control.Line
+func (b *backend) healthLines(ctx context.Context, ask bool) []api.Line {
+	var lines []api.Line
 	where := ""
 	if addr, err := b.check.Listening(); err != nil {
-		lines = append(lines, line("health", control.Bad, "stop what holds it, or set health.listen", "not listening: %v", err))
+		lines = append(lines, api.NewLine("health", api.Bad, "stop what holds it, or set health.listen", "not listening: %v", err))
 	} else {
 		where = " (load balancers ask " + addr + ")"
 	}
@@ -157,27 +154,27 @@ func (b *backend) healthLines(ctx context.Context, ask bool) []control.Line {
 		if b.cfg.Health.Host != "" {
 			text = b.cfg.Health.Host + " gives no host name"
 		}
-		lines = append(lines, line("health", control.Note, "set health.host, or HEALTH_HOST in the application's environment, to a host the application accepts",
+		lines = append(lines, api.NewLine("health", api.Note, "set health.host, or HEALTH_HOST in the application's environment, to a host the application accepts",
 			"%s: the load balancer's own is passed on", text))
 	}
 	if ask {
 		v := b.check.Check(ctx)
-		state := control.Good
+		state := api.Good
 		if !v.Healthy {
-			state = control.Warn
+			state = api.Warn
 		}
 		if v.Target != "" { // without the Host: that is a value of the environment, and a status is shown to others
 			where = " (asked " + v.Target + ")" + where
 		}
-		lines = append(lines, line("health", state, "", "%d in %.1f ms: %s%s", v.Status, v.LatencyMS, v.Reason, where))
+		lines = append(lines, api.NewLine("health", state, "", "%d in %.1f ms: %s%s", v.Status, v.LatencyMS, v.Reason, where))
 	}
 	return lines
 }
 
-func (b *backend) metricLines(context.Context) []control.Line {
+func (b *backend) metricLines(context.Context) []api.Line {
 	s := b.metrics.publisher.Status()
-	state := map[cloudwatch.State]control.State{cloudwatch.Sending: control.Good, cloudwatch.Local: control.Note,
-		cloudwatch.Waiting: control.Warn, cloudwatch.Denied: control.Bad}[s.State]
+	state := map[cloudwatch.State]api.State{cloudwatch.Sending: api.Good, cloudwatch.Local: api.Note,
+		cloudwatch.Waiting: api.Warn, cloudwatch.Denied: api.Bad}[s.State]
 	text := fmt.Sprintf("%s: %d series, %d sent, %d waiting, %d dropped", s.State, s.Series, s.Sent, s.Spooled, s.Dropped)
 	if s.PossibleDuplicates > 0 {
 		text += fmt.Sprintf(", %d possibly sent twice", s.PossibleDuplicates)
@@ -186,24 +183,17 @@ func (b *backend) metricLines(context.Context) []control.Line {
 	if reason != "" {
 		text += ": " + reason
 	}
-	lines := []control.Line{line("metrics", state, hint, "%s", text)}
+	lines := []api.Line{api.NewLine("metrics", state, hint, "%s", text)}
 	for _, name := range s.Unknown {
-		lines = append(lines, line("metrics", control.Warn, dimensionHints[name], "%s is not known here: the sets of metrics.dimensions with it are left out", name))
+		lines = append(lines, api.NewLine("metrics", api.Warn, dimensionHints[name], "%s is not known here: the sets of metrics.dimensions with it are left out", name))
 	}
 	if v := b.metrics.victim.Load(); v != nil && time.Since(v.at) < 24*time.Hour {
-		lines = append(lines, line("metrics", control.Warn, "", "the kernel killed %s for want of memory at %s", v.text, v.at.Format(time.TimeOnly)))
+		lines = append(lines, api.NewLine("metrics", api.Warn, "", "the kernel killed %s for want of memory at %s", v.text, v.at.Format(time.TimeOnly)))
 	}
 	for _, r := range b.metrics.loop.Last().Results {
 		if r.Err != nil && !errors.Is(r.Err, collectors.ErrNoData) {
-			lines = append(lines, line("metrics", control.Warn, "", "%s: %v", r.Collector, r.Err))
+			lines = append(lines, api.NewLine("metrics", api.Warn, "", "%s: %v", r.Collector, r.Err))
 		}
 	}
 	return lines
-}
-
-func or(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/config"
-	"beanstalk-agent/agent/internal/control"
 	"beanstalk-agent/agent/internal/drain"
 	"beanstalk-agent/agent/internal/supervisor"
 	"beanstalk-agent/packaging/testbed/gotool"
@@ -46,11 +46,11 @@ func noticeDrainsAndHolds(t *testing.T, by string, mock []string) {
 	cfg.Metrics.Send = "off"
 	startAgentIn(t, cfg, dir)
 
-	client := control.NewClient(cfg.Socket)
+	client := api.NewClient(cfg.Socket)
 	drained := func() (d drain.Departure) { client.Get(t.Context(), "/v1/drain", &d); return d }
 	var run supervisor.Run
 	await(t, "a command to start", func() bool {
-		return client.Post(t.Context(), "/v1/runs", control.ExecRequest{Args: []string{"sleep", "61"}, Mode: control.Detached}, &run) == nil
+		return client.Post(t.Context(), "/v1/runs", api.ExecRequest{Args: []string{"sleep", "61"}, Mode: api.Detached}, &run) == nil
 	})
 	await(t, "a drain by "+by, func() bool {
 		return slices.ContainsFunc(drained().Drains, func(d drain.Reason) bool { return d.By == by })
@@ -64,7 +64,7 @@ func noticeDrainsAndHolds(t *testing.T, by string, mock []string) {
 		t.Errorf("a load balancer is answered %d", resp.StatusCode)
 	}
 	held := func() bool {
-		var table control.CronTable
+		var table api.CronTable
 		client.Get(t.Context(), "/v1/cron", &table)
 		return table.Held != nil && time.Until(*table.Held) > 12*time.Hour
 	}

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"time"
 
+	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/capacity"
 	"beanstalk-agent/collectors"
 )
@@ -24,7 +25,7 @@ func (m *metricsParts) capacity(target float64) (capacity.Advice, error) {
 		g = web.Snapshot()
 	}
 	if len(g.Processes) == 0 {
-		return capacity.Advice{}, unavailable(errors.New("no web process has been found yet"))
+		return capacity.Advice{}, api.Unavailable(errors.New("no web process has been found yet"))
 	}
 	in := capacity.Measured{CPUs: runtime.NumCPU(), Target: target, Load: m.recent.Load(g.At), SetBy: capacity.PythonOptions}
 	if text, err := os.ReadFile(filepath.Join(m.appDir(), "Procfile")); err == nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,10 +11,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/awsconf"
 	"beanstalk-agent/agent/internal/claim"
 	"beanstalk-agent/agent/internal/config"
-	"beanstalk-agent/agent/internal/control"
 	"beanstalk-agent/agent/internal/launch"
 	"beanstalk-agent/agent/internal/notify"
 	"beanstalk-agent/agent/internal/platform"
@@ -229,7 +230,7 @@ func (c *claims) Finish(ctx context.Context, job scheduler.Job, slot time.Time, 
 }
 
 // last fills in who ran a job's newest slot, on whichever instance.
-func (c *claims) last(ctx context.Context, jobs []control.CronJob) {
+func (c *claims) last(ctx context.Context, jobs []api.CronJob) {
 	s, err := c.open()
 	if err != nil {
 		return
@@ -242,28 +243,28 @@ func (c *claims) last(ctx context.Context, jobs []control.CronJob) {
 				return
 			}
 			run := r.Runs[0]
-			jobs[i].Host, jobs[i].Last, jobs[i].Result = run.Owner, &run.Slot, or(run.Outcome, "started, not ended")
+			jobs[i].Host, jobs[i].Last, jobs[i].Result = run.Owner, &run.Slot, cmp.Or(run.Outcome, "started, not ended")
 		})
 	}
 	wg.Wait()
 }
 
 // lines say who decides, and what is wrong with it.
-func (c *claims) lines() []control.Line {
+func (c *claims) lines() []api.Line {
 	s, err := c.open()
 	if errors.Is(err, errNoStore) {
 		if !c.inst.Facts().Beanstalk {
 			return nil // one machine, no fleet
 		}
-		return []control.Line{line("cron", control.Warn, "", "every instance runs every job: %v", err)}
+		return []api.Line{api.NewLine("cron", api.Warn, "", "every instance runs every job: %v", err)}
 	}
 	if err != nil {
-		return []control.Line{line("cron", control.Bad, "", "%v", err)}
+		return []api.Line{api.NewLine("cron", api.Bad, "", "%v", err)}
 	}
 	st := s.Status()
-	state := control.Good
+	state := api.Good
 	if st.Failing {
-		state = control.Bad
+		state = api.Bad
 	}
-	return []control.Line{line("cron", state, "", "one instance runs each slot: %d left to others, %d skipped, %d neither won nor lost %s", st.Lost, st.Skipped, st.Missed, st.LastError)}
+	return []api.Line{api.NewLine("cron", state, "", "one instance runs each slot: %d left to others, %d skipped, %d neither won nor lost %s", st.Lost, st.Skipped, st.Missed, st.LastError)}
 }

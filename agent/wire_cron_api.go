@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,15 +10,15 @@ import (
 	"strings"
 	"time"
 
-	"beanstalk-agent/agent/internal/control"
+	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/supervisor"
 	"beanstalk-agent/scheduler"
 )
 
 // List is `agent cron list`.
-func (c *cronParts) List(ctx context.Context) (control.CronTable, error) {
+func (c *cronParts) List(ctx context.Context) (api.CronTable, error) {
 	st := c.watcher.State()
-	t := control.CronTable{File: st.Path, State: string(st.Kind), Jobs: []control.CronJob{}}
+	t := api.CronTable{File: st.Path, State: string(st.Kind), Jobs: []api.CronJob{}}
 	if st.Err != nil {
 		t.Faults = strings.Split(st.Err.Error(), "\n")
 	}
@@ -40,13 +41,13 @@ func (c *cronParts) List(ctx context.Context) (control.CronTable, error) {
 		c.who.last(ctx, t.Jobs)
 	}
 	for i := range t.Jobs {
-		t.Jobs[i].On = or(t.Jobs[i].On, "all")
+		t.Jobs[i].On = cmp.Or(t.Jobs[i].On, "all")
 	}
 	return t, nil
 }
 
-func cronJob(s scheduler.JobState) control.CronJob {
-	j := control.CronJob{Name: s.Job.Name, Schedule: s.Job.Expr, Timezone: s.Job.Location.String(), Runs: program(s.Job), On: s.Job.On.String(),
+func cronJob(s scheduler.JobState) api.CronJob {
+	j := api.CronJob{Name: s.Job.Name, Schedule: s.Job.Expr, Timezone: s.Job.Location.String(), Runs: program(s.Job), On: s.Job.On.String(),
 		Next: orNil(s.Next), Last: orNil(s.Last.Due), Skipped: s.Counts.Overlapped, Since: orNil(s.Counts.Since), Missed: s.Counts.Missed, MissedAt: orNil(s.Counts.LastMissed), Failures: int(s.Counts.Failed)}
 	if !s.Last.Started.IsZero() {
 		j.Result = "good"
@@ -102,7 +103,7 @@ func program(j scheduler.Job) string {
 }
 
 // Next is `agent cron next`. What will not start as things are says so.
-func (c *cronParts) Next(_ context.Context, from time.Time, n int, job string) ([]control.Occurrence, error) {
+func (c *cronParts) Next(_ context.Context, from time.Time, n int, job string) ([]api.Occurrence, error) {
 	list, err := occurrences(c.watcher.State().Table, from, n, job)
 	not := map[string]string{}
 	for _, s := range c.sched.Snapshot() {
@@ -119,7 +120,7 @@ func (c *cronParts) Next(_ context.Context, from time.Time, n int, job string) (
 }
 
 // Cost is `agent cron list --cost`.
-func (c *cronParts) Cost(_ context.Context, instances int) (control.CronCost, error) {
+func (c *cronParts) Cost(_ context.Context, instances int) (api.CronCost, error) {
 	_, err := c.who.open()
 	var jobs []scheduler.Job
 	for _, s := range c.sched.Snapshot() {
@@ -131,7 +132,7 @@ func (c *cronParts) Cost(_ context.Context, instances int) (control.CronCost, er
 }
 
 // Trigger is `agent cron run`.
-func (c *cronParts) Trigger(ctx context.Context, who control.Caller, job string) (supervisor.Run, error) {
+func (c *cronParts) Trigger(ctx context.Context, who api.Caller, job string) (supervisor.Run, error) {
 	c.log.Info("job triggered", "job", job, "caller", who.Login, "caller_uid", who.UID)
 	r, err := c.launcher.Manual(ctx, job, c.sched.Trigger)
 	return r, wireError(err)
@@ -147,7 +148,7 @@ func (c *cronParts) Pause(_ context.Context, job string, paused bool) error {
 
 // wireError gives errors that a caller can act on their HTTP status and a hint.
 func wireError(err error) error {
-	for known, e := range map[error]control.Error{
+	for known, e := range map[error]api.Error{
 		scheduler.ErrUnknownJob: {Status: http.StatusNotFound, Hint: "agent cron list"},
 		scheduler.ErrBusy:       {Status: http.StatusConflict, Hint: "agent ps"},
 		scheduler.ErrNotRunning: {Status: http.StatusServiceUnavailable},

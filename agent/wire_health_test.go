@@ -14,9 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/appenv"
 	"beanstalk-agent/agent/internal/config"
-	"beanstalk-agent/agent/internal/control"
 	"beanstalk-agent/agent/internal/health"
 	"beanstalk-agent/agent/internal/platform"
 	"beanstalk-agent/packaging/testbed/planted"
@@ -159,7 +159,7 @@ func TestReloadKeepsWhatNginxNeeds(t *testing.T) {
 	deployed("a.example", "1234")
 	await(t, "the first Host", func() bool { return kept("a.example", "1234") })
 	deployed("b.example", "4321")
-	if err := control.NewClient(cfg.Socket).Post(t.Context(), "/v1/reload", nil, nil); err != nil || !kept("b.example", "4321") {
+	if err := api.NewClient(cfg.Socket).Post(t.Context(), "/v1/reload", nil, nil); err != nil || !kept("b.example", "4321") {
 		t.Errorf("%v; the new Host and port are kept: %v", err, kept("b.example", "4321"))
 	}
 }

@@ -10,10 +10,10 @@ import (
 	"strconv"
 	"time"
 
+	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/appenv"
 	"beanstalk-agent/agent/internal/cloudwatch"
 	"beanstalk-agent/agent/internal/config"
-	"beanstalk-agent/agent/internal/control"
 	"beanstalk-agent/agent/internal/health"
 	"beanstalk-agent/agent/internal/platform"
 	"beanstalk-agent/collectors"
@@ -38,7 +38,7 @@ func findMetrics(ctx context.Context, g *globals) (metricsSource, error) {
 		return metricsSource{}, err
 	}
 	err = cl.Get(ctx, "/v1/metrics", nil)
-	none, ok := errors.AsType[*control.Unreachable](err)
+	none, ok := errors.AsType[*api.Unreachable](err)
 	if !ok {
 		return metricsSource{every: cfg.Metrics.Sample,
 			payload: func(ctx context.Context, _ io.Writer) (p cloudwatch.Payload, err error) {

@@ -27,8 +27,8 @@ const DefaultPath = "/etc/agent/agent.yaml"
 // [Default].
 type Config struct {
 	App      App           `yaml:"app"`
-	Socket   string        `yaml:"socket"`    // "" = by the rule of DefaultSocket
-	StateDir string        `yaml:"state_dir"` // "" = by the rule of DefaultStateDir
+	Socket   string        `yaml:"socket"`    // "" = by the rule of api.DefaultSocket
+	StateDir string        `yaml:"state_dir"` // "" = by the rule of api.DefaultStateDir
 	AWS      AWS           `yaml:"aws"`
 	Metrics  Metrics       `yaml:"metrics"`
 	Cron     Cron          `yaml:"cron"`

@@ -1,3 +1,10 @@
+// Package control is the server of the agent's socket: who may ask what, and who answers.
+//
+// Contract: the caller is known from the kernel, never from the request; each route stands beside the permission it
+// needs; both ends use the types of package api.
+//
+// Reason: everything that a person can type at an instance goes through here, so this is where root's power is
+// handed out.
 package control
 
 import (
@@ -8,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 
+	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/fdconn"
 	"beanstalk-agent/agent/internal/supervisor"
 )
@@ -22,32 +30,17 @@ const (
 	Owner
 )
 
-// Caller is who is asking, as the kernel knows it.
-type Caller struct {
-	UID   uint32 `json:"uid"`
-	PID   int    `json:"pid"`
-	Login string `json:"login"` // the name of UID, or its number
-	Owner bool   `json:"-"`     // root or the agent's own user
-
-	// Session is the account that this person logged in with, where that is another: root through sudo is
-	// nobody in an audit. The kernel keeps it over sudo and su (pam_loginuid(8)); no permission hangs on it.
-	Session string `json:"-"`
-}
-
-// ChosenUser is the key of a run's Meta that says that root chose its user.
-const ChosenUser = "chosen_user"
-
 // touch reports whether c may attach to a run, read its output or end it, as an error: a run as a user whom
 // root chose is root's, or its terminal would be a way to become that user.
-func touch(c Caller, run supervisor.Run) error {
-	if c.Owner || run.Meta[ChosenUser] == "" {
+func touch(c api.Caller, run supervisor.Run) error {
+	if c.Owner || run.Meta[api.ChosenUser] == "" {
 		return nil
 	}
-	return &Error{Status: http.StatusForbidden, Exit: 125, Message: fmt.Sprintf("run %s is root's: %s may not touch it", run.ID, c.Login), Hint: "try again with sudo"}
+	return &api.Error{Status: http.StatusForbidden, Exit: 125, Message: fmt.Sprintf("run %s is root's: %s may not touch it", run.ID, c.Login), Hint: "try again with sudo"}
 }
 
 // visible is what c may know of runs: arguments may hold secrets, and are root's alone.
-func visible(c Caller, runs ...supervisor.Run) []supervisor.Run {
+func visible(c api.Caller, runs ...supervisor.Run) []supervisor.Run {
 	for i := range runs {
 		if !c.Owner {
 			runs[i].Args = nil
@@ -58,8 +51,8 @@ func visible(c Caller, runs ...supervisor.Run) []supervisor.Run {
 
 // callerOf names the peer. Names are looked up at each connection, because on
 // an instance users may be made long after the agent started.
-func callerOf(p fdconn.Peer, self uint32) Caller {
-	c := Caller{UID: p.UID, PID: p.PID, Owner: p.UID == 0 || p.UID == self}
+func callerOf(p fdconn.Peer, self uint32) api.Caller {
+	c := api.Caller{UID: p.UID, PID: p.PID, Owner: p.UID == 0 || p.UID == self}
 	c.Login = strconv.FormatUint(uint64(p.UID), 10)
 	c.Login = nameOf(c.Login)
 	if id := loginUID(p.PID); id != "" && id != strconv.FormatUint(uint64(p.UID), 10) {
@@ -87,12 +80,12 @@ func loginUID(pid int) string {
 }
 
 // admit reports whether c may use a route, as an error that says what to do.
-func admit(c Caller, want Access, allow []string) error {
+func admit(c api.Caller, want Access, allow []string) error {
 	if c.Owner {
 		return nil
 	}
 	if want == Owner {
-		return &Error{Status: http.StatusForbidden, Message: fmt.Sprintf("%s may not do this: only root may", c.Login), Hint: "try again with sudo"}
+		return &api.Error{Status: http.StatusForbidden, Message: fmt.Sprintf("%s may not do this: only root may", c.Login), Hint: "try again with sudo"}
 	}
 	uid := strconv.FormatUint(uint64(c.UID), 10)
 	for _, name := range allow {
@@ -100,7 +93,7 @@ func admit(c Caller, want Access, allow []string) error {
 			return nil
 		}
 	}
-	return &Error{Status: http.StatusForbidden,
+	return &api.Error{Status: http.StatusForbidden,
 		Message: fmt.Sprintf("%s is not allowed to run commands here", c.Login),
 		Hint:    "root can add it under exec.allow in /etc/agent/agent.yaml"}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -18,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/fdconn"
 	"beanstalk-agent/agent/internal/session"
 	"beanstalk-agent/agent/internal/supervisor"
@@ -28,40 +28,12 @@ import (
 // path and prints what it is told.
 func TestMain(m *testing.M) {
 	if socket := os.Getenv("CONTROL_TEST_ASK"); socket != "" {
-		var s Status
-		err := NewClient(socket).Get(context.Background(), os.Getenv("CONTROL_TEST_PATH"), &s)
+		var s api.Status
+		err := api.NewClient(socket).Get(context.Background(), os.Getenv("CONTROL_TEST_PATH"), &s)
 		fmt.Printf("%v|%d\n", err, s.PID)
 		os.Exit(0)
 	}
-	if socket := os.Getenv("CONTROL_TEST_LISTEN"); socket != "" {
-		listenAsStranger(socket)
-	}
 	os.Exit(m.Run())
-}
-
-// listenAsStranger prints whatever it is sent, and answers each client with an empty run, until stdin ends.
-func listenAsStranger(socket string) {
-	ln, err := net.Listen("unix", socket)
-	if err != nil {
-		os.Exit(1)
-	}
-	os.Chmod(socket, 0o666)
-	fmt.Println("ready")
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			b := make([]byte, 4096)
-			n, _ := c.Read(b)
-			os.Stdout.Write(b[:n])
-			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
-			c.Close()
-		}
-	}()
-	io.Copy(io.Discard, os.Stdin)
-	os.Exit(0)
 }
 
 // Who may what is a decision, so a change of it must be seen in a review.
@@ -82,17 +54,17 @@ func TestPermissionsAreAsDecided(t *testing.T) {
 func TestAdmit(t *testing.T) {
 	for _, tc := range []struct {
 		name  string
-		who   Caller
+		who   api.Caller
 		want  Access
 		allow []string
 		err   string
 	}{
-		{"root", Caller{Owner: true}, Owner, nil, ""},
-		{"an allowed name", Caller{UID: 1000, Login: "ec2-user"}, Callers, []string{"root", "ec2-user"}, ""},
-		{"an allowed number", Caller{UID: 1000, Login: "x"}, Callers, []string{"1000"}, ""},
-		{"an allowed name for root's route", Caller{UID: 1000, Login: "ec2-user"}, Owner, []string{"ec2-user"}, "only root may"},
-		{"a stranger", Caller{UID: 1001, Login: "deploy"}, Callers, []string{"ec2-user"}, "deploy is not allowed to run commands here"},
-		{"nobody is allowed", Caller{UID: 1001, Login: "deploy"}, Callers, nil, "deploy is not allowed"},
+		{"root", api.Caller{Owner: true}, Owner, nil, ""},
+		{"an allowed name", api.Caller{UID: 1000, Login: "ec2-user"}, Callers, []string{"root", "ec2-user"}, ""},
+		{"an allowed number", api.Caller{UID: 1000, Login: "x"}, Callers, []string{"1000"}, ""},
+		{"an allowed name for root's route", api.Caller{UID: 1000, Login: "ec2-user"}, Owner, []string{"ec2-user"}, "only root may"},
+		{"a stranger", api.Caller{UID: 1001, Login: "deploy"}, Callers, []string{"ec2-user"}, "deploy is not allowed to run commands here"},
+		{"nobody is allowed", api.Caller{UID: 1001, Login: "deploy"}, Callers, nil, "deploy is not allowed"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			err := admit(tc.who, tc.want, tc.allow)
@@ -126,7 +98,13 @@ type noRuns struct{ Runs }
 type noCron struct{ Cron }
 
 // serve starts a server and returns its client.
-func serve(t *testing.T, b Backend, allow ...string) *Client {
+func serve(t *testing.T, b Backend, allow ...string) *api.Client {
+	t.Helper()
+	return api.NewClient(serveAt(t, b, allow...))
+}
+
+// serveAt starts a server and returns its socket.
+func serveAt(t *testing.T, b Backend, allow ...string) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "c") // short, and open to others as /run/agent is
 	if err != nil {
@@ -151,7 +129,7 @@ func serve(t *testing.T, b Backend, allow ...string) *Client {
 			t.Error(err)
 		}
 	})
-	return NewClient(socket)
+	return socket
 }
 
 // A stranger gets a refusal and nothing else, whatever it asks for.
@@ -163,12 +141,12 @@ func TestStrangersLearnNothing(t *testing.T) {
 		t.Skip("needs root, to be somebody else")
 	}
 	b := whole(t)
-	b.Status = func(context.Context, bool) Status { return Status{PID: 4711} }
-	c := serve(t, b, "root")
+	b.Status = func(context.Context, bool) api.Status { return api.Status{PID: 4711} }
+	socket := serveAt(t, b, "root")
 	exe := openToOthers(t)
 	for _, path := range []string{"/v1/status", "/v1/env?values", "/v1/runs", "/v1/reload"} {
 		cmd := exec.Command(exe)
-		cmd.Env = []string{"CONTROL_TEST_ASK=" + c.Socket(), "CONTROL_TEST_PATH=" + path}
+		cmd.Env = []string{"CONTROL_TEST_ASK=" + socket, "CONTROL_TEST_PATH=" + path}
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 		out, err := cmd.CombinedOutput()
 		if err != nil {
@@ -210,17 +188,17 @@ func TestWrongRequestsAreToldApart(t *testing.T) {
 		want string
 	}{
 		{"a field of a newer client", post(map[string]any{"args": []string{"true"}, "mode": "detached", "priority": 3}), `unknown field "priority"`},
-		{"an unknown mode", post(ExecRequest{Args: []string{"true"}, Mode: "magic"}), `unknown mode "magic"`},
-		{"no command", post(ExecRequest{Mode: Detached}), "no command was given"},
-		{"a NUL", post(ExecRequest{Args: []string{"a\x00b"}, Mode: Detached}), "NUL"},
-		{"a NUL in a value", post(ExecRequest{Args: []string{"true"}, Env: []string{"GIVEN=" + planted.Value + "\x00"}, Mode: Detached}), "variable has a NUL"},
+		{"an unknown mode", post(api.ExecRequest{Args: []string{"true"}, Mode: "magic"}), `unknown mode "magic"`},
+		{"no command", post(api.ExecRequest{Mode: api.Detached}), "no command was given"},
+		{"a NUL", post(api.ExecRequest{Args: []string{"a\x00b"}, Mode: api.Detached}), "NUL"},
+		{"a NUL in a value", post(api.ExecRequest{Args: []string{"true"}, Env: []string{"GIVEN=" + planted.Value + "\x00"}, Mode: api.Detached}), "variable has a NUL"},
 		{"a variable that is none", post(map[string]any{"args": []string{"true"}, "mode": "detached", "env": []any{map[string]string{"GIVEN": planted.Value}}}), "cannot unmarshal object"},
-		{"no descriptors", post(ExecRequest{Args: []string{"true"}, Mode: Pipes}), "0 descriptors came with the request, expected 3"},
+		{"no descriptors", post(api.ExecRequest{Args: []string{"true"}, Mode: api.Pipes}), "0 descriptors came with the request, expected 3"},
 		{"a hold without limit", c.Post(t.Context(), "/v1/hold", nil, nil), "limit"},
 		{"a time that is none", c.Get(t.Context(), "/v1/cron/next?from=tomorrow", nil), "from"},
 		{"a route of a newer client", c.Get(t.Context(), "/v1/magic", nil), "404"},
 	} {
-		e, ok := errors.AsType[*Error](tc.err)
+		e, ok := errors.AsType[*api.Error](tc.err)
 		if !ok || !strings.Contains(e.Message, tc.want) {
 			t.Errorf("%s: got %v, want %q", tc.name, tc.err, tc.want)
 		} else if strings.Contains(e.Message, planted.Value) {
@@ -233,12 +211,12 @@ func TestWrongRequestsAreToldApart(t *testing.T) {
 func TestPanicIsOneRequests(t *testing.T) {
 	b := whole(t)
 	b.Metrics = func(context.Context) (any, error) { panic("nil map") }
-	b.Status = func(context.Context, bool) Status { return Status{Ready: true} }
+	b.Status = func(context.Context, bool) api.Status { return api.Status{Ready: true} }
 	c := serve(t, b)
 	if err := c.Get(t.Context(), "/v1/metrics", nil); err == nil || !strings.Contains(err.Error(), "its log says why") {
 		t.Errorf("got %v", err)
 	}
-	var s Status
+	var s api.Status
 	if err := c.Get(t.Context(), "/v1/status", &s); err != nil || !s.Ready {
 		t.Errorf("afterwards: %+v, %v", s, err)
 	}
@@ -257,13 +235,13 @@ func TestBackendWithAHoleIsRefused(t *testing.T) {
 // answers on that connection; what is not taken is closed.
 func TestExecHandsTheConnectionOver(t *testing.T) {
 	b := whole(t)
-	b.Prepare = func(_ context.Context, who Caller, req ExecRequest) (Prepared, error) {
+	b.Prepare = func(_ context.Context, who api.Caller, req api.ExecRequest) (Prepared, error) {
 		if who.UID != uint32(os.Geteuid()) || !who.Owner {
 			t.Errorf("caller %+v", who)
 		}
 		return func(_ context.Context, h supervisor.Handover) (supervisor.Run, error) {
 			if req.Args[0] == "refuse" {
-				return supervisor.Run{}, &Error{Status: http.StatusConflict, Exit: 127, Message: "command not found", Hint: "look in PATH"}
+				return supervisor.Run{}, &api.Error{Status: http.StatusConflict, Exit: 127, Message: "command not found", Hint: "look in PATH"}
 			}
 			if _, err := syscall.Write(h.Files[1], []byte("on stdout")); err != nil {
 				t.Error(err)
@@ -281,7 +259,7 @@ func TestExecHandsTheConnectionOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	conn, err := c.Exec(t.Context(), ExecRequest{Args: []string{"true"}, Mode: Pipes}, os.Stdin, w, os.Stderr)
+	conn, err := c.Exec(t.Context(), api.ExecRequest{Args: []string{"true"}, Mode: api.Pipes}, os.Stdin, w, os.Stderr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -294,9 +272,31 @@ func TestExecHandsTheConnectionOver(t *testing.T) {
 	if out, err := io.ReadAll(r); string(out) != "on stdout" || err != nil {
 		t.Errorf("stdout %q, %v", out, err)
 	}
-	_, err = c.Exec(t.Context(), ExecRequest{Args: []string{"refuse"}, Mode: Pipes}, os.Stdin, os.Stdout, os.Stderr)
-	if e, ok := errors.AsType[*Error](err); !ok || e.Exit != 127 || e.Message != "command not found" || e.Hint != "look in PATH" {
+	_, err = c.Exec(t.Context(), api.ExecRequest{Args: []string{"refuse"}, Mode: api.Pipes}, os.Stdin, os.Stdout, os.Stderr)
+	if e, ok := errors.AsType[*api.Error](err); !ok || e.Exit != 127 || e.Message != "command not found" || e.Hint != "look in PATH" {
 		t.Errorf("a refusal: %+v", err)
+	}
+}
+
+// Bytes behind a request are in the HTTP server's buffer: on a connection handed over they would be missing.
+func TestExecRefusesBytesBeforeTheAnswer(t *testing.T) {
+	b := whole(t)
+	b.Prepare = func(context.Context, api.Caller, api.ExecRequest) (Prepared, error) {
+		return func(context.Context, supervisor.Handover) (supervisor.Run, error) {
+			t.Error("the connection was handed over")
+			return supervisor.Run{}, errors.New("too late")
+		}, nil
+	}
+	conn, err := fdconn.Dial(t.Context(), serveAt(t, b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	body := `{"args":["true"],"mode":"terminal"}`
+	fmt.Fprintf(conn, "POST /v1/runs HTTP/1.1\r\nHost: agent\r\nContent-Length: %d\r\n\r\n%stoo early", len(body), body)
+	answer, _ := io.ReadAll(conn)
+	if !strings.Contains(string(answer), "bytes were sent before the answer") {
+		t.Errorf("answered %q", answer)
 	}
 }
 
@@ -309,33 +309,6 @@ func dup(t *testing.T, fd int) int {
 	return n
 }
 
-func TestNobodyAnswers(t *testing.T) {
-	err := NewClient(filepath.Join(t.TempDir(), "s")).Get(t.Context(), "/v1/status", nil)
-	u, ok := errors.AsType[*Unreachable](err)
-	if !ok || !strings.HasPrefix(err.Error(), "cannot reach the agent at ") || !strings.Contains(u.Hints()[0], "--direct") {
-		t.Errorf("got %v", err)
-	}
-}
-
-// Somebody who waits bears an agent that restarts, and is told of one that refuses.
-func TestWaitBearsARestart(t *testing.T) {
-	c := NewClient("unused")
-	tries := 0
-	err := c.Wait(t.Context(), time.Minute, func(context.Context) error {
-		if tries++; tries < 3 {
-			return &Unreachable{Socket: "s", Cause: syscall.ECONNREFUSED}
-		}
-		return nil
-	})
-	if err != nil || tries != 3 {
-		t.Errorf("%d tries, %v", tries, err)
-	}
-	refused := &Error{Message: "no"}
-	if err := c.Wait(t.Context(), time.Minute, func(context.Context) error { return refused }); err != refused {
-		t.Errorf("a refusal: %v", err)
-	}
-}
-
 // knownRuns is a supervisor that knows two runs.
 type knownRuns struct {
 	Runs
@@ -344,7 +317,7 @@ type knownRuns struct {
 
 var known = map[string]supervisor.Run{
 	"ours":  {ID: "ours", Args: []string{"psql", "--password=planted-5c1e"}},
-	"roots": {ID: "roots", Args: []string{"cat", "planted-5c1e"}, Meta: map[string]string{ChosenUser: "postgres"}},
+	"roots": {ID: "roots", Args: []string{"cat", "planted-5c1e"}, Meta: map[string]string{api.ChosenUser: "postgres"}},
 }
 
 func (k *knownRuns) List(context.Context, supervisor.Filter) ([]supervisor.Run, error) {
@@ -364,7 +337,7 @@ func (k *knownRuns) Logs(_ context.Context, _ io.Writer, id string, _ int, _ boo
 // A terminal of a user whom root chose is a way to become that user: only root may take it up, end it or read
 // what it said. And arguments, which may hold secrets, are shown to root alone.
 func TestRootsRunsAreRoots(t *testing.T) {
-	for _, who := range []Caller{{UID: 1000, Login: "deploy"}, {Owner: true}} {
+	for _, who := range []api.Caller{{UID: 1000, Login: "deploy"}, {Owner: true}} {
 		k := &knownRuns{}
 		s := &Server{Backend: Backend{Runs: k}}
 		var text strings.Builder
@@ -379,7 +352,7 @@ func TestRootsRunsAreRoots(t *testing.T) {
 		for name, handle := range map[string]func(*call) error{"stop": s.stop, "output": s.output, "attach": s.attach} {
 			for _, id := range []string{"ours", "roots"} {
 				err := ask(handle, "POST", id, "{}")
-				e, _ := errors.AsType[*Error](err)
+				e, _ := errors.AsType[*api.Error](err)
 				if refused := e != nil && e.Status == http.StatusForbidden; refused != (!who.Owner && id == "roots") {
 					t.Errorf("%s of %s by %q: %v", name, id, who.Login, err)
 				}

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/fdconn"
 	"beanstalk-agent/agent/internal/session"
 	"beanstalk-agent/agent/internal/supervisor"
@@ -19,20 +20,20 @@ import (
 // client's connection itself, with its descriptors, goes to the supervisor,
 // which answers 101 and speaks the session protocol on it from then on.
 func (s *Server) exec(c *call) error {
-	var req ExecRequest
+	var req api.ExecRequest
 	if err := c.decode(&req); err != nil {
 		return err
 	}
 	files := c.take()
 	defer closeAll(files)
-	if err := req.check(len(files)); err != nil {
+	if err := checkExec(req, len(files)); err != nil {
 		return err
 	}
 	start, err := s.Backend.Prepare(c.ctx(), c.Caller, req)
 	if err != nil {
 		return err
 	}
-	if req.Mode == Detached {
+	if req.Mode == api.Detached {
 		return answer(c)(start(c.ctx(), supervisor.Handover{}))
 	}
 	return c.handOver(func(conn *fdconn.Conn) error {
@@ -56,12 +57,12 @@ func (s *Server) attach(c *call) error {
 	})
 }
 
-// check refuses what cannot be started before anything is.
-func (r *ExecRequest) check(files int) error {
+// checkExec refuses a request that cannot be started.
+func checkExec(r api.ExecRequest, files int) error {
 	bad := func(format string, a ...any) error {
-		return &Error{Status: http.StatusBadRequest, Message: fmt.Sprintf(format, a...)}
+		return &api.Error{Status: http.StatusBadRequest, Message: fmt.Sprintf(format, a...)}
 	}
-	want := map[string]int{Pipes: 3, Terminal: 0, Detached: 0}
+	want := map[string]int{api.Pipes: 3, api.Terminal: 0, api.Detached: 0}
 	n, known := want[r.Mode]
 	switch {
 	case !known:
@@ -83,16 +84,15 @@ func (c *call) take() []int {
 	return conn.Take()
 }
 
-// handOver takes the connection from the HTTP server, so that nothing of ours
-// reads it any more, and gives it to f. When f fails, the error is answered on
-// the connection by hand.
+// handOver takes the connection from the HTTP server, which then reads it no more, and gives it to f. When f fails,
+// its error is the answer on the connection.
 func (c *call) handOver(f func(*fdconn.Conn) error) error {
-	conn, _, err := http.NewResponseController(c.w).Hijack()
+	conn, err := session.Hijack(c.w)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	if err := f(conn.(*fdconn.Conn)); err != nil {
+	if err := f(conn); err != nil {
 		refuseRaw(conn, err)
 	}
 	return nil

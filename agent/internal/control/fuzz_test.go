@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/fdconn"
 	"beanstalk-agent/agent/internal/supervisor"
 )
@@ -46,20 +47,20 @@ type askedCron struct {
 	t *testing.T
 }
 
-func (a *askedCron) List(context.Context) (CronTable, error) { return CronTable{}, nil }
-func (a *askedCron) Next(_ context.Context, _ time.Time, n int, _ string) ([]Occurrence, error) {
-	if n < 1 || n > MaxNext {
+func (a *askedCron) List(context.Context) (api.CronTable, error) { return api.CronTable{}, nil }
+func (a *askedCron) Next(_ context.Context, _ time.Time, n int, _ string) ([]api.Occurrence, error) {
+	if n < 1 || n > api.MaxNext {
 		a.t.Errorf("asked for %d occurrences", n)
 	}
 	return nil, nil
 }
-func (a *askedCron) Cost(_ context.Context, instances int) (CronCost, error) {
+func (a *askedCron) Cost(_ context.Context, instances int) (api.CronCost, error) {
 	if instances < 1 || instances > 1e6 {
 		a.t.Errorf("asked for the cost of %d instances", instances)
 	}
-	return CronCost{}, nil
+	return api.CronCost{}, nil
 }
-func (a *askedCron) Trigger(context.Context, Caller, string) (supervisor.Run, error) {
+func (a *askedCron) Trigger(context.Context, api.Caller, string) (supervisor.Run, error) {
 	return supervisor.Run{}, nil
 }
 func (a *askedCron) Pause(context.Context, string, bool) error { return nil }
@@ -97,7 +98,7 @@ func FuzzRoutes(f *testing.F) {
 		b := whole(t)
 		b.Runs, b.Cron = &asked{t}, &askedCron{t: t}
 		b.Cost = func(_ context.Context, n int) (any, error) { return (&askedCron{t: t}).Cost(ctx, n) }
-		b.Prepare = func(_ context.Context, _ Caller, req ExecRequest) (Prepared, error) {
+		b.Prepare = func(_ context.Context, _ api.Caller, req api.ExecRequest) (Prepared, error) {
 			if req.Args[0] == "" || strings.Contains(strings.Join(append(req.Args, req.Env...), ""), "\x00") {
 				t.Errorf("prepared %+v", req)
 			}
@@ -116,7 +117,8 @@ func FuzzRoutes(f *testing.F) {
 		case typ == "application/json" && !json.Valid(w.Body.Bytes()):
 			t.Errorf("%s %s: answered %d with %q", method, target, w.Code, w.Body)
 		case typ == "application/json" && w.Code >= 400:
-			if e := readError(w.Result()).(*Error); e.Message == "" || strings.HasPrefix(e.Message, "the agent answered") {
+			var e api.Error
+			if err := json.Unmarshal(w.Body.Bytes(), &e); err != nil || e.Message == "" {
 				t.Errorf("%s %s: refused with %d and no word", method, target, w.Code)
 			}
 		}

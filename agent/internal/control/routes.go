@@ -5,26 +5,26 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strconv"
 	"time"
 
+	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/supervisor"
 )
 
 // Backend is what the routes ask, wired in package main. Every field is required.
 type Backend struct {
-	Status func(ctx context.Context, self bool) Status // self: the agent asks itself, and not the application
+	Status func(ctx context.Context, self bool) api.Status // self: the agent asks itself, and not the application
 
 	// Prepare checks an exec and gets all of it ready but the start. The
 	// returned function starts it; from then on the supervisor answers on the
 	// client's connection, and the agent is out of the way.
-	Prepare func(context.Context, Caller, ExecRequest) (Prepared, error)
+	Prepare func(context.Context, api.Caller, api.ExecRequest) (Prepared, error)
 	Runs    Runs
 
 	Cron    Cron
-	Env     func(ctx context.Context, names []string, values bool) (Environment, error)
-	EnvDiff func(ctx context.Context, values bool) (EnvironmentDiff, error)
+	Env     func(ctx context.Context, names []string, values bool) (api.Environment, error)
+	EnvDiff func(ctx context.Context, values bool) (api.EnvironmentDiff, error)
 
 	Metrics  func(context.Context) (any, error)
 	Cost     func(ctx context.Context, instances int) (any, error)
@@ -42,7 +42,7 @@ type Backend struct {
 }
 
 // Prepared is an exec ready to start.
-type Prepared func(context.Context, supervisor.Handover) (supervisor.Run, error)
+type Prepared = func(context.Context, supervisor.Handover) (supervisor.Run, error)
 
 // Runs is the supervisor, as far as clients reach it through the agent.
 type Runs interface {
@@ -56,10 +56,10 @@ type Runs interface {
 
 // Cron is the scheduler, as far as clients reach it.
 type Cron interface {
-	List(context.Context) (CronTable, error)
-	Next(ctx context.Context, from time.Time, n int, job string) ([]Occurrence, error)
-	Cost(ctx context.Context, instances int) (CronCost, error)
-	Trigger(ctx context.Context, who Caller, job string) (supervisor.Run, error)
+	List(context.Context) (api.CronTable, error)
+	Next(ctx context.Context, from time.Time, n int, job string) ([]api.Occurrence, error)
+	Cost(ctx context.Context, instances int) (api.CronCost, error)
+	Trigger(ctx context.Context, who api.Caller, job string) (supervisor.Run, error)
 	Pause(ctx context.Context, job string, paused bool) error
 }
 
@@ -184,7 +184,7 @@ func (s *Server) touched(c *call) (supervisor.Run, error) {
 }
 
 func (s *Server) stop(c *call) error {
-	var req StopRequest
+	var req api.StopRequest
 	if err := c.decode(&req); err != nil {
 		return err
 	}
@@ -198,7 +198,7 @@ func (s *Server) stop(c *call) error {
 func (s *Server) hold(c *call) error {
 	limit, err := time.ParseDuration(c.r.URL.Query().Get("limit"))
 	if err != nil {
-		return &Error{Status: http.StatusBadRequest, Message: "limit: " + err.Error()}
+		return &api.Error{Status: http.StatusBadRequest, Message: "limit: " + err.Error()}
 	}
 	return c.did(s.Backend.Hold(c.ctx(), limit))
 }
@@ -209,12 +209,12 @@ func (s *Server) next(c *call) error {
 	if t := q.Get("from"); t != "" {
 		var err error
 		if from, err = time.Parse(time.RFC3339, t); err != nil {
-			return &Error{Status: http.StatusBadRequest, Message: "from: " + err.Error()}
+			return &api.Error{Status: http.StatusBadRequest, Message: "from: " + err.Error()}
 		}
 	}
 	n, err := strconv.Atoi(q.Get("n"))
-	if err != nil || n < 1 || n > MaxNext { // without a number they would never end
-		return &Error{Status: http.StatusBadRequest, Message: fmt.Sprintf("n: expected 1 to %d, have %q", MaxNext, q.Get("n"))}
+	if err != nil || n < 1 || n > api.MaxNext { // without a number they would never end
+		return &api.Error{Status: http.StatusBadRequest, Message: fmt.Sprintf("n: expected 1 to %d, have %q", api.MaxNext, q.Get("n"))}
 	}
 	return answer(c)(s.Backend.Cron.Next(c.ctx(), from, n, q.Get("job")))
 }
@@ -253,13 +253,4 @@ func (f *flusher) Write(b []byte) (int, error) {
 		err = f.rc.Flush()
 	}
 	return n, err
-}
-
-// Path joins a route's segments, each escaped.
-func Path(segments ...string) string {
-	p := "/v1"
-	for _, s := range segments {
-		p += "/" + url.PathEscape(s)
-	}
-	return p
 }

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/fdconn"
 )
 
@@ -67,7 +68,7 @@ func (s *Server) Run(ctx context.Context) error {
 
 // call is one request and who makes it.
 type call struct {
-	Caller
+	api.Caller
 	w http.ResponseWriter
 	r *http.Request
 }
@@ -83,7 +84,7 @@ func (s *Server) handler() http.Handler {
 func (s *Server) serve(rt route, w http.ResponseWriter, r *http.Request) {
 	conn, ok := fdconn.FromContext(r.Context())
 	if !ok { // a listener of another kind: nobody is known, so nobody is admitted
-		writeError(w, &Error{Status: http.StatusForbidden, Message: "the caller is not known"})
+		writeError(w, &api.Error{Status: http.StatusForbidden, Message: "the caller is not known"})
 		return
 	}
 	c := &call{callerOf(conn.Peer(), uint32(os.Geteuid())), w, r}
@@ -107,7 +108,7 @@ func (s *Server) guard(rt route, c *call) (err error) {
 			panic(p)
 		default:
 			s.Log.Error("request failed", "route", rt.pattern, "err", fmt.Errorf("panic: %v", p), "stack", string(debug.Stack()))
-			err = &Error{Status: http.StatusInternalServerError, Message: "the agent failed to answer this: its log says why"}
+			err = &api.Error{Status: http.StatusInternalServerError, Message: "the agent failed to answer this: its log says why"}
 		}
 	}()
 	return rt.handle(c)
@@ -118,7 +119,7 @@ func (c *call) decode(v any) error {
 	d := json.NewDecoder(http.MaxBytesReader(c.w, c.r.Body, 4<<20))
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil {
-		return &Error{Status: http.StatusBadRequest, Message: fmt.Sprintf("read request: %v", err),
+		return &api.Error{Status: http.StatusBadRequest, Message: fmt.Sprintf("read request: %v", err),
 			Hint: "client and agent may be of different versions: compare agent version with agent status"}
 	}
 	return nil
@@ -135,11 +136,11 @@ func (c *call) done() error {
 }
 
 // asError gives err the shape of the wire.
-func asError(err error) *Error {
-	if e, ok := errors.AsType[*Error](err); ok {
+func asError(err error) *api.Error {
+	if e, ok := errors.AsType[*api.Error](err); ok {
 		return e
 	}
-	e := &Error{Status: http.StatusInternalServerError, Message: err.Error()}
+	e := &api.Error{Status: http.StatusInternalServerError, Message: err.Error()}
 	if h, ok := errors.AsType[interface {
 		error
 		Hints() []string

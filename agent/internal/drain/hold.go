@@ -6,7 +6,7 @@ import (
 	"net/http"
 	"time"
 
-	"beanstalk-agent/agent/internal/control"
+	"beanstalk-agent/agent/internal/api"
 )
 
 // Undrain takes an operator's drain back. The other reasons stand until the instance is gone.
@@ -54,14 +54,14 @@ func (d *Drain) leaving() (why string, yes bool) {
 }
 
 func conflict(message string) error {
-	return &control.Error{Status: http.StatusConflict, Message: message}
+	return &api.Error{Status: http.StatusConflict, Message: message}
 }
 
 // Status is a line for each reason.
-func (d *Drain) Status(context.Context) []control.Line {
-	var lines []control.Line
+func (d *Drain) Status(context.Context) []api.Line {
+	var lines []api.Line
 	for _, r := range d.Reasons() {
-		l := control.Line{What: "health", State: control.Warn, Text: fmt.Sprintf("draining since %s, a load balancer was told %d times: %s",
+		l := api.Line{What: "health", State: api.Warn, Text: fmt.Sprintf("draining since %s, a load balancer was told %d times: %s",
 			r.Since.Format(time.DateTime), r.Refused, r.Reason)}
 		if r.By == Operator {
 			l.Hint = "agent undrain"

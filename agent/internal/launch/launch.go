@@ -20,9 +20,9 @@ import (
 	"sync"
 	"time"
 
+	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/appenv"
 	"beanstalk-agent/agent/internal/command"
-	"beanstalk-agent/agent/internal/control"
 	"beanstalk-agent/agent/internal/supervisor"
 	"beanstalk-agent/scheduler"
 )
@@ -72,9 +72,9 @@ type Launcher struct {
 const oomScoreAdj = 300
 
 // Prepare checks an exec and gets everything ready but the start.
-func (l *Launcher) Prepare(ctx context.Context, who control.Caller, req control.ExecRequest) (control.Prepared, error) {
+func (l *Launcher) Prepare(ctx context.Context, who api.Caller, req api.ExecRequest) (func(context.Context, supervisor.Handover) (supervisor.Run, error), error) {
 	if req.User != "" && !who.Owner {
-		return nil, &control.Error{Status: http.StatusForbidden, Exit: command.CodeRefused,
+		return nil, &api.Error{Status: http.StatusForbidden, Exit: command.CodeRefused,
 			Message: who.Login + " may not choose the user", Hint: "only root may: try again with sudo"}
 	}
 	r, err := l.request(ctx, appenv.ProfileOptions{User: req.User, Dir: req.Dir, Extra: req.Env})
@@ -82,16 +82,16 @@ func (l *Launcher) Prepare(ctx context.Context, who control.Caller, req control.
 		return nil, refuse(err)
 	}
 	r.Kind, r.Name, r.Args = "exec", path.Base(req.Args[0]), req.Args
-	r.IO = map[string]string{control.Pipes: supervisor.IOPipes, control.Terminal: supervisor.IOTerminal, control.Detached: supervisor.IOSpool}[req.Mode]
-	r.Detached = req.Mode == control.Detached
+	r.IO = map[string]string{api.Pipes: supervisor.IOPipes, api.Terminal: supervisor.IOTerminal, api.Detached: supervisor.IOSpool}[req.Mode]
+	r.Detached = req.Mode == api.Detached
 	r.Size = supervisor.Size(req.Size)
 	r.Timeout, r.Grace, r.MemoryMax, r.Lock = req.Timeout, req.Grace, req.Memory, req.Lock
 	r.Caller = supervisor.Caller{UID: who.UID, PID: who.PID, Login: who.Login}
-	if req.Mode == control.Terminal {
+	if req.Mode == api.Terminal {
 		r.Idle, r.Timeout = cmp.Or(req.Idle, l.Idle), cmp.Or(req.Timeout, l.Session)
 	}
 	if req.User != "" {
-		r.Meta[control.ChosenUser] = req.User
+		r.Meta[api.ChosenUser] = req.User
 	}
 	if who.Session != "" {
 		r.Meta[sessionOf] = who.Session
@@ -127,10 +127,10 @@ func (l *Launcher) request(ctx context.Context, o appenv.ProfileOptions) (superv
 
 // refuse gives err the exit status that an exec ends with.
 func refuse(err error) error {
-	if e, ok := errors.AsType[*control.Error](err); ok {
+	if e, ok := errors.AsType[*api.Error](err); ok {
 		return e
 	}
-	e := &control.Error{Status: http.StatusConflict, Exit: command.CodeRefused, Message: err.Error()}
+	e := &api.Error{Status: http.StatusConflict, Exit: command.CodeRefused, Message: err.Error()}
 	if r, ok := errors.AsType[*supervisor.Refused](err); ok {
 		e.Exit, e.Hint = r.Code, r.Hint
 	}

@@ -5,9 +5,9 @@ import (
 	"testing"
 	"time"
 
+	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/appenv"
 	"beanstalk-agent/agent/internal/command"
-	"beanstalk-agent/agent/internal/control"
 	"beanstalk-agent/agent/internal/supervisor"
 	"beanstalk-agent/packaging/testbed/planted"
 )
@@ -40,16 +40,16 @@ func TestAUmaskOfNothingArrives(t *testing.T) {
 // the configuration says otherwise. A command without a terminal has none that it was not given.
 func TestTerminalsHaveLimits(t *testing.T) {
 	for name, c := range map[string]struct {
-		req                   control.ExecRequest
+		req                   api.ExecRequest
 		idle, timeout         time.Duration // wanted
 		chosen                string
 		configIdle, configMax time.Duration
 	}{
-		"the agent's":    {control.ExecRequest{Mode: control.Terminal}, time.Hour, 9 * time.Hour, "", time.Hour, 9 * time.Hour},
-		"the person's":   {control.ExecRequest{Mode: control.Terminal, Idle: time.Minute, Timeout: 2 * time.Hour}, time.Minute, 2 * time.Hour, "", time.Hour, 9 * time.Hour},
-		"switched off":   {control.ExecRequest{Mode: control.Terminal}, 0, 0, "", 0, 0},
-		"no terminal":    {control.ExecRequest{Mode: control.Detached}, 0, 0, "", time.Hour, 9 * time.Hour},
-		"another's user": {control.ExecRequest{Mode: control.Pipes, User: "postgres"}, 0, 0, "postgres", time.Hour, 9 * time.Hour},
+		"the agent's":    {api.ExecRequest{Mode: api.Terminal}, time.Hour, 9 * time.Hour, "", time.Hour, 9 * time.Hour},
+		"the person's":   {api.ExecRequest{Mode: api.Terminal, Idle: time.Minute, Timeout: 2 * time.Hour}, time.Minute, 2 * time.Hour, "", time.Hour, 9 * time.Hour},
+		"switched off":   {api.ExecRequest{Mode: api.Terminal}, 0, 0, "", 0, 0},
+		"no terminal":    {api.ExecRequest{Mode: api.Detached}, 0, 0, "", time.Hour, 9 * time.Hour},
+		"another's user": {api.ExecRequest{Mode: api.Pipes, User: "postgres"}, 0, 0, "postgres", time.Hour, 9 * time.Hour},
 	} {
 		runs := &asked{}
 		l := &Launcher{Runs: runs, Version: func() string { return "" }, Host: func() string { return "" }, Log: planted.Log(t), Idle: c.configIdle, Session: c.configMax,
@@ -58,14 +58,14 @@ func TestTerminalsHaveLimits(t *testing.T) {
 			}}
 		c.req.Args = []string{"true"}
 		l.NoNewPrivs = true
-		start, err := l.Prepare(t.Context(), control.Caller{Owner: true, Session: "ada"}, c.req)
+		start, err := l.Prepare(t.Context(), api.Caller{Owner: true, Session: "ada"}, c.req)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if _, err := start(t.Context(), supervisor.Handover{}); err != nil {
 			t.Fatal(err)
 		}
-		if runs.req.Idle != c.idle || runs.req.Timeout != c.timeout || runs.req.Meta[control.ChosenUser] != c.chosen || runs.req.Meta["login"] != "ada" || !runs.req.NoNewPrivs {
+		if runs.req.Idle != c.idle || runs.req.Timeout != c.timeout || runs.req.Meta[api.ChosenUser] != c.chosen || runs.req.Meta["login"] != "ada" || !runs.req.NoNewPrivs {
 			r := runs.req
 			t.Errorf("%s: asked for idle %s, timeout %s, %v, new privileges %t", name, r.Idle, r.Timeout, r.Meta, !r.NoNewPrivs)
 		}

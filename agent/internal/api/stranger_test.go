@@ -1,8 +1,10 @@
-package control
+package api
 
 import (
 	"errors"
+	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -31,8 +33,9 @@ func TestNothingIsSentToAStranger(t *testing.T) {
 		t.Fatal(err)
 	}
 	socket := filepath.Join(dir, "s")
-	cmd := exec.Command(openToOthers(t))
-	cmd.Env = []string{"CONTROL_TEST_LISTEN=" + socket}
+	cmd := exec.Command("/proc/self/fd/3")
+	cmd.ExtraFiles = []*os.File{thisBinary(t)}
+	cmd.Env = []string{"API_TEST_LISTEN=" + socket}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -67,4 +70,29 @@ func TestNothingIsSentToAStranger(t *testing.T) {
 	if err := cmd.Wait(); err != nil {
 		t.Error(err)
 	}
+}
+
+// listenAsStranger prints whatever it is sent, and answers each client with an empty run, until stdin ends.
+func listenAsStranger(socket string) {
+	ln, err := net.Listen("unix", socket)
+	if err != nil {
+		os.Exit(1)
+	}
+	os.Chmod(socket, 0o666)
+	fmt.Println("ready")
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			b := make([]byte, 4096)
+			n, _ := c.Read(b)
+			os.Stdout.Write(b[:n])
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+			c.Close()
+		}
+	}()
+	io.Copy(io.Discard, os.Stdin)
+	os.Exit(0)
 }

@@ -1,4 +1,4 @@
-package config
+package api
 
 import (
 	"os"
@@ -6,27 +6,28 @@ import (
 	"path/filepath"
 )
 
+const systemSocket = "/run/agent/agent.sock"
+
 // DefaultSocket is where the agent listens when nothing names another place: the instance's for root, the
 // user's own otherwise. Never in a temporary directory, where anybody may make it first.
 func DefaultSocket() string {
-	const system = "/run/agent/agent.sock"
 	if os.Geteuid() == 0 {
-		return system
+		return systemSocket
 	}
 	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
 		return filepath.Join(dir, "agent", "agent.sock")
 	}
-	return filepath.Join(home(), ".local", "state", "agent", "run", "agent.sock")
+	return filepath.Join(DefaultStateDir(), "run", "agent.sock")
 }
 
-// ClientSocket is the socket a verb talks to: DefaultSocket when it exists,
-// else the instance's, so that ec2-user finds the agent that root runs.
+// ClientSocket is the socket that a verb asks: DefaultSocket when it exists, else the instance's, so that ec2-user
+// finds the agent that root runs.
 func ClientSocket() string {
 	own := DefaultSocket()
 	if _, err := os.Lstat(own); err == nil {
 		return own
 	}
-	return "/run/agent/agent.sock"
+	return systemSocket
 }
 
 // DefaultStateDir is where spools and runs are kept when nothing names another place.

@@ -1,4 +1,4 @@
-package control
+package api
 
 import (
 	"bytes"
@@ -9,11 +9,21 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"syscall"
 	"time"
 
 	"beanstalk-agent/agent/internal/fdconn"
 )
+
+// Path joins a route's segments, each escaped.
+func Path(segments ...string) string {
+	p := "/v1"
+	for _, s := range segments {
+		p += "/" + url.PathEscape(s)
+	}
+	return p
+}
 
 // Client asks the agent that listens at a socket. It is safe for concurrent use.
 type Client struct {
@@ -27,29 +37,6 @@ func NewClient(socket string) *Client {
 	c.http.Transport = &http.Transport{DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return c.dial(ctx) }}
 	return c
-}
-
-// Socket is the path that the client dials.
-func (c *Client) Socket() string { return c.socket }
-
-// Unreachable is returned when no agent answers at the socket.
-type Unreachable struct {
-	Socket string
-	Cause  error
-}
-
-func (e *Unreachable) Error() string {
-	return fmt.Sprintf("cannot reach the agent at %s: %v", e.Socket, e.Cause)
-}
-
-func (e *Unreachable) Unwrap() error { return e.Cause }
-
-// Hints says how to look at the agent and how to do without it.
-func (e *Unreachable) Hints() []string {
-	if errors.Is(e.Cause, syscall.EACCES) {
-		return []string{"the socket's directory is not open to you; try again with sudo"}
-	}
-	return []string{"sudo systemctl status agent; to run anyway: sudo agent exec --direct -- … </dev/null 2>&1 | cat"}
 }
 
 func (c *Client) dial(ctx context.Context) (*fdconn.Conn, error) {

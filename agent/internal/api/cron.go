@@ -1,0 +1,61 @@
+package api
+
+import "time"
+
+// CronJob is one row of `agent cron list`.
+type CronJob struct {
+	Name     string     `json:"name"`
+	Schedule string     `json:"schedule"`
+	Timezone string     `json:"timezone"`
+	Runs     string     `json:"runs"` // the program or URL path, never its arguments
+	On       string     `json:"on"`   // one or all
+	Next     *time.Time `json:"next,omitempty"`
+	Note     string     `json:"note,omitempty"` // off here, paused, held, running since …
+	Last     *time.Time `json:"last,omitempty"` // the slot that last ran
+	Result   string     `json:"result,omitempty"`
+	Host     string     `json:"host,omitempty"` // who ran it, where a claim store knows
+	Failures int        `json:"failures,omitempty"`
+	Skipped  uint64     `json:"skipped,omitempty"`       // was due while still running
+	Since    *time.Time `json:"skipped_since,omitempty"` // the first of those that go on; none: a run has started since
+	Missed   uint64     `json:"missed,omitempty"`        // was due while nobody could start it
+	MissedAt *time.Time `json:"last_missed,omitempty"`
+}
+
+// CronTable is the answer to `agent cron list`.
+type CronTable struct {
+	File     string     `json:"file"`
+	State    string     `json:"state"` // loaded, absent, or faulty
+	Faults   []string   `json:"faults,omitempty"`
+	Warnings []string   `json:"warnings,omitempty"`
+	Held     *time.Time `json:"held_until,omitempty"` // no job starts before
+	Jobs     []CronJob  `json:"jobs"`
+}
+
+// MaxNext is how many occurrences can be asked for at once.
+const MaxNext = 100_000
+
+// Occurrence is one row of `agent cron next`.
+type Occurrence struct {
+	Job  string `json:"job"`
+	At   string `json:"at"`   // RFC 3339 with the job's zone's offset
+	Note string `json:"note"` // daylight saving; else empty
+}
+
+// CronCost is the answer to `agent cron list --cost`: what claiming slots costs
+// in a month, for jobs that one instance of several runs.
+type CronCost struct {
+	Instances int           `json:"instances"`
+	Jobs      []CronJobCost `json:"jobs"`
+	Puts      int           `json:"puts"`
+	Gets      int           `json:"gets"`
+	Dollars   float64       `json:"dollars"`
+}
+
+// CronJobCost is one job's part of it.
+type CronJobCost struct {
+	Name    string  `json:"name"`
+	Slots   int     `json:"slots"`
+	Puts    int     `json:"puts"`
+	Gets    int     `json:"gets"`
+	Dollars float64 `json:"dollars"`
+}
