@@ -10,21 +10,21 @@ import (
 	"path/filepath"
 )
 
-// host makes changes below root, reports each, and can take back those that have
-// an undo. Its methods leave alone what is already as asked. With dry set they
-// only report.
+// host makes changes below root, reports each, and can undo the files it wrote.
+// Its methods change nothing that is already as asked. With dry set they only
+// report.
 type host struct {
 	root   string
 	dry    bool
 	report Report
-	undo   []func() error // last one first
+	undo   []func() error // called last one first
 }
 
 func newHost(root string, dry bool) *host {
 	return &host{root: root, dry: dry, report: Report{Steps: []Step{}, Notes: []string{}}}
 }
 
-// at is where path, as the host sees it, is for us.
+// at returns path below the root.
 func (h *host) at(path string) string { return filepath.Join(h.root, path) }
 
 func (h *host) did(action, path string) {
@@ -35,8 +35,8 @@ func (h *host) note(format string, args ...any) {
 	h.report.Notes = append(h.report.Notes, fmt.Sprintf(format, args...))
 }
 
-// dir makes a directory, and its parents with mode 0755. The mode of one that is
-// there already is its owner's business.
+// dir makes a directory, and its parents with mode 0755. The mode of an existing
+// directory does not change.
 func (h *host) dir(path string, mode fs.FileMode) error {
 	switch info, err := os.Stat(h.at(path)); {
 	case err == nil && info.IsDir():
@@ -57,10 +57,14 @@ func (h *host) dir(path string, mode fs.FileMode) error {
 	return nil
 }
 
-// file writes a small file. It reports whether it had to; undo brings the old
-// content back, or takes the file away when there was none.
+// file writes a small file and reports whether it had to. Undo restores content
+// and mode of the old file, or removes the new one.
 func (h *host) file(path string, mode fs.FileMode, content []byte) (bool, error) {
 	old, err := os.ReadFile(h.at(path))
+	var info fs.FileInfo
+	if err == nil {
+		info, err = os.Stat(h.at(path))
+	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, fmt.Errorf("read %q: %w", path, err)
 	}
@@ -77,7 +81,7 @@ func (h *host) file(path string, mode fs.FileMode, content []byte) (bool, error)
 	}
 	h.undo = append(h.undo, func() error {
 		if had {
-			return h.replace(path, mode, bytes.NewReader(old))
+			return h.replace(path, info.Mode(), bytes.NewReader(old))
 		}
 		return os.Remove(h.at(path))
 	})
@@ -89,8 +93,8 @@ func hasMode(path string, mode fs.FileMode) bool {
 	return err == nil && info.Mode() == mode
 }
 
-// replace writes content beside path, makes it durable and renames it: path is
-// never missing, never partial, and a program that runs from it is not disturbed.
+// replace writes content beside path, syncs it and renames it: path is never
+// missing or partial, and a program that runs from it goes on.
 func (h *host) replace(path string, mode fs.FileMode, content io.Reader) (err error) {
 	defer func() {
 		if err != nil {
@@ -105,7 +109,7 @@ func (h *host) replace(path string, mode fs.FileMode, content io.Reader) (err er
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name()) // fails once it is renamed, as it should
+	defer os.Remove(f.Name()) // fails after the rename, as it should
 	_, err = io.Copy(f, content)
 	if err := errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err != nil {
 		return err
@@ -113,12 +117,12 @@ func (h *host) replace(path string, mode fs.FileMode, content io.Reader) (err er
 	return os.Rename(f.Name(), h.at(path))
 }
 
-// link makes path a symbolic link to target, unless something that is not a link
-// is there: that is someone else's, and is left.
+// link makes path a symbolic link to target. Anything but a link at path was not
+// written by us, and stays.
 func (h *host) link(path, target string) error {
 	switch info, err := os.Lstat(h.at(path)); {
 	case err == nil && info.Mode().Type() != fs.ModeSymlink:
-		h.note("%s is a file of someone else's, left alone; the agent is %s", path, target)
+		h.note("%s was not written by us, left alone; the agent is %s", path, target)
 		return nil
 	case err == nil:
 		if now, _ := os.Readlink(h.at(path)); now == target {
@@ -143,7 +147,7 @@ func (h *host) link(path, target string) error {
 	return nil
 }
 
-// remove takes path away, with all below it.
+// remove deletes path with everything below it.
 func (h *host) remove(path string) error {
 	if _, err := os.Lstat(h.at(path)); errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -155,7 +159,7 @@ func (h *host) remove(path string) error {
 	return os.RemoveAll(h.at(path))
 }
 
-// rollBack takes back what can be, the last change first.
+// rollBack undoes the files written, the last one first.
 func (h *host) rollBack() error {
 	var errs []error
 	for i := len(h.undo) - 1; i >= 0; i-- {

@@ -18,17 +18,16 @@ type Options struct {
 	// Required by Install: the binary, usually os.Executable().
 	Binary string
 
-	// Optional. Root goes before every path; "" is the live host, and needs to be
-	// root there. Below another Root nothing is started or stopped.
+	// Optional. Root goes before every path; "" is the live host, where only root may
+	// install. Below another Root nothing is started or stopped.
 	Root string
 	// DryRun reports what would be done and does nothing.
 	DryRun bool
-	// Preflight is called before anything is changed on a live host where an agent
-	// runs: an error means that the new one would not start, and leaves all as it is.
+	// Preflight is called before any change on a live host where an agent runs: an
+	// error means that the new one would not start, and nothing is changed.
 	Preflight func() error
-	// Retire is called when agent-runs.service still runs the binary of before: it
-	// asks that process to end once nothing of its runs is left. Nil leaves it to the
-	// agent, or to the next boot.
+	// Retire is called when agent-runs.service still runs the old binary: it asks that
+	// process to end after its last run. Nil leaves that to the agent or the next boot.
 	Retire func(context.Context) error
 	// KeepData makes Uninstall leave /etc/agent and /var/lib/agent.
 	KeepData bool
@@ -39,7 +38,8 @@ type Options struct {
 func (o Options) host() (*host, error) {
 	if o.live() && !o.DryRun {
 		if runtime.GOOS != "linux" {
-			return nil, fmt.Errorf("install on this host: it runs %s, and the units are for systemd on Linux", runtime.GOOS)
+			return nil, fmt.Errorf("install on this host: it runs %s, and the units are for systemd on Linux",
+				runtime.GOOS)
 		}
 		if os.Geteuid() != 0 {
 			return nil, errors.New("install on this host: only root may")
@@ -50,12 +50,11 @@ func (o Options) host() (*host, error) {
 
 func (o Options) live() bool { return filepath.Clean("/"+o.Root) == "/" }
 
-// Install puts binary, link, directories and units in place and has
-// agent.service started, or restarted when its binary, its unit or the
-// configuration it was started with changed. When
-// the new agent does not become ready, binary and units are put back as they were
-// and the one before is started again; the error says so. A run in progress is
-// never touched. It may be called again at any time, by several processes at once.
+// Install puts binary, link, directories and units in place and starts
+// agent.service, or restarts it when its binary, its unit or its configuration
+// changed. When the new agent does not become ready, binary and units are restored
+// and the old agent is started; the error says so. Runs in progress continue.
+// It may be called at any time, by several processes at once.
 func Install(ctx context.Context, o Options) (Report, error) {
 	h, err := o.host()
 	if err != nil {
@@ -111,7 +110,7 @@ func (h *host) place(binary string) error {
 	return h.link(linkPath, binaryPath)
 }
 
-// unit writes a unit file, unless someone masked the unit: that was meant.
+// unit writes a unit file, unless the unit is masked: an operator did that.
 func (h *host) unit(name string) error {
 	path := filepath.Join(unitDir, name)
 	if target, err := os.Readlink(h.at(path)); err == nil && target == "/dev/null" {
@@ -122,8 +121,8 @@ func (h *host) unit(name string) error {
 	return err
 }
 
-// binary copies from to its place, keeping the one before it until the new one is
-// known to start.
+// binary copies from to its place and keeps the old one until the new one has
+// started.
 func (h *host) binary(from string) error {
 	same, err := sameContent(from, h.at(binaryPath))
 	if err != nil {
@@ -160,8 +159,7 @@ func (h *host) binary(from string) error {
 	return nil
 }
 
-// sameContent reports whether two files hold the same bytes; a missing b holds
-// none.
+// sameContent reports whether two files hold the same bytes. b may be missing.
 func sameContent(a, b string) (bool, error) {
 	fa, err := os.Open(a)
 	if err != nil {
@@ -202,8 +200,8 @@ func sameBytes(a, b io.Reader) bool {
 	}
 }
 
-// lock keeps two installations apart. The lock is on the directory, so it leaves
-// no file, and the kernel drops it with the process.
+// lock excludes other installations. The lock is on the directory: it leaves no
+// file, and the kernel releases it with the process.
 func (h *host) lock() (unlock func(), err error) {
 	if h.dry {
 		return func() {}, nil

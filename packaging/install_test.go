@@ -1,6 +1,7 @@
 package packaging
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -195,6 +196,28 @@ func TestFailedInstallLeavesTheOldOne(t *testing.T) {
 	}
 	if got, _ := os.ReadFile(filepath.Join(root, binaryPath)); string(got) != "one" {
 		t.Errorf("binary is %q, want the old one", got)
+	}
+}
+
+// A link that cannot be made fails the installation after the units are written: each comes back with its own mode.
+func TestFailedInstallRestoresContentAndMode(t *testing.T) {
+	root := t.TempDir()
+	install(t, root, binary(t, "one"))
+	unit := filepath.Join(root, unitDir, agentUnit)
+	if err := errors.Join(os.WriteFile(unit, []byte("[Unit]\n"), 0o600), os.Chmod(unit, 0o600),
+		os.Remove(filepath.Join(root, linkPath)), os.Remove(filepath.Join(root, "usr/bin")),
+		os.WriteFile(filepath.Join(root, "usr/bin"), nil, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Install(t.Context(), Options{Root: root, Binary: binary(t, "one")}); err == nil {
+		t.Fatal("a link below a file was made")
+	}
+	info, err := os.Stat(unit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, _ := os.ReadFile(unit); string(text) != "[Unit]\n" || info.Mode() != 0o600 {
+		t.Errorf("unit is %q with mode %v, want it as it was", text, info.Mode())
 	}
 }
 

@@ -14,15 +14,14 @@ import (
 	"strings"
 )
 
-// configName is the file that installs the agent at a deployment, as a repository
-// has it.
+// configName is the file in a repository that installs the agent at a deployment.
 const configName = ".ebextensions/agent.config"
 
 // fromLine is the one line of it that a user edits.
 var fromLine = regexp.MustCompile(`(?m)^ +from='[^'\n]*'$`)
 
 // InstallInto writes what an application's repository needs into dir: the file
-// that installs the agent, the hooks that tell it of deployments, and the nginx
+// that installs the agent, the hooks that report deployments to it, and the nginx
 // location of the health check. It overwrites only these, keeps the edited line of
 // agent.config, and notes what to commit.
 func InstallInto(dir string, dry bool) (Report, error) {
@@ -42,7 +41,7 @@ func InstallInto(dir string, dry bool) (Report, error) {
 }
 
 func (h *host) repository() error {
-	config, err := h.keepFrom(carriedFile("ebextensions/agent.config"))
+	config, err := h.keepFrom(embeddedFile("ebextensions/agent.config"))
 	if err != nil {
 		return err
 	}
@@ -50,15 +49,15 @@ func (h *host) repository() error {
 		return err
 	}
 	for _, target := range slices.Sorted(maps.Keys(hooks)) {
-		if _, err := h.file(target, 0o755, carriedFile(hooks[target])); err != nil {
+		if _, err := h.file(target, 0o755, embeddedFile(hooks[target])); err != nil {
 			return err
 		}
 	}
 	return h.nginx()
 }
 
-// hooks are the files of .platform by the one carried for each: a deployment runs
-// hooks, a change of properties confighooks.
+// hooks maps each file of .platform to the embedded one. A deployment runs hooks, a
+// change of properties confighooks.
 var hooks = map[string]string{
 	".platform/hooks/predeploy/00_agent_hold.sh":           "hooks/predeploy.sh",
 	".platform/confighooks/predeploy/00_agent_hold.sh":     "hooks/predeploy.sh",
@@ -68,51 +67,51 @@ var hooks = map[string]string{
 
 const nginxDir = ".platform/nginx/conf.d/elasticbeanstalk"
 
-// Absent says which of the opt-in pieces the application deployed in dir is without,
-// and what that means. Nothing else stops working for it. agent.config is not looked
-// for: the platform takes .ebextensions away.
+// Absent lists the opt-in files that the application deployed in dir lacks, and what
+// that means. Everything else works without them. agent.config is not checked: the
+// platform removes .ebextensions.
 func Absent(dir string) []string {
-	there := func(name string) bool {
+	exists := func(name string) bool {
 		_, err := os.Stat(filepath.Join(dir, name))
 		return err == nil
 	}
 	var absent []string
 	for name := range hooks {
-		if !there(name) {
+		if !exists(name) {
 			absent = append(absent, "no hooks: deployments are noticed by themselves, a little later")
 			break
 		}
 	}
-	if !there(path.Join(nginxDir, "agent-health.conf")) {
+	if !exists(path.Join(nginxDir, "agent-health.conf")) {
 		absent = append(absent, "no nginx location: health checks do not come to the agent")
 	}
 	return absent
 }
 
 // nginx writes the location files, which Beanstalk includes in its server block.
-// They have values to edit, so one that is there stays.
+// They have values to edit, so an existing one stays.
 func (h *host) nginx() error {
-	files, err := fs.Glob(carried, "nginx/*.conf")
+	files, err := fs.Glob(embedded, "nginx/*.conf")
 	if err != nil {
 		return err
 	}
 	for _, name := range files {
 		target := path.Join(nginxDir, path.Base(name))
 		switch old, err := os.ReadFile(h.at(target)); {
-		case err == nil && !bytes.Equal(old, carriedFile(name)):
+		case err == nil && !bytes.Equal(old, embeddedFile(name)):
 			h.note("%s was edited, kept as it is", target)
 			continue
 		case err == nil:
 			continue
 		}
-		if _, err := h.file(target, 0o644, carriedFile(name)); err != nil {
+		if _, err := h.file(target, 0o644, embeddedFile(name)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// keepFrom carries the edited line of the repository's agent.config over.
+// keepFrom returns config with the edited line of the repository's agent.config.
 func (h *host) keepFrom(config []byte) ([]byte, error) {
 	old, err := os.ReadFile(h.at(configName))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -128,21 +127,24 @@ func (h *host) keepFrom(config []byte) ([]byte, error) {
 	return fromLine.ReplaceAllLiteral(config, line), nil
 }
 
-// advise notes what remains for a person to do.
+// advise notes what remains to be done by hand.
 func (h *host) advise() {
 	config, err := os.ReadFile(h.at(configName))
 	bundled := err != nil || bytes.Contains(fromLine.Find(config), []byte("from='.agent'"))
 	if _, err := os.Stat(h.at(".agent/SHA256SUMS")); err != nil && bundled {
-		h.note("put agent-linux-amd64, agent-linux-arm64 and SHA256SUMS into .agent/, or edit the line from= of %s", configName)
+		h.note("put agent-linux-amd64, agent-linux-arm64 and SHA256SUMS into .agent/, or edit the line from= of %s",
+			configName)
 	}
 	folders := ".ebextensions .platform"
 	if bundled {
 		folders += " .agent"
 	}
-	h.note("commit them, because eb deploy sends only what git has: git add %s && git commit -m 'Install the agent'", folders)
+	h.note("commit them, because eb deploy sends only what git has: "+
+		"git add %s && git commit -m 'Install the agent'", folders)
 	nginx, err := os.ReadFile(h.at(".platform/nginx/nginx.conf"))
 	if err == nil && !strings.Contains(string(nginx), "conf.d/elasticbeanstalk/") {
-		h.note(".platform/nginx/nginx.conf does not include conf.d/elasticbeanstalk/*.conf in its server: the health location is not seen there")
+		h.note(".platform/nginx/nginx.conf does not include conf.d/elasticbeanstalk/*.conf in its server: " +
+			"the health location is not seen there")
 	}
 	if other, _ := filepath.Glob(h.at(".ebextensions/*agent*.config")); len(other) > 1 {
 		h.note(".ebextensions has more than one file named after the agent; Beanstalk runs them all")

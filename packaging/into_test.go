@@ -118,14 +118,14 @@ func TestCarriedConfigIsTheOneToCopy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.Equal(copied, carriedFile("ebextensions/agent.config")) {
+	if !bytes.Equal(copied, embeddedFile("ebextensions/agent.config")) {
 		t.Error(".ebextensions/agent.config and packaging/ebextensions/agent.config differ")
 	}
 }
 
 // Beanstalk ends a command after 600 s, and the deployment with it.
 func TestConfigWaitsLessThanBeanstalk(t *testing.T) {
-	text := string(carriedFile("ebextensions/agent.config"))
+	text := string(embeddedFile("ebextensions/agent.config"))
 	var limits []int
 	for _, m := range regexp.MustCompile(`timeout -k (\d+) (\d+) `).FindAllStringSubmatch(text, -1) {
 		kill, _ := strconv.Atoi(m[1])
@@ -143,7 +143,7 @@ func TestConfigWaitsLessThanBeanstalk(t *testing.T) {
 // Beanstalk reads these keys and ignores a whole file for one it does not know;
 // it takes a back-tick for a CloudFormation function.
 func TestConfigHasOneGuardedCommand(t *testing.T) {
-	text := carriedFile("ebextensions/agent.config")
+	text := embeddedFile("ebextensions/agent.config")
 	var config struct {
 		ContainerCommands map[string]struct {
 			Command      string

@@ -1,16 +1,16 @@
 // Package packaging puts the agent on a host, takes it off again, and writes what
 // an application's repository needs to have it on Elastic Beanstalk.
 //
-// Every file it writes is carried inside the binary, so that a host or a
-// repository is set up by the one file that was copied there. Installing is
-// idempotent: what is already right is left alone and not reported. It is atomic:
-// each file is written beside its place and renamed, and when the new agent does
-// not start, the one before it is put back. It never stops a run: agent.service is
-// restarted when its binary, unit or configuration changed; agent-runs.service
-// never, but it is asked to make way for the new version when nothing runs in it.
+// Every file it writes is embedded in the binary: one copied file sets up a host or
+// a repository. Installing is idempotent: what is already right is not touched or
+// reported. It is atomic: each file is written beside its place and renamed, and the
+// old agent is restored when the new one does not start. It never stops a run:
+// agent.service is restarted when its binary, unit or configuration changed;
+// agent-runs.service never, but it is asked to end for the new version when nothing
+// runs in it.
 //
-// Units live in /etc/systemd/system and are no part of Beanstalk's own targets:
-// the platform disables every member of those at each deployment.
+// Units are in /etc/systemd/system and not in Beanstalk's own targets: the platform
+// disables every member of those at each deployment.
 package packaging
 
 import (
@@ -20,7 +20,7 @@ import (
 )
 
 //go:embed systemd hooks ebextensions nginx/*.conf
-var carried embed.FS
+var embedded embed.FS
 
 // Where things are on a host. A Root in Options goes before them.
 const (
@@ -47,16 +47,15 @@ type Step struct {
 	Path   string `json:"path"`   // or, for run, the command
 }
 
-// Report says what was done. No steps means that everything was as it should be.
+// Report says what was done. Without steps everything was already right.
 type Report struct {
 	Steps []Step   `json:"steps"`
-	Notes []string `json:"notes"` // what a person should know or do
+	Notes []string `json:"notes"` // what the operator should know or do
 }
 
-// carriedFile returns a file carried in the binary; its name is one of ours, so
-// that it cannot be missing.
-func carriedFile(name string) []byte {
-	data, err := fs.ReadFile(carried, name)
+// embeddedFile returns a file embedded in the binary. It panics when there is none.
+func embeddedFile(name string) []byte {
+	data, err := fs.ReadFile(embedded, name)
 	if err != nil {
 		panic("packaging: " + err.Error())
 	}
@@ -64,4 +63,4 @@ func carriedFile(name string) []byte {
 }
 
 // UnitFile returns the text of agent.service or agent-runs.service.
-func UnitFile(name string) []byte { return carriedFile(path.Join("systemd", name)) }
+func UnitFile(name string) []byte { return embeddedFile(path.Join("systemd", name)) }

@@ -13,12 +13,12 @@ import (
 	"time"
 )
 
-// systemctlLimit is what one call of systemctl may take: longer than the units'
-// TimeoutStartSec and TimeoutStopSec together, so that it is systemd that decides.
+// systemctlLimit bounds one call of systemctl. It exceeds the units' TimeoutStartSec
+// and TimeoutStopSec together, so that systemd's own limits apply.
 const systemctlLimit = 100 * time.Second
 
-// manage has systemd know and run what was placed. What did not start is taken
-// back.
+// manage makes systemd load and run what was placed, and rolls back what did not
+// start.
 func (h *host) manage(ctx context.Context, o Options) error {
 	if !o.live() {
 		return nil
@@ -64,8 +64,8 @@ func (h *host) wrote(path string) bool {
 	return slices.Contains(h.report.Steps, Step{"write", path})
 }
 
-// reloadUnits has systemd read unit files that changed, now or in a run of ours
-// that was cut short, and reports whether it did.
+// reloadUnits makes systemd read unit files that changed, now or in an earlier
+// installation that was interrupted, and reports whether it did.
 func (h *host) reloadUnits(ctx context.Context) (bool, error) {
 	need := false
 	for _, name := range units {
@@ -81,8 +81,8 @@ func (h *host) reloadUnits(ctx context.Context) (bool, error) {
 	return true, h.systemctl(ctx, "daemon-reload")
 }
 
-// putBack undoes an installation whose agent did not start. Without one that ran
-// before, there is nothing to go back to: the new one stays, to be looked at.
+// putBack undoes an installation whose agent did not start. When none ran before,
+// the new one stays, to be examined.
 func (h *host) putBack(ctx context.Context, ran bool, cause error) error {
 	if !ran {
 		return fmt.Errorf("start the agent: %w (see journalctl -u %s; systemd goes on trying)", cause, agentUnit)
@@ -95,9 +95,8 @@ func (h *host) putBack(ctx context.Context, ran bool, cause error) error {
 	return fmt.Errorf("start the new agent: %w; the one before it is back and runs", cause)
 }
 
-// retireSupervisor has the supervisor of before make way, once nothing runs in it,
-// when its binary or its unit is another now. Its runs outlive the upgrade; that it
-// is not gone yet is no failure.
+// retireSupervisor asks the old supervisor to end once nothing runs in it, when its
+// binary or its unit changed. Its runs continue, so an error is only noted.
 func (h *host) retireSupervisor(ctx context.Context, before string, retire func(context.Context) error) {
 	now := unitState(ctx, runsUnit)["MainPID"]
 	current := h.runsInstalled(now) && !h.wrote(filepath.Join(unitDir, runsUnit))
@@ -113,8 +112,8 @@ func (h *host) retireSupervisor(ctx context.Context, before string, retire func(
 	}
 }
 
-// runsInstalled reports whether the process runs from the binary that is in place
-// now: after a rename the old one is another file.
+// runsInstalled reports whether the process runs the installed binary: after a
+// rename the old one is another file.
 func (h *host) runsInstalled(pid string) bool {
 	running, err := os.Stat("/proc/" + pid + "/exe")
 	if err != nil {
@@ -124,7 +123,7 @@ func (h *host) runsInstalled(pid string) bool {
 	return err == nil && os.SameFile(running, placed)
 }
 
-// systemctl changes something, and is reported.
+// systemctl runs one command that changes something, and reports it.
 func (h *host) systemctl(ctx context.Context, args ...string) error {
 	h.did("run", "systemctl "+strings.Join(args, " "))
 	if h.dry {
@@ -140,7 +139,7 @@ func (h *host) systemctl(ctx context.Context, args ...string) error {
 	return nil
 }
 
-// unitState asks systemd; what it cannot say is missing from the map.
+// unitState asks systemd. What it does not answer is missing from the map.
 func unitState(ctx context.Context, unit string) map[string]string {
 	ctx, cancel := context.WithTimeout(ctx, systemctlLimit)
 	defer cancel()

@@ -7,9 +7,9 @@ import (
 	"path/filepath"
 )
 
-// Uninstall stops both services, every run with them, and removes every file that
-// Install, the services and agent.config's command have written. It may be called
-// again, and on a host where only part is left.
+// Uninstall stops both services with every run, and removes every file that Install,
+// the services and agent.config's command have written. It may be called again, and
+// on a host where only a part is left.
 func Uninstall(ctx context.Context, o Options) (Report, error) {
 	h, err := o.host()
 	if err != nil {
@@ -43,8 +43,8 @@ func (h *host) uninstall(ctx context.Context, o Options) error {
 	return errors.Join(errs...)
 }
 
-// installed lists what Uninstall removes, the link in /usr/bin apart, which may
-// be someone else's.
+// installed lists what Uninstall removes, without the link in /usr/bin, which may
+// not be ours.
 func installed(o Options) []string {
 	paths := []string{wantsLink}
 	for _, name := range units {
@@ -60,8 +60,8 @@ func installed(o Options) []string {
 	return paths
 }
 
-// stopUnits stops the agent first, so that nothing new starts. A unit that is not
-// there is no error.
+// stopUnits stops the agent first, so that it starts no more runs. A missing unit is
+// no error.
 func (h *host) stopUnits(ctx context.Context) error {
 	var errs []error
 	for _, name := range []string{agentUnit, runsUnit} {

@@ -221,10 +221,10 @@ func TestUnitsPassSystemdsOwnCheck(t *testing.T) {
 // Amazon Linux has bash as sh, Debian dash: what a deployment runs must be plain
 // enough for both.
 func TestScriptsAreReadByBothShells(t *testing.T) {
-	_, command, _ := strings.Cut(string(carriedFile("ebextensions/agent.config")), "command: |\n")
+	_, command, _ := strings.Cut(string(embeddedFile("ebextensions/agent.config")), "command: |\n")
 	scripts := map[string]string{"agent.config": command}
 	for _, name := range []string{"hooks/predeploy.sh", "hooks/postdeploy.sh"} {
-		scripts[name] = string(carriedFile(name))
+		scripts[name] = string(embeddedFile(name))
 	}
 	for _, shell := range [][]string{{"dash"}, {"bash", "--posix"}} {
 		path, err := exec.LookPath(shell[0])
