@@ -13,7 +13,7 @@ import (
 	"beanstalk-agent/agent/internal/appenv"
 	"beanstalk-agent/agent/internal/config"
 	"beanstalk-agent/agent/internal/drain"
-	"beanstalk-agent/agent/internal/health"
+	"beanstalk-agent/agent/internal/endpoint"
 	"beanstalk-agent/agent/internal/lifecycle"
 	"beanstalk-agent/agent/internal/platform"
 	"beanstalk-agent/agent/internal/supervisor"
@@ -57,7 +57,7 @@ func liveRuns(ctx context.Context, runs *supervisor.Client) (names, terminals []
 func connections(ctx context.Context, cfg config.Config, inst *platform.Instance, env *appenv.Resolver) int {
 	where := collectors.ListenConfig{Connections: time.Nanosecond}
 	from, _ := origin(ctx, cfg, inst, env)
-	target, err := health.ParseTarget(from + "/")
+	target, err := endpoint.Parse(from + "/")
 	switch {
 	case err != nil:
 		return -1

@@ -13,6 +13,7 @@ import (
 
 	"beanstalk-agent/agent/internal/appenv"
 	"beanstalk-agent/agent/internal/config"
+	"beanstalk-agent/agent/internal/endpoint"
 	"beanstalk-agent/agent/internal/health"
 	"beanstalk-agent/agent/internal/platform"
 )
@@ -50,9 +51,9 @@ func healthFaults(c config.Config, fault func(key, format string, a ...any)) {
 	told("health.expect", err)
 	told("health.headers", health.CheckHeaders(h.Headers))
 	if h.Host != "" && !strings.Contains(h.Host, "${") {
-		told("health.host", health.CheckHost(h.Host))
+		told("health.host", endpoint.CheckHost(h.Host))
 	}
-	switch _, err := health.ParseTarget(h.Target); {
+	switch _, err := endpoint.Parse(h.Target); {
 	case h.Target == "" || err == nil:
 	case strings.Contains(h.Target, "@"): // which may be a password, so the value is not told
 		fault("health.target", "expected an address without user and password: set health.headers")
@@ -66,11 +67,11 @@ func healthFaults(c config.Config, fault func(key, format string, a ...any)) {
 // has Puma listen, when it does; else the platform's port. With an error it is
 // a guess.
 func origin(ctx context.Context, cfg config.Config, inst *platform.Instance, env *appenv.Resolver) (string, error) {
-	if t, err := health.ParseTarget(cfg.Health.Target); err == nil {
+	if t, err := endpoint.Parse(cfg.Health.Target); err == nil {
 		return t.Origin(), nil
 	}
 	if info, err := os.Stat(pumaSocket); err == nil && info.Mode().Type() == fs.ModeSocket {
-		return health.Target{Network: "unix", Address: pumaSocket}.Origin(), nil
+		return endpoint.Endpoint{Network: "unix", Address: pumaSocket}.Origin(), nil
 	}
 	port, err := appPort(ctx, inst, env)
 	return "http://127.0.0.1:" + strconv.Itoa(port), err
@@ -123,7 +124,7 @@ func firstHost(list string) string {
 		if !strings.Contains(h, ":") { // no IPv6 address
 			h = strings.Trim(h, `[]"'`)
 		}
-		if h != "" && !strings.HasPrefix(h, ".") && health.CheckHost(h) == nil {
+		if h != "" && !strings.HasPrefix(h, ".") && endpoint.CheckHost(h) == nil {
 			return h
 		}
 	}

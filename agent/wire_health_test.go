@@ -17,7 +17,7 @@ import (
 	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/appenv"
 	"beanstalk-agent/agent/internal/config"
-	"beanstalk-agent/agent/internal/health"
+	"beanstalk-agent/agent/internal/endpoint"
 	"beanstalk-agent/agent/internal/platform"
 	"beanstalk-agent/packaging/testbed/planted"
 )
@@ -58,7 +58,7 @@ func TestOriginOfTargets(t *testing.T) {
 		if got != want || err != nil {
 			t.Errorf("%s: got %q, %v, want %q", target, got, err, want)
 		}
-		if _, err := health.ParseTarget(got + "/up"); err != nil {
+		if _, err := endpoint.Parse(got + "/up"); err != nil {
 			t.Error(err)
 		}
 	}

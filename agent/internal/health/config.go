@@ -7,13 +7,15 @@ import (
 	"log/slog"
 	"net/http"
 	"time"
+
+	"beanstalk-agent/agent/internal/endpoint"
 )
 
 // Config says what to ask and how to judge the answer.
 type Config struct {
 	// Required.
 
-	Target string // see [ParseTarget]; or FindTarget
+	Target string // see [endpoint.Parse]; or FindTarget
 	Log    *slog.Logger
 
 	// Optional.
@@ -82,7 +84,7 @@ func (c Config) withDefaults() Config {
 func (c Config) check() error {
 	faults := []error{CheckHeaders(c.Headers)}
 	if c.FindTarget == nil || c.Target != "" {
-		_, err := ParseTarget(c.Target)
+		_, err := endpoint.Parse(c.Target)
 		faults = append(faults, err)
 	}
 	if c.Log == nil {

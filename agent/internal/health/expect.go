@@ -74,22 +74,6 @@ func checkHeader(name, value string) error {
 	return nil
 }
 
-// CheckHost reports why host cannot be sent as a Host header. Lower case letters, digits, dots,
-// hyphens, underscores, an optional port and a bracketed IPv6 address are what servers accept.
-func CheckHost(host string) error {
-	if host == "" || len(host) > 255 {
-		return fmt.Errorf("health host: want a host name of 1 to 255 bytes, got %d", len(host))
-	}
-	for i := range len(host) {
-		c := host[i]
-		letter := 'a' <= c|0x20 && c|0x20 <= 'z'
-		if !letter && (c < '0' || c > '9') && !strings.ContainsRune(".-_:[]", rune(c)) {
-			return fmt.Errorf("health host: %q cannot be part of a host name: want a name such as www.example.com, without http:// or a path", c)
-		}
-	}
-	return nil
-}
-
 // isToken reports whether s is a token of RFC 9110, section 5.6.2.
 func isToken(s string) bool {
 	for i := range len(s) {

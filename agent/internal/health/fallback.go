@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"beanstalk-agent/agent/internal/endpoint"
 )
 
 // While the agent is down nginx asks the application itself, and needs to know how. nginx reads its
@@ -59,7 +61,7 @@ func (c *Checker) neverTold() bool {
 
 // keepFallback writes NginxFile if host, which may be "", or t differ from what was written last. An
 // unknown value never erases a known one: nginx keeps the last good one.
-func (c *Checker) keepFallback(host string, t Target) {
+func (c *Checker) keepFallback(host string, t endpoint.Endpoint) {
 	if c.neverTold() {
 		return
 	}
@@ -83,7 +85,7 @@ var plainPath = regexp.MustCompile(`^[A-Za-z0-9/._~-]+$`)
 
 // fallback is the file's text, without a Host if there is none, or "" when a value has a character that
 // could mean something to nginx.
-func fallback(host string, t Target) string {
+func fallback(host string, t endpoint.Endpoint) string {
 	app := strings.Replace(t.Address, "localhost:", "127.0.0.1:", 1)
 	if _, err := netip.ParseAddrPort(app); t.Network == "tcp" && err != nil {
 		return "" // nginx looks no name up in a variable
@@ -91,8 +93,8 @@ func fallback(host string, t Target) string {
 	if t.Network == "unix" {
 		app = "unix:" + t.Address + ":"
 	}
-	path := t.page()
-	if host != "" && CheckHost(host) != nil || !plainPath.MatchString(path) || !plainPath.MatchString(strings.NewReplacer(":", "", "[", "", "]", "").Replace(app)) {
+	path := t.Page()
+	if host != "" && endpoint.CheckHost(host) != nil || !plainPath.MatchString(path) || !plainPath.MatchString(strings.NewReplacer(":", "", "[", "", "]", "").Replace(app)) {
 		return ""
 	}
 	text := "# Kept by the agent: how nginx asks the application while the agent is down.\n" +

@@ -15,25 +15,26 @@ import (
 	"testing/synctest"
 	"time"
 
+	"beanstalk-agent/agent/internal/endpoint"
 	"beanstalk-agent/packaging/testbed/planted"
 )
 
 // TestFallbackNeverBreaksNginx: values that nginx would read as something else are not written.
 func TestFallbackNeverBreaksNginx(t *testing.T) {
-	tcp := Target{"tcp", "127.0.0.1:8000", "/health/"}
+	tcp := endpoint.Endpoint{Network: "tcp", Address: "127.0.0.1:8000", Path: "/health/"}
 	if got := fallback("www.example.com", tcp); strings.Count(got, "set $agent_health_") != 3 {
 		t.Errorf("got %q", got)
 	}
 	for _, bad := range []struct {
 		host string
-		t    Target
+		t    endpoint.Endpoint
 	}{
 		{"a\"; return 200; #", tcp},
-		{"a.example", Target{"tcp", "app.internal:8000", "/"}},
-		{"a.example", Target{"tcp", "127.0.0.1:8000", "/$host"}},
-		{"a.example", Target{"tcp", "127.0.0.1:8000", "/a;b"}},
-		{"a.example", Target{"unix", "/run/a b.sock", "/"}},
-		{"a.example", Target{"unix", "/run/a\"}.sock", "/"}},
+		{"a.example", endpoint.Endpoint{Network: "tcp", Address: "app.internal:8000", Path: "/"}},
+		{"a.example", endpoint.Endpoint{Network: "tcp", Address: "127.0.0.1:8000", Path: "/$host"}},
+		{"a.example", endpoint.Endpoint{Network: "tcp", Address: "127.0.0.1:8000", Path: "/a;b"}},
+		{"a.example", endpoint.Endpoint{Network: "unix", Address: "/run/a b.sock", Path: "/"}},
+		{"a.example", endpoint.Endpoint{Network: "unix", Address: "/run/a\"}.sock", Path: "/"}},
 	} {
 		if got := fallback(bad.host, bad.t); got != "" {
 			t.Errorf("%q, %+v: wrote %q", bad.host, bad.t, got)
@@ -53,7 +54,7 @@ func FuzzFallback(f *testing.F) {
 		f.Add(good, address)
 	}
 	f.Fuzz(func(t *testing.T, host, address string) {
-		target, err := ParseTarget(address)
+		target, err := endpoint.Parse(address)
 		if err != nil {
 			return
 		}
@@ -77,7 +78,7 @@ func TestNginxAcceptsFallbacks(t *testing.T) {
 	_, err := exec.LookPath("nginx")
 	need(t, err == nil, "nginx (Debian: nginx-light)")
 	for _, address := range []string{"http://127.0.0.1:8000/health/", "http://[::1]:5000/up", "unix:/run/puma/my_app.sock:/up"} {
-		target, err := ParseTarget(address)
+		target, err := endpoint.Parse(address)
 		if err != nil {
 			t.Fatal(err)
 		}

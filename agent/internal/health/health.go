@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"beanstalk-agent/agent/internal/endpoint"
 )
 
 // Verdict is what a load balancer is told, and why.
@@ -218,8 +220,8 @@ func (c *Checker) probe(ctx context.Context, a asker) (r Result, noHost bool) {
 		return noProbe(a, "the application's address is not known: "+err.Error()), false
 	}
 	c.keepFallback(configured, p.target)
-	a.host = cmp.Or(a.host, p.target.hostOfItsOwn())
-	if err := CheckHost(a.host); err != nil { // a value of the environment: never checked before
+	a.host = cmp.Or(a.host, p.target.DefaultHost())
+	if err := endpoint.CheckHost(a.host); err != nil { // a value of the environment: never checked before
 		return noProbe(a, err.Error()), false
 	}
 	r = p.ask(ctx, a.host, a.agent)
@@ -259,17 +261,17 @@ func (c *Checker) currentProber(ctx context.Context) (*prober, error) {
 	return c.prober, nil
 }
 
-func (c *Checker) findTarget(ctx context.Context) (Target, error) {
+func (c *Checker) findTarget(ctx context.Context) (endpoint.Endpoint, error) {
 	if c.cfg.Target != "" {
-		return ParseTarget(c.cfg.Target)
+		return endpoint.Parse(c.cfg.Target)
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout/4)
 	defer cancel()
 	address, err := c.cfg.FindTarget(ctx)
 	if err != nil {
-		return Target{}, err
+		return endpoint.Endpoint{}, err
 	}
-	return ParseTarget(address)
+	return endpoint.Parse(address)
 }
 
 // configuredHost is the Host to ask with, as last known; "": there is none, as far as is known.

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"beanstalk-agent/agent/internal/endpoint"
 	"beanstalk-agent/packaging/testbed/planted"
 )
 
@@ -71,7 +72,7 @@ func TestLogDoesNotSayTheHost(t *testing.T) {
 			t.Errorf("%s: logged %q", name, said)
 		}
 	}
-	if err := CheckHost(planted.Value + "/"); err == nil || strings.Contains(err.Error(), planted.Value) {
+	if err := endpoint.CheckHost(planted.Value + "/"); err == nil || strings.Contains(err.Error(), planted.Value) {
 		t.Errorf("what is no host name: %v", err)
 	}
 }

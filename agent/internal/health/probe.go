@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"beanstalk-agent/agent/internal/endpoint"
 )
 
 const (
@@ -18,7 +20,7 @@ const (
 // prober sends one request at a time, each over a connection of its own: a kept-alive one would
 // hide an application that no longer accepts.
 type prober struct {
-	target    Target
+	target    endpoint.Endpoint
 	method    string
 	headers   http.Header
 	expect    []StatusRange
@@ -26,7 +28,7 @@ type prober struct {
 	transport *http.Transport
 }
 
-func newProber(t Target, c Config) *prober {
+func newProber(t endpoint.Endpoint, c Config) *prober {
 	p := &prober{target: t, method: c.Method, headers: http.Header{}, expect: c.Expect, timeout: c.Timeout}
 	p.headers.Set("User-Agent", agentName)
 	for name, value := range c.Headers {
@@ -56,7 +58,7 @@ func (p *prober) ask(ctx context.Context, host, agent string) Result {
 	r := p.roundTrip(ctx, host, agent)
 	r.At = time.Now()
 	r.LatencyMS = float64(r.At.Sub(start).Microseconds()) / 1000
-	r.Host, r.Target = host, p.target.withoutQuery()
+	r.Host, r.Target = host, p.target.Shown()
 	return r
 }
 

@@ -13,6 +13,8 @@ import (
 	"os"
 	"strings"
 	"syscall"
+
+	"beanstalk-agent/agent/internal/endpoint"
 )
 
 // statusLine is "404 Not Found", or the bare number for a status without a name.
@@ -23,7 +25,7 @@ func statusLine(status int) string {
 // explainError says why there was no answer. It never quotes what the application sent, as the
 // errors of net/http do: that may hold anything.
 func (p *prober) explainError(err error) string {
-	place := p.target.place()
+	place := p.target.Address
 	op, _ := errors.AsType[*net.OpError](err)
 	dialing := op != nil && op.Op == "dial"
 	switch {
@@ -64,11 +66,11 @@ func (p *prober) explainAnswer(resp *http.Response, host string, body []byte) st
 	case status == 400 || blocked:
 		return fmt.Sprintf("%d: the application refuses Host %q (ALLOWED_HOSTS?): set health.host to a name it accepts", status, host)
 	case status == 401 || status == 403:
-		return fmt.Sprintf("%s: %s wants a login: give the health check a page without one", statusLine(status), p.target.page())
+		return fmt.Sprintf("%s: %s wants a login: give the health check a page without one", statusLine(status), p.target.Page())
 	case status == 404:
-		return fmt.Sprintf("404: the application has no page at %s: set the path of health.target", p.target.page())
+		return fmt.Sprintf("404: the application has no page at %s: set the path of health.target", p.target.Page())
 	case status == 405:
-		return fmt.Sprintf("405: %s does not allow %s", p.target.page(), p.method)
+		return fmt.Sprintf("405: %s does not allow %s", p.target.Page(), p.method)
 	case status == 421:
 		return fmt.Sprintf("421: the application does not answer for Host %q: set health.host", host)
 	case status == 429:
@@ -88,15 +90,15 @@ func (p *prober) explainRedirect(status int, host, location string) string {
 	to := shown(u)
 	sentHTTPS := strings.EqualFold(p.headers.Get("X-Forwarded-Proto"), "https")
 	sameHost := u.Host == "" || sameHostname(u.Host, host)
-	asked := p.target.page()
+	asked := p.target.Page()
 	switch {
 	case u.Scheme == "https" && sameHost && u.Path == asked && !sentHTTPS:
 		return fmt.Sprintf("%d to %s: the application wants X-Forwarded-Proto: https: set it in health.headers", status, to)
 	case u.Scheme == "https" && sameHost && u.Path == asked:
 		return fmt.Sprintf("%d to %s although X-Forwarded-Proto: https was sent: the application does not trust it (Django: SECURE_PROXY_SSL_HEADER; or exempt the path from the redirect)", status, to)
 	case sameHost && u.Path == asked+"/":
-		return fmt.Sprintf("%d to %s: the path needs its final slash: set health.target to %s/", status, to, p.target.withoutQuery())
-	case !sameHost && u.Path == asked && CheckHost(u.Hostname()) == nil: // %C2%9B is a character that a terminal obeys
+		return fmt.Sprintf("%d to %s: the path needs its final slash: set health.target to %s/", status, to, p.target.Shown())
+	case !sameHost && u.Path == asked && endpoint.CheckHost(u.Hostname()) == nil: // %C2%9B is a character that a terminal obeys
 		return fmt.Sprintf("%d to %s: the application wants another Host: set health.host to %s", status, to, u.Hostname())
 	case strings.Contains(strings.ToLower(u.Path), "login") || strings.Contains(strings.ToLower(u.Path), "sign"):
 		return fmt.Sprintf("%d to %s: %s wants a login: give the health check a page without one", status, to, asked)

@@ -11,6 +11,8 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+
+	"beanstalk-agent/agent/internal/endpoint"
 )
 
 const (
@@ -81,7 +83,7 @@ func say(w http.ResponseWriter, status int) {
 // balancers ask: applications exist that answer those in another way.
 func askerOf(r *http.Request) asker {
 	a := asker{own: true, host: strings.ToLower(r.Host)}
-	if CheckHost(a.host) != nil {
+	if endpoint.CheckHost(a.host) != nil {
 		a.host = "invalid"
 	}
 	for _, lb := range []string{"ELB-HealthChecker/2.0", "ELB-HealthChecker/1.0"} {

@@ -15,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"beanstalk-agent/agent/internal/endpoint"
 	"beanstalk-agent/packaging/testbed/planted"
 )
 
@@ -84,7 +85,7 @@ func TestAnswerIsNeverOlderThanItsLifetime(t *testing.T) {
 			t.Fatal(err)
 		}
 		var asked atomic.Int32
-		c.prober = newProber(Target{Network: "tcp", Address: "127.0.0.1:1", Path: "/"}, c.cfg)
+		c.prober = newProber(endpoint.Endpoint{Network: "tcp", Address: "127.0.0.1:1", Path: "/"}, c.cfg)
 		c.prober.transport.DialContext = func(context.Context, string, string) (net.Conn, error) {
 			asked.Add(1)
 			return nil, errors.New("nobody there")
