@@ -3,15 +3,17 @@ package main
 import (
 	"context"
 	"errors"
-	"os"
-	"path/filepath"
 	"runtime"
 	"time"
 
 	"beanstalk-agent/agent/internal/api"
+	"beanstalk-agent/agent/internal/appfile"
 	"beanstalk-agent/agent/internal/capacity"
 	"beanstalk-agent/collectors"
 )
+
+// maxProcfile is far above what a Procfile of some processes takes, in bytes.
+const maxProcfile = 64 << 10
 
 // headroomEvery is how often the sum is done again; workers grow slowly.
 const headroomEvery = time.Minute
@@ -28,7 +30,7 @@ func (m *metricsParts) capacity(target float64) (capacity.Advice, error) {
 		return capacity.Advice{}, api.Unavailable(errors.New("no web process has been found yet"))
 	}
 	in := capacity.Measured{CPUs: runtime.NumCPU(), Target: target, Load: m.recent.Load(g.At), SetBy: capacity.PythonOptions}
-	if text, err := os.ReadFile(filepath.Join(m.appDir(), "Procfile")); err == nil {
+	if text, err := appfile.Read(m.appDir(), "Procfile", maxProcfile); err == nil {
 		in.SetBy = capacity.SetByOf(text)
 	}
 	for _, s := range m.loop.Last().Samples {

@@ -205,7 +205,11 @@ func TestCapacityKnowsTheLiveWorkers(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); cmd.Wait() })
-	m := metricsParts{appDir: t.TempDir}
+	dir := t.TempDir() // with a Procfile that never ends, as the application may write it
+	if err := os.Symlink("/dev/zero", filepath.Join(dir, "Procfile")); err != nil {
+		t.Fatal(err)
+	}
+	m := metricsParts{appDir: func() string { return dir }}
 	cfg := config.Default()
 	cfg.Metrics.Groups = []config.Group{{Name: "web", Match: regexp.QuoteMeta("sleep " + marker + " &")}}
 	m.gather(cfg, func() place { return place{} })
@@ -219,6 +223,12 @@ func TestCapacityKnowsTheLiveWorkers(t *testing.T) {
 	})
 	if a.Verdict != capacity.NotWarm {
 		t.Errorf("got %+v, want not warm yet", a)
+	}
+	if err := errors.Join(os.Remove(filepath.Join(dir, "Procfile")), syscall.Mkfifo(filepath.Join(dir, "Procfile"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.capacity(0); err != nil { // nobody ever writes to the FIFO
+		t.Error(err)
 	}
 }
 

@@ -103,14 +103,3 @@ func readOnce(open func() (*os.File, error)) ([]byte, stamp, error) {
 func openFile(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 }
-
-// openWithin opens a file of the application's tree, which the application's user can replace: a link that leaves
-// the tree is refused, so that a root agent never reads /etc/shadow on the application's behalf.
-func openWithin(dir, name string) (*os.File, error) {
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return nil, err
-	}
-	defer root.Close()
-	return root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-}

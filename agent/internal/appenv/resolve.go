@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"beanstalk-agent/agent/internal/appfile"
 )
 
 // ErrNotDeployed: the instance has no application yet, so there is no environment to give.
@@ -362,7 +364,7 @@ func (r *Resolver) dotenv(ctx context.Context, rd *reading, name string, optiona
 	open := func() (*os.File, error) { return openFile(path) }
 	if !filepath.IsAbs(name) {
 		path = filepath.Join(r.cfg.AppDir, name)
-		open = func() (*os.File, error) { return openWithin(r.cfg.AppDir, name) }
+		open = func() (*os.File, error) { return appfile.Open(r.cfg.AppDir, name) }
 	}
 	err := r.file(ctx, rd, path, open, ParseDotenv)
 	if optional && errors.Is(err, fs.ErrNotExist) {

@@ -16,8 +16,6 @@ package crontable
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -25,9 +23,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
+	"beanstalk-agent/agent/internal/appfile"
 	"beanstalk-agent/scheduler"
 )
 
@@ -209,39 +207,11 @@ func (w *Watcher) find() (string, fs.FileInfo) {
 }
 
 func (w *Watcher) read(name string) (scheduler.Table, error) {
-	data, err := ReadFile(w.Dir, name)
+	data, err := appfile.Read(w.Dir, name, MaxSize)
 	if err != nil {
 		return scheduler.Table{}, err
 	}
 	return scheduler.Parse(name, data, w.Options())
-}
-
-// ReadFile reads a file of the application: name below dir, links that leave
-// dir refused, regular files only, at most MaxSize.
-func ReadFile(dir, name string) ([]byte, error) {
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return nil, err
-	}
-	defer root.Close()
-	f, err := root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO must not hold us
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	switch info, err := f.Stat(); {
-	case err != nil:
-		return nil, err
-	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("read %q: not a regular file", name)
-	case info.Size() > MaxSize:
-		return nil, fmt.Errorf("read %q: %d bytes, more than the %d that are read", name, info.Size(), MaxSize)
-	}
-	data, err := io.ReadAll(io.LimitReader(f, MaxSize+1))
-	if err == nil && len(data) > MaxSize {
-		err = errors.New("it grew while it was read")
-	}
-	return data, err
 }
 
 // same reports whether a and b are the same unchanged file. A file written in

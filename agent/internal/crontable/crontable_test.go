@@ -3,11 +3,9 @@ package crontable
 import (
 	"bytes"
 	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"beanstalk-agent/packaging/testbed/planted"
@@ -135,31 +133,5 @@ func TestTableAsksWhereItIs(t *testing.T) {
 	w.refresh()
 	if len(*applied) != 2 {
 		t.Errorf("applied %d times, want once more", len(*applied))
-	}
-}
-
-// The agent is root and the directory is the application's.
-func TestReadFileStaysInside(t *testing.T) {
-	dir := t.TempDir()
-	secret := filepath.Join(t.TempDir(), "secret")
-	put(t, secret, "root:hash")
-	if err := os.Symlink(secret, filepath.Join(dir, "out")); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := ReadFile(dir, "out"); err == nil {
-		t.Error("followed a link out of the application's directory")
-	}
-	if err := syscall.Mkfifo(filepath.Join(dir, "fifo"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := ReadFile(dir, "fifo"); err == nil || !strings.Contains(err.Error(), "not a regular file") {
-		t.Errorf("a FIFO: %v", err)
-	}
-	put(t, filepath.Join(dir, "big"), strings.Repeat("#", MaxSize+1))
-	if _, err := ReadFile(dir, "big"); err == nil || !strings.Contains(err.Error(), "more than") {
-		t.Errorf("a big file: %v", err)
-	}
-	if _, err := ReadFile(dir, "none"); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("a missing file: %v", err)
 	}
 }

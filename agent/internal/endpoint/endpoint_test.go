@@ -58,7 +58,7 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			return
 		}
-		again, err := Parse(target.Origin()+target.Path)
+		again, err := Parse(target.Origin() + target.Path)
 		if err != nil || again != target {
 			t.Fatalf("%q parses to %+v, which prints as %q and parses to %+v, %v", s, target, target, again, err)
 		}
