@@ -33,7 +33,6 @@ var imports = map[string]struct {
 	"agent/internal/health":    {[]string{"agent/internal/endpoint"}, "a verdict must not wait for any other part"},
 	"agent/internal/endpoint":  {nil, "it is an address and its grammar"},
 	"agent/internal/drain":     {[]string{"agent/internal/api"}, "a reason to leave must not wait for any other part"},
-	"agent/internal/drain":     {[]string{"agent/internal/control"}, "a reason to leave must not wait for any other part"},
 	"agent/internal/appfile":   {nil, "it is the one way to read what the application can write"},
 	"agent/internal/notify":    {nil, "it tells what it is told"},
 	"agent/internal/lifecycle": {nil, "order is data; it knows no service"},
