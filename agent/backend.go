@@ -37,28 +37,48 @@ type backend struct {
 	cfg      config.Config
 }
 
-func (b *backend) routes() control.Backend {
-	return control.Backend{
-		Capacity: func(_ context.Context, target float64) (any, error) { return b.metrics.capacity(target) },
-		Balancer: func(ctx context.Context) (any, error) {
-			return balancerAnswer{health.AsLoadBalancer(ctx, health.Options{Checker: b.check, PrivateIP: privateIP()}), b.drain.Reasons()}, nil
-		},
-		Status:  b.status,
-		Prepare: b.launcher.Prepare, Runs: b.runs, Cron: b.cron,
-		Env: b.environment, EnvDiff: b.difference,
-		Metrics: func(context.Context) (any, error) { return b.metrics.publisher.Preview(), nil },
-		Cost:    func(_ context.Context, n int) (any, error) { return b.metrics.publisher.Cost(n), nil },
-		Health: func(ctx context.Context) (any, error) {
-			return healthAnswer{b.check.Check(ctx), b.drain.Reasons()}, nil
-		},
-		History: func(context.Context) (any, error) { return b.check.History(), nil },
-		Drain:   b.drain.Drain, Undrain: b.drain.Undrain,
-		Leaving: func(ctx context.Context) (any, error) { return b.drain.Departure(ctx) },
-		Reload:  b.reload,
-		Hold:    b.drain.Hold,
-		// Jobs start again with the table that is there now.
-		Free: func(ctx context.Context) error { return errors.Join(b.reload(ctx), b.drain.Release(ctx)) },
-	}
+var _ control.Backend = (*backend)(nil)
+
+func (b *backend) Runs() control.Runs { return b.runs }
+func (b *backend) Cron() control.Cron { return b.cron }
+
+func (b *backend) Prepare(ctx context.Context, who api.Caller, req api.ExecRequest) (control.Prepared, error) {
+	return b.launcher.Prepare(ctx, who, req)
+}
+
+func (b *backend) Metrics(context.Context) (any, error) { return b.metrics.publisher.Preview(), nil }
+
+func (b *backend) MetricsCost(_ context.Context, instances int) (any, error) {
+	return b.metrics.publisher.Cost(instances), nil
+}
+
+func (b *backend) Capacity(_ context.Context, target float64) (any, error) {
+	return b.metrics.capacity(target)
+}
+
+func (b *backend) Health(ctx context.Context) (any, error) {
+	return healthAnswer{b.check.Check(ctx), b.drain.Reasons()}, nil
+}
+
+func (b *backend) HealthHistory(context.Context) (any, error) { return b.check.History(), nil }
+
+func (b *backend) HealthAsLoadBalancer(ctx context.Context) (any, error) {
+	return balancerAnswer{health.AsLoadBalancer(ctx, health.Options{Checker: b.check, PrivateIP: privateIP()}), b.drain.Reasons()}, nil
+}
+
+func (b *backend) Drain(ctx context.Context, reason string, shutdown bool) error {
+	return b.drain.Drain(ctx, reason, shutdown)
+}
+
+func (b *backend) Undrain(ctx context.Context) error          { return b.drain.Undrain(ctx) }
+func (b *backend) Departure(ctx context.Context) (any, error) { return b.drain.Departure(ctx) }
+func (b *backend) Hold(ctx context.Context, limit time.Duration) error {
+	return b.drain.Hold(ctx, limit)
+}
+
+// Release starts jobs again, with the table that is there now.
+func (b *backend) Release(ctx context.Context) error {
+	return errors.Join(b.Reload(ctx), b.drain.Release(ctx))
 }
 
 // healthAnswer is the application's verdict, also while load balancers are answered 503: drain, repair, ask, undrain is
@@ -73,14 +93,15 @@ type balancerAnswer struct {
 	Draining []drain.Reason `json:"draining,omitempty"`
 }
 
-// reload looks at what a deployment may have changed.
-func (b *backend) reload(ctx context.Context) error {
+// Reload looks at what a deployment may have changed.
+func (b *backend) Reload(ctx context.Context) error {
 	b.metrics.deployed.Add(1)
 	b.check.KeepFallback(ctx)
 	return b.cron.reload(ctx)
 }
 
-func (b *backend) environment(ctx context.Context, names []string, values bool) (api.Environment, error) {
+// Environment is the answer to `agent env`.
+func (b *backend) Environment(ctx context.Context, names []string, values bool) (api.Environment, error) {
 	p, err := b.env.Profile(ctx, appenv.ProfileOptions{})
 	if err != nil {
 		return api.Environment{}, api.Unavailable(err)
@@ -107,7 +128,8 @@ func (b *backend) environment(ctx context.Context, names []string, values bool) 
 	return out, nil
 }
 
-func (b *backend) difference(ctx context.Context, values bool) (api.EnvironmentDiff, error) {
+// EnvironmentDiff is the answer to `agent env --diff`.
+func (b *backend) EnvironmentDiff(ctx context.Context, values bool) (api.EnvironmentDiff, error) {
 	d, err := b.env.Diff(ctx)
 	if err != nil && !b.inst.Facts().Beanstalk {
 		return api.EnvironmentDiff{}, &api.Error{Status: http.StatusServiceUnavailable, Message: err.Error(),

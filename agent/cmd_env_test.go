@@ -29,7 +29,7 @@ func TestDiffNamesWhatItCouldNotRead(t *testing.T) {
 	b := &backend{inst: platform.NewInstance(t.Context(), platform.Options{Root: root, NoIMDS: true}), env: appenv.New(appenv.Config{
 		Beanstalk: true, Root: root, AppDir: filepath.Join(root, "var/app/current"), WebPIDs: func(context.Context) ([]int, error) { return []int{7, 8}, nil },
 	})}
-	d, err := b.difference(t.Context(), false)
+	d, err := b.EnvironmentDiff(t.Context(), false)
 	if err != nil || len(d.PIDs) != 1 || d.PIDs[0] != 7 || len(d.Unread) != 1 || !strings.Contains(d.Unread[0], "process 8: ") {
 		t.Errorf("%+v, %v", d, err)
 	}

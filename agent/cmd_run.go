@@ -115,7 +115,7 @@ func runAgent(ctx context.Context, g *globals, cfg config.Config, app string) er
 	back := &backend{started: time.Now(), cfg: cfg, inst: inst, env: env, launcher: launcher, cron: cron, people: people, check: check, drain: leave, metrics: metrics,
 		runs: spooled{runs}}
 	defer metrics.sources.Close()
-	server := &control.Server{Listener: ln, Allow: cfg.Exec.Allow, Log: log, Backend: back.routes()}
+	server := &control.Server{Listener: ln, Allow: cfg.Exec.Allow, Log: log, Backend: back}
 	alive := func(ctx context.Context) error { return api.NewClient(cfg.Socket).Get(ctx, "/v1/status?self", nil) }
 
 	log.Info("agent starts", "version", version(), "socket", cfg.Socket)
@@ -131,7 +131,7 @@ func runAgent(ctx context.Context, g *globals, cfg config.Config, app string) er
 		{Name: "scheduler", Run: cron.run, Grace: 5 * time.Second},
 		{Name: "cron file", Run: cron.watcher.Run},
 		{Name: "control", Run: server.Run},
-		{Name: "reload", Run: func(ctx context.Context) error { return onHangup(ctx, back.reload) }},
+		{Name: "reload", Run: func(ctx context.Context) error { return onHangup(ctx, back.Reload) }},
 		{Name: "watchdog", Run: func(ctx context.Context) error { return lifecycle.Watchdog(ctx, log, alive) }},
 	}
 	lifecycle.Ready(inst.Facts().EnvironmentName)

@@ -19,9 +19,9 @@ import (
 	"beanstalk-agent/scheduler"
 )
 
-// status is the one screen: each part says how it stands in a line of its own. For
+// Status is the one screen: each part says how it stands in a line of its own. For
 // self, the agent's own watchdog, the application is not asked: it would be all day long.
-func (b *backend) status(ctx context.Context, self bool) api.Status {
+func (b *backend) Status(ctx context.Context, self bool) api.Status {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	s := api.Status{Version: version(), PID: os.Getpid(), Started: b.started, Ready: true}

@@ -125,7 +125,7 @@ func TestReloadAfterADeployment(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(cfg.App.Dir, "cron.yaml"), []byte("cron:\n- {name: a, schedule: '@daily', command: x}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.reload(t.Context()); err != nil {
+	if err := b.Reload(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	nginx, err := os.ReadFile(filepath.Join(cfg.StateDir, "nginx-health.conf"))

@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 	"syscall"
@@ -75,27 +74,23 @@ func TestAdmit(t *testing.T) {
 	}
 }
 
-// whole is a backend that has every capability and does nothing.
-func whole(t *testing.T) Backend {
-	var b Backend
-	v := reflect.ValueOf(&b).Elem()
-	for i := range v.NumField() {
-		if f := v.Field(i); f.Kind() == reflect.Func {
-			typ := f.Type()
-			f.Set(reflect.MakeFunc(typ, func([]reflect.Value) (out []reflect.Value) {
-				for j := range typ.NumOut() {
-					out = append(out, reflect.Zero(typ.Out(j)))
-				}
-				return out
-			}))
-		}
-	}
-	b.Runs, b.Cron = noRuns{}, noCron{}
-	return b
+// fake is a backend whose answers are empty, but for what a test sets.
+type fake struct {
+	Backend // panics
+	status  api.Status
+	metrics func() (any, error)
+	prepare func(context.Context, api.Caller, api.ExecRequest) (Prepared, error)
+	runs    Runs
+	cron    Cron
 }
 
-type noRuns struct{ Runs }
-type noCron struct{ Cron }
+func (f *fake) Status(context.Context, bool) api.Status { return f.status }
+func (f *fake) Metrics(context.Context) (any, error)    { return f.metrics() }
+func (f *fake) Runs() Runs                              { return f.runs }
+func (f *fake) Cron() Cron                              { return f.cron }
+func (f *fake) Prepare(ctx context.Context, who api.Caller, req api.ExecRequest) (Prepared, error) {
+	return f.prepare(ctx, who, req)
+}
 
 // serve starts a server and returns its client.
 func serve(t *testing.T, b Backend, allow ...string) *api.Client {
@@ -140,8 +135,7 @@ func TestStrangersLearnNothing(t *testing.T) {
 		}
 		t.Skip("needs root, to be somebody else")
 	}
-	b := whole(t)
-	b.Status = func(context.Context, bool) api.Status { return api.Status{PID: 4711} }
+	b := &fake{status: api.Status{PID: 4711}}
 	socket := serveAt(t, b, "root")
 	exe := openToOthers(t)
 	for _, path := range []string{"/v1/status", "/v1/env?values", "/v1/runs", "/v1/reload"} {
@@ -180,7 +174,7 @@ func openToOthers(t *testing.T) string {
 }
 
 func TestWrongRequestsAreToldApart(t *testing.T) {
-	c := serve(t, whole(t))
+	c := serve(t, &fake{})
 	post := func(in any) error { return c.Post(t.Context(), "/v1/runs", in, nil) }
 	for _, tc := range []struct {
 		name string
@@ -194,6 +188,9 @@ func TestWrongRequestsAreToldApart(t *testing.T) {
 		{"a NUL in a value", post(api.ExecRequest{Args: []string{"true"}, Env: []string{"GIVEN=" + planted.Value + "\x00"}, Mode: api.Detached}), "variable has a NUL"},
 		{"a variable that is none", post(map[string]any{"args": []string{"true"}, "mode": "detached", "env": []any{map[string]string{"GIVEN": planted.Value}}}), "cannot unmarshal object"},
 		{"no descriptors", post(api.ExecRequest{Args: []string{"true"}, Mode: api.Pipes}), "0 descriptors came with the request, expected 3"},
+		{"a hold for no time", c.Post(t.Context(), "/v1/hold?limit=0s", nil, nil), "expected more than 0 and at most 168h0m0s, have 0s"},
+		{"a hold that ended before", c.Post(t.Context(), "/v1/hold?limit=-5m", nil, nil), "have -5m0s"},
+		{"a hold without end", c.Post(t.Context(), "/v1/hold?limit=169h", nil, nil), "have 169h0m0s"},
 		{"a hold without limit", c.Post(t.Context(), "/v1/hold", nil, nil), "limit"},
 		{"a time that is none", c.Get(t.Context(), "/v1/cron/next?from=tomorrow", nil), "from"},
 		{"a route of a newer client", c.Get(t.Context(), "/v1/magic", nil), "404"},
@@ -209,9 +206,7 @@ func TestWrongRequestsAreToldApart(t *testing.T) {
 
 // A panic of one route is an answer and a line in the log; the next is answered.
 func TestPanicIsOneRequests(t *testing.T) {
-	b := whole(t)
-	b.Metrics = func(context.Context) (any, error) { panic("nil map") }
-	b.Status = func(context.Context, bool) api.Status { return api.Status{Ready: true} }
+	b := &fake{status: api.Status{Ready: true}, metrics: func() (any, error) { panic("nil map") }}
 	c := serve(t, b)
 	if err := c.Get(t.Context(), "/v1/metrics", nil); err == nil || !strings.Contains(err.Error(), "its log says why") {
 		t.Errorf("got %v", err)
@@ -222,20 +217,11 @@ func TestPanicIsOneRequests(t *testing.T) {
 	}
 }
 
-func TestBackendWithAHoleIsRefused(t *testing.T) {
-	b := whole(t)
-	b.Drain = nil
-	s := &Server{Backend: b, Log: planted.Log(t)}
-	if err := s.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "Drain") {
-		t.Errorf("got %v", err)
-	}
-}
-
 // The client's descriptors and connection reach the one who starts the run, who
 // answers on that connection; what is not taken is closed.
 func TestExecHandsTheConnectionOver(t *testing.T) {
-	b := whole(t)
-	b.Prepare = func(_ context.Context, who api.Caller, req api.ExecRequest) (Prepared, error) {
+	b := &fake{}
+	b.prepare = func(_ context.Context, who api.Caller, req api.ExecRequest) (Prepared, error) {
 		if who.UID != uint32(os.Geteuid()) || !who.Owner {
 			t.Errorf("caller %+v", who)
 		}
@@ -280,8 +266,8 @@ func TestExecHandsTheConnectionOver(t *testing.T) {
 
 // Bytes behind a request are in the HTTP server's buffer: on a connection handed over they would be missing.
 func TestExecRefusesBytesBeforeTheAnswer(t *testing.T) {
-	b := whole(t)
-	b.Prepare = func(context.Context, api.Caller, api.ExecRequest) (Prepared, error) {
+	b := &fake{}
+	b.prepare = func(context.Context, api.Caller, api.ExecRequest) (Prepared, error) {
 		return func(context.Context, supervisor.Handover) (supervisor.Run, error) {
 			t.Error("the connection was handed over")
 			return supervisor.Run{}, errors.New("too late")
@@ -339,7 +325,7 @@ func (k *knownRuns) Logs(_ context.Context, _ io.Writer, id string, _ int, _ boo
 func TestRootsRunsAreRoots(t *testing.T) {
 	for _, who := range []api.Caller{{UID: 1000, Login: "deploy"}, {Owner: true}} {
 		k := &knownRuns{}
-		s := &Server{Backend: Backend{Runs: k}}
+		s := &Server{Backend: &fake{runs: k}}
 		var text strings.Builder
 		ask := func(handle func(*call) error, method, id, body string) error {
 			w := httptest.NewRecorder()

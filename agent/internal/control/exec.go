@@ -52,7 +52,7 @@ func (s *Server) attach(c *call) error {
 		return err
 	}
 	return c.handOver(func(conn *fdconn.Conn) error {
-		_, err := s.Backend.Runs.Attach(c.ctx(), run.ID, supervisor.Size(size), supervisor.Handover{Conn: conn})
+		_, err := s.Backend.Runs().Attach(c.ctx(), run.ID, supervisor.Size(size), supervisor.Handover{Conn: conn})
 		return err
 	})
 }

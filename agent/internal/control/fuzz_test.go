@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -42,10 +43,7 @@ func (a *asked) Logs(_ context.Context, w io.Writer, _ string, _ int, _ bool) er
 	return err
 }
 
-type askedCron struct {
-	noCron
-	t *testing.T
-}
+type askedCron struct{ t *testing.T }
 
 func (a *askedCron) List(context.Context) (api.CronTable, error) { return api.CronTable{}, nil }
 func (a *askedCron) Next(_ context.Context, _ time.Time, n int, _ string) ([]api.Occurrence, error) {
@@ -64,6 +62,32 @@ func (a *askedCron) Trigger(context.Context, api.Caller, string) (supervisor.Run
 	return supervisor.Run{}, nil
 }
 func (a *askedCron) Pause(context.Context, string, bool) error { return nil }
+
+// answering has an answer to everything.
+type answering struct{ fake }
+
+func (a *answering) Reload(context.Context) error { return nil }
+func (a *answering) Environment(context.Context, []string, bool) (api.Environment, error) {
+	return api.Environment{}, nil
+}
+func (a *answering) EnvironmentDiff(context.Context, bool) (api.EnvironmentDiff, error) {
+	return api.EnvironmentDiff{}, nil
+}
+func (a *answering) MetricsCost(ctx context.Context, n int) (any, error) { return a.cron.Cost(ctx, n) }
+func (a *answering) Capacity(context.Context, float64) (any, error)      { return nil, nil }
+func (a *answering) Health(context.Context) (any, error)                 { return nil, nil }
+func (a *answering) HealthHistory(context.Context) (any, error)          { return nil, nil }
+func (a *answering) HealthAsLoadBalancer(context.Context) (any, error)   { return nil, nil }
+func (a *answering) Drain(context.Context, string, bool) error           { return nil }
+func (a *answering) Undrain(context.Context) error                       { return nil }
+func (a *answering) Departure(context.Context) (any, error)              { return nil, nil }
+func (a *answering) Release(context.Context) error                       { return nil }
+func (a *answering) Hold(_ context.Context, limit time.Duration) error {
+	if limit <= 0 || limit > maxHold {
+		return fmt.Errorf("held for %s", limit)
+	}
+	return nil
+}
 
 // FuzzRoutes: everybody on exec.allow may send root's process any request. None makes a handler panic, reaches
 // a part with a number that it was not made for, or gets an answer that is neither good nor a refusal in words.
@@ -95,10 +119,9 @@ func FuzzRoutes(f *testing.F) {
 		if err != nil {
 			return
 		}
-		b := whole(t)
-		b.Runs, b.Cron = &asked{t}, &askedCron{t: t}
-		b.Cost = func(_ context.Context, n int) (any, error) { return (&askedCron{t: t}).Cost(ctx, n) }
-		b.Prepare = func(_ context.Context, _ api.Caller, req api.ExecRequest) (Prepared, error) {
+		b := &answering{fake{runs: &asked{t}, cron: &askedCron{t}}}
+		b.metrics = func() (any, error) { return nil, nil }
+		b.prepare = func(_ context.Context, _ api.Caller, req api.ExecRequest) (Prepared, error) {
 			if req.Args[0] == "" || strings.Contains(strings.Join(append(req.Args, req.Env...), ""), "\x00") {
 				t.Errorf("prepared %+v", req)
 			}

@@ -12,33 +12,55 @@ import (
 	"beanstalk-agent/agent/internal/supervisor"
 )
 
-// Backend is what the routes ask, wired in package main. Every field is required.
-type Backend struct {
-	Status func(ctx context.Context, self bool) api.Status // self: the agent asks itself, and not the application
+// Backend is who answers the routes: the daemon, by its features. Where a method returns any, its type is the feature's
+// own, which a verb knows as well.
+type Backend interface {
+	Agent
+	Environment
+	Metrics
+	Health
+	Drain
+	Runs() Runs
+	Cron() Cron
 
-	// Prepare checks an exec and gets all of it ready but the start. The
-	// returned function starts it; from then on the supervisor answers on the
-	// client's connection, and the agent is out of the way.
-	Prepare func(context.Context, api.Caller, api.ExecRequest) (Prepared, error)
-	Runs    Runs
+	// Prepare checks an exec and gets all of it ready but the start. The returned function starts it; from then on the
+	// supervisor answers on the client's connection, and the agent is out of the way.
+	Prepare(context.Context, api.Caller, api.ExecRequest) (Prepared, error)
+}
 
-	Cron    Cron
-	Env     func(ctx context.Context, names []string, values bool) (api.Environment, error)
-	EnvDiff func(ctx context.Context, values bool) (api.EnvironmentDiff, error)
+// Agent is the agent as a whole.
+type Agent interface {
+	Status(ctx context.Context, self bool) api.Status // self: the agent asks itself, and not the application
+	Reload(context.Context) error
+}
 
-	Metrics  func(context.Context) (any, error)
-	Cost     func(ctx context.Context, instances int) (any, error)
-	Capacity func(ctx context.Context, target float64) (any, error)
-	Balancer func(context.Context) (any, error) // the health check as load balancers see it
-	Health   func(context.Context) (any, error)
-	History  func(context.Context) (any, error) // the last health results
-	Drain    func(ctx context.Context, reason string, shutdown bool) error
-	Undrain  func(context.Context) error
-	Leaving  func(context.Context) (any, error) // how far a drain has come
+// Environment is the application's.
+type Environment interface {
+	Environment(ctx context.Context, names []string, values bool) (api.Environment, error)
+	EnvironmentDiff(ctx context.Context, values bool) (api.EnvironmentDiff, error)
+}
 
-	Reload func(context.Context) error
-	Hold   func(ctx context.Context, limit time.Duration) error
-	Free   func(context.Context) error
+// Metrics is what is sent to CloudWatch and what it tells of capacity.
+type Metrics interface {
+	Metrics(context.Context) (any, error)
+	MetricsCost(ctx context.Context, instances int) (any, error)
+	Capacity(ctx context.Context, target float64) (any, error)
+}
+
+// Health is the application's.
+type Health interface {
+	Health(context.Context) (any, error)
+	HealthHistory(context.Context) (any, error)
+	HealthAsLoadBalancer(context.Context) (any, error)
+}
+
+// Drain takes the instance out of service, and holds its jobs.
+type Drain interface {
+	Drain(ctx context.Context, reason string, shutdown bool) error
+	Undrain(context.Context) error
+	Departure(context.Context) (any, error) // how far a drain has come
+	Hold(ctx context.Context, limit time.Duration) error
+	Release(context.Context) error
 }
 
 // Prepared is an exec ready to start.
@@ -77,42 +99,42 @@ func (s *Server) routes() []route {
 
 		{"POST /v1/runs", Callers, s.exec}, // another user than the application's: Owner, see Prepare
 		{"GET /v1/runs", Callers, s.runs},
-		{"GET /v1/runs/{id}", Callers, func(c *call) error { return c.one(b.Runs.Get(c.ctx(), c.id())) }},
-		{"GET /v1/runs/{id}/wait", Callers, func(c *call) error { return c.one(b.Runs.Wait(c.ctx(), c.id())) }},
+		{"GET /v1/runs/{id}", Callers, func(c *call) error { return c.one(b.Runs().Get(c.ctx(), c.id())) }},
+		{"GET /v1/runs/{id}/wait", Callers, func(c *call) error { return c.one(b.Runs().Wait(c.ctx(), c.id())) }},
 		// These three of a run whose user root chose: Owner, see touch.
 		{"GET /v1/runs/{id}/output", Callers, s.output},
 		{"POST /v1/runs/{id}/stop", Callers, s.stop},
 		{"POST /v1/runs/{id}/attach", Callers, s.attach},
 
-		{"GET /v1/cron", Callers, func(c *call) error { return answer(c)(b.Cron.List(c.ctx())) }},
+		{"GET /v1/cron", Callers, func(c *call) error { return answer(c)(b.Cron().List(c.ctx())) }},
 		{"GET /v1/cron/next", Callers, s.next},
 		{"GET /v1/cron/cost", Callers, func(c *call) error {
-			return answer(c)(b.Cron.Cost(c.ctx(), c.instances()))
+			return answer(c)(b.Cron().Cost(c.ctx(), c.instances()))
 		}},
-		{"POST /v1/cron/{id}/run", Callers, func(c *call) error { return c.one(b.Cron.Trigger(c.ctx(), c.Caller, c.id())) }},
-		{"POST /v1/cron/{id}/pause", Callers, func(c *call) error { return c.did(b.Cron.Pause(c.ctx(), c.id(), true)) }},
-		{"POST /v1/cron/{id}/resume", Callers, func(c *call) error { return c.did(b.Cron.Pause(c.ctx(), c.id(), false)) }},
+		{"POST /v1/cron/{id}/run", Callers, func(c *call) error { return c.one(b.Cron().Trigger(c.ctx(), c.Caller, c.id())) }},
+		{"POST /v1/cron/{id}/pause", Callers, func(c *call) error { return c.did(b.Cron().Pause(c.ctx(), c.id(), true)) }},
+		{"POST /v1/cron/{id}/resume", Callers, func(c *call) error { return c.did(b.Cron().Pause(c.ctx(), c.id(), false)) }},
 
 		{"GET /v1/env", Callers, func(c *call) error {
 			q := c.r.URL.Query()
-			return answer(c)(b.Env(c.ctx(), q["name"], q.Has("values")))
+			return answer(c)(b.Environment(c.ctx(), q["name"], q.Has("values")))
 		}},
 		{"GET /v1/env/diff", Callers, func(c *call) error {
-			return answer(c)(b.EnvDiff(c.ctx(), c.r.URL.Query().Has("values")))
+			return answer(c)(b.EnvironmentDiff(c.ctx(), c.r.URL.Query().Has("values")))
 		}},
 
 		{"GET /v1/metrics", Callers, func(c *call) error { return answer(c)(b.Metrics(c.ctx())) }},
 		{"GET /v1/metrics/cost", Callers, func(c *call) error {
-			return answer(c)(b.Cost(c.ctx(), c.instances()))
+			return answer(c)(b.MetricsCost(c.ctx(), c.instances()))
 		}},
 		{"GET /v1/capacity", Callers, func(c *call) error {
 			target, _ := strconv.ParseFloat(c.r.URL.Query().Get("target"), 64)
 			return answer(c)(b.Capacity(c.ctx(), target))
 		}},
-		{"GET /v1/health/as-load-balancer", Callers, func(c *call) error { return answer(c)(b.Balancer(c.ctx())) }},
+		{"GET /v1/health/as-load-balancer", Callers, func(c *call) error { return answer(c)(b.HealthAsLoadBalancer(c.ctx())) }},
 		{"GET /v1/health", Callers, func(c *call) error { return answer(c)(b.Health(c.ctx())) }},
-		{"GET /v1/drain", Callers, func(c *call) error { return answer(c)(b.Leaving(c.ctx())) }},
-		{"GET /v1/health/history", Callers, func(c *call) error { return answer(c)(b.History(c.ctx())) }},
+		{"GET /v1/drain", Callers, func(c *call) error { return answer(c)(b.Departure(c.ctx())) }},
+		{"GET /v1/health/history", Callers, func(c *call) error { return answer(c)(b.HealthHistory(c.ctx())) }},
 
 		// What changes the instance for everybody is root's.
 		{"POST /v1/drain", Owner, func(c *call) error {
@@ -122,7 +144,7 @@ func (s *Server) routes() []route {
 		{"POST /v1/undrain", Owner, func(c *call) error { return c.did(b.Undrain(c.ctx())) }},
 		{"POST /v1/reload", Owner, func(c *call) error { return c.did(b.Reload(c.ctx())) }},
 		{"POST /v1/hold", Owner, s.hold},
-		{"POST /v1/release", Owner, func(c *call) error { return c.did(b.Free(c.ctx())) }},
+		{"POST /v1/release", Owner, func(c *call) error { return c.did(b.Release(c.ctx())) }},
 	}
 }
 
@@ -159,7 +181,7 @@ func (c *call) did(err error) error {
 }
 
 func (s *Server) runs(c *call) error {
-	runs, err := s.Backend.Runs.List(c.ctx(), c.filter())
+	runs, err := s.Backend.Runs().List(c.ctx(), c.filter())
 	if err != nil {
 		return err
 	}
@@ -176,7 +198,7 @@ func (c *call) one(run supervisor.Run, err error) error {
 
 // touched returns the run of the request's path, if the caller may touch it.
 func (s *Server) touched(c *call) (supervisor.Run, error) {
-	run, err := s.Backend.Runs.Get(c.ctx(), c.id())
+	run, err := s.Backend.Runs().Get(c.ctx(), c.id())
 	if err != nil {
 		return run, err
 	}
@@ -192,13 +214,20 @@ func (s *Server) stop(c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.one(s.Backend.Runs.Stop(c.ctx(), run.ID, req.Grace))
+	return c.one(s.Backend.Runs().Stop(c.ctx(), run.ID, req.Grace))
 }
+
+// maxHold is how long all jobs may be held: a hold that was forgotten ends by itself.
+const maxHold = 7 * 24 * time.Hour
 
 func (s *Server) hold(c *call) error {
 	limit, err := time.ParseDuration(c.r.URL.Query().Get("limit"))
 	if err != nil {
 		return &api.Error{Status: http.StatusBadRequest, Message: "limit: " + err.Error()}
+	}
+	if limit <= 0 || limit > maxHold {
+		return &api.Error{Status: http.StatusBadRequest, Message: fmt.Sprintf("limit: expected more than 0 and at most %s, have %s", maxHold, limit),
+			Hint: "agent cron pause NAME keeps one job from starting for as long as you like"}
 	}
 	return c.did(s.Backend.Hold(c.ctx(), limit))
 }
@@ -216,7 +245,7 @@ func (s *Server) next(c *call) error {
 	if err != nil || n < 1 || n > api.MaxNext { // without a number they would never end
 		return &api.Error{Status: http.StatusBadRequest, Message: fmt.Sprintf("n: expected 1 to %d, have %q", api.MaxNext, q.Get("n"))}
 	}
-	return answer(c)(s.Backend.Cron.Next(c.ctx(), from, n, q.Get("job")))
+	return answer(c)(s.Backend.Cron().Next(c.ctx(), from, n, q.Get("job")))
 }
 
 // output streams a run's output; with ?follow until the run ends. An error
@@ -230,7 +259,7 @@ func (s *Server) output(c *call) error {
 		return err
 	}
 	w := &flusher{w: c.w, rc: http.NewResponseController(c.w)}
-	err = s.Backend.Runs.Logs(c.ctx(), w, run.ID, lines, q.Has("follow"))
+	err = s.Backend.Runs().Logs(c.ctx(), w, run.ID, lines, q.Has("follow"))
 	if err != nil && w.begun {
 		panic(http.ErrAbortHandler)
 	}

@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"reflect"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -26,22 +25,8 @@ type Server struct {
 	Log      *slog.Logger
 }
 
-// check refuses a backend with a hole: a route would panic when somebody asks.
-func (b Backend) check() error {
-	v := reflect.ValueOf(b)
-	for i := range v.NumField() {
-		if v.Field(i).IsNil() {
-			return fmt.Errorf("control: Backend.%s is required", v.Type().Field(i).Name)
-		}
-	}
-	return nil
-}
-
 // Run serves until ctx is done, then lets requests in flight end for two seconds.
 func (s *Server) Run(ctx context.Context) error {
-	if err := s.Backend.check(); err != nil {
-		return err
-	}
 	srv := &http.Server{
 		Handler:           s.handler(),
 		ConnContext:       fdconn.ConnContext,
