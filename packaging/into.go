@@ -122,7 +122,8 @@ func (h *host) keepFrom(config []byte) ([]byte, error) {
 	}
 	line := fromLine.Find(old)
 	if line == nil {
-		return nil, fmt.Errorf("update %q: it has no line from='…' to keep; move it away to have a new one", configName)
+		return nil, fmt.Errorf("update %q: it has no line from='…' to keep; "+
+			"move it away to have a new one", configName)
 	}
 	return fromLine.ReplaceAllLiteral(config, line), nil
 }
@@ -132,8 +133,8 @@ func (h *host) advise() {
 	config, err := os.ReadFile(h.at(configName))
 	bundled := err != nil || bytes.Contains(fromLine.Find(config), []byte("from='.agent'"))
 	if _, err := os.Stat(h.at(".agent/SHA256SUMS")); err != nil && bundled {
-		h.note("put agent-linux-amd64, agent-linux-arm64 and SHA256SUMS into .agent/, or edit the line from= of %s",
-			configName)
+		h.note("put agent-linux-amd64, agent-linux-arm64 and SHA256SUMS into .agent/, "+
+			"or edit the line from= of %s", configName)
 	}
 	folders := ".ebextensions .platform"
 	if bundled {

@@ -1,12 +1,12 @@
-// Package command starts one command as the application would, then ends its whole tree.
+// Package command starts one command as the application would, and ends its whole process tree.
 //
 // Contract: a command gets exactly the argv, environment, directory, user, groups and umask of its Spec,
-// the three descriptors it names, and nothing else of the parent's. It is born in its own session and,
-// where there are control groups, in its own group: no moment passes in which it is elsewhere.
+// the three descriptors it names, and nothing else of the parent's. It is created in its own session and,
+// where there are control groups, in its own group, not moved there later.
 //
 // Reason: syscall.ForkExec is used rather than os/exec, because os/exec takes *os.File and calls Fd on
 // it, which switches a descriptor that the client's shell shares to blocking mode; and because one
-// Reaper that collects every child costs no thread for each, where os.Process.Wait does.
+// Reaper for all children needs no thread for each, as os.Process.Wait does.
 package command
 
 import (
@@ -19,10 +19,10 @@ import (
 	"time"
 )
 
-// Exit codes that no command chose itself; from coreutils' timeout, see DESIGN §6.
+// Exit codes that the agent sets, from coreutils' timeout.
 const (
 	CodeTimeout  = 124 // its time limit ended it
-	CodeRefused  = 125 // we failed or refused
+	CodeRefused  = 125 // the agent failed or refused
 	CodeNotExec  = 126 // found, cannot be executed
 	CodeNotFound = 127 // not found
 )
@@ -37,21 +37,21 @@ type Spec struct {
 	Cred        *Credential // nil: as this process
 	Umask       int         // 0: 022; NoUmask: 0
 	Terminal    bool        // Files[0] is a terminal and becomes the controlling one
-	Group       *Group      // where it is born; nil: a session of its own only
-	NoNewPrivs  bool        // setuid programs give it nothing
+	Group       *Group      // where it is created; nil: a session of its own only
+	NoNewPrivs  bool        // setuid programs give it no privilege
 	OOMScoreAdj int         // -1000 … 1000; lower than the parent's needs CAP_SYS_RESOURCE
 }
 
-// NoUmask is a Spec's Umask that takes no permission away: the kernel looks at the low nine bits.
+// NoUmask is a Spec's Umask that removes no permission: the kernel uses the low nine bits.
 const NoUmask = 0o1000
 
-// Credential is who a command runs as.
+// Credential is the user and groups of a command.
 type Credential struct {
 	UID, GID uint32
 	Groups   []uint32 // all supplementary groups
 }
 
-// Shell returns the argv that has the shell run line.
+// Shell returns the argv of a shell that runs line.
 func Shell(line string) []string { return []string{"/bin/sh", "-c", line} }
 
 // Status is how a command ended. A code other than 0 is a Status, not an error.
@@ -59,7 +59,7 @@ type Status struct {
 	Code       int            // 0 … 255 as the command chose it; 128+Signal when a signal ended it
 	Signal     syscall.Signal // 0: it ended by itself
 	OOM        bool           // the kernel killed one of its processes for memory
-	PeakMemory uint64         // bytes; of the group where it is known, else of the largest process; 0: not known
+	PeakMemory uint64         // bytes; of the group where known, else of the largest process; 0: not known
 	CPU        time.Duration  // user and system, of the command and the children it waited for
 }
 
@@ -83,19 +83,19 @@ var (
 // Process is a command that was started.
 type Process struct {
 	PID   int
-	Begun uint64 // tells it from a later one with the same number: clock ticks since boot; 0: not known
+	Begun uint64 // start time in clock ticks since boot, for a PID may be reused; 0: not known
 
 	done   chan struct{}
 	status Status // written before done is closed
 }
 
-// Done is closed when the command itself has ended; processes that it left behind may still run.
+// Done is closed when the command itself has ended; its child processes may still run.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
 // Status returns how the command ended. It is valid once Done is closed.
 func (p *Process) Status() Status { return p.status }
 
-// Start starts a command whose end r will collect. An error is a *StartError.
+// Start starts a command for r to collect. An error is a *StartError.
 func Start(spec Spec, r *Reaper) (*Process, error) {
 	if err := check(spec); err != nil {
 		return nil, err
@@ -111,7 +111,7 @@ func Start(spec Spec, r *Reaper) (*Process, error) {
 		case err == nil:
 			setOOMScore(p.PID, spec.OOMScoreAdj)
 			return p, nil
-		case errors.Is(err, syscall.EACCES): // execvp goes on looking, and remembers
+		case errors.Is(err, syscall.EACCES): // like execvp, try the next one
 			denied = err
 		default:
 			return nil, explain(spec, path, err)
@@ -145,8 +145,8 @@ func check(spec Spec) error {
 	return nil
 }
 
-// explain turns what the kernel said into what a person can act on. The kernel gives one error for the
-// whole of chdir and exec, so the file is looked at again; a change in between only worsens the words.
+// explain turns the kernel's error into one that an operator can act on. Chdir and exec share one error,
+// so the file is examined again; a change in between only makes the message less exact.
 func explain(spec Spec, path string, err error) *StartError {
 	e := &StartError{spec.Args[0], CodeRefused, err}
 	info, serr := os.Stat(absolute(spec.Dir, path))
@@ -161,7 +161,8 @@ func explain(spec Spec, path string, err error) *StartError {
 		e.Code, e.Err = CodeNotExec, errIsDir
 	case errors.Is(err, syscall.EACCES), errors.Is(err, errNotExec):
 		e.Code, e.Err = CodeNotExec, errNotExec
-	case errors.Is(err, syscall.E2BIG), errors.Is(err, syscall.ETXTBSY), errors.Is(err, syscall.ELOOP), errors.Is(err, syscall.EINVAL):
+	case errors.Is(err, syscall.E2BIG), errors.Is(err, syscall.ETXTBSY), errors.Is(err, syscall.ELOOP),
+		errors.Is(err, syscall.EINVAL):
 		e.Code = CodeNotExec
 	}
 	return e

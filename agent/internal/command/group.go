@@ -17,15 +17,15 @@ type Limits struct {
 // ErrNoMemoryLimit reports that this place cannot limit memory.
 var ErrNoMemoryLimit = errors.New("no memory controller here: a memory limit cannot be kept")
 
-// Place is where runs live: a part of the control group tree that was delegated to this process, or
-// nothing but sessions. Its methods may be called by several goroutines.
+// Place is where runs are contained: a part of the control group tree that was delegated to this process,
+// or sessions only. It is safe for concurrent use.
 type Place struct {
 	kind   string // "v2", "v1" or "" for none
 	dirs   []string
-	memory string // the directory among dirs that knows of memory, or empty
+	memory string // the directory among dirs with the memory controller, or empty
 }
 
-// String says in words how well runs are contained, for status.
+// String describes how well runs are contained, for status.
 func (p *Place) String() string {
 	memory := " with memory limits"
 	if p.memory == "" {
@@ -43,24 +43,24 @@ func (p *Place) String() string {
 // Grouped reports whether runs get control groups.
 func (p *Place) Grouped() bool { return p.kind != "" }
 
-// Group is what contains one run.
+// Group contains one run.
 type Group struct {
 	place *Place
-	dirs  []string // one for each of the place's
-	seen  *session // set in a place without control groups
+	dirs  []string // one in each of the place's
+	seen  *session // in a place without control groups
 }
 
-// Step is one stage of ending a group: a signal for all, then at most Wait until nobody is left.
+// Step is one stage of ending a group: a signal for all processes, then at most Wait until none is left.
 type Step struct {
 	Signal syscall.Signal
 	Wait   time.Duration
 }
 
-// killWait bounds the wait after SIGKILL: what is stuck in the kernel longer will not end for us.
+// killWait bounds the wait after SIGKILL: a process stuck in the kernel for longer does not end soon.
 const killWait = 5 * time.Second
 
-// End ends every process of the group: the steps in order, then KILL. It returns once nobody is left, or
-// an error when the kernel would not let go.
+// End ends every process of the group: the steps in order, then KILL. It returns once none is left, or
+// an error when some remain.
 func (g *Group) End(steps ...Step) error {
 	for _, s := range steps {
 		if g.Empty() {
@@ -80,7 +80,7 @@ func (g *Group) End(steps ...Step) error {
 	return fmt.Errorf("end run: processes %v do not end after KILL", g.Processes())
 }
 
-// waitEmpty looks every millisecond at first, then less often: most commands obey at once.
+// waitEmpty polls every millisecond at first, then less often: most commands end at once.
 func (g *Group) waitEmpty(limit time.Duration) bool {
 	end := time.Now().Add(limit)
 	for pause := time.Millisecond; !g.Empty(); pause = min(2*pause, 25*time.Millisecond) {
@@ -93,8 +93,8 @@ func (g *Group) waitEmpty(limit time.Duration) bool {
 	return true
 }
 
-// Signal sends sig to every process of the group, none forking past it where the group can be frozen,
-// and wakes those that a terminal stopped, for they would not see it.
+// Signal sends sig to every process of the group, and continues those that a terminal stopped, so that they
+// receive it. Where the group can be frozen no child is missed.
 func (g *Group) Signal(sig syscall.Signal) {
 	thaw := g.freeze()
 	for _, pid := range g.Processes() {

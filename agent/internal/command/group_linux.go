@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cloneInto returns the directory that a clone is to be born in, on v2.
+// cloneInto returns the directory to create the command in, on v2.
 func (g *Group) cloneInto() (dir string, ok bool) {
 	if g == nil || g.place.kind != "v2" {
 		return "", false
@@ -23,7 +23,7 @@ func (g *Group) cloneInto() (dir string, ok bool) {
 
 func (g *Group) needsThread() bool { return g != nil && g.place.kind == "v1" }
 
-// enterThread moves the calling thread into the group, on v1, so that what it forks is born there.
+// enterThread moves the calling thread into the group, on v1, so that its children are created there.
 func (g *Group) enterThread() error {
 	if !g.needsThread() {
 		return nil
@@ -36,7 +36,7 @@ func (g *Group) enterThread() error {
 	return nil
 }
 
-// leaveThread moves it back, so that a group whose command has ended is empty at once.
+// leaveThread moves the thread back, so that the group is empty once its command has ended.
 func (g *Group) leaveThread() {
 	if g.needsThread() {
 		for _, dir := range g.dirs {
@@ -45,7 +45,7 @@ func (g *Group) leaveThread() {
 	}
 }
 
-// Leader tells the group which process began it; needed where there are no control groups.
+// Leader sets the group's first process; needed where there are no control groups.
 func (g *Group) Leader(pid int) {
 	if g.seen != nil {
 		g.seen.begin(pid)
@@ -55,8 +55,8 @@ func (g *Group) Leader(pid int) {
 // freezeWait bounds the wait for a freeze: a process in an uninterruptible call delays it.
 const freezeWait = 50 * time.Millisecond
 
-// freeze stops every process of the group and returns what lets them go on. It is best effort: without
-// it, a process that forks all the time may have a child that misses a signal, and KILL comes later.
+// freeze stops every process of the group; thaw continues them. It is best effort: without it, a child of a
+// process that forks all the time may miss a signal, and gets KILL later.
 func (g *Group) freeze() (thaw func()) {
 	dir, file, stop, run := g.freezer()
 	if dir == "" || write(dir, file, stop) != nil {
@@ -90,7 +90,7 @@ func (g *Group) frozen(dir string) bool {
 	return strings.TrimSpace(state) == "FROZEN"
 }
 
-// kill ends all at once: one write where the kernel can (5.14), else frozen so that none forks past it.
+// kill ends all at once: by one write (kernel 5.14), else frozen, so that no child is missed.
 func (g *Group) kill() {
 	if g.place.kind == "v2" && write(g.dirs[0], "cgroup.kill", "1") == nil {
 		return
@@ -104,7 +104,7 @@ func (g *Group) processes() []int {
 	}
 	var pids []int
 	filepath.WalkDir(g.dirs[0], func(p string, d fs.DirEntry, err error) error {
-		if err == nil && d.IsDir() { // a run may divide its own group where it is allowed to
+		if err == nil && d.IsDir() { // a run may divide its own group
 			pids = append(pids, readPIDs(filepath.Join(p, "cgroup.procs"))...)
 		}
 		return nil
@@ -132,7 +132,7 @@ func (g *Group) empty() bool {
 	return len(g.processes()) == 0
 }
 
-// Usage adds to s what the kernel counted for the whole group.
+// Usage adds the kernel's figures for the whole group to s.
 func (g *Group) Usage(s *Status) {
 	dir := g.memoryDir()
 	if dir == "" {
@@ -149,7 +149,7 @@ func (g *Group) Usage(s *Status) {
 	}
 }
 
-// Remove gives the room back. The kernel lets go of a group a moment after its last process.
+// Remove deletes the control groups. The kernel keeps one busy for a moment after its last process.
 func (g *Group) Remove() error {
 	var errs []error
 	for _, dir := range g.dirs {
@@ -182,7 +182,7 @@ func removeTree(dir string) error {
 	return unix.Rmdir(dir)
 }
 
-// counter reads one "name value" line of a control group's file; -1 when it is not there.
+// counter reads one "name value" line of a control group's file; -1 when there is none.
 func counter(dir, file, name string) int64 {
 	text, err := readFile(filepath.Join(dir, file))
 	if err != nil {

@@ -7,13 +7,13 @@ import (
 	"syscall"
 )
 
-// session is the process group that a leader began.
+// session is the process group of a leader.
 type session struct{ leader int }
 
 // FindPlace finds that there are no control groups here.
 func FindPlace(unit string) (*Place, error) { return &Place{}, nil }
 
-// Group makes room for one run.
+// Group creates the group of one run.
 func (p *Place) Group(id string, lim Limits) (*Group, error) {
 	if lim.Memory > 0 {
 		return nil, ErrNoMemoryLimit
@@ -21,7 +21,7 @@ func (p *Place) Group(id string, lim Limits) (*Group, error) {
 	return &Group{place: p, seen: &session{}}, nil
 }
 
-// Leader tells the group which process began it; needed where there are no control groups.
+// Leader sets the group's first process; needed where there are no control groups.
 func (g *Group) Leader(pid int) { g.seen.leader = pid }
 
 func (g *Group) freeze() func() { return func() {} }
@@ -40,8 +40,8 @@ func (g *Group) empty() bool {
 	return g.seen.leader == 0 || errors.Is(syscall.Kill(-g.seen.leader, 0), syscall.ESRCH)
 }
 
-// Usage adds nothing here to what the kernel told of the leader.
+// Usage adds nothing: the kernel reports on the leader only.
 func (g *Group) Usage(s *Status) {}
 
-// Remove gives the room back.
+// Remove does nothing.
 func (g *Group) Remove() error { return nil }

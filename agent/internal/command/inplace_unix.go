@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// ExecInPlace becomes the command, as the same user: it needs no daemon and no right. It returns only with an
-// error, a *StartError. Files, Cred, Terminal, Group and NoNewPrivs of spec are not looked at.
+// ExecInPlace replaces this process by the command, as the same user: it needs no daemon and no privilege. It
+// returns only with an error, a *StartError. Files, Cred, Terminal, Group and NoNewPrivs of spec are ignored.
 func ExecInPlace(spec Spec) error {
 	if err := check(spec); err != nil {
 		return err

@@ -11,7 +11,7 @@ import (
 const defaultPath = "/bin:/usr/bin"
 
 // lookup returns the paths to try, in order, for the command's name in the run's own PATH, and an error
-// if one was seen that this user may not execute. A name with a slash is not looked up.
+// if this user may not execute one of them. A name with a slash is not looked up.
 func lookup(spec Spec) (paths []string, denied error) {
 	name := spec.Args[0]
 	if strings.Contains(name, "/") {
@@ -39,7 +39,7 @@ func pathOf(env []string) string {
 	return defaultPath
 }
 
-// absolute resolves a path as the command will see it, from dir. An empty element of PATH is dir itself.
+// absolute resolves a path from dir, as the command will. An empty element of PATH is dir itself.
 func absolute(dir, path string) string {
 	if filepath.IsAbs(path) || dir == "" {
 		return path
@@ -47,7 +47,7 @@ func absolute(dir, path string) string {
 	return filepath.Join(dir, path)
 }
 
-// mayExecute judges by the mode bits. Access lists are not read: where they deny, the kernel will.
+// mayExecute uses the mode bits. Access lists are not read: the kernel applies them later.
 func mayExecute(info os.FileInfo, cred *Credential) bool {
 	mode := info.Mode().Perm()
 	uid, gid, ok := ownerOf(info)

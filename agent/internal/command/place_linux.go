@@ -15,17 +15,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// leaf is where the supervisor itself goes on v2, where only leaves may hold processes once a
-// controller is on below. (systemd 254 could do it for us, DelegateSubgroup=; 252 cannot.)
+// leaf is the supervisor's own group on v2, where only leaves may hold processes once a controller is on
+// below. (From 254 systemd could create it, DelegateSubgroup=.)
 const leaf = "supervisor"
 
 // v1Controllers are the hierarchies a run is placed in: systemd's own so that stopping the unit ends it,
-// memory and pids for their figures, freezer to stop it as a whole. The first is the one that counts.
+// memory and pids for their figures, freezer to stop it as a whole. Only the first is required.
 var v1Controllers = []string{"name=systemd", "memory", "pids", "freezer"}
 
-// FindPlace finds where runs may live. Control groups are used only when this process is in one called
-// unit, which its unit file delegates: dividing a group that systemd owns would break systemd's rules.
-// Otherwise runs are sessions. FindPlace moves this process to a leaf and ends what a predecessor left.
+// FindPlace finds where runs may be contained. Control groups are used only when this process is in one
+// called unit, which its unit file delegates: dividing a group that systemd owns would break systemd's rules.
+// Otherwise runs are sessions. FindPlace moves this process to a leaf and ends runs of a dead predecessor.
 func FindPlace(unit string) (*Place, error) {
 	own, err := readFile("/proc/self/cgroup")
 	if err != nil {
@@ -56,7 +56,7 @@ func placeV2(root string) (*Place, error) {
 	if err := write(own, "cgroup.procs", "0"); err != nil {
 		return nil, fmt.Errorf("move into leaf control group: %w", err)
 	}
-	for _, c := range []string{"memory", "pids"} { // each alone: one that is absent must not cost the other
+	for _, c := range []string{"memory", "pids"} { // each alone: one may be absent
 		if err := write(root, "cgroup.subtree_control", "+"+c); err == nil && c == "memory" {
 			p.memory = root
 		}
@@ -72,7 +72,7 @@ func placeV1(unit string, paths map[string]string, at mounts) (*Place, error) {
 		if !ok {
 			continue
 		}
-		if path.Base(own) != unit { // systemd left this hierarchy alone: nobody but us is at this name
+		if path.Base(own) != unit { // systemd does not use this hierarchy, so the name is free
 			own = path.Join(own, unit)
 		}
 		dir := at.dir(c, own)
@@ -91,7 +91,7 @@ func placeV1(unit string, paths map[string]string, at mounts) (*Place, error) {
 	return p, nil
 }
 
-// sweep ends runs of a predecessor that died. systemd has done so already where it restarted us.
+// sweep ends runs of a predecessor that died. Where systemd restarted us it has done so already.
 func (p *Place) sweep() {
 	entries, _ := os.ReadDir(p.dirs[0])
 	for _, e := range entries {
@@ -112,7 +112,7 @@ func (p *Place) at(id string) *Group {
 	return g
 }
 
-// Group makes room for one run. The caller gives it back with Remove.
+// Group creates the group of one run. The caller deletes it with Remove.
 func (p *Place) Group(id string, lim Limits) (*Group, error) {
 	if lim.Memory > 0 && p.memory == "" {
 		return nil, ErrNoMemoryLimit
@@ -136,7 +136,7 @@ func (p *Place) Group(id string, lim Limits) (*Group, error) {
 	return g, nil
 }
 
-// limitMemory bounds memory and swap together: a run that swaps instead of ending harms its neighbours.
+// limitMemory limits memory and swap together: a run that swaps instead of ending slows down the others.
 func (g *Group) limitMemory(n int64) error {
 	dir, value := g.memoryDir(), strconv.FormatInt(n, 10)
 	if g.place.kind == "v2" {
@@ -174,7 +174,7 @@ func parseOwn(r io.Reader) map[string]string {
 	return paths
 }
 
-// mounts is where each hierarchy is mounted, and which of its directories is.
+// mounts is where each hierarchy is mounted, and from which of its directories.
 type mounts map[string]struct{ root, point string }
 
 // dir returns the directory of path in the hierarchy of controller c.
@@ -205,8 +205,8 @@ func parseMounts(r io.Reader) mounts {
 	return m
 }
 
-// readFile reads one of the kernel's files. Not by os.ReadFile, which takes nine calls to do what three do:
-// it asks for each file whether it can be waited for.
+// readFile reads one of the kernel's files with three system calls. os.ReadFile takes nine: it tries to add
+// each file to the poller.
 func readFile(name string) (string, error) {
 	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -231,7 +231,7 @@ func readFile(name string) (string, error) {
 	}
 }
 
-// write writes one of the kernel's files: whole, in one call, never creating it.
+// write writes one of the kernel's files in one call and never creates it.
 func write(dir, name, value string) error {
 	name = filepath.Join(dir, name)
 	fd, err := unix.Open(name, unix.O_WRONLY|unix.O_CLOEXEC, 0)

@@ -11,14 +11,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Reaper collects every child of this process: the commands it was given, and orphans that a subreaper
-// inherits. While it runs, nothing else in the process may wait for children (os/exec's Wait would find
-// them gone). The zero value is ready.
+// Reaper collects every child of this process: its commands, and orphans that a subreaper inherits. While
+// it runs, nothing else in the process may wait for children: os/exec's Wait would not find them. The zero
+// value is ready.
 //
-// Reason: one signal and one goroutine for any number of commands, on every kernel, where a goroutine
-// blocked in wait4 holds a thread for each.
+// Reason: one signal and one goroutine serve any number of commands on every kernel. A goroutine blocked in
+// wait4 needs a thread for each.
 type Reaper struct {
-	mu    sync.Mutex // held from before fork until the child is known, so that its end cannot be missed
+	mu    sync.Mutex // held from before fork until the child is in procs, so that its end is not missed
 	procs map[int]*Process
 }
 
@@ -60,8 +60,8 @@ func (r *Reaper) collect() {
 	}
 }
 
-// statusOf reads what wait4 told. A child's peak begins with its parent's, whose memory it shared until it
-// became the command, so a peak below that (own) is not known and left out.
+// statusOf converts the result of wait4. A child's peak begins at its parent's (own), whose memory it shares
+// until exec, so a peak below that is not known and left out.
 func statusOf(ws syscall.WaitStatus, usage syscall.Rusage, own int64) Status {
 	s := Status{Code: ws.ExitStatus(), CPU: time.Duration(usage.Utime.Nano() + usage.Stime.Nano())}
 	if usage.Maxrss > own {
@@ -80,7 +80,7 @@ func ownPeak() int64 {
 	return usage.Maxrss
 }
 
-// adopt runs fork and takes charge of the child it made.
+// adopt runs fork and registers the child.
 func (r *Reaper) adopt(fork func() (pid int, err error)) (*Process, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -91,7 +91,8 @@ func (r *Reaper) adopt(fork func() (pid int, err error)) (*Process, error) {
 	if r.procs == nil {
 		r.procs = make(map[int]*Process)
 	}
-	p := &Process{PID: pid, Begun: StartTime(pid), done: make(chan struct{})} // not collected yet, so it can be asked
+	// The child is not collected yet, so its start time can be read.
+	p := &Process{PID: pid, Begun: StartTime(pid), done: make(chan struct{})}
 	r.procs[pid] = p
 	return p, nil
 }

@@ -13,15 +13,14 @@ import (
 )
 
 // session finds the processes of a run where there are no control groups: those of the leader's session
-// or process group, and whoever descends from one that was ever seen. A daemon that forked twice and
-// left the session before anybody looked is missed; it is this process's child then (Subreaper), and
-// ends with it.
+// or process group, and the descendants of every process found so far. A daemon that forked twice and left
+// the session between two searches is missed; it is then this process's child (Subreaper) and ends with it.
 type session struct {
-	foreign bool // begun by another process, so that its orphans are not our children
+	foreign bool // started by another process: its orphans are not our children
 
 	mu     sync.Mutex
 	leader int
-	known  map[int]uint64 // pid to start time, so that a number used again is not taken for it
+	known  map[int]uint64 // pid to start time, because a pid may be reused
 }
 
 // Subreaper makes this process the parent of every orphan below it.
@@ -33,7 +32,7 @@ func (s *session) begin(pid int) {
 	s.leader, s.known = pid, map[int]uint64{}
 }
 
-// empty reports whether nobody is left. While one that is known lives, only that one is looked at.
+// empty reports whether no process is left. It searches for more only when all known ones have ended.
 func (s *session) empty() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -50,13 +49,13 @@ func (s *session) empty() bool {
 	return len(s.membersLocked()) == 0
 }
 
-// noOrphans reports whether every child of this process began a session, as every command of ours does.
-// Whoever a command that has ended left behind is our child by now, Subreaper saw to that: so a run that
-// left nobody is known to be empty without a look at every process of the host.
+// noOrphans reports whether every child of this process leads a session, as every command of ours does. The
+// orphans of an ended command are our children (Subreaper): without any, its run is empty, and the processes of
+// the host need not be searched.
 //
-// The kernel's lists change while they are read. An orphan's own children come to the main thread's list
-// before it goes from the list it is in, so the main thread's is read last; and since a list from which
-// somebody goes may skip somebody else (proc(5)), all are read twice.
+// The kernel's lists change while they are read. An orphan's own children enter the main thread's list before
+// the orphan leaves its list, so the main thread's is read last; and since a list may skip an entry when
+// another is removed (proc(5)), all are read twice.
 func noOrphans() bool {
 	for range 2 {
 		if !onlyLeaders() {
@@ -75,7 +74,7 @@ func onlyLeaders() bool {
 	lists = append(slices.DeleteFunc(lists, func(l string) bool { return l == main }), main)
 	for _, list := range lists {
 		for _, pid := range readPIDs(list) {
-			if p, ok := readStat(pid); !ok || p.session != pid { // gone just now: it may have left somebody
+			if p, ok := readStat(pid); !ok || p.session != pid { // gone just now: it may have left children
 				return false
 			}
 		}
@@ -89,7 +88,7 @@ func (s *session) members() []int {
 	return s.membersLocked()
 }
 
-// membersLocked looks at every process there is, about a millisecond on a small host.
+// membersLocked searches all processes of the host: about a millisecond on a small one.
 func (s *session) membersLocked() (pids []int) {
 	if s.leader == 0 {
 		return nil
@@ -122,7 +121,7 @@ func (s *session) belongs(p procStat) bool {
 	return child || p.session == s.leader || p.pgrp == s.leader
 }
 
-// procStat is what of /proc/PID/stat (proc(5)) tells who belongs to whom.
+// procStat is the part of /proc/PID/stat (proc(5)) that shows parent and session.
 type procStat struct {
 	state               byte
 	ppid, pgrp, session int
@@ -152,7 +151,7 @@ func readStat(pid int) (p procStat, ok bool) {
 	return parseStat(text)
 }
 
-// parseStat reads the fields after the command's name, which may hold anything, ")" too.
+// parseStat reads the fields after the command's name, which may contain ")".
 func parseStat(text string) (p procStat, ok bool) {
 	_, rest, ok := cutLast(text, ")")
 	f := strings.Fields(rest)
@@ -175,14 +174,14 @@ func cutLast(s, sep string) (before, after string, ok bool) {
 	return s[:i], s[i+len(sep):], true
 }
 
-// StartTime tells a process from a later one with the same number: clock ticks since boot, 0 if it is gone.
+// StartTime is when a process started, in clock ticks since boot, for a PID may be reused; 0 if it is gone.
 func StartTime(pid int) uint64 {
 	p, _ := readStat(pid)
 	return p.start
 }
 
-// EndSession ends what is left of the run that leader began at the given start time, if that is who has
-// the number now, or nobody.
+// EndSession ends the rest of the run whose leader started at the given time, unless another process has that
+// PID now.
 func EndSession(leader int, start uint64) error {
 	if now := StartTime(leader); now != 0 && now != start {
 		return nil

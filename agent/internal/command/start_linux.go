@@ -16,8 +16,8 @@ const maxrssUnit = 1024 // getrusage(2): ru_maxrss is in kilobytes
 
 const defaultUmask = 0o022
 
-// forkExec starts path. What the kernel lets us ask of the clone itself is asked there; what is a
-// property of the calling thread is set on a thread of its own, which then ends.
+// forkExec starts path. Properties of the calling thread are set on a thread of its own, which then ends; the
+// others are requested of clone itself.
 func forkExec(path string, argv []string, spec Spec) (int, error) {
 	attr := &syscall.ProcAttr{
 		Dir:   spec.Dir,
@@ -29,7 +29,8 @@ func forkExec(path string, argv []string, spec Spec) (int, error) {
 		attr.Env = []string{} // nil would mean this process's own
 	}
 	if c := spec.Cred; c != nil {
-		attr.Sys.Credential = &syscall.Credential{Uid: c.UID, Gid: c.GID, Groups: c.Groups, NoSetGroups: os.Geteuid() != 0}
+		attr.Sys.Credential = &syscall.Credential{Uid: c.UID, Gid: c.GID, Groups: c.Groups,
+			NoSetGroups: os.Geteuid() != 0}
 	}
 	if dir, ok := spec.Group.cloneInto(); ok {
 		fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -58,14 +59,14 @@ func (spec *Spec) umask() int {
 	return spec.Umask & 0o777
 }
 
-// needsThread reports whether something must be set that belongs to a thread. Every start with the
-// usual umask on control groups v2 needs none.
+// needsThread reports whether a property of a thread must be set. A start with the usual umask on control
+// groups v2 needs none.
 func (spec *Spec) needsThread() bool {
 	return spec.NoNewPrivs || spec.Group.needsThread() || spec.umask() != ownUmask()
 }
 
-// prepareThread changes the calling thread only: unshare(CLONE_FS) gives it a umask of its own, cgroup
-// v1 groups hold threads, and no_new_privs is a thread's.
+// prepareThread changes the calling thread only: unshare(CLONE_FS) gives it a umask of its own, and cgroup v1
+// groups and no_new_privs apply to threads.
 func (spec *Spec) prepareThread() error {
 	if spec.umask() != ownUmask() {
 		if err := unix.Unshare(unix.CLONE_FS); err != nil {
@@ -81,10 +82,10 @@ func (spec *Spec) prepareThread() error {
 	return spec.Group.enterThread()
 }
 
-// ownUmask is this process's umask, which nobody changes.
+// ownUmask is this process's umask, which never changes.
 var ownUmask = sync.OnceValue(readUmask)
 
-// readUmask reads it: umask(2) cannot be asked without setting it, for every thread.
+// readUmask reads the umask from /proc: umask(2) returns it only by setting another, for every thread.
 func readUmask() int {
 	b, err := os.ReadFile("/proc/self/status")
 	if err != nil {
@@ -102,8 +103,8 @@ func readUmask() int {
 	return int(n)
 }
 
-// onThread runs f on a thread that ends with it. Never on the main thread, which cannot end: the runtime
-// would park it for ever in the state f left, in a run's control group for one.
+// onThread runs f on a thread that ends with it. Not on the main thread, which cannot end: the runtime would
+// park it for ever in the state that f left, such as a run's control group.
 func onThread(f func() (int, error)) (pid int, err error) {
 	done := make(chan struct{})
 	go func() {
@@ -120,14 +121,14 @@ func onThread(f func() (int, error)) (pid int, err error) {
 	return pid, err
 }
 
-// setOOMScore tells the kernel whom to kill first. The command has run for some microseconds by now: a
-// child it forked in them keeps the parent's value. An error (the command is gone; not allowed) is none.
+// setOOMScore tells the kernel which process to kill first. The command has run for some microseconds: a child
+// it forked in that time keeps the parent's value. Errors are ignored: it has ended, or we may not.
 func setOOMScore(pid, adj int) {
 	_ = write("/proc/"+strconv.Itoa(pid), "oom_score_adj", strconv.Itoa(adj))
 }
 
-// CloseOnExec marks every descriptor of this process but the standard three, so that what it inherited
-// from whoever started it is not handed on to commands. Call it before there are other goroutines.
+// CloseOnExec marks every descriptor of this process but the standard three, so that commands do not inherit
+// what this process inherited. Call it before there are other goroutines.
 func CloseOnExec() error {
 	err := unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC)
 	if err == nil {

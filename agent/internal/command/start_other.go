@@ -24,12 +24,13 @@ func forkExec(path string, argv []string, spec Spec) (int, error) {
 		attr.Env = []string{}
 	}
 	if c := spec.Cred; c != nil {
-		attr.Sys.Credential = &syscall.Credential{Uid: c.UID, Gid: c.GID, Groups: c.Groups, NoSetGroups: os.Geteuid() != 0}
+		attr.Sys.Credential = &syscall.Credential{Uid: c.UID, Gid: c.GID, Groups: c.Groups,
+			NoSetGroups: os.Geteuid() != 0}
 	}
 	return syscall.ForkExec(path, argv, attr)
 }
 
 func setOOMScore(pid, adj int) {}
 
-// CloseOnExec does nothing here: systems that are not Linux are for trying things out.
+// CloseOnExec does nothing: other systems are for trials only.
 func CloseOnExec() error { return nil }

@@ -2,8 +2,8 @@
 
 package command
 
-// Subreaper does nothing where the system has no such thing.
+// Subreaper does nothing: other systems have none.
 func Subreaper() error { return nil }
 
-// StartTime is not known here, so nothing is ever taken for what a lost run left.
+// StartTime is not known, so no process is taken for the rest of a lost run.
 func StartTime(int) uint64 { return 0 }

@@ -13,14 +13,14 @@ type Size struct {
 	Cols uint16 `json:"cols,omitzero"`
 }
 
-// Terminal is both ends of a pseudo terminal. The master is in the runtime's poller: deadlines work and
-// Close interrupts a Read, which is why neither Fd nor os/exec may ever see it.
+// Terminal is both ends of a pseudo terminal. The master is in the runtime's poller: deadlines work and Close
+// interrupts a Read. Neither Fd nor os/exec may be used on it, because they set blocking mode.
 type Terminal struct {
 	Master *os.File
-	Slave  int // for Spec.Files, three times; close it with CloseSlave once the command has begun
+	Slave  int // for Spec.Files, three times; close it with CloseSlave once the command has started
 }
 
-// CloseSlave closes this process's copy, so that the master sees the end when the last user is gone.
+// CloseSlave closes this process's copy, so that the master reads the end once the last process has closed its own.
 func (t *Terminal) CloseSlave() {
 	if t.Slave >= 0 {
 		unix.Close(t.Slave)
@@ -34,7 +34,7 @@ func (t *Terminal) Close() error {
 	return t.Master.Close()
 }
 
-// Resize changes the size; the kernel sends WINCH to the foreground when it is a change.
+// Resize changes the size; on a change the kernel sends WINCH to the foreground.
 func (t *Terminal) Resize(s Size) error {
 	return t.control(func(fd int) error {
 		return unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: s.Rows, Col: s.Cols})

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// OpenTerminal makes a pseudo terminal of the given size, usable by uid: a program may open /dev/stdout
-// or its tty's name again, and the kernel then looks at the device's owner.
+// OpenTerminal makes a pseudo terminal of the given size, owned by uid: a program may open /dev/stdout or its
+// tty's name again, and the kernel then checks the device's owner.
 func OpenTerminal(s Size, uid uint32) (*Terminal, error) {
 	master, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -26,7 +26,7 @@ func openSlave(master int, s Size, uid uint32) (slave int, err error) {
 	if err := unix.IoctlSetPointerInt(master, unix.TIOCSPTLCK, 0); err != nil {
 		return -1, fmt.Errorf("unlock terminal: %w", err)
 	}
-	// By the master, not by name (kernel 4.13): right in any mount namespace.
+	// From the master, not by name (kernel 4.13): correct in any mount namespace.
 	slave, err = ptpeer(master)
 	if err != nil {
 		return -1, fmt.Errorf("open terminal: %w", err)
@@ -46,14 +46,15 @@ func openSlave(master int, s Size, uid uint32) (slave int, err error) {
 }
 
 func ptpeer(master int) (int, error) {
-	fd, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(master), unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)
+	const flags = unix.O_RDWR | unix.O_NOCTTY | unix.O_CLOEXEC
+	fd, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(master), unix.TIOCGPTPEER, flags)
 	if errno != 0 {
 		return -1, errno
 	}
 	return int(fd), nil
 }
 
-// setUTF8 has the line editor erase whole characters.
+// setUTF8 makes the line editor erase whole characters.
 func setUTF8(fd int) error {
 	t, err := unix.IoctlGetTermios(fd, unix.TCGETS)
 	if err != nil {

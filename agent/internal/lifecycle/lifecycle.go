@@ -1,9 +1,8 @@
 // Package lifecycle starts services in order and stops them in reverse.
 //
-// Order is data: what is listed later may use what is listed earlier, so the
-// later one is stopped, and waited for, first. A service that ends by itself
-// while it should run ends them all, because an agent that lives on without its
-// scheduler looks healthy and loses runs.
+// Order is data: a service may use those listed before it, so the last one is
+// stopped, and waited for, first. A service that fails stops them all, because an
+// agent without its scheduler looks healthy and loses runs.
 package lifecycle
 
 import (
@@ -16,17 +15,17 @@ import (
 	"time"
 )
 
-// Service is one part of the program that runs until it is told to stop.
+// Service is one part of the program that runs until it is stopped.
 type Service struct {
 	// Name is a noun an operator reads in the log.
 	Name string
 
-	// Run blocks until ctx is done, then cleans up and returns. Returning
-	// early with nil means that the service has nothing to do on this host.
+	// Run blocks until ctx is done, then cleans up and returns. It returns nil
+	// early when the service has nothing to do on this host.
 	Run func(ctx context.Context) error
 
-	// Grace bounds how long Run may take to return once it is told to stop;
-	// 0 means DefaultGrace. A service that overstays is left behind and named.
+	// Grace bounds how long Run may take to return after ctx is done; 0 means
+	// DefaultGrace. A service that takes longer is abandoned and named.
 	Grace time.Duration
 }
 
@@ -44,9 +43,9 @@ type running struct {
 }
 
 // Run starts the services in order and blocks until ctx is done or one of them
-// fails; then it stops them in reverse order, each waited for before the next.
-// It returns the failures joined, or nil after an orderly stop. The context
-// that a service gets carries no deadline and is ended only by its own turn.
+// fails; then it stops them in reverse order and waits for each before the next.
+// It returns the failures joined, or nil after an orderly stop. A service's
+// context has no deadline and ends only when that service is stopped.
 func Run(ctx context.Context, log *slog.Logger, services ...Service) error {
 	failed := make(chan *running, len(services))
 	var all []*running
@@ -81,8 +80,7 @@ func start(ctx context.Context, s Service, failed chan<- *running) *running {
 	return r
 }
 
-// run turns a panic into an error: one service's bug must not skip the orderly
-// stop of the others.
+// run turns a panic into an error, so that the other services stop in order.
 func run(ctx context.Context, s Service) (err error) {
 	defer func() {
 		if p := recover(); p != nil {

@@ -9,10 +9,9 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 )
 
-// Watchdog feeds systemd's watchdog (sd_notify(3), WATCHDOG=1) as long as
-// alive says so: a process that hangs, or that cannot answer its own clients,
-// stops being fed and is restarted. Where no watchdog is asked for it does
-// nothing.
+// Watchdog notifies systemd's watchdog (sd_notify(3), WATCHDOG=1) as long as alive
+// returns nil: systemd restarts a process that hangs or cannot answer its own
+// clients. Without a configured watchdog it does nothing.
 func Watchdog(ctx context.Context, log *slog.Logger, alive func(context.Context) error) error {
 	limit, err := daemon.SdWatchdogEnabled(false)
 	if err != nil || limit == 0 {
@@ -22,9 +21,9 @@ func Watchdog(ctx context.Context, log *slog.Logger, alive func(context.Context)
 	defer tick.Stop()
 	for {
 		if err := check(ctx, limit/3, alive); err == nil {
-			_, _ = daemon.SdNotify(false, daemon.SdNotifyWatchdog) // systemd's not hearing it has its own consequence
+			_, _ = daemon.SdNotify(false, daemon.SdNotifyWatchdog) // without it systemd restarts us
 		} else if ctx.Err() == nil {
-			log.Error("not feeding the watchdog", "err", err)
+			log.Error("watchdog not notified", "err", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -40,8 +39,8 @@ func check(ctx context.Context, limit time.Duration, alive func(context.Context)
 	return alive(ctx)
 }
 
-// Ready tells systemd that the program is ready and how it stands in a few
-// words; without systemd it does nothing.
+// Ready tells systemd that the program is ready, with a short status. Without
+// systemd it does nothing.
 func Ready(status string) {
 	_, _ = daemon.SdNotify(false, fmt.Sprintf("%s\nSTATUS=%s", daemon.SdNotifyReady, status))
 }
