@@ -132,12 +132,16 @@ func readError(resp *http.Response) error {
 	return e
 }
 
-// Wait repeats ask while the agent cannot be reached, so that somebody who
-// waits for a run gets its result although the agent restarts meanwhile. It
-// gives up when the agent was away for longer than patience at a stretch.
+// pause is what Wait leaves between two attempts.
+const pause = 200 * time.Millisecond
+
+// Wait repeats ask while the agent cannot be reached, so that a verb that waits for a run gets its result although the
+// agent restarts meanwhile. It gives up when the agent was away for longer than patience at a stretch: an ask that
+// lasted was answered.
 func (c *Client) Wait(ctx context.Context, patience time.Duration, ask func(context.Context) error) error {
-	var since time.Time
+	away := time.Now()
 	for {
+		began := time.Now()
 		err := ask(ctx)
 		if err == nil || ctx.Err() != nil {
 			return err
@@ -145,15 +149,15 @@ func (c *Client) Wait(ctx context.Context, patience time.Duration, ask func(cont
 		if _, refused := errors.AsType[*Error](err); refused {
 			return err
 		}
-		if since.IsZero() {
-			since = time.Now()
-		} else if time.Since(since) > patience {
+		if now := time.Now(); now.Sub(began) > pause {
+			away = now
+		} else if now.Sub(away) > patience {
 			return err
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(200 * time.Millisecond):
+		case <-time.After(pause):
 		}
 	}
 }

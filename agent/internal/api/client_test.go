@@ -3,10 +3,12 @@ package api
 import (
 	"context"
 	"errors"
+	"io"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -35,4 +37,28 @@ func TestWaitBearsARestart(t *testing.T) {
 	if err := c.Wait(t.Context(), time.Minute, func(context.Context) error { return refused }); err != refused {
 		t.Errorf("a refusal: %v", err)
 	}
+}
+
+// A wait of hours bears each restart, not only the first: what counts is how long the agent is away at a stretch.
+func TestWaitBearsASecondRestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tries := 0
+		gone := &Unreachable{Socket: "s", Cause: syscall.ECONNREFUSED}
+		err := NewClient("unused").Wait(t.Context(), time.Minute, func(context.Context) error {
+			switch tries++; tries {
+			case 2, 4: // the output of a run, until the agent restarts
+				time.Sleep(time.Hour)
+				return io.ErrUnexpectedEOF
+			case 6:
+				return nil
+			}
+			return gone
+		})
+		if err != nil || tries != 6 {
+			t.Errorf("%d tries, %v", tries, err)
+		}
+		if err := NewClient("unused").Wait(t.Context(), time.Minute, func(context.Context) error { return gone }); err != gone {
+			t.Errorf("an agent that stays away: %v", err)
+		}
+	})
 }
