@@ -17,6 +17,7 @@ import (
 
 	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/appenv"
+	"beanstalk-agent/agent/internal/buildinfo"
 	"beanstalk-agent/agent/internal/config"
 	"beanstalk-agent/agent/internal/control"
 	"beanstalk-agent/agent/internal/fdconn"
@@ -118,7 +119,7 @@ func runAgent(ctx context.Context, g *globals, cfg config.Config, app string) er
 	server := &control.Server{Listener: ln, Allow: cfg.Exec.Allow, Log: log, Backend: back}
 	alive := func(ctx context.Context) error { return api.NewClient(cfg.Socket).Get(ctx, "/v1/status?self", nil) }
 
-	log.Info("agent starts", "version", version(), "socket", cfg.Socket)
+	log.Info("agent starts", "version", buildinfo.Version(), "socket", cfg.Socket)
 	services := []lifecycle.Service{
 		local, // stopped last: it ends what still runs
 		{Name: "identity", Run: func(ctx context.Context) error { inst.Run(ctx, log); return nil }},

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"beanstalk-agent/agent/internal/buildinfo"
 	"beanstalk-agent/agent/internal/lifecycle"
 	"beanstalk-agent/agent/internal/supervisor"
 )
@@ -25,7 +26,7 @@ func newSuperviseCmd(g *globals) *cobra.Command {
 			debug.SetMemoryLimit(16 << 20)
 			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM)
 			defer stop()
-			cfg.Version, cfg.Logger = version(), newLog(g.err)
+			cfg.Version, cfg.Logger = buildinfo.Version(), newLog(g.err)
 			cfg.Ready = func() { lifecycle.Ready("ready"); debug.FreeOSMemory() }
 			err := supervisor.Serve(ctx, cfg)
 			if errors.Is(err, supervisor.ErrRetired) {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"beanstalk-agent/agent/internal/api"
+	"beanstalk-agent/agent/internal/buildinfo"
 	"beanstalk-agent/agent/internal/cloudwatch"
 	"beanstalk-agent/agent/internal/crontable"
 	"beanstalk-agent/agent/internal/launch"
@@ -24,7 +25,7 @@ import (
 func (b *backend) Status(ctx context.Context, self bool) api.Status {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	s := api.Status{Version: version(), PID: os.Getpid(), Started: b.started, Ready: true}
+	s := api.Status{Version: buildinfo.Version(), PID: os.Getpid(), Started: b.started, Ready: true}
 	answers := func(ctx context.Context) []api.Line { return b.healthLines(ctx, !self) }
 	for _, part := range []func(context.Context) []api.Line{
 		b.hostLines, b.envLines, b.runLines, b.cronLines, b.noticeLines, answers, b.drain.Status, b.metricLines,
@@ -89,7 +90,7 @@ func (b *backend) runLines(ctx context.Context) []api.Line {
 		return []api.Line{api.NewLine("runs", api.Bad, "", "%v", err)}
 	}
 	text := fmt.Sprintf("%d running; contained by %s", len(live), info.Place)
-	if info.Version != version() {
+	if info.Version != buildinfo.Version() {
 		return []api.Line{api.NewLine("runs", api.Note, "it is replaced when its last run ends", "%s; the supervisor is of version %s", text, info.Version)}
 	}
 	return []api.Line{api.NewLine("runs", api.Good, "", "%s", text)}

@@ -13,7 +13,7 @@ export VERSION
 rm -rf dist
 mkdir dist
 for ARCH in amd64 arm64; do
-    CGO_ENABLED=0 GOOS=linux GOARCH=$ARCH go build -trimpath -ldflags "-s -w -X main.Version=$VERSION" -o dist/agent-linux-$ARCH ./agent
+    CGO_ENABLED=0 GOOS=linux GOARCH=$ARCH go build -trimpath -ldflags "-s -w -X beanstalk-agent/agent/internal/buildinfo.release=$VERSION" -o dist/agent-linux-$ARCH ./agent
     # a program that asks for a loader would depend on the instance's C library
     ! head -c 4096 dist/agent-linux-$ARCH | grep -qa /lib.*/ld- || { echo "agent-linux-$ARCH is not static" >&2; exit 1; }
 done

@@ -140,7 +140,7 @@ func agentOf(t *testing.T, version string) string {
 	if _, err := os.Stat(path); err == nil {
 		return path
 	}
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w -X main.Version="+version, "-o", path, "./agent")
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w -X beanstalk-agent/agent/internal/buildinfo.release="+version, "-o", path, "./agent")
 	cmd.Dir = "../.."
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+runtime.GOARCH)
 	if out, err := cmd.CombinedOutput(); err != nil {

@@ -43,7 +43,7 @@ func outlivesOnSystemd(t *testing.T, layout string) {
 func copyAgent(t *testing.T) (dir string) {
 	t.Helper()
 	dir = copySelf(t)
-	build := exec.Command("go", "build", "-ldflags", "-X main.Version=newer", "-o", filepath.Join(dir, "agent"), "beanstalk-agent/agent")
+	build := exec.Command("go", "build", "-ldflags", "-X beanstalk-agent/agent/internal/buildinfo.release=newer", "-o", filepath.Join(dir, "agent"), "beanstalk-agent/agent")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build agent: %v: %s", err, out)
