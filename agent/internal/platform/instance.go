@@ -89,6 +89,16 @@ func (i *Instance) ProxyPort() int {
 	return port
 }
 
+// WebPIDs returns the processes that serve the application now, as the function of that name does.
+func (i *Instance) WebPIDs(ctx context.Context) ([]int, error) {
+	return WebPIDs(ctx, i.options, i.Facts().WebUnit)
+}
+
+// GetConfig asks Beanstalk's get-config, as the function of that name does.
+func (i *Instance) GetConfig(ctx context.Context, args ...string) ([]byte, error) {
+	return GetConfig(ctx, i.options, args...)
+}
+
 // VersionLabel reads which version of the application is deployed now.
 func (i *Instance) VersionLabel() string { return host{i.options}.versionLabel() }
 
