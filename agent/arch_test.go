@@ -45,6 +45,8 @@ var imports = map[string]struct {
 	"agent/internal/session":   {[]string{"agent/internal/fdconn"}, "client and supervisor share it, nothing else does"},
 	"agent/internal/supervisor": {[]string{"agent/internal/command", "agent/internal/fdconn", "agent/internal/session"},
 		"it must stay small and change rarely: it reads no configuration, no environment file, and does no network"},
+	"agent/internal/cron": {[]string{"agent/internal/api", "agent/internal/claim", "scheduler"},
+		"what a firing does is in one place"},
 	"agent/internal/buildinfo": {nil, "it is a string"},
 	"agent/internal/api": {[]string{"agent/internal/fdconn", "agent/internal/session"},
 		"both ends of the socket import it, and it imports neither"},

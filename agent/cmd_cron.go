@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"beanstalk-agent/agent/internal/api"
+	"beanstalk-agent/agent/internal/cron"
 	"beanstalk-agent/agent/internal/launch"
 	"beanstalk-agent/agent/internal/supervisor"
 	"beanstalk-agent/scheduler"
@@ -160,7 +161,7 @@ func (o *nextOptions) upcoming(c *cobra.Command, g *globals) ([]api.Occurrence, 
 		if err != nil {
 			return nil, err
 		}
-		return occurrences(t, from, o.n, o.job)
+		return cron.Occurrences(t, from, o.n, o.job)
 	}
 	cl, err := g.client()
 	if err != nil {
@@ -290,18 +291,4 @@ func cronSwitch(g *globals, verb, short string) *cobra.Command {
 			}
 			return cl.Post(c.Context(), api.Path("cron", args[0], verb), nil, nil)
 		}}
-}
-
-// occurrences gives the scheduler's answer the shape of the wire.
-func occurrences(t scheduler.Table, from time.Time, n int, job string) ([]api.Occurrence, error) {
-	if _, ok := t.Job(job); job != "" && !ok {
-		return nil, fmt.Errorf("there is no job %q", job)
-	}
-	list := []api.Occurrence{}
-	for o := range t.Upcoming(from, func(j scheduler.Job) bool { return job == "" || j.Name == job }) {
-		if list = append(list, api.Occurrence{Job: o.Job, At: o.At.Format(time.RFC3339), Note: o.Note}); len(list) >= n {
-			break
-		}
-	}
-	return list, nil
 }

@@ -4,13 +4,11 @@ import (
 	"fmt"
 	"net/url"
 	"strconv"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"beanstalk-agent/agent/internal/api"
-	"beanstalk-agent/agent/internal/claim"
-	"beanstalk-agent/scheduler"
+	"beanstalk-agent/agent/internal/cron"
 )
 
 // costOptions are those of cron list --cost.
@@ -49,28 +47,11 @@ func (o *costOptions) cost(c *cobra.Command, g *globals) (cost api.CronCost, err
 		if err != nil {
 			return cost, err
 		}
-		return cronCost(t.Jobs, o.instances), nil
+		return cron.MonthlyCost(t.Jobs, o.instances), nil
 	}
 	cl, err := g.client()
 	if err != nil {
 		return cost, err
 	}
 	return cost, cl.Get(c.Context(), "/v1/cron/cost?"+url.Values{"instances": {strconv.Itoa(o.instances)}}.Encode(), &cost)
-}
-
-// cronCost computes what so many instances pay for claiming these jobs' slots.
-func cronCost(jobs []scheduler.Job, instances int) api.CronCost {
-	out := api.CronCost{Instances: instances, Jobs: []api.CronJobCost{}}
-	most := max(1000, 2_000_000/max(len(jobs), 1)) // a second's work in all
-	now := time.Now()
-	for _, j := range jobs {
-		if j.On == scheduler.OnAll {
-			continue
-		}
-		slots := scheduler.PerMonth(j.Schedule, now, most)
-		c := claim.Estimate(slots, instances)
-		out.Jobs = append(out.Jobs, api.CronJobCost{Name: j.Name, Slots: slots, Puts: c.Puts, Gets: c.Gets, Dollars: c.Dollars})
-		out.Puts, out.Gets, out.Dollars = out.Puts+c.Puts, out.Gets+c.Gets, out.Dollars+c.Dollars
-	}
-	return out
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"beanstalk-agent/agent/internal/api"
+	"beanstalk-agent/agent/internal/cron"
 	"beanstalk-agent/agent/internal/supervisor"
 	"beanstalk-agent/scheduler"
 )
@@ -104,7 +105,7 @@ func program(j scheduler.Job) string {
 
 // Next is `agent cron next`. What will not start as things are says so.
 func (c *cronParts) Next(_ context.Context, from time.Time, n int, job string) ([]api.Occurrence, error) {
-	list, err := occurrences(c.watcher.State().Table, from, n, job)
+	list, err := cron.Occurrences(c.watcher.State().Table, from, n, job)
 	not := map[string]string{}
 	for _, s := range c.sched.Snapshot() {
 		if s.Off != "" || !s.Paused.IsZero() {
@@ -128,7 +129,7 @@ func (c *cronParts) Cost(_ context.Context, instances int) (api.CronCost, error)
 			jobs = append(jobs, s.Job)
 		}
 	}
-	return cronCost(jobs, instances), nil
+	return cron.MonthlyCost(jobs, instances), nil
 }
 
 // Trigger is `agent cron run`.
