@@ -72,11 +72,11 @@ func unidentifiedAt(t *testing.T, endpoint, id string) (c *claims, identify func
 // firing is one of a job that is due each second, so that a claim may take two.
 func firing(t *testing.T, change func(*scheduler.Job)) scheduler.Firing {
 	t.Helper()
-	s, err := scheduler.ParseSchedule("@every 1s", false, time.UTC)
+	table, err := scheduler.Parse("crontab", []byte("@every 1s true"), scheduler.ParseOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	j := scheduler.Job{Name: "job", Schedule: s, Location: time.UTC}
+	j := scheduler.Job{Name: "job", Schedule: table.Jobs[0].Schedule, Location: time.UTC}
 	change(&j)
 	return scheduler.Firing{Job: j, Due: time.Now().Truncate(time.Second), Reason: scheduler.Scheduled, Attempt: 1}
 }

@@ -95,7 +95,7 @@ func BenchmarkNext(b *testing.B) {
 	}
 	for _, expr := range []string{"* * * * *", "30 2 * * *", "*/5 9-17 * * mon-fri", "0 0 1 1 *", "@every 90s"} {
 		b.Run(strings.ReplaceAll(expr, " ", "_"), func(b *testing.B) {
-			s, err := ParseSchedule(expr, false, berlin)
+			s, err := parseSchedule(expr, false, berlin)
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -125,7 +125,7 @@ func BenchmarkFire(b *testing.B) {
 		Save:   func(map[string]SavedJob) error { return nil },
 	})
 	s.SetTable(mustParse(b, "cron.yaml", text.String()))
-	s.begin(b.Context())
+	s.start(b.Context())
 	b.ReportAllocs()
 	rounds := 0
 	for b.Loop() {

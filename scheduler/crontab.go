@@ -22,7 +22,9 @@ var (
 const maxWord = 40
 
 // accounts are users that a line copied from /etc/crontab names between time and command.
-var accounts = []string{"root", "webapp", "ec2-user", "www-data", "nginx", "apache", "ubuntu", "nobody", "daemon", "deploy", "app"}
+var accounts = []string{
+	"root", "webapp", "ec2-user", "www-data", "nginx", "apache", "ubuntu", "nobody", "daemon", "deploy", "app",
+}
 
 // crontab is the part of the state that a line NAME=value changes for those below it.
 type crontab struct {
@@ -112,7 +114,7 @@ func (c *crontab) entry(line string, number int) {
 			c.schedule(when{strings.Join(words, " "), false, c.job.Location}, number, column(line, at[0]))
 		}
 		if len(c.faults) > before {
-			return // one word on a line is enough
+			return // one fault per line is enough
 		}
 		fail(at[0], "a line is five fields or a macro, then the command", "there is no command after the schedule")
 		return
@@ -128,12 +130,14 @@ func (c *crontab) entry(line string, number int) {
 		fail(at[0], "drop the first, or use cron.yaml with seconds: true", "six time fields where five are expected")
 		return
 	case slices.Contains(accounts, words[n]) && len(words) > n+1:
-		fail(at[n], "drop it: commands run as the application's user", "%q looks like the user column of /etc/crontab", words[n])
+		fail(at[n], "drop it: commands run as the application's user",
+			"%q looks like the user column of /etc/crontab", words[n])
 		return
 	}
 	command, percent := unpercent(strings.TrimRight(line[at[n]:], " \t"))
 	if percent >= 0 {
-		fail(at[n]+percent, `write \% for a percent sign, or use cron.yaml`, "cron would make %% a line break and the rest standard input, which is not supported")
+		fail(at[n]+percent, `write \% for a percent sign, or use cron.yaml`,
+			"cron would make %% a line break and the rest standard input, which is not supported")
 		return
 	}
 	c.checkShell(command, number, column(line, at[n]))
@@ -184,9 +188,9 @@ func unquote(s string) string {
 	return s
 }
 
-// nameFor makes a name of a command, since a crontab has none: of its first words, as
-// long as they are plain ones, for what follows may be a secret. A second of the same
-// name gets -2. So a name changes with the command, not with the line's place.
+// nameFor makes a job name from a command, since a crontab has none: from its first words,
+// as long as they are plain, since the rest may be a secret. A second job of the same name
+// gets -2. A name changes with the command, not with the line's place.
 func (c *crontab) nameFor(command string) string {
 	if i := strings.LastIndex(command, "&&"); i >= 0 {
 		if before := command[:i]; strings.Contains(before, "=") && unclosed(before) {
@@ -229,7 +233,7 @@ func unclosed(s string) bool {
 		strings.Count(s, "(") != strings.Count(s, ")") || strings.Count(s, "{") != strings.Count(s, "}")
 }
 
-// column turns a byte of a line into the character a person counts.
+// column turns a byte offset of a line into a column, counted in characters from 1.
 func column(line string, at int) int {
 	return utf8.RuneCountInString(line[:max(min(at, len(line)), 0)]) + 1
 }

@@ -18,9 +18,8 @@
 //     skips is therefore due when the gap ends (several there are one run), and a
 //     repeated time at its first occurrence only.
 //
-// What happens when it could not be: a slot that passed while the agent was down,
-// held, suspended or slow is caught up by at most one run a job, which says how many
-// slots it stands for and why, if the job's catch_up allows; else it is counted and
-// told as missed. A slot that comes due while the job still runs is no miss: the
-// job's overlap policy decides, and it is counted as an overlap.
+// Slots that passed while the agent was down, held, suspended or slow are caught up by one
+// run of the job, which says how many slots it stands for and why, if the job's catch_up
+// allows. Else they are counted and reported as missed. For a slot that comes due while the
+// job still runs the job's overlap policy decides; it is counted as an overlap.
 package scheduler

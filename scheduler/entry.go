@@ -7,51 +7,51 @@ import (
 	"time"
 )
 
-// An entry is what the Scheduler knows of one job. It is small: a host may have ten
-// thousand, of which few ever run at a time. Times are Unix seconds, slots are whole ones.
+// An entry is the Scheduler's state of one job. It is small: a host may have ten thousand,
+// of which few ever run at a time. Times are Unix seconds, slots are whole ones.
 type entry struct {
 	job *Job
-	off string // why it does not run here
+	off string // why it does not run on this host
 	act *activity
 
-	next    int64 // the slot that comes next; never when none does
-	settled int64 // every slot up to here was started, skipped, or told as missed
-	paused  int64 // since when; 0 when it is not
-	splay   int64 // nanoseconds that a start comes after its slot
+	next      int64 // the next slot; never when there is none
+	doneUntil int64 // every slot up to here was started, skipped, or reported as missed
+	paused    int64 // since when; 0 when it is not
+	splay     int64 // nanoseconds that a start comes after its slot
 
-	wake  int64 // when the loop must look at it, Unix nanoseconds
-	place int   // in the heap; -1 when not in it
-	pos   int   // in the table: of those due at one time, the first comes first
-	gone  bool  // not in the table any more, but a run still goes on
-	maybe bool  // off while it is not known whether it runs here
+	wake       int64 // when the loop must handle it, Unix nanoseconds
+	heapIndex  int   // -1 when not in the heap
+	tableIndex int   // of those due at one time, the first in the table comes first
+	removed    bool  // from the table, but a run still goes on
+	offForNow  bool  // off while a condition is not known
 }
 
 const never = int64(1) << 62
 
-// activity is what only a job that had something to do needs.
+// activity is the state that only a job needs which had a run or a missed slot.
 type activity struct {
 	running []*run
 
-	waiting      *Firing // a start that cannot be yet
+	waiting      *Firing // a start that waits
 	waitingSince time.Time
 	waitingFor   string
 
-	retry   *Firing // the attempt to come
+	retry   *Firing // the next attempt
 	retryAt time.Time
 
-	last         Result
-	counts       Counts
-	overlapSince time.Time // the first slot skipped since a run last started on its slot
-	overdueTold  bool      // about what runs or waits at present
+	last            Result
+	counts          Counts
+	overlapSince    time.Time // the first slot skipped since a run last started on its slot
+	overdueReported bool      // for the present run or waiting start
 }
 
-// A run is one that goes on.
+// A run is one in progress.
 type run struct {
-	firing  Firing
-	started time.Time
-	owed    int64 // until the run is recorded: up to where slots were settled before it; then never
-	cancel  context.CancelCauseFunc
-	done    chan error // gets its end; has room for it
+	firing   Firing
+	started  time.Time
+	owedFrom int64 // doneUntil before this run, until the run is recorded; then never
+	cancel   context.CancelCauseFunc
+	done     chan error // receives its result; buffered
 }
 
 func (e *entry) active() *activity {
@@ -61,11 +61,14 @@ func (e *entry) active() *activity {
 	return e.act
 }
 
-// idle reports whether nothing of the job runs.
+// idle reports whether no run of the job is in progress.
 func (e *entry) idle() bool { return e.act == nil || len(e.act.running) == 0 }
 
-// spec is what tells whether a slot of an earlier life, or of an earlier table, is one of
-// the schedule as it is now.
+// enabled reports whether the job's slots are started on this host.
+func (e *entry) enabled() bool { return e.off == "" && e.paused == 0 && !e.removed }
+
+// scheduleKey identifies the schedule, so that saved slots of a changed schedule are
+// ignored.
 func (j *Job) scheduleKey() string {
 	if j.Seconds {
 		return "seconds " + j.Expr + " " + j.Location.String()
@@ -73,8 +76,8 @@ func (j *Job) scheduleKey() string {
 	return j.Expr + " " + j.Location.String()
 }
 
-// splayFor spreads the starts of a fleet and of a host's jobs: always the same for one
-// host and job, so that two runs of it stay a period apart.
+// splayFor spreads the starts of a fleet and of a host's jobs. It is constant for one host
+// and job, so that two runs stay a period apart.
 func splayFor(host string, j *Job) int64 {
 	if j.Splay <= 0 {
 		return 0
@@ -84,23 +87,23 @@ func splayFor(host string, j *Job) int64 {
 	return int64(h.Sum64() % uint64(j.Splay))
 }
 
-// arm tells the heap when to look at the entry next.
+// arm puts the entry into the heap at the time of its next slot or retry.
 func (s *Scheduler) arm(e *entry) {
 	e.wake = never
-	if e.off == "" && e.paused == 0 && !e.gone && e.next < never {
+	if e.enabled() && e.next < never {
 		e.wake = e.next*int64(time.Second) + e.splay
 	}
 	if e.act != nil && e.act.retry != nil {
 		e.wake = min(e.wake, e.act.retryAt.UnixNano())
 	}
 	switch {
-	case e.wake == never && e.place >= 0:
-		heap.Remove(&s.due, e.place)
+	case e.wake == never && e.heapIndex >= 0:
+		heap.Remove(&s.due, e.heapIndex)
 	case e.wake == never:
-	case e.place < 0:
+	case e.heapIndex < 0:
 		heap.Push(&s.due, e)
 	default:
-		heap.Fix(&s.due, e.place)
+		heap.Fix(&s.due, e.heapIndex)
 	}
 }
 
@@ -115,20 +118,20 @@ func (e *entry) setNext(t time.Time) {
 	}
 }
 
-// queue is a heap of entries, the one to look at first on top.
+// queue is a heap of entries, the one due first on top.
 type queue []*entry
 
 func (q queue) Len() int { return len(q) }
 func (q queue) Less(i, j int) bool {
-	return q[i].wake < q[j].wake || q[i].wake == q[j].wake && q[i].pos < q[j].pos
+	return q[i].wake < q[j].wake || q[i].wake == q[j].wake && q[i].tableIndex < q[j].tableIndex
 }
 func (q queue) Swap(i, j int) {
 	q[i], q[j] = q[j], q[i]
-	q[i].place, q[j].place = i, j
+	q[i].heapIndex, q[j].heapIndex = i, j
 }
 func (q *queue) Push(x any) {
 	e := x.(*entry)
-	e.place = len(*q)
+	e.heapIndex = len(*q)
 	*q = append(*q, e)
 }
 func (q *queue) Pop() any {
@@ -136,6 +139,6 @@ func (q *queue) Pop() any {
 	e := old[len(old)-1]
 	old[len(old)-1] = nil
 	*q = old[:len(old)-1]
-	e.place = -1
+	e.heapIndex = -1
 	return e
 }

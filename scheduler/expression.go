@@ -1,7 +1,6 @@
 package scheduler
 
 import (
-	"errors"
 	"fmt"
 	"math/bits"
 	"strconv"
@@ -11,38 +10,20 @@ import (
 	"github.com/robfig/cron/v3"
 )
 
-// A wrong is one thing wrong with a schedule: at is the byte of the expression where
-// it is; the message goes on after the quoted expression. The file it stands in turns
-// it into a [Fault].
-type wrong struct {
+// An exprError is one error of a schedule, at a byte of the expression. The message
+// continues after the quoted expression. The parser of the file makes it a [Fault].
+type exprError struct {
 	at            int
 	message, hint string
 }
 
-func (w wrong) String() string {
-	if w.hint == "" {
-		return w.message
-	}
-	return w.message + "; " + w.hint
+// exprErr makes a list of one.
+func exprErr(at int, hint, format string, a ...any) []exprError {
+	return []exprError{{at, fmt.Sprintf(format, a...), hint}}
 }
 
-// ParseSchedule reads a cron expression of five fields (six with seconds first, when
-// seconds is true), a macro such as @daily, or @every DURATION, in the zone loc. It
-// refuses what can never be due.
-func ParseSchedule(expr string, seconds bool, loc *time.Location) (Schedule, error) {
-	s, wrongs, _ := parseExpr(expr, seconds, loc)
-	if len(wrongs) == 0 {
-		return s, nil
-	}
-	errs := make([]error, len(wrongs))
-	for i, w := range wrongs {
-		errs[i] = fmt.Errorf("schedule %q%s", expr, w)
-	}
-	return nil, errors.Join(errs...)
-}
-
-// A field is one of an expression. Each is given to robfig's parser alone, so that all
-// that is wrong can be told, and where.
+// A field is one of an expression. Each is given to robfig's parser alone, so that every
+// error is reported with its place.
 type field struct {
 	name     string
 	min, max int
@@ -69,16 +50,17 @@ var macros = map[string]string{
 	"@weekly": "0 0 * * 0", "@daily": "0 0 * * *", "@midnight": "0 0 * * *", "@hourly": "0 * * * *",
 }
 
-// parseExpr reads an expression. Without wrongs the schedule is due some day; what is
-// allowed but hardly meant is in warns.
-func parseExpr(expr string, seconds bool, loc *time.Location) (s Schedule, wrongs, warns []wrong) {
+// parseExpr reads a cron expression of five fields (six with seconds first, when seconds is
+// true), a macro such as @daily, or @every DURATION, in the zone loc. A schedule that is
+// never due is an error; one that is allowed but hardly meant gives a warning.
+func parseExpr(expr string, seconds bool, loc *time.Location) (s Schedule, wrongs, warns []exprError) {
 	if strings.HasPrefix(expr, "@") {
 		s, wrongs = parseMacro(expr, loc)
 		return s, wrongs, nil
 	}
 	words, at := split(expr)
-	if w, ok := checkCount(expr, words, seconds); !ok {
-		return nil, []wrong{w}, nil
+	if wrongs := checkCount(expr, words, seconds); wrongs != nil {
+		return nil, wrongs, nil
 	}
 	z := &zoned{loc: loc}
 	z.spec = cron.SpecSchedule{Second: 1, Location: time.UTC}
@@ -95,16 +77,17 @@ func parseExpr(expr string, seconds bool, loc *time.Location) (s Schedule, wrong
 	}
 	z.elapsed = z.spec.Hour&allHours == allHours
 	if z.nextNaive(time.Date(1999, 12, 31, 23, 59, 59, 0, time.UTC)).IsZero() {
-		return nil, []wrong{{at[3-first], " is never due: no such month has such a day", ""}}, warns
+		return nil, exprErr(at[3-first], "", " is never due: no such month has such a day"), warns
 	}
 	if seconds && bits.OnesCount64(z.spec.Second<<1) == 60 && words[1] != "*" {
-		warns = append(warns, wrong{at[0], " runs every second of each minute that matches", "write 0 for the seconds to run once a minute"})
+		warns = append(warns, exprErr(at[0], "write 0 for the seconds to run once a minute",
+			" runs every second of each minute that matches")...)
 	}
 	return z, nil, warns
 }
 
 // parseMacro reads what begins with @.
-func parseMacro(expr string, loc *time.Location) (Schedule, []wrong) {
+func parseMacro(expr string, loc *time.Location) (Schedule, []exprError) {
 	if e, ok := macros[expr]; ok {
 		s, wrongs, _ := parseExpr(e, false, loc)
 		return s, wrongs
@@ -112,65 +95,74 @@ func parseMacro(expr string, loc *time.Location) (Schedule, []wrong) {
 	word, rest, _ := strings.Cut(expr, " ")
 	switch {
 	case word == "@every":
-		d, err := time.ParseDuration(strings.TrimSpace(rest))
+		rest = strings.TrimSpace(rest)
+		d, err := time.ParseDuration(rest)
 		switch {
 		case err != nil:
-			return nil, []wrong{{len(word) + 1, fmt.Sprintf(": @every wants a duration, not %q", strings.TrimSpace(rest)), "such as @every 90m"}}
+			return nil, exprErr(len(word)+1, "such as @every 90m", ": @every wants a duration, not %q", rest)
 		case d < time.Second || d%time.Second != 0:
-			return nil, []wrong{{len(word) + 1, fmt.Sprintf(": @every wants whole seconds, at least one, not %q", strings.TrimSpace(rest)), ""}}
+			return nil, exprErr(len(word)+1, "",
+				": @every wants whole seconds, at least one, not %q", rest)
 		}
 		return every{d, loc}, nil
 	case word == "@reboot":
-		return nil, []wrong{{0, ": @reboot is not a time", "start it from a .platform/hooks/postdeploy script, or as a process in the Procfile"}}
+		return nil, exprErr(0, "start it from a .platform/hooks/postdeploy script, or as a process in the Procfile",
+			": @reboot is not a time")
 	case macros[strings.ToLower(word)] != "":
-		return nil, []wrong{{0, fmt.Sprintf(": unknown macro %q", word), "write it in lower case"}}
+		return nil, exprErr(0, "write it in lower case", ": unknown macro %q", word)
 	}
-	return nil, []wrong{{0, fmt.Sprintf(": unknown macro %q", word), "known are @yearly @monthly @weekly @daily @hourly and @every DURATION"}}
+	const hint = "known are @yearly @monthly @weekly @daily @hourly and @every DURATION"
+	return nil, exprErr(0, hint, ": unknown macro %q", word)
 }
 
-// checkCount reports whether there are as many words as there must be, or what is wrong.
-func checkCount(expr string, words []string, seconds bool) (wrong, bool) {
+// checkCount says what is wrong with the number of words, or nil.
+func checkCount(expr string, words []string, seconds bool) []exprError {
 	want := 5
 	if seconds {
 		want = 6
 	}
 	switch n := len(words); {
 	case strings.HasPrefix(expr, "TZ=") || strings.HasPrefix(expr, "CRON_TZ="):
-		return wrong{0, ": the time zone does not belong into the schedule", "use the key timezone, or in a crontab a line CRON_TZ=ZONE of its own"}, false
+		return exprErr(0, "use the key timezone, or in a crontab a line CRON_TZ=ZONE of its own",
+			": the time zone does not belong into the schedule")
 	case n == want:
-		return wrong{}, true
+		return nil
 	case n == 0:
-		return wrong{0, " is empty", `such as "0 3 * * *"`}, false
+		return exprErr(0, `such as "0 3 * * *"`, " is empty")
 	case n == 6 && !seconds:
-		return wrong{0, " has six fields where five are expected", "if the first is for seconds, say seconds: true; else drop one"}, false
+		return exprErr(0, "if the first is for seconds, say seconds: true; else drop one",
+			" has six fields where five are expected")
 	case n == 5 && seconds:
-		return wrong{0, " has five fields where six are expected", "seconds: true asks for a field for seconds before the minute"}, false
+		return exprErr(0, "seconds: true asks for a field for seconds before the minute",
+			" has five fields where six are expected")
 	default:
-		return wrong{0, fmt.Sprintf(" has %d fields where %d are expected", n, want), "minute, hour, day of month, month, day of week"}, false
+		return exprErr(0, "minute, hour, day of month, month, day of week",
+			" has %d fields where %d are expected", n, want)
 	}
 }
 
 // parseField gives the bits of one field as robfig's parser sees them.
-func parseField(i int, word string) (mask uint64, wrongs, warns []wrong) {
+func parseField(i int, word string) (mask uint64, wrongs, warns []exprError) {
 	f := &fields[i]
 	for at, part := range parts(word) {
 		m, msg := parsePart(i, part)
 		if msg != "" {
-			wrongs = append(wrongs, wrong{at, fmt.Sprintf(": %s %q: %s", f.name, part, msg), ""})
+			wrongs = append(wrongs, exprErr(at, "", ": %s %q: %s", f.name, part, msg)...)
 			continue
 		}
 		mask |= m
 		if _, step, ok := strings.Cut(part, "/"); ok {
 			if n, _ := strconv.Atoi(step); n > f.max-f.min {
-				warns = append(warns, wrong{at, fmt.Sprintf(": %s %q: the step is longer than the field, so it is due once in it", f.name, part), "for a longer period use @every"})
+				warns = append(warns, exprErr(at, "for a longer period use @every",
+					": %s %q: the step is longer than the field, so it is due once in it", f.name, part)...)
 			}
 		}
 	}
 	return mask, wrongs, warns
 }
 
-// parsePart reads one element of a field's list, and says what is wrong with it. What
-// robfig's parser lets through and nobody means is refused before it is asked.
+// parsePart reads one element of a field's list, and says what is wrong with it. It refuses
+// what robfig's parser accepts although it is a mistake.
 func parsePart(i int, part string) (mask uint64, wrong string) {
 	f := &fields[i]
 	body, step, stepped := strings.Cut(part, "/")
@@ -261,7 +253,7 @@ func (f *field) expected() string {
 	return fmt.Sprintf("expected numbers from %d to %d", f.min, f.max)
 }
 
-// split cuts an expression into words, and tells the byte at which each begins.
+// split cuts an expression into words, with the byte at which each begins.
 func split(expr string) (words []string, at []int) {
 	for i := 0; i < len(expr); {
 		n := strings.IndexAny(expr[i:], " \t\n")
@@ -290,7 +282,7 @@ func parts(list string) func(func(int, string) bool) {
 }
 
 // moved shifts what was found in a word to where the word stands.
-func moved(ws []wrong, by int) []wrong {
+func moved(ws []exprError, by int) []exprError {
 	for i := range ws {
 		ws[i].at += by
 	}

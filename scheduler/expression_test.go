@@ -1,10 +1,22 @@
 package scheduler
 
 import (
+	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 )
+
+// parseSchedule reads an expression of its own; the error has all that is wrong with it.
+func parseSchedule(expr string, seconds bool, loc *time.Location) (Schedule, error) {
+	s, wrongs, _ := parseExpr(expr, seconds, loc)
+	var errs []error
+	for _, w := range wrongs {
+		errs = append(errs, fmt.Errorf("schedule %q%s; %s", expr, w.message, w.hint))
+	}
+	return s, errors.Join(errs...)
+}
 
 func TestExpressionsThatMeanTheSame(t *testing.T) {
 	for _, same := range [][]string{
@@ -21,7 +33,7 @@ func TestExpressionsThatMeanTheSame(t *testing.T) {
 	} {
 		var want []time.Time
 		for _, expr := range same {
-			s, err := ParseSchedule(expr, false, time.UTC)
+			s, err := parseSchedule(expr, false, time.UTC)
 			if err != nil {
 				t.Errorf("%q: %v", expr, err)
 				continue
@@ -85,14 +97,14 @@ func TestWrongExpressions(t *testing.T) {
 		"@every 5":                       "wants a duration",
 		"@":                              "unknown macro",
 	} {
-		s, err := ParseSchedule(expr, false, time.UTC)
+		s, err := parseSchedule(expr, false, time.UTC)
 		if err == nil {
 			t.Errorf("%q: parses, next %v", expr, s.Next(midnight))
 		} else if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want it to say %q", expr, err, want)
 		}
 	}
-	if _, err := ParseSchedule("0 5 * * *", true, time.UTC); err == nil || !strings.Contains(err.Error(), "has five fields where six") {
+	if _, err := parseSchedule("0 5 * * *", true, time.UTC); err == nil || !strings.Contains(err.Error(), "has five fields where six") {
 		t.Errorf("five fields with seconds: %v", err)
 	}
 }
@@ -104,7 +116,7 @@ func TestRareSchedules(t *testing.T) {
 		"0 0 29 2 1":    "2097-02-04T00:00:00Z", // that day, or any Monday in February
 		"59 23 31 12 *": "2096-12-31T23:59:00Z",
 	} {
-		s, err := ParseSchedule(expr, false, time.UTC)
+		s, err := parseSchedule(expr, false, time.UTC)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -116,7 +128,7 @@ func TestRareSchedules(t *testing.T) {
 
 // Restarts and instances agree on the slots of @every, before 1970 too.
 func TestEverySlotsAreAnchored(t *testing.T) {
-	s, err := ParseSchedule("@every 7m", false, time.UTC)
+	s, err := parseSchedule("@every 7m", false, time.UTC)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +156,7 @@ func TestNotesExplainWhatTheClockDoes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, err := ParseSchedule(c.expr, false, mustZone(t, c.zone))
+		s, err := parseSchedule(c.expr, false, mustZone(t, c.zone))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// A Fault is one thing wrong, or worth saying, at one place of a cron file.
+// A Fault is an error or a warning at one place of a cron file.
 type Fault struct {
 	File         string // as given to [Parse]
 	Line, Column int    // from 1; the column counts characters
@@ -25,8 +25,8 @@ func (f Fault) String() string {
 	return s
 }
 
-// Faults are all that is wrong with a cron file, in the order of its lines. As an
-// error it prints one line each.
+// Faults are all errors of a cron file, in the order of its lines. As an error it prints
+// one line each.
 type Faults []Fault
 
 func (fs Faults) Error() string {
@@ -37,23 +37,23 @@ func (fs Faults) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// source is the text being parsed, and what was found wrong with it so far.
+// source is the text being parsed, with its faults so far.
 type source struct {
 	file     string
 	lines    []string
 	faults   Faults
 	warnings Faults
-	more     int // faults that are not told, there being so many
+	more     int // faults beyond maxFaults
 }
 
-// maxFaults is how many faults are told: a file that is something else altogether must
-// not cost a hundred times its size.
+// maxFaults is how many faults are kept: a file of another kind altogether must not cost a
+// hundred times its size.
 const maxFaults = 1000
 
 // maxMessage is how many bytes of a message are kept.
 const maxMessage = 500
 
-// fault notes that something at line and column is wrong, and what to do about it.
+// fault adds an error at line and column, with a hint what to do about it.
 func (s *source) fault(line, column int, hint, format string, args ...any) {
 	if len(s.faults) >= maxFaults {
 		s.more++
@@ -62,7 +62,7 @@ func (s *source) fault(line, column int, hint, format string, args ...any) {
 	s.faults = append(s.faults, s.at(line, column, hint, fmt.Sprintf(format, args...)))
 }
 
-// warn notes something that is allowed but probably not meant.
+// warn adds a warning: something that is allowed but probably not meant.
 func (s *source) warn(line, column int, hint, format string, args ...any) {
 	if len(s.warnings) >= maxFaults {
 		return
@@ -70,7 +70,8 @@ func (s *source) warn(line, column int, hint, format string, args ...any) {
 	s.warnings = append(s.warnings, s.at(line, column, hint, fmt.Sprintf(format, args...)))
 }
 
-// oneLine keeps a name with a line break in it, as of a YAML reference, from looking like a fault of its own.
+// oneLine keeps a name with a line break in it, as of a YAML reference, from looking like a
+// fault of its own.
 var oneLine = strings.NewReplacer("\n", " ", "\r", " ")
 
 func (s *source) at(line, column int, hint, message string) Fault {
@@ -106,7 +107,7 @@ func excerpt(line string, column int) string {
 	return line + "\n" + mark.String() + "^"
 }
 
-// byPlace sorts faults as a reader of the file meets them.
+// byPlace sorts faults by line and column.
 func byPlace(fs Faults) Faults {
 	slices.SortStableFunc(fs, func(a, b Fault) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))

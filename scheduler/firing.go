@@ -3,6 +3,7 @@ package scheduler
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -12,21 +13,43 @@ type Firing struct {
 	Due     time.Time // the slot: the scheduled time, without splay; what a fleet agrees on
 	Seq     uint64    // counts the starts of one Scheduler, from 1
 	Reason  Reason
-	Why     string // more about the reason, for people; may be empty
+	Why     string // more about the reason; may be empty
 	Attempt int    // from 1; above 1 the reason is Retry
 
 	// Coalesced is how many earlier slots this run stands for beside its own. Counting
 	// ends at 1000.
 	Coalesced int
 
-	// Begun is to be called by a [Runner] once the run is recorded where it will be found
-	// again. Until then the slot stays owed: a Scheduler that dies or stops before has not
-	// lost it. The Scheduler sets it.
+	// Begun is set by the Scheduler. A [Runner] calls it once the run is recorded durably.
+	// Until then the slot stays owed: a process that ends earlier leaves it to the next one.
 	Begun func()
 }
 
 // Final reports whether no retry follows if this attempt fails.
 func (f Firing) Final() bool { return f.Reason == Manual || f.Attempt > f.Job.Retries }
+
+// attemptLeft reports whether the job wants another attempt after this one ended with err.
+func (f Firing) attemptLeft(j *Job, err error) bool {
+	switch {
+	case f.Reason == Manual, errors.Is(err, ErrElsewhere):
+		return false
+	case errors.Is(err, ErrLost):
+		return j.RetryOnLoss && f.Attempt <= max(j.Retries, 1)
+	}
+	return f.Attempt <= j.Retries
+}
+
+var errPanicked = errors.New("the runner panicked")
+
+// guard makes an error of a Runner's panic: one job's bug must not end the others.
+func guard(ctx context.Context, f Firing, do func(context.Context, Firing) error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %v", errPanicked, p)
+		}
+	}()
+	return do(ctx, f)
+}
 
 // Reason says why a run starts.
 type Reason string
@@ -36,26 +59,24 @@ const (
 	CatchUp   Reason = "catch-up" // a slot passed before it could start
 	Retry     Reason = "retry"
 	Manual    Reason = "manual"
-	Adopted   Reason = "adopted" // it ran already when this Scheduler began
+	Adopted   Reason = "adopted" // it ran already when this Scheduler started
 )
 
-// A Runner runs jobs. Run returns when the run has ended, or its end is known to be
-// unknowable; a nil error means that it succeeded. It is called from many goroutines.
+// A Runner runs jobs. Run returns when the run has ended, or when its end can no longer be
+// known; a nil error means that it succeeded. It is called from many goroutines.
 //
-// The Runner keeps the job's Timeout: ending a tree of processes, with its grace, is the
-// business of who started it, and the time limit must hold while the agent restarts. The
-// context ends for two causes only, which context.Cause names: [ErrReplaced], the run is
-// to be ended; and [ErrStopping], the Scheduler stops and Run must return soon, whether
-// it ends the run or leaves it to others.
+// The Runner keeps the job's Timeout, which must hold while the agent restarts. The
+// context has two causes only, see context.Cause: [ErrReplaced], end the run; and
+// [ErrStopping], the Scheduler stops and Run must return soon, whether the run ends or not.
 type Runner interface {
 	Run(ctx context.Context, f Firing) error
 }
 
-// What a Runner may return beside failures, and the causes with which its context ends.
+// Errors that a Runner may return beside failures, and causes of its context's end.
 var (
 	// ErrElsewhere says that another instance runs this slot: no failure, no retry.
 	ErrElsewhere = errors.New("another instance runs it")
-	// ErrLost says that the run began but its end cannot be known. It is tried again only
+	// ErrLost says that the run started but its end cannot be known. It is tried again only
 	// where the job says retry_on_loss.
 	ErrLost = errors.New("the end of the run is not known")
 
@@ -63,7 +84,7 @@ var (
 	ErrStopping = errors.New("the agent stops")
 )
 
-// What Trigger, Pause and Resume refuse with.
+// Errors of Trigger, Pause and Resume.
 var (
 	ErrUnknownJob = errors.New("no such job")
 	ErrBusy       = errors.New("the job runs already")
@@ -77,14 +98,14 @@ type SavedJob struct {
 	Paused      time.Time `json:"paused,omitzero"` // since when; zero when it is not
 }
 
-// An Event is something about a job, or about all of them, that the log, the metrics and
-// people should know, and that no [Runner] sees.
+// An Event is something about a job, or about all of them, for the log, the metrics and
+// the notices, that no [Runner] sees.
 type Event struct {
 	Kind  EventKind
 	Job   string    // "" when it concerns all
 	Due   time.Time // the slot; zero when there is none
 	Count int       // slots concerned
-	Text  string    // for people
+	Text  string    // a sentence
 	Err   error     // of SaveFailed
 }
 
@@ -98,9 +119,9 @@ const (
 	Waiting    EventKind = "waiting"    // a start waits: for room, a lock, or the run before
 	Dropped    EventKind = "dropped"    // a waiting start, or what may have been one, will not happen
 	GaveUp     EventKind = "gave-up"    // a run that failed is not tried again, though its job says so
-	Panicked   EventKind = "panicked"   // the Runner did, so it can tell nothing itself
+	Panicked   EventKind = "panicked"   // the Runner did, and reports nothing itself
 	Overdue    EventKind = "overdue"    // a run should have started or ended by now
-	Owed       EventKind = "owed"       // slots that came are left to the next Scheduler, if there is one
+	Owed       EventKind = "owed"       // slots that passed are left to the next process, if there is one
 	HoldEnded  EventKind = "hold-ended" // the hold reached its limit without a release
 	ClockStep  EventKind = "clock-step" // the wall clock was set
 	SaveFailed EventKind = "save-failed"

@@ -18,7 +18,8 @@ type Host struct {
 // conditionUnknown reports whether a condition of the job is not known yet. While it is
 // not, the job keeps its state; slots that pass meanwhile are caught up later.
 func (j Job) conditionUnknown(h Host) bool {
-	return len(j.Environments) > 0 && h.Environment == "" || strings.Contains(j.Enabled, "${") && h.Unread != nil && h.Unread()
+	return len(j.Environments) > 0 && h.Environment == "" ||
+		strings.Contains(j.Enabled, "${") && h.Unread != nil && h.Unread()
 }
 
 // offReason says why a job does not run on this host, or "" when it does.
@@ -35,7 +36,7 @@ func (j Job) offReason(h Host) string {
 	return h.enabled(j.Enabled)
 }
 
-// enabled resolves the value of enabled: "" when it says yes.
+// enabled resolves the value of enabled and says why it is not true, or "".
 func (h Host) enabled(raw string) string {
 	if raw == "" {
 		return ""

@@ -24,7 +24,7 @@ type Job struct {
 	Dir       string        // relative to the application's directory; "" is that itself
 	Timeout   time.Duration // 0: none. The Runner's to keep: it knows how to end a tree
 	MaxOutput int64         // bytes of output kept; 0: the Runner's own limit
-	Notify    []string      // who is told, as the file says it
+	Notify    []string      // names of notification targets, as the file has them
 
 	// When a run is due, and where.
 	Overlap      Overlap
@@ -67,7 +67,7 @@ func (o On) String() string { return [...]string{"", "one", "all", ""}[o&3] }
 type ClaimError uint8
 
 const (
-	ClaimErrorSkip ClaimError = iota // do not run, tell: the default
+	ClaimErrorSkip ClaimError = iota // do not run, report it: the default
 	ClaimErrorRun                    // run, perhaps more than once in the fleet
 )
 

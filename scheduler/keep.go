@@ -6,31 +6,30 @@ import (
 	"time"
 )
 
-// keep marks what is to be saved about a job.
-func (s *Scheduler) keep(e *entry) {
-	if _, unseen := s.kept[e.job.Name]; unseen || s.cfg.Save == nil { // what is kept of it stays true
+// markDirty queues the job's state for Save.
+func (s *Scheduler) markDirty(e *entry) {
+	if _, unseen := s.saved[e.job.Name]; unseen || s.cfg.Save == nil { // its saved state stays valid
 		return
 	}
-	settled := e.settled
+	done := e.doneUntil
 	if e.act != nil {
 		for _, r := range e.act.running {
-			settled = min(settled, r.owed)
+			done = min(done, r.owedFrom)
 		}
 	}
-	k := SavedJob{ScheduleKey: e.job.scheduleKey(), Last: time.Unix(settled, 0).UTC()}
+	k := SavedJob{ScheduleKey: e.job.scheduleKey(), Last: time.Unix(done, 0).UTC()}
 	if e.paused != 0 {
 		k.Paused = time.Unix(e.paused, 0).UTC()
 	}
 	s.dirty[e.job.Name] = k
 }
 
-// saveEvery is how often Save is called at most: it writes a whole table, and a thousand
-// jobs due together begin one after the other. What is lost with the last second is asked
-// of the Runner again, which knows what it has run.
+// saveEvery is the least time between two calls of Save, which writes a whole table. A slot
+// that the last second's loss makes due again goes to the Runner, which knows its runs.
 const saveEvery = time.Second
 
-// saveLoop hands what changed to Save, and again within a minute what it refused, until
-// ctx is done, then a last time.
+// saveLoop saves changes until ctx is done, and then a last time. It repeats a failed save
+// within a minute.
 func (s *Scheduler) saveLoop(ctx context.Context) {
 	retry := time.NewTicker(time.Minute)
 	defer retry.Stop()
@@ -49,7 +48,7 @@ func (s *Scheduler) saveLoop(ctx context.Context) {
 	s.saveNow()
 }
 
-// saveNow hands what changed to Save. That it refuses is told once until it is well again.
+// saveNow passes what changed to Save. It reports the first of several errors in a row.
 func (s *Scheduler) saveNow() {
 	s.saveMu.Lock()
 	defer s.saveMu.Unlock()
@@ -69,7 +68,7 @@ func (s *Scheduler) saveNow() {
 	maps.Copy(dirty, s.dirty)
 	s.dirty = dirty
 	if !s.saveFails {
-		s.tell(Event{Kind: SaveFailed, Err: err, Text: "what has run cannot be saved, a restart may run it again"})
+		s.report(Event{Kind: SaveFailed, Err: err, Text: "what has run cannot be saved, a restart may run it again"})
 	}
 	s.saveFails = true
 	s.unlock()

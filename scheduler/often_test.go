@@ -17,7 +17,7 @@ func TestPerMonth(t *testing.T) {
 		"0 2 29 2 *":         0,
 		"30 2 * * 0,1,2,3,4": 22,
 	} {
-		s, err := ParseSchedule(expr, false, time.UTC)
+		s, err := parseSchedule(expr, false, time.UTC)
 		if err != nil {
 			t.Fatal(err)
 		}

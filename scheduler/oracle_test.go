@@ -131,7 +131,7 @@ func onField(list string, v, lowest, highest int) bool {
 // near a change of the offset, which a chain of due times steps over.
 func (w *walk) agree(t *testing.T, expr string, loc *time.Location) {
 	t.Helper()
-	s, err := ParseSchedule(expr, false, loc)
+	s, err := parseSchedule(expr, false, loc)
 	if err != nil {
 		t.Fatal(err)
 	}

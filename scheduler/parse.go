@@ -12,7 +12,7 @@ import (
 	"unicode/utf8"
 )
 
-// What a cron file may cost the host: the application's user can write it.
+// Limits of a cron file, which the application's user can write.
 const (
 	maxFile  = 4 << 20 // ten thousand jobs are less than 2 MB
 	maxLines = 400_000
@@ -32,14 +32,14 @@ const (
 	nodeBytes     = 600
 )
 
-// ParseOptions say what a cron file cannot know. The zero value serves where nothing of
-// the host it will run on is at hand, as in cron check before a deployment.
+// ParseOptions describe the host. The zero value serves where it is not known, as in cron
+// check before a deployment.
 type ParseOptions struct {
 	// Location is the zone of jobs that name none. Optional: UTC.
 	Location *time.Location
 
-	// CheckCommand reports why a command cannot be found: it is asked for the first word
-	// of a list, and of a shell line that begins with an absolute path. Optional.
+	// CheckCommand reports why a command cannot be found. It is called with the first word of
+	// a list, and of a shell line that begins with an absolute path. Optional.
 	CheckCommand func(name string) error
 
 	// CheckDir reports why a job cannot start in dir. Optional.
@@ -47,8 +47,8 @@ type ParseOptions struct {
 }
 
 // Parse reads a cron file: YAML when file ends in .yaml or .yml, else a crontab. It opens
-// nothing, file is for its extension and for messages. The error is [Faults], with all
-// that is wrong and where; the table is then empty.
+// nothing: file is for its extension and for messages. The error is [Faults], all of them
+// with their places; the table is then empty.
 func Parse(file string, data []byte, opt ParseOptions) (Table, error) {
 	if opt.Location == nil {
 		opt.Location = time.UTC
@@ -73,8 +73,8 @@ func Parse(file string, data []byte, opt ParseOptions) (Table, error) {
 	return Table{Jobs: slices.Clone(p.jobs), Warnings: byPlace(p.warnings)}, nil
 }
 
-// parser is what both formats share: it checks a job's parts, and collects jobs and
-// faults. Zones and schedules are made once and shared between jobs.
+// parser is shared by both formats: it checks a job's parts, and collects jobs and faults.
+// Zones and schedules are made once and shared between jobs.
 type parser struct {
 	source
 	opt       ParseOptions
@@ -85,7 +85,7 @@ type parser struct {
 	left      int // bytes of maxTable; negative once it is exceeded
 }
 
-// when is what tells one schedule from another.
+// when identifies a schedule.
 type when struct {
 	expr    string
 	seconds bool
@@ -106,7 +106,7 @@ func (p *parser) parse(data []byte) {
 	p.lines = strings.Split(text, "\n")
 	for i, line := range p.lines {
 		if at := strings.IndexFunc(line, unprintable); at >= 0 {
-			p.fault(i+1, utf8.RuneCountInString(line[:at])+1, "save the file as UTF-8 text", "a character that is not text")
+			p.fault(i+1, column(line, at), "save the file as UTF-8 text", "a character that is not text")
 			return
 		}
 	}
@@ -131,8 +131,9 @@ func (p *parser) spend(n, line, column int) bool {
 		return false
 	}
 	if p.left -= n; p.left < 0 {
-		p.fault(line, column, "a reference counts wherever it is used, and all variables again where one is changed between two entries",
-			"the jobs up to here take more than the %d MB that a cron file may", maxTable>>20)
+		const hint = "a reference counts wherever it is used, " +
+			"and all variables again where one is changed between two entries"
+		p.fault(line, column, hint, "the jobs up to here take more than the %d MB that a cron file may", maxTable>>20)
 	}
 	return p.left >= 0
 }
@@ -150,15 +151,16 @@ func (p *parser) zone(name string, line, column int) (*time.Location, bool) {
 	}
 	loc, err := time.LoadLocation(name)
 	if err != nil || name == "" || name == "Local" {
-		p.fault(line, column, "name it as the tz database does, such as Europe/Berlin or UTC", "unknown time zone %q", name)
+		p.fault(line, column, "name it as the tz database does, such as Europe/Berlin or UTC",
+			"unknown time zone %q", name)
 		return nil, false
 	}
 	p.zones[name] = loc
 	return loc, true
 }
 
-// schedule reads an expression that begins at line and column, and reports whether it
-// is one.
+// schedule reads an expression that begins at line and column, and reports whether it is
+// valid.
 func (p *parser) schedule(w when, line, column int) (Schedule, bool) {
 	if s, ok := p.schedules[w]; ok {
 		return s, true
@@ -179,7 +181,7 @@ func (p *parser) schedule(w when, line, column int) (Schedule, bool) {
 	return s, true
 }
 
-// checkCommand asks whether a command can be found where the file will run.
+// checkCommand adds a fault when a command cannot be found on the host.
 func (p *parser) checkCommand(name string, line, column int) {
 	if p.opt.CheckCommand == nil || name == "" {
 		return
@@ -189,7 +191,7 @@ func (p *parser) checkCommand(name string, line, column int) {
 	}
 }
 
-// checkShell does so for a shell line that begins with an absolute path.
+// checkShell does the same for a shell line that begins with an absolute path.
 func (p *parser) checkShell(command string, line, column int) {
 	if !strings.HasPrefix(command, "/") {
 		return
@@ -200,7 +202,7 @@ func (p *parser) checkShell(command string, line, column int) {
 	}
 }
 
-// claimName reports whether a name is still free.
+// claimName takes a name, and reports whether it was free.
 func (p *parser) claimName(name string, line, column int) bool {
 	if first, taken := p.names[name]; taken {
 		p.fault(line, column, "give each job a name of its own", "name %q is already taken in line %d", name, first)
@@ -210,7 +212,7 @@ func (p *parser) claimName(name string, line, column int) bool {
 	return true
 }
 
-// add keeps a finished job.
+// add adds a job to the table.
 func (p *parser) add(j Job) {
 	if p.jobs = append(p.jobs, j); len(p.jobs) == maxJobs+1 {
 		p.fault(j.Line, 1, "", "more than %d jobs", maxJobs)
@@ -235,7 +237,7 @@ func checkName(name string) error {
 	return nil
 }
 
-// newJob gives a job that says nothing of its own.
+// newJob gives a job with the defaults.
 func newJob(line int, loc *time.Location) Job {
 	return Job{Line: line, Location: loc, Backoff: DefaultBackoff, CatchUp: DefaultCatchUp}
 }

@@ -16,8 +16,6 @@ const (
 	overdueAfter = 5 * time.Minute
 	// nap is the last part of a wait, left to Config.Sleep: twice a timer's lateness.
 	nap = 2 * time.Millisecond
-	// longestBackoff ends the doubling between retries.
-	longestBackoff = time.Hour
 )
 
 const notRunning = "the agent was not running"
@@ -59,36 +57,36 @@ type Config struct {
 // any time, from any goroutine.
 type Scheduler struct {
 	cfg  Config
-	wake chan struct{} // the loop has something new to look at
-	save chan struct{} // the saver has
+	wake chan struct{} // there is something new for the loop
+	save chan struct{} // and for the saver
 	runs sync.WaitGroup
 
-	tellMu sync.Mutex // held while Tell is called
+	eventMu sync.Mutex // held while OnEvent is called
 
 	saveMu    sync.Mutex // held while Save is called
-	saveFails bool       // the last call of it did
+	saveFails bool       // the last call returned an error
 
 	mu      sync.Mutex
 	entries map[string]*entry
 	order   []*entry        // as in the table
-	due     queue           // the entries that are due some day
-	waiting []*entry        // starts that wait, the first come first
+	due     queue           // the entries that will be due
+	waiting []*entry        // starts that wait, oldest first
 	busy    map[*entry]bool // those with a run or a waiting start
 	running int
 	locks   map[string]int // runs that hold each lock
 	seq     uint64
-	kept    map[string]SavedJob // of jobs not seen yet
+	saved   map[string]SavedJob // of jobs that no table has had yet
 	dirty   map[string]SavedJob // to be saved
-	events  []Event             // to be told when mu is released
+	events  []Event             // delivered when mu is released
 
 	// The state of the loop.
-	base      context.Context // of all runs; nil before Run and once it stops
-	adopted   []func()        // to be called when Run begins
-	holdUntil time.Time       // on the monotonic clock; zero when not held
-	late      string          // why slots found now are late
-	wall      time.Time       // both clocks when last looked at
-	mono      time.Time
-	checked   time.Time // when what is overdue was last looked for
+	base       context.Context // of all runs; nil before Run and once it stops
+	adopted    []func()        // to be called when Run begins
+	holdUntil  time.Time       // on the monotonic clock; zero when not held
+	lateReason string          // why slots found now are late
+	wall       time.Time       // both clocks at the last tick
+	mono       time.Time
+	checked    time.Time // when overdue runs were last looked for
 }
 
 // New makes a Scheduler with an empty table.
@@ -109,11 +107,11 @@ func New(cfg Config) *Scheduler {
 		entries: map[string]*entry{},
 		busy:    map[*entry]bool{},
 		locks:   map[string]int{},
-		kept:    map[string]SavedJob{},
+		saved:   map[string]SavedJob{},
 		dirty:   map[string]SavedJob{},
 	}
 	for name, k := range cfg.Saved {
-		s.kept[name] = k
+		s.saved[name] = k
 	}
 	s.cfg.Saved = nil // it may be large
 	return s
@@ -125,10 +123,10 @@ func New(cfg Config) *Scheduler {
 func (s *Scheduler) Run(ctx context.Context) error {
 	base, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
-	s.begin(base)
+	s.start(base)
 
-	// From when a new job's slots are owed must be known to the next life before the first of
-	// them comes, or one that is claimed and then killed is never heard of again.
+	// Save from when a new job's slots are owed before the first of them is due: else the next
+	// process does not know of a slot that was claimed just before this one was killed.
 	s.saveNow()
 	saving, stopSaving := context.WithCancel(context.WithoutCancel(ctx))
 	var saver sync.WaitGroup
@@ -159,27 +157,27 @@ func (s *Scheduler) Run(ctx context.Context) error {
 }
 
 // begin lets runs start.
-func (s *Scheduler) begin(base context.Context) {
+func (s *Scheduler) start(base context.Context) {
 	s.mu.Lock()
 	defer s.unlock()
 	s.base = base
-	s.late = notRunning
+	s.lateReason = notRunning
 	for _, adopt := range s.adopted {
 		adopt()
 	}
 	s.adopted = nil
 }
 
-// stop lets no more runs start and waits for those there are.
+// stop lets no more runs start and waits for those in progress.
 func (s *Scheduler) stop(cancel func()) {
 	s.mu.Lock()
 	s.base = nil
 	s.waiting = nil
 	now := s.cfg.Now()
 	for _, e := range s.order {
-		s.leave(e, now)
-		if e.act != nil && e.act.retry != nil { // the next life may take it up, if there is one
-			s.tell(Event{Kind: GaveUp, Job: e.job.Name, Due: e.act.retry.Due, Count: 1, Text: "failed; the agent stops before it is tried again"})
+		s.reportOwed(e, now)
+		if e.act != nil && e.act.retry != nil { // the next process may try again, if there is one
+			s.reportJob(GaveUp, e, e.act.retry.Due, 1, "failed; the agent stops before it is tried again")
 		}
 	}
 	s.unlock()
@@ -188,20 +186,20 @@ func (s *Scheduler) stop(cancel func()) {
 	s.runs.Wait()
 }
 
-// tick starts all that is due and gives the time until the next look: a minute at most,
+// tick starts all that is due and gives the time until the next tick: a minute at most,
 // since the wall clock may be set or the machine suspended meanwhile.
 func (s *Scheduler) tick() time.Duration {
 	s.mu.Lock()
 	defer s.unlock()
-	now := s.look()
-	s.tellOverdue(now)
+	now := s.now()
+	s.reportOverdue(now)
 	if s.held() {
 		return min(longestSleep, time.Until(s.holdUntil))
 	}
 	for len(s.due) > 0 && s.due[0].wake <= now.UnixNano() {
-		s.come(s.due[0], now)
+		s.activate(s.due[0], now)
 	}
-	s.late = ""
+	s.lateReason = ""
 	s.startWaiting()
 	if len(s.due) == 0 {
 		return longestSleep
@@ -218,13 +216,13 @@ func (s *Scheduler) held() bool {
 		return true
 	}
 	s.holdUntil = time.Time{}
-	s.late = "starts were held until the limit"
-	s.tell(Event{Kind: HoldEnded, Text: "starts were held until the limit; nobody released them"})
+	s.lateReason = "starts were held until the limit"
+	s.report(Event{Kind: HoldEnded, Text: "starts were held until the limit; nobody released them"})
 	return false
 }
 
-// Hold keeps everything but manual runs from starting, until Release or until limit has
-// passed. A second Hold sets the limit anew.
+// Hold keeps everything but manual runs from starting, until Release or for limit. A second
+// Hold replaces the limit.
 func (s *Scheduler) Hold(limit time.Duration) {
 	s.mu.Lock()
 	defer s.unlock()
@@ -238,7 +236,7 @@ func (s *Scheduler) Release() {
 	defer s.unlock()
 	if !s.holdUntil.IsZero() {
 		s.holdUntil = time.Time{}
-		s.late = "starts were held"
+		s.lateReason = "starts were held"
 	}
 	s.poke()
 }
@@ -250,7 +248,7 @@ func (s *Scheduler) HeldUntil() time.Time {
 	return s.holdUntil
 }
 
-// poke makes the loop look again.
+// poke wakes the loop.
 func (s *Scheduler) poke() {
 	select {
 	case s.wake <- struct{}{}:
@@ -258,21 +256,26 @@ func (s *Scheduler) poke() {
 	}
 }
 
-// tell notes an event; unlock delivers it.
-func (s *Scheduler) tell(e Event) { s.events = append(s.events, e) }
+// report queues an event; unlock delivers it.
+func (s *Scheduler) report(e Event) { s.events = append(s.events, e) }
 
-// unlock releases mu, tells what was noted under it, and only then has it saved: what is
-// on record as settled the next life does not tell.
+// reportJob queues an event about slots of a job, the last of them due.
+func (s *Scheduler) reportJob(kind EventKind, e *entry, due time.Time, count int, text string) {
+	s.report(Event{Kind: kind, Job: e.job.Name, Due: due, Count: count, Text: text})
+}
+
+// unlock releases mu, delivers the events queued under it, and then has changes saved. In
+// this order a crash may repeat an event but never lose one.
 func (s *Scheduler) unlock() {
 	events, dirty := s.events, len(s.dirty) > 0
 	s.events = nil
 	s.mu.Unlock()
 	if len(events) > 0 {
-		s.tellMu.Lock()
+		s.eventMu.Lock()
 		for _, e := range events {
 			s.cfg.OnEvent(e)
 		}
-		s.tellMu.Unlock()
+		s.eventMu.Unlock()
 	}
 	if !dirty {
 		return

@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// JobState is what is known of one job at one moment.
+// JobState is the state of one job at one moment.
 type JobState struct {
 	Job    Job
-	Off    string    // why it does not run here; "" when it does
+	Off    string    // why it does not run on this host; "" when it does
 	Paused time.Time // since when; zero when it is not
 	Gone   bool      // not in the table any more, but a run goes on
-	Next   time.Time // when it starts next, splay included; zero: not, as things are
+	Next   time.Time // when it starts next, splay included; zero: not at present
 
 	Running []RunState
 	Waiting *WaitState // a start that waits
@@ -22,7 +22,7 @@ type JobState struct {
 	Counts Counts
 }
 
-// RunState is a run that goes on.
+// RunState is a run in progress.
 type RunState struct {
 	Seq     uint64
 	Due     time.Time
@@ -59,13 +59,13 @@ type Counts struct {
 	Elsewhere uint64 // slots that another instance ran
 
 	Overlapped uint64    // slots skipped since the job still ran
-	Since      time.Time // the first of those that are still going on; zero: none are
+	Since      time.Time // the first since a run last started on its slot; zero: none
 	Missed     uint64    // slots that could not start and were too old to catch up
 	LastMissed time.Time
 }
 
-// note counts the end of a run.
-func (a *activity) note(r *run, err, cause error, now time.Time) {
+// count counts the end of a run.
+func (a *activity) count(r *run, err, cause error, now time.Time) {
 	switch {
 	case errors.Is(err, ErrElsewhere):
 		a.counts.Elsewhere++
@@ -79,15 +79,15 @@ func (a *activity) note(r *run, err, cause error, now time.Time) {
 		a.counts.Failed++
 	}
 	a.counts.Runs++
-	a.overdueTold = false
+	a.overdueReported = false
 	a.last = Result{
 		Seq: r.firing.Seq, Due: r.firing.Due, Started: r.started, Ended: now,
 		Reason: r.firing.Reason, Attempt: r.firing.Attempt, Err: err,
 	}
 }
 
-// Snapshot gives the state of every job, in the order of the table; those that are gone
-// from it but still run come last.
+// Snapshot gives the state of every job, in the order of the table. Jobs removed from it
+// that still run come last.
 func (s *Scheduler) Snapshot() []JobState {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -96,7 +96,7 @@ func (s *Scheduler) Snapshot() []JobState {
 		out = append(out, e.state())
 	}
 	for _, e := range s.entries {
-		if e.gone {
+		if e.removed {
 			out = append(out, e.state())
 		}
 	}
@@ -104,11 +104,11 @@ func (s *Scheduler) Snapshot() []JobState {
 }
 
 func (e *entry) state() JobState {
-	st := JobState{Job: *e.job, Off: e.off, Gone: e.gone}
+	st := JobState{Job: *e.job, Off: e.off, Gone: e.removed}
 	if e.paused != 0 {
 		st.Paused = time.Unix(e.paused, 0)
 	}
-	if e.next < never && e.off == "" && e.paused == 0 && !e.gone {
+	if e.enabled() && e.next < never {
 		st.Next = time.Unix(e.next, e.splay).In(e.job.Location)
 	}
 	a := e.act
@@ -130,21 +130,21 @@ func (e *entry) state() JobState {
 	return st
 }
 
-// tellOverdue tells, once, of a run that should have ended and of a start that should
-// have been.
-func (s *Scheduler) tellOverdue(now time.Time) {
+// reportOverdue reports, once each, runs that should have ended and starts that should have
+// happened.
+func (s *Scheduler) reportOverdue(now time.Time) {
 	if now.Sub(s.checked).Abs() < longestSleep {
 		return
 	}
 	s.checked = now
 	for e := range s.busy {
 		a := e.act
-		if a.overdueTold {
+		if a.overdueReported {
 			continue
 		}
 		if due, text := a.overdue(now); text != "" {
-			a.overdueTold = true
-			s.tell(Event{Kind: Overdue, Job: e.job.Name, Due: due, Count: 1, Text: text})
+			a.overdueReported = true
+			s.reportJob(Overdue, e, due, 1, text)
 		}
 	}
 }
@@ -154,11 +154,13 @@ func (a *activity) overdue(now time.Time) (due time.Time, text string) {
 	for _, r := range a.running {
 		limit := r.firing.Job.Timeout
 		if took := now.Sub(r.started); limit > 0 && took > limit+overdueAfter {
-			return r.firing.Due, fmt.Sprintf("still running after %s, its timeout is %s", took.Round(time.Second), limit)
+			text = fmt.Sprintf("still running after %s, its timeout is %s", took.Round(time.Second), limit)
+			return r.firing.Due, text
 		}
 	}
-	if a.waiting != nil && len(a.running) == 0 && now.Sub(a.waitingSince) > overdueAfter {
-		return a.waiting.Due, fmt.Sprintf("has waited %s for %s", now.Sub(a.waitingSince).Round(time.Second), a.waitingFor)
+	waited := now.Sub(a.waitingSince)
+	if a.waiting != nil && len(a.running) == 0 && waited > overdueAfter {
+		return a.waiting.Due, fmt.Sprintf("has waited %s for %s", waited.Round(time.Second), a.waitingFor)
 	}
 	return time.Time{}, ""
 }

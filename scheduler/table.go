@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// SetTable puts a table in force at once. Running jobs go on. A job that has kept its
-// name, schedule and zone keeps its place in time: a slot that passed is still owed. One
-// whose schedule is new begins now. Call it again with the same table when the
-// application's environment has changed, which may turn jobs on and off.
+// SetTable puts a table in force at once. Running jobs go on. A job with the same name,
+// schedule and zone still owes slots that passed. One with a new schedule begins now. Call
+// it again with the same table when the application's environment has changed, which may
+// turn jobs on and off.
 func (s *Scheduler) SetTable(t Table) {
 	if running := s.setTable(t); running { // else Run saves before anything starts
 		s.saveNow()
@@ -18,9 +18,9 @@ func (s *Scheduler) SetTable(t Table) {
 }
 
 func (s *Scheduler) setTable(t Table) (running bool) {
-	offs, here := make([]string, len(t.Jobs)), s.cfg.Host()
+	offs, host := make([]string, len(t.Jobs)), s.cfg.Host()
 	for i := range t.Jobs {
-		offs[i] = t.Jobs[i].offReason(here) // may call Getenv: not under the lock
+		offs[i] = t.Jobs[i].offReason(host) // may call Getenv: not under the lock
 	}
 	s.mu.Lock()
 	defer s.unlock()
@@ -30,12 +30,12 @@ func (s *Scheduler) setTable(t Table) (running bool) {
 	s.order = make([]*entry, 0, len(t.Jobs))
 	for i := range t.Jobs {
 		j := &t.Jobs[i]
-		e, unsure := old[j.Name], j.conditionUnknown(here)
+		e, unknown := old[j.Name], j.conditionUnknown(host)
 		if e == nil {
-			e = &entry{place: -1, job: j}
-			s.load(e, now)
+			e = &entry{heapIndex: -1, job: j}
+			s.restore(e, now)
 		} else {
-			if unsure {
+			if unknown {
 				offs[i] = e.off
 			}
 			if offs[i] != "" {
@@ -44,8 +44,8 @@ func (s *Scheduler) setTable(t Table) (running bool) {
 			s.replace(e, j, now)
 			delete(old, j.Name)
 		}
-		e.pos = i
-		s.turn(e, offs[i], unsure, now)
+		e.tableIndex = i
+		s.setEnabled(e, offs[i], unknown, now)
 		s.entries[j.Name] = e
 		s.order = append(s.order, e)
 	}
@@ -57,70 +57,72 @@ func (s *Scheduler) setTable(t Table) (running bool) {
 	return s.base != nil
 }
 
-// load begins a job, where its earlier life left it if that is known.
-func (s *Scheduler) load(e *entry, now time.Time) {
+// restore starts a job from its saved state, if there is one for this schedule.
+func (s *Scheduler) restore(e *entry, now time.Time) {
 	e.splay = splayFor(s.cfg.HostName, e.job)
-	k, known := s.kept[e.job.Name]
-	delete(s.kept, e.job.Name)
+	k, known := s.saved[e.job.Name]
+	delete(s.saved, e.job.Name)
 	if !k.Paused.IsZero() {
 		e.paused = k.Paused.Unix()
 	}
 	if known && k.ScheduleKey == e.job.scheduleKey() && !ahead(e.job.Schedule, k.Last, now) {
-		e.settled = max(e.settled, k.Last.Unix()) // of an adopted run
-		if e.after(time.Unix(e.settled, 0)); e.next <= now.Unix() {
-			s.late = notRunning
+		e.doneUntil = max(e.doneUntil, k.Last.Unix()) // of an adopted run
+		if e.after(time.Unix(e.doneUntil, 0)); e.next <= now.Unix() {
+			s.lateReason = notRunning
 		}
 		return
 	}
 	if known && k.ScheduleKey != e.job.scheduleKey() && k.ScheduleKey != "" && k.Paused.IsZero() {
-		s.tell(Event{Kind: Dropped, Job: e.job.Name, Text: "its schedule is another than before the restart: what was due since " + k.Last.UTC().Format(time.RFC3339) + " is not caught up"})
+		s.reportJob(Dropped, e, time.Time{}, 0, "its schedule is another than before the restart: what was due since "+
+			k.Last.UTC().Format(time.RFC3339)+" is not caught up")
 	}
-	s.beginAt(e, now)
+	s.oweFrom(e, now)
 }
 
-// beginAt makes t the time from which slots are owed.
-func (s *Scheduler) beginAt(e *entry, t time.Time) {
-	e.settled = t.Unix()
+// oweFrom makes t the time from which slots are owed.
+func (s *Scheduler) oweFrom(e *entry, t time.Time) {
+	e.doneUntil = t.Unix()
 	e.after(t)
-	s.keep(e)
+	s.markDirty(e)
 }
 
 // replace gives an entry its job of the new table.
 func (s *Scheduler) replace(e *entry, j *Job, now time.Time) {
-	gone, same := e.gone, e.job.scheduleKey() == j.scheduleKey()
+	removed, same := e.removed, e.job.scheduleKey() == j.scheduleKey()
 	if !same {
 		s.abandon(e, now, "the job's schedule has changed")
 	}
-	e.job, e.gone = j, false
+	e.job, e.removed = j, false
 	e.splay = splayFor(s.cfg.HostName, j)
 	switch {
-	case gone:
-		s.load(e, now) // in case that it was never seen here: a run was adopted before there was a table
+	case removed:
+		s.restore(e, now) // its run may have been adopted before there was a table
 	case !same:
 		s.dropWaiting(e, "the job's schedule has changed")
-		s.beginAt(e, now)
+		s.oweFrom(e, now)
 	}
 }
 
-// turn switches a job on or off here, perhaps not for good.
-func (s *Scheduler) turn(e *entry, off string, unsure bool, now time.Time) {
-	if e.off != "" && off == "" && !e.maybe {
-		s.beginAt(e, now)
+// setEnabled sets why a job is off, "" for on, and whether that may change once a
+// condition is known.
+func (s *Scheduler) setEnabled(e *entry, off string, unknown bool, now time.Time) {
+	if e.off != "" && off == "" && !e.offForNow {
+		s.oweFrom(e, now)
 	}
-	e.off, e.maybe = off, unsure && (e.off == "" || e.maybe)
+	e.off, e.offForNow = off, unknown && (e.off == "" || e.offForNow)
 	if off != "" {
 		s.dropWaiting(e, "off here: "+off)
 	}
 	s.arm(e)
 }
 
-// remove takes a job out that is not in the table any more. What runs goes on.
+// remove takes a job out that is not in the table any more. Its run goes on.
 func (s *Scheduler) remove(e *entry, now time.Time) {
-	if !e.gone {
+	if !e.removed {
 		s.abandon(e, now, "the job is not in the cron file any more")
 		s.dropWaiting(e, "the job is not in the cron file any more")
 	}
-	e.gone = true
+	e.removed = true
 	s.arm(e)
 	if e.idle() {
 		s.forget(e)
@@ -129,32 +131,32 @@ func (s *Scheduler) remove(e *entry, now time.Time) {
 	s.entries[e.job.Name] = e
 }
 
-// forget drops a job whose last run has ended. A pause outlives it, and so does what is
-// known of a job that no table has had yet.
+// forget drops a removed job whose last run has ended. Its pause stays saved, and so does
+// the state of a job that no table has had yet.
 func (s *Scheduler) forget(e *entry) {
 	delete(s.entries, e.job.Name)
-	if _, unseen := s.kept[e.job.Name]; unseen {
+	if _, unseen := s.saved[e.job.Name]; unseen {
 		return
 	}
 	k := SavedJob{}
 	if e.paused != 0 {
 		k.Paused = time.Unix(e.paused, 0)
-		s.kept[e.job.Name] = k
+		s.saved[e.job.Name] = k
 	}
 	if s.cfg.Save != nil {
 		s.dirty[e.job.Name] = k
 	}
 }
 
-// Pause keeps a job from starting until Resume, also in the next life. Slots meanwhile
-// are not owed. What runs goes on.
+// Pause keeps a job from starting until Resume, also after a restart. Slots meanwhile are
+// not owed. Its run goes on.
 func (s *Scheduler) Pause(name string) error {
 	return s.change(name, func(e *entry, now time.Time) {
 		if e.paused == 0 {
 			s.abandon(e, now, "the job is paused")
 			e.paused = now.Unix()
 			s.dropWaiting(e, "the job is paused")
-			s.keep(e)
+			s.markDirty(e)
 		}
 	})
 }
@@ -164,7 +166,7 @@ func (s *Scheduler) Resume(name string) error {
 	return s.change(name, func(e *entry, now time.Time) {
 		if e.paused != 0 {
 			e.paused = 0
-			s.beginAt(e, now)
+			s.oweFrom(e, now)
 		}
 	})
 }
@@ -173,7 +175,7 @@ func (s *Scheduler) change(name string, do func(*entry, time.Time)) error {
 	s.mu.Lock()
 	defer s.unlock()
 	e := s.entries[name]
-	if e == nil || e.gone {
+	if e == nil || e.removed {
 		return fmt.Errorf("%w: %q", ErrUnknownJob, name)
 	}
 	do(e, s.cfg.Now())
@@ -182,10 +184,10 @@ func (s *Scheduler) change(name string, do func(*entry, time.Time)) error {
 	return nil
 }
 
-// Trigger runs a job now and gives the end of that run. A hold, a pause and being off
-// here do not stop it; a run that goes on (unless overlaps are allowed), the host's limit
-// and the job's lock do, with [ErrBusy] or a reason. When ctx ends, Trigger returns and
-// the run goes on.
+// Trigger runs a job now and returns its result, also during a hold or a pause and when the
+// job is off. It refuses with [ErrBusy] while the job runs (unless overlaps are allowed), or
+// when the host's limit or the job's lock would make it wait. When ctx ends, Trigger returns
+// and the run goes on.
 func (s *Scheduler) Trigger(ctx context.Context, name string) error {
 	r, err := s.trigger(name)
 	if err != nil {
@@ -206,36 +208,36 @@ func (s *Scheduler) trigger(name string) (*run, error) {
 	switch {
 	case s.base == nil:
 		return nil, ErrNotRunning
-	case e == nil || e.gone:
+	case e == nil || e.removed:
 		return nil, fmt.Errorf("%w: %q", ErrUnknownJob, name)
 	case !e.idle() && e.job.Overlap != Allow:
 		return nil, fmt.Errorf("%w: %q, since %s", ErrBusy, name, e.act.running[0].started.Format(time.RFC3339))
 	}
-	if why := s.full(e); why != "" {
+	if why := s.blockedBy(e); why != "" {
 		return nil, fmt.Errorf("%w: it would wait for %s", ErrBusy, why)
 	}
 	now := s.cfg.Now()
-	return s.start(e, Firing{Due: now, Reason: Manual, Attempt: 1}, s.cfg.Runner.Run), nil
+	return s.launch(e, Firing{Due: now, Reason: Manual, Attempt: 1}, s.cfg.Runner.Run), nil
 }
 
-// Adopt takes over a run that an earlier process started and that still goes on, so that
-// overlap, limit and lock count it: wait returns when it has ended, and is called as a
-// [Runner]'s Run. To be called after SetTable, of a job's runs the oldest first; before Run,
-// wait is called once Run begins. The job of f may be one that the table has not, and its
-// reason [Manual]: such a run is nobody's slot.
+// Adopt takes over a run that an earlier process started and that is still in progress, so
+// that overlap, limit and lock count it. wait is called like a [Runner]'s Run, not before
+// Scheduler.Run, and returns when the run has ended. Call Adopt after SetTable, for the
+// oldest run of a job first. The job of f need not be in the table. A [Manual] run has no
+// slot.
 func (s *Scheduler) Adopt(f Firing, wait func(context.Context, Firing) error) {
 	s.mu.Lock()
 	defer s.unlock()
 	adopt := func() {
 		e := s.entries[f.Job.Name]
 		if e == nil {
-			e = &entry{place: -1, job: &f.Job, gone: true, next: never}
+			e = &entry{heapIndex: -1, job: &f.Job, removed: true, next: never}
 			s.entries[f.Job.Name] = e
 		}
 		if f.Attempt = max(f.Attempt, 1); f.Reason != Manual {
 			f.Reason = Adopted
 		}
-		s.start(e, f, wait)
+		s.launch(e, f, wait)
 	}
 	if s.base == nil {
 		s.adopted = append(s.adopted, adopt)

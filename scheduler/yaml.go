@@ -13,20 +13,20 @@ import (
 	"github.com/goccy/go-yaml/token"
 )
 
-// cronYAML walks the syntax tree of a cron.yaml by hand: goccy's strict decoding stops
-// at the first unknown key, and all faults are to be told.
+// cronYAML walks the syntax tree of a cron.yaml by hand: goccy's strict decoding stops at
+// the first unknown key, and all faults are reported.
 type cronYAML struct {
 	*parser
 	shift   int  // lines of the file before the part being read
-	broken  bool // some part was no YAML
+	broken  bool // some part was not valid YAML
 	anchors map[string]ast.Node
 	merges  int                   // merge keys the job may still have, against those that nest without end
 	envs    map[ast.Node][]string // what references to an environment share
 	job     Job                   // what each job starts from
 }
 
-// What a part of the file may be, one job or all the rest. goccy's parser recurses and
-// takes quadratic time: 30 kB of brackets cost it 1.5 GB and 20 seconds.
+// Limits of a part of the file: one job, or all the rest. goccy's parser recurses and takes
+// quadratic time: 30 kB of brackets took 1.5 GB and 20 seconds.
 const (
 	maxPart     = 64 << 10
 	maxPartLine = 1000
@@ -62,7 +62,8 @@ func tooDeep(text string) string {
 	}
 	switch {
 	case bytes > maxPart, lines > maxPartLine, marks > maxMarks:
-		return fmt.Sprintf("%d bytes in %d lines with %d marks are too many for one job, or for all beside the list of jobs", bytes, lines, marks)
+		return fmt.Sprintf("%d bytes in %d lines with %d marks", bytes, lines, marks) +
+			" are too many for one job, or for all beside the list of jobs"
 	case deepLine.MatchString(text):
 		return "a line nests too deep"
 	}
@@ -82,7 +83,8 @@ func (p *parser) yaml(text string) {
 }
 
 func (p *parser) newYAML() *cronYAML {
-	return &cronYAML{parser: p, anchors: map[string]ast.Node{}, envs: map[ast.Node][]string{}, job: newJob(0, p.opt.Location)}
+	return &cronYAML{parser: p, job: newJob(0, p.opt.Location),
+		anchors: map[string]ast.Node{}, envs: map[ast.Node][]string{}}
 }
 
 // read reports whether all of it was YAML.
@@ -106,9 +108,8 @@ type part struct {
 
 var cronKey = regexp.MustCompile(`^["']?cron["']?[ \t]*:[ \t]*(#.*)?$`)
 
-// cutJobs takes the items of the list below cron: out of a file. Blank lines stand in for
-// them in the rest. It goes by indentation alone, and gives no items where it is not
-// sure of them.
+// cutJobs cuts the items of the list below cron: out of a file, and leaves blank lines in
+// their place. It goes by indentation alone, and gives no items where that is not clear.
 func cutJobs(lines []string) (rest string, jobs []part) {
 	begin := slices.IndexFunc(lines, cronKey.MatchString) + 1
 	if begin == 0 {
@@ -157,7 +158,7 @@ func isYAML(text string) bool {
 	return err == nil
 }
 
-// parseYAML makes an error of a panic of goccy's parser: the file is not ours.
+// parseYAML makes an error of a panic of goccy's parser: the file is not trusted.
 func parseYAML(text string) (file *ast.File, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -167,7 +168,7 @@ func parseYAML(text string) (file *ast.File, err error) {
 	return yamlparser.ParseBytes([]byte(text), 0, yamlparser.AllowDuplicateMapKey())
 }
 
-// tree parses one part, and notes its anchors. It is nil for an empty or faulty one.
+// tree parses one part, and keeps its anchors. It is nil for an empty or faulty one.
 func (y *cronYAML) tree(text string) ast.Node {
 	if why := tooDeep(text); why != "" {
 		y.fault(y.shift+1, 1, "", "%s", why)
@@ -215,8 +216,8 @@ func (f *anchorFinder) Visit(n ast.Node) ast.Visitor {
 	return f
 }
 
-// syntaxFault tells of text that is not YAML. The usual reason is a schedule that begins
-// with a star and has no quotes: YAML reads that as a reference.
+// syntaxFault reports text that is not YAML. The usual reason is a schedule that begins with
+// a star and has no quotes: YAML reads that as a reference.
 func (y *cronYAML) syntaxFault(err error) {
 	line, col, msg := 1, 1, err.Error()
 	if e, ok := errors.AsType[interface {
@@ -231,20 +232,22 @@ func (y *cronYAML) syntaxFault(err error) {
 	}
 	line += y.shift
 	for n := max(line-2, 1); n <= min(line+1, len(y.lines)); n++ {
-		if at := strings.Index(y.lines[n-1], "schedule: *"); at >= 0 {
-			y.fault(n, column(y.lines[n-1], at+len("schedule: ")), `quote it: schedule: "*/5 * * * *"`, "a star that begins a value is a reference in YAML")
+		text := y.lines[n-1]
+		if at := strings.Index(text, "schedule: *"); at >= 0 {
+			y.fault(n, column(text, at+len("schedule: ")), `quote it: schedule: "*/5 * * * *"`,
+				"a star that begins a value is a reference in YAML")
 			return
 		}
-		if indent := y.lines[n-1][:len(y.lines[n-1])-len(strings.TrimLeft(y.lines[n-1], " \t"))]; strings.Contains(indent, "\t") {
-			y.fault(n, strings.Index(indent, "\t")+1, "use blanks", "a tab cannot indent YAML")
+		indent := text[:len(text)-len(strings.TrimLeft(text, " \t"))]
+		if tab := strings.Index(indent, "\t"); tab >= 0 {
+			y.fault(n, tab+1, "use blanks", "a tab cannot indent YAML")
 			return
 		}
 	}
 	y.fault(line, col, "", "not valid YAML: %s", msg)
 }
 
-// head reads the keys beside the jobs. The jobs are below it only where they could not
-// be cut out before.
+// head reads the keys beside the jobs, and the jobs too where they were not cut out before.
 func (y *cronYAML) head(n ast.Node, cut bool) {
 	if n == nil {
 		return
@@ -320,7 +323,7 @@ func (y *cronYAML) item(n ast.Node) {
 	}
 }
 
-// jobNodes are the values that can be judged only beside others.
+// jobNodes are the values that can be checked only beside others.
 type jobNodes struct {
 	schedule, command, url ast.Node
 	named                  bool

@@ -89,7 +89,8 @@ func (y *cronYAML) url(j *Job, b *jobNodes, e pair) {
 	b.url = e.value
 	t, ok := y.text(e)
 	if ok && (!strings.HasPrefix(t, "/") || strings.ContainsAny(t, " \t\n")) {
-		y.faultAt(e.value, "such as /tasks/nightly; another server is reached with command: curl …", "url must be a path of the application that begins with a slash")
+		y.faultAt(e.value, "such as /tasks/nightly; another server is reached with command: curl …",
+			"url must be a path of the application that begins with a slash")
 		return
 	}
 	j.URL = t
@@ -160,7 +161,7 @@ func (y *cronYAML) sharedEnv(e pair) []string {
 	return env
 }
 
-// env reads NAME: value pairs, or a list of NAME=value. Values never stand in a message.
+// env reads NAME: value pairs, or a list of NAME=value. No message contains a value.
 func (y *cronYAML) env(e pair) (env []string) {
 	v := y.resolve(e.value)
 	if v == nil {
@@ -201,7 +202,7 @@ func (y *cronYAML) catchUp(j *Job, _ *jobNodes, e pair) {
 	j.CatchUp = y.duration(e, DefaultCatchUp)
 }
 
-// duration reads a length of time; def stands in for a faulty one.
+// duration reads a length of time, or gives def for a faulty one.
 func (y *cronYAML) duration(e pair, def time.Duration) time.Duration {
 	t, ok := y.scalar(e)
 	if !ok {
@@ -217,8 +218,8 @@ func (y *cronYAML) duration(e pair, def time.Duration) time.Duration {
 
 var days = regexp.MustCompile(`^([0-9]{1,5})d(.*)$`)
 
-// parseDuration reads Go's notation with d for days before it. A bare number other than
-// 0 is refused: nobody can tell seconds from minutes.
+// parseDuration reads Go's notation with d for days before it. It refuses a bare number
+// other than 0, which may mean seconds or minutes.
 func parseDuration(s string) (time.Duration, error) {
 	var whole time.Duration
 	rest := s
@@ -277,7 +278,7 @@ func parseSize(s string) (int64, error) {
 	return n * unit, nil
 }
 
-// choice gives the place of a word in a list; def stands in for a faulty one.
+// choice gives the index of a word in a list, or def for a faulty one.
 func (y *cronYAML) choice(e pair, def int, words ...string) int {
 	t, ok := y.text(e)
 	if !ok {
@@ -298,8 +299,8 @@ func (y *cronYAML) choice(e pair, def int, words ...string) int {
 
 var reference = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)(:-([^}]*))?\}`)
 
-// checkEnabled says what is wrong with the value of enabled, as far as can be told
-// without the environment.
+// checkEnabled says what is wrong with the value of enabled, as far as is known without the
+// environment.
 func checkEnabled(s string) error {
 	bare := reference.ReplaceAllString(s, "")
 	switch {
@@ -312,7 +313,7 @@ func checkEnabled(s string) error {
 	return err
 }
 
-// truth reads what people write for yes and no.
+// truth reads the usual words for yes and no.
 func truth(s string) (bool, error) {
 	switch strings.ToLower(strings.TrimSpace(s)) {
 	case "", "true", "yes", "on", "1":

@@ -89,7 +89,8 @@ func (y *cronYAML) resolve(n ast.Node) ast.Node {
 		case *ast.AliasNode:
 			to, ok := y.anchors[aliasName(v)]
 			if !ok {
-				y.faultAt(v, "quote a value that begins with a star", "reference *%s has no anchor &%[1]s", aliasName(v))
+				y.faultAt(v, "quote a value that begins with a star",
+					"reference *%s has no anchor &%[1]s", aliasName(v))
 				return nil
 			}
 			n = to
@@ -186,7 +187,8 @@ func (y *cronYAML) place(n ast.Node) (line, column int) {
 		return y.shift + 1, 1
 	}
 	t := n.GetToken()
-	if m, ok := n.(*ast.MappingNode); ok && len(m.Values) > 0 && m.Start != nil && m.Start.Type != token.MappingStartType {
+	if m, ok := n.(*ast.MappingNode); ok && len(m.Values) > 0 && m.Start != nil &&
+		m.Start.Type != token.MappingStartType {
 		t = m.Values[0].Key.GetToken()
 	}
 	if t == nil || t.Position == nil {
@@ -200,7 +202,7 @@ func (y *cronYAML) faultAt(n ast.Node, hint, format string, args ...any) {
 	y.fault(line, column, hint, format, args...)
 }
 
-// unknown tells of a key that is none, with the one that may have been meant.
+// unknown reports an unknown key, with the one that may have been meant.
 func (y *cronYAML) unknown(e pair, known []string) {
 	hint := ""
 	slices.Sort(known)

@@ -28,7 +28,7 @@ func (e every) Next(t time.Time) time.Time {
 	return time.Unix((n+1)*p, 0).In(e.loc)
 }
 
-// zoned is a cron expression in a zone. robfig's Next is asked only about naive times,
+// zoned is a cron expression in a zone. robfig's Next is called only with naive times,
 // wall clock readings written as if they were UTC: it loses runs where a zone's offset
 // changes. A naive time is compared and subtracted as any other.
 type zoned struct {
@@ -159,7 +159,7 @@ func explain(s Schedule, at time.Time) string {
 	return ""
 }
 
-// explainGap tells of the wall clock times that do not exist and are due at instead.
+// explainGap names the wall clock times that do not exist and are due at instead.
 func (z *zoned) explainGap(at time.Time) string {
 	shown := naive(at)
 	first := z.nextNaive(reached(at.Add(-time.Second)))
@@ -184,7 +184,7 @@ func (z *zoned) explainGap(at time.Time) string {
 	return fmt.Sprintf("%s to %s do not exist in %s: runs once at %s", clock(first), to, z.loc, runs)
 }
 
-// clock writes a naive time as people do, its seconds only where there are some.
+// clock writes a naive time, with seconds only where they are not 0.
 func clock(w time.Time) string { return w.Format("2006-01-02 ") + hour(w) }
 
 func hour(w time.Time) string {

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// YAML writes the table as a cron.yaml that [Parse] reads back to the same jobs: in
+// printed writes a table as a cron.yaml that [Parse] reads back to the same jobs: in
 // order, with what is not the default only.
-func (t Table) YAML() []byte {
+func printed(t Table) []byte {
 	var b strings.Builder
 	b.WriteString("version: 1\n")
 	if len(t.Jobs) > 0 {
