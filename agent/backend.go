@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"beanstalk-agent/agent/internal/api"
+	"beanstalk-agent/agent/internal/app"
 	"beanstalk-agent/agent/internal/appenv"
 	"beanstalk-agent/agent/internal/config"
 	"beanstalk-agent/agent/internal/control"
@@ -25,6 +26,7 @@ import (
 // backend answers the routes of the local API out of the parts.
 type backend struct {
 	started  time.Time
+	app      *app.App
 	inst     *platform.Instance
 	env      *appenv.Resolver
 	runs     spooled

@@ -16,7 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"beanstalk-agent/agent/internal/api"
-	"beanstalk-agent/agent/internal/appenv"
+	"beanstalk-agent/agent/internal/app"
 	"beanstalk-agent/agent/internal/buildinfo"
 	"beanstalk-agent/agent/internal/config"
 	"beanstalk-agent/agent/internal/control"
@@ -64,7 +64,7 @@ because another agent holds the socket.`,
 	return c
 }
 
-func runAgent(ctx context.Context, g *globals, cfg config.Config, app string) error {
+func runAgent(ctx context.Context, g *globals, cfg config.Config, dir string) error {
 	thrift()
 	// A second signal ends the program at once: after the first, the default
 	// disposition is in force again.
@@ -72,7 +72,7 @@ func runAgent(ctx context.Context, g *globals, cfg config.Config, app string) er
 	context.AfterFunc(ctx, restore)
 
 	log := newLog(g.err)
-	cfg, err := settle(g, cfg, app)
+	cfg, err := settle(g, cfg, dir)
 	if err != nil {
 		return err
 	}
@@ -88,7 +88,8 @@ func runAgent(ctx context.Context, g *globals, cfg config.Config, app string) er
 	defer state.Close()
 
 	inst := platform.NewInstance(ctx, platformOptions(cfg))
-	env := appenv.New(envConfig(cfg, inst))
+	beside := app.New(appConfig(cfg), inst)
+	env := beside.Env()
 	runs, local, err := connectSupervisor(cfg, log)
 	if err != nil {
 		return err
@@ -98,22 +99,22 @@ func runAgent(ctx context.Context, g *globals, cfg config.Config, app string) er
 		return err
 	}
 	who := newClaims(cfg, inst, aws, runs, log)
-	launcher := newLauncher(cfg, inst, env, runs, who, log)
-	people, err := newNotices(cfg, inst, env, log)
+	launcher := newLauncher(cfg, beside, runs, who, log)
+	people, err := newNotices(cfg, beside, log)
 	if err != nil {
 		return err
 	}
-	cron := newCron(cfg, inst, env, launcher, runs, who, people, log)
-	leave := newDrain(cfg, inst, env, runs, cron, log)
-	check, err := newHealth(cfg, inst, env, leave.Refuse, log)
+	cron := newCron(cfg, beside, launcher, runs, who, people, log)
+	leave := newDrain(cfg, beside, runs, cron, log)
+	check, err := newHealth(cfg, beside, leave.Refuse, log)
 	if err != nil {
 		return err
 	}
-	metrics, err := newMetrics(cfg, inst, env, aws, check, cron, log)
+	metrics, err := newMetrics(cfg, beside, aws, check, cron, log)
 	if err != nil {
 		return err
 	}
-	back := &backend{started: time.Now(), cfg: cfg, inst: inst, env: env, launcher: launcher, cron: cron, people: people, check: check, drain: leave, metrics: metrics,
+	back := &backend{started: time.Now(), cfg: cfg, app: beside, inst: inst, env: env, launcher: launcher, cron: cron, people: people, check: check, drain: leave, metrics: metrics,
 		runs: spooled{runs}}
 	defer metrics.sources.Close()
 	server := &control.Server{Listener: ln, Allow: cfg.Exec.Allow, Log: log, Backend: back}

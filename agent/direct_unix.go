@@ -13,6 +13,7 @@ import (
 	"golang.org/x/term"
 
 	"beanstalk-agent/agent/internal/api"
+	"beanstalk-agent/agent/internal/app"
 	"beanstalk-agent/agent/internal/appenv"
 	"beanstalk-agent/agent/internal/command"
 	"beanstalk-agent/agent/internal/platform"
@@ -30,7 +31,7 @@ func (o *execOptions) runDirect(ctx context.Context, g *globals) error {
 		return misuse(errors.New("--timeout, --memory and --lock need the agent: --direct has none of them"))
 	}
 	inst := platform.NewInstance(ctx, platformOptions(cfg))
-	p, err := appenv.New(envConfig(cfg, inst)).Profile(ctx, appenv.ProfileOptions{User: o.req.User, Dir: o.req.Dir, Extra: o.req.Env})
+	p, err := app.New(appConfig(cfg), inst).Env().Profile(ctx, appenv.ProfileOptions{User: o.req.User, Dir: o.req.Dir, Extra: o.req.Env})
 	if err != nil {
 		return exitIf(command.CodeRefused, err)
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,7 +15,6 @@ import (
 	"beanstalk-agent/agent/internal/launch"
 	"beanstalk-agent/agent/internal/supervisor"
 	"beanstalk-agent/collectors"
-	"beanstalk-agent/packaging"
 	"beanstalk-agent/scheduler"
 )
 
@@ -28,56 +26,11 @@ func (b *backend) Status(ctx context.Context, self bool) api.Status {
 	s := api.Status{Version: buildinfo.Version(), PID: os.Getpid(), Started: b.started, Ready: true}
 	answers := func(ctx context.Context) []api.Line { return b.healthLines(ctx, !self) }
 	for _, part := range []func(context.Context) []api.Line{
-		b.hostLines, b.envLines, b.runLines, b.cronLines, b.noticeLines, answers, b.drain.Status, b.metricLines,
+		b.app.Status, b.runLines, b.cronLines, b.noticeLines, answers, b.drain.Status, b.metricLines,
 	} {
 		s.Lines = append(s.Lines, part(ctx)...)
 	}
 	return s
-}
-
-func (b *backend) hostLines(context.Context) []api.Line {
-	f := b.inst.Facts()
-	where := "not on Elastic Beanstalk: local mode"
-	if f.Beanstalk {
-		where = "environment " + cmp.Or(f.EnvironmentName, "not known")
-		if f.InstanceID != "" {
-			where += ", instance " + f.InstanceID
-		}
-		if f.VersionLabel != "" {
-			where += ", application version " + f.VersionLabel
-		}
-	}
-	lines := []api.Line{api.NewLine("host", api.Good, "", "%s; application in %s", where, f.AppDir)}
-	if f.Docker {
-		lines = append(lines, api.NewLine("host", api.Bad, "", "a Docker platform: the application lives in a container, where cron and exec do not reach yet"))
-	}
-	if len(f.Missing) > 0 {
-		lines = append(lines, api.NewLine("host", api.Note, "", "not found: %s", strings.Join(f.Missing, "; ")))
-	}
-	if _, err := os.Stat(f.AppDir); err == nil && f.Beanstalk && !f.Docker {
-		for _, absent := range packaging.Absent(f.AppDir) {
-			lines = append(lines, api.NewLine("host", api.Note, "agent install --into . in the application's repository writes it", "%s", absent))
-		}
-	}
-	return lines
-}
-
-func (b *backend) envLines(ctx context.Context) []api.Line {
-	e, err := b.env.Resolve(ctx)
-	if err != nil {
-		return []api.Line{api.NewLine("environment", api.Bad, "cron jobs and exec wait for it", "%v", err)}
-	}
-	var from []string
-	for _, s := range e.Sources() {
-		if s.State == "used" {
-			from = append(from, fmt.Sprintf("%d from %s", s.Vars, s.Name))
-		}
-	}
-	lines := []api.Line{api.NewLine("environment", api.Good, "", "%s", cmp.Or(strings.Join(from, ", "), "no variables: there is no .env"))}
-	for _, w := range e.Warnings() {
-		lines = append(lines, api.NewLine("environment", api.Note, "", "%s", w))
-	}
-	return lines
 }
 
 func (b *backend) runLines(ctx context.Context) []api.Line {
@@ -150,7 +103,7 @@ func (b *backend) healthLines(ctx context.Context, ask bool) []api.Line {
 	} else {
 		where = " (load balancers ask " + addr + ")"
 	}
-	if host, err := healthHost(ctx, b.cfg, b.env); host == "" && err == nil {
+	if host, err := b.app.Host(ctx); host == "" && err == nil {
 		text := "no host configured"
 		if b.cfg.Health.Host != "" {
 			text = b.cfg.Health.Host + " gives no host name"

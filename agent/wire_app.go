@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"beanstalk-agent/agent/internal/appenv"
+	"beanstalk-agent/agent/internal/app"
 	"beanstalk-agent/agent/internal/awsconf"
 	"beanstalk-agent/agent/internal/config"
 	"beanstalk-agent/agent/internal/launch"
@@ -28,17 +28,9 @@ func platformOptions(cfg config.Config) platform.Options {
 	}
 }
 
-func envConfig(cfg config.Config, inst *platform.Instance) appenv.Config {
-	f, o := inst.Facts(), platformOptions(cfg)
-	c := appenv.Config{
-		AppDir: f.AppDir, User: cfg.App.User, EnvFiles: cfg.App.EnvFiles, // who it is when nobody says: appenv finds out at each start
-		Beanstalk: f.Beanstalk, Docker: f.Docker, Systemd: appenv.SystemdVersion(f.Systemd),
-		WebPIDs: func(ctx context.Context) ([]int, error) { return platform.WebPIDs(ctx, o, inst.Facts().WebUnit) },
-	}
-	if f.Beanstalk {
-		c.GetConfig = func(ctx context.Context) ([]byte, error) { return platform.GetConfig(ctx, o, "environment") }
-	}
-	return c
+func appConfig(cfg config.Config) app.Config {
+	return app.Config{Dir: cfg.App.Dir, User: cfg.App.User, EnvFiles: cfg.App.EnvFiles,
+		Target: cfg.Health.Target, Path: cfg.Health.Path, Host: cfg.Health.Host, Headers: cfg.Health.Headers}
 }
 
 // newAWS says as whom and where the agent itself speaks to AWS.
@@ -46,28 +38,18 @@ func newAWS(cfg config.Config) (*awsconf.AWS, error) {
 	return awsconf.New(awsconf.Config{Region: cfg.AWS.Region, CloudWatchEndpoint: cfg.AWS.CloudWatchEndpoint, S3Endpoint: cfg.AWS.S3Endpoint})
 }
 
-func newLauncher(cfg config.Config, inst *platform.Instance, env *appenv.Resolver, runs *supervisor.Client, who *claims, log *slog.Logger) *launch.Launcher {
+func newLauncher(cfg config.Config, a *app.App, runs *supervisor.Client, who *claims, log *slog.Logger) *launch.Launcher {
 	exe, _ := os.Executable()
-	return &launch.Launcher{Profile: env.Profile, Runs: runs, Version: inst.VersionLabel, Host: func() string { return hostName(inst) }, Claims: who, Audit: cfg.Exec.Audit, Log: log,
+	return &launch.Launcher{
+		Profile: a.Env().Profile, Runs: runs, Version: a.Instance().VersionLabel, Host: a.Name,
+		Claims: who, Audit: cfg.Exec.Audit, Log: log,
 		Idle: cfg.Exec.Idle, Session: cfg.Exec.Session, NoNewPrivs: cfg.Exec.NoNewPrivileges,
 		Poster: launch.Poster{Exe: exe, Env: func(ctx context.Context) []string {
-			var headers []string
-			for k, v := range cfg.Health.Headers {
-				headers = append(headers, k+": "+v)
-			}
-			host, _ := healthHost(ctx, cfg, env)
-			from, _ := origin(ctx, cfg, inst, env)
-			return []string{postTarget + "=" + strings.TrimSuffix(from, ":"), postHost + "=" + host, postHeaders + "=" + strings.Join(headers, "\n")}
+			host, _ := a.Host(ctx)
+			from, _ := a.Origin(ctx)
+			return []string{postTarget + "=" + strings.TrimSuffix(from, ":"), postHost + "=" + host,
+				postHeaders + "=" + strings.Join(a.Headers(), "\n")}
 		}}}
-}
-
-// hostName is how people know this instance.
-func hostName(inst *platform.Instance) string {
-	if id := inst.Facts().InstanceID; id != "" {
-		return id
-	}
-	name, _ := os.Hostname()
-	return name
 }
 
 // newEnds is to be called before anything can be run.

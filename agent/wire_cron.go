@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"beanstalk-agent/agent/internal/app"
 	"beanstalk-agent/agent/internal/appenv"
 	"beanstalk-agent/agent/internal/claim"
 	"beanstalk-agent/agent/internal/config"
@@ -55,7 +56,8 @@ func nap(d time.Duration) {
 	_, _ = unix.Select(0, nil, nil, nil, &tv)
 }
 
-func newCron(cfg config.Config, inst *platform.Instance, env *appenv.Resolver, l *launch.Launcher, runs *supervisor.Client, who *claims, people *notices, log *slog.Logger) *cronParts {
+func newCron(cfg config.Config, a *app.App, l *launch.Launcher, runs *supervisor.Client, who *claims, people *notices, log *slog.Logger) *cronParts {
+	inst, env := a.Instance(), a.Env()
 	c := &cronParts{launcher: l, runs: runs, who: who, people: people, log: log,
 		held: strings.TrimSuffix(cfg.Socket, ".sock") + "-held"}
 	store, err := crontable.OpenStore(filepath.Join(cfg.StateDir, "cron.json"))
@@ -89,7 +91,7 @@ func newCron(cfg config.Config, inst *platform.Instance, env *appenv.Resolver, l
 			debug.FreeOSMemory() // of the parser's garbage, which can be a hundred times the file
 		},
 		Options: func() scheduler.ParseOptions {
-			return scheduler.ParseOptions{Location: zone, CheckCommand: func(name string) error { return findCommand(env, name) }}
+			return scheduler.ParseOptions{Location: zone, CheckCommand: a.Commands(context.Background())}
 		}}
 	return c
 }
@@ -123,38 +125,6 @@ func frugal(save func(map[string]scheduler.SavedJob) error) func(map[string]sche
 		}
 		return err
 	}
-}
-
-// findCommand reports why a job's command would not be found. What cannot be
-// looked at yet, because there is no application, is not held against it.
-func findCommand(env *appenv.Resolver, name string) error {
-	p, err := env.Profile(context.Background(), appenv.ProfileOptions{})
-	if err != nil {
-		return nil
-	}
-	candidates := []string{filepath.Join(p.Dir, name)}
-	switch {
-	case filepath.IsAbs(name):
-		candidates = []string{name}
-	case !strings.ContainsRune(name, '/'):
-		candidates = nil
-		for _, e := range p.Env {
-			if path, ok := strings.CutPrefix(e, "PATH="); ok {
-				for _, dir := range filepath.SplitList(path) {
-					candidates = append(candidates, filepath.Join(dir, name))
-				}
-			}
-		}
-	}
-	for _, path := range candidates {
-		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
-			return nil
-		}
-	}
-	if len(candidates) > 1 {
-		return errors.New("it is in no directory of the run's PATH")
-	}
-	return errors.New("no such program, or it is not executable")
 }
 
 // run takes up what an earlier agent left running, then fires until ctx is done.

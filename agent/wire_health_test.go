@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -15,86 +14,8 @@ import (
 	"time"
 
 	"beanstalk-agent/agent/internal/api"
-	"beanstalk-agent/agent/internal/appenv"
 	"beanstalk-agent/agent/internal/config"
-	"beanstalk-agent/agent/internal/endpoint"
-	"beanstalk-agent/agent/internal/platform"
-	"beanstalk-agent/packaging/testbed/planted"
 )
-
-// The first entry that is one host, in each form in which such a list is written.
-func TestFirstHost(t *testing.T) {
-	for list, want := range map[string]string{
-		"www.example.com":                     "www.example.com",
-		" www.example.com ":                   "www.example.com",
-		".example.com,*,www.example.com":      "www.example.com",
-		"localhost 127.0.0.1":                 "localhost",
-		`["www.example.com", "b.example"]`:    "www.example.com",
-		"['.example.com','www.example.com']":  "www.example.com",
-		"www.example.com:8443;b.example":      "www.example.com:8443",
-		"[::1],www.example.com":               "[::1]",
-		"https://www.example.com/, b.example": "b.example",
-		"":                                    "",
-		"*":                                   "",
-		".example.com":                        "",
-		"https://www.example.com/":            "",
-		"[]":                                  "",
-	} {
-		if got := firstHost(list); got != want {
-			t.Errorf("%q: got %q, want %q", list, got, want)
-		}
-	}
-}
-
-// A configured target's origin is what url: jobs post to and what is put before a path.
-func TestOriginOfTargets(t *testing.T) {
-	for target, want := range map[string]string{
-		"http://127.0.0.1:8000/health/": "http://127.0.0.1:8000",
-		"http://localhost":              "http://localhost:80",
-		"unix:/run/app.sock:/up":        "unix:/run/app.sock:",
-		"unix:/run/app.sock":            "unix:/run/app.sock:",
-	} {
-		got, err := origin(t.Context(), config.Config{Health: config.Health{Target: target}}, nil, nil)
-		if got != want || err != nil {
-			t.Errorf("%s: got %q, %v, want %q", target, got, err, want)
-		}
-		if _, err := endpoint.Parse(got + "/up"); err != nil {
-			t.Error(err)
-		}
-	}
-}
-
-// A port that a deployment changes is the one asked from then on: nginx knows it, else
-// the application's environment, before what the platform said at the agent's start.
-func TestPortOfADeploymentIsFollowed(t *testing.T) {
-	root := t.TempDir()
-	put := func(name, text string) {
-		name = filepath.Join(root, name)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, []byte(text), 0o755)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	const eb, nginx = "opt/elasticbeanstalk/", "etc/nginx/conf.d/elasticbeanstalk/00_application.conf"
-	put(eb+"deployment/cfn-metadata-cache.json", `{"EbResource":{"AWS::ElasticBeanstalk::Metadata":{"EnvironmentName":"e"}}}`)
-	put(eb+"bin/get-config", "#!/bin/sh\necho '{\"ApplicationPort\":5000}'\n")
-	put("etc/systemd/system/web.service", "[Service]\nUser=webapp\n") // the application is started before nginx is told its port
-	inst := platform.NewInstance(t.Context(), platform.Options{Root: root, NoIMDS: true})
-	inst.Run(t.Context(), planted.Log(t))
-	env := appenv.New(appenv.Config{Beanstalk: true, Root: root})
-	for _, step := range []struct {
-		file, text, want string
-	}{
-		{eb + "deployment/env", "A=b\n", "http://127.0.0.1:5000"},
-		{eb + "deployment/env", "PORT=3000\n", "http://127.0.0.1:3000"},
-		{nginx, "location / {\n    proxy_pass http://127.0.0.1:8080;\n}\n", "http://127.0.0.1:8080"},
-		{nginx, "location / {\n    proxy_pass http://127.0.0.1:8081;\n}\n", "http://127.0.0.1:8081"},
-	} {
-		put(step.file, step.text)
-		if got, err := origin(t.Context(), config.Config{}, inst, env); got != step.want || err != nil {
-			t.Errorf("after %q: got %q, %v, want %q", step.text, got, err, step.want)
-		}
-	}
-}
 
 // The agent's watchdog asks of it all that people ask for, and of the application nothing: without a
 // Host, whose refusal some frameworks mail to their administrators, least of all.

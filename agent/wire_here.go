@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"beanstalk-agent/agent/internal/api"
-	"beanstalk-agent/agent/internal/appenv"
+	"beanstalk-agent/agent/internal/app"
 	"beanstalk-agent/agent/internal/cloudwatch"
 	"beanstalk-agent/agent/internal/config"
 	"beanstalk-agent/agent/internal/health"
@@ -67,10 +67,11 @@ type hereMetrics struct {
 
 func newHereMetrics(ctx context.Context, cfg config.Config) *hereMetrics {
 	inst := platform.NewInstance(ctx, platformOptions(cfg))
-	env := appenv.New(envConfig(cfg, inst))
+	a := app.New(appConfig(cfg), inst)
+	env := a.Env()
 	h := &hereMetrics{config: publisherConfig(cfg, inst, env)}
 	h.config.Send = cloudwatch.Off
-	h.gather(cfg, func() place { return findWeb(cfg, inst, env) }, collectors.NewOOM(collectors.OOMConfig{}))
+	h.gather(cfg, func() place { return findWeb(a) }, collectors.NewOOM(collectors.OOMConfig{}))
 	if cfg.Metrics.PerInstance || cfg.Metrics.CWAgent || slices.ContainsFunc(cfg.Metrics.Dimensions, func(set []string) bool { return slices.Contains(set, "InstanceId") }) {
 		go inst.Run(ctx, slog.New(slog.DiscardHandler)) // ends with the verb
 		inst.Await(ctx, 3*time.Second, func(f platform.Facts) bool { return f.InstanceID != "" || !f.EC2 })

@@ -18,7 +18,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"beanstalk-agent/agent/internal/appenv"
+	"beanstalk-agent/agent/internal/app"
 	"beanstalk-agent/agent/internal/capacity"
 	"beanstalk-agent/agent/internal/config"
 	"beanstalk-agent/agent/internal/crontable"
@@ -47,24 +47,6 @@ func TestTheWebProcessIsAlwaysMeasured(t *testing.T) {
 		}
 		if got := strings.Join(names, ", "); got != tt.want || m.web.Load() == nil {
 			t.Errorf("%v: got %q, want %q", tt.configured, got, tt.want)
-		}
-	}
-}
-
-// The application's socket is where health checks ask, unless that is nginx.
-func TestTheListenerIsTheApplicationsOwn(t *testing.T) {
-	inst := platform.NewInstance(t.Context(), platform.Options{Root: t.TempDir(), AppDir: t.TempDir(), NoIMDS: true})
-	for target, want := range map[string]place{
-		"":                                       {port: 8000},
-		"http://127.0.0.1:5000/health":           {port: 5000},
-		"http://127.0.0.1:80/health":             {port: 8000},
-		"http://127.0.0.1/health":                {port: 8000},
-		"unix:/var/run/puma/my_app.sock:/health": {path: "/var/run/puma/my_app.sock"},
-	} {
-		cfg := config.Default()
-		cfg.App.Dir, cfg.Health.Target = inst.Facts().AppDir, target
-		if got := findWeb(cfg, inst, appenv.New(envConfig(cfg, inst))); got != want {
-			t.Errorf("%q: got %+v, want %+v", target, got, want)
 		}
 	}
 }
@@ -115,7 +97,7 @@ func TestReloadAfterADeployment(t *testing.T) {
 	cfg, log := config.Default(), planted.Log(t)
 	cfg.App.Dir, cfg.StateDir, cfg.Health.Host = t.TempDir(), t.TempDir(), "shop.example"
 	inst := platform.NewInstance(t.Context(), platform.Options{Root: t.TempDir(), AppDir: cfg.App.Dir, NoIMDS: true})
-	check, err := newHealth(cfg, inst, appenv.New(envConfig(cfg, inst)), nil, log)
+	check, err := newHealth(cfg, app.New(appConfig(cfg), inst), nil, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +122,7 @@ func TestTheAutoScalingGroupIsAProperty(t *testing.T) {
 	inst := platform.NewInstance(t.Context(), platform.Options{Root: t.TempDir(), AppDir: dir, NoIMDS: true})
 	cfg := config.Default()
 	cfg.App.Dir = dir
-	env := appenv.New(envConfig(cfg, inst))
+	env := app.New(appConfig(cfg), inst).Env()
 	for _, want := range []string{"", "awseb-e-abc-stack-AWSEBAutoScalingGroup-1"} {
 		if want != "" {
 			if err := os.WriteFile(filepath.Join(dir, ".env"), []byte(groupVariable+"="+want+"\n"), 0o600); err != nil {

@@ -1,20 +1,16 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"slices"
-	"strings"
 	"time"
 
-	"beanstalk-agent/agent/internal/appenv"
+	"beanstalk-agent/agent/internal/app"
 	"beanstalk-agent/agent/internal/config"
 	"beanstalk-agent/agent/internal/launch"
 	"beanstalk-agent/agent/internal/notify"
-	"beanstalk-agent/agent/internal/platform"
 	"beanstalk-agent/agent/internal/supervisor"
 	"beanstalk-agent/scheduler"
 )
@@ -22,16 +18,16 @@ import (
 // notices turns what happened to jobs into what people are told.
 type notices struct {
 	notifier *notify.Notifier
-	inst     *platform.Instance
+	app      *app.App
 	tail     bool     // somebody wants the last lines of output
 	names    []string // of the targets
 
 	to func(job string) []string // who is told of a job, as the cron file says; set before anything is told
 }
 
-func newNotices(cfg config.Config, inst *platform.Instance, env *appenv.Resolver, log *slog.Logger) (*notices, error) {
-	n := &notices{inst: inst}
-	c := notify.Config{Log: log, Cooldown: cfg.Cooldown, Expand: func(s string) (string, error) { return expand(env, s) }}
+func newNotices(cfg config.Config, a *app.App, log *slog.Logger) (*notices, error) {
+	n := &notices{app: a}
+	c := notify.Config{Log: log, Cooldown: cfg.Cooldown, Expand: a.Expand}
 	for _, t := range cfg.Notify {
 		target := notify.Target{Type: notify.Type(t.Type), Name: t.Name, URL: t.URL, StartURL: t.StartURL, FailURL: t.FailURL, Token: t.Token, Jobs: t.Jobs, Tail: t.Output}
 		for _, on := range t.On {
@@ -50,47 +46,10 @@ func newNotices(cfg config.Config, inst *platform.Instance, env *appenv.Resolver
 	return n, err
 }
 
-// expand resolves ${NAME} from the application's environment; a name that is
-// not there is an error, so that no message goes to half an address.
-func expand(env *appenv.Resolver, s string) (string, error) {
-	if !strings.Contains(s, "${") {
-		return s, nil
-	}
-	e, err := env.Resolve(context.Background())
-	if err != nil {
-		return "", err
-	}
-	var missing error
-	out := replaceReferences(s, func(name string) string {
-		v, ok := e.Lookup(name)
-		if !ok {
-			missing = errors.Join(missing, errors.New("the application has no variable "+name))
-		}
-		return v
-	})
-	return out, missing
-}
-
-// replaceReferences puts in the value of each ${NAME}. Unlike os.Expand it leaves any other "$" alone: a secret may
-// have one, and what follows it must not be told as the name of a variable that there is none of.
-func replaceReferences(s string, value func(name string) string) string {
-	var out strings.Builder
-	for {
-		before, rest, found := strings.Cut(s, "${")
-		name, after, closed := strings.Cut(rest, "}")
-		if !found || !closed {
-			out.WriteString(s)
-			return out.String()
-		}
-		out.WriteString(before + value(name))
-		s = after
-	}
-}
-
 func (n *notices) send(e notify.Event) {
 	e.To = n.to(e.Job)
-	e.Environment = n.inst.Facts().EnvironmentName
-	e.Host = hostName(n.inst)
+	e.Environment = n.app.Facts().EnvironmentName
+	e.Host = n.app.Name()
 	n.notifier.Notify(e)
 }
 

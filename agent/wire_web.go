@@ -3,15 +3,10 @@ package main
 import (
 	"context"
 	"io"
-	"net/url"
-	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
-	"beanstalk-agent/agent/internal/appenv"
-	"beanstalk-agent/agent/internal/config"
-	"beanstalk-agent/agent/internal/platform"
+	"beanstalk-agent/agent/internal/app"
 	"beanstalk-agent/collectors"
 )
 
@@ -22,23 +17,9 @@ type place struct {
 	path string // the same for a UNIX socket, when port is 0
 }
 
-// findWeb follows health.target, unless that leads through nginx.
-func findWeb(cfg config.Config, inst *platform.Instance, env *appenv.Resolver) place {
-	at := place{unit: inst.Facts().WebUnit}
-	from, _ := origin(context.Background(), cfg, inst, env) // a guess does no harm: nobody listens there, or the application
-	if path, ok := strings.CutPrefix(from, "unix:"); ok {
-		at.path = strings.TrimSuffix(path, ":")
-		return at
-	}
-	if u, err := url.Parse(from); err == nil {
-		if n, err := strconv.ParseUint(u.Port(), 10, 16); err == nil && n != 80 {
-			at.port = uint16(n)
-			return at
-		}
-	}
-	port, _ := appPort(context.Background(), inst, env)
-	at.port = uint16(port)
-	return at
+func findWeb(a *app.App) place {
+	w := a.Workers(context.Background())
+	return place{unit: w.Unit, port: w.Port, path: w.Path}
 }
 
 // placeEvery is how often it is asked where the web process is beside the ends of
