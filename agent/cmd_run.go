@@ -31,7 +31,7 @@ import (
 //
 //	           config.Load    platform.Instance (what this host is)
 //	                 \          /
-//	cron file → crontable → scheduler ─┐                     ┌→ log, notify
+//	cron file → cron → scheduler ──────┐                     ┌→ log, notify
 //	                                   ├→ launch → supervisor ┤    (ends)
 //	agent exec → control ──────────────┘     ↑               └→ runs on disk
 //	   ↑                                  appenv (read at each start)

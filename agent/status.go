@@ -11,7 +11,7 @@ import (
 	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/buildinfo"
 	"beanstalk-agent/agent/internal/cloudwatch"
-	"beanstalk-agent/agent/internal/crontable"
+	"beanstalk-agent/agent/internal/cron"
 	"beanstalk-agent/agent/internal/launch"
 	"beanstalk-agent/agent/internal/supervisor"
 	"beanstalk-agent/collectors"
@@ -53,11 +53,11 @@ func (b *backend) cronLines(context.Context) []api.Line {
 	st := b.cron.watcher.State()
 	var lines []api.Line
 	switch st.Kind {
-	case crontable.Absent:
+	case cron.Absent:
 		lines = append(lines, api.NewLine("cron", api.Note, "", "no jobs: there is no %s", st.Path))
-	case crontable.Faulty:
+	case cron.Faulty:
 		lines = append(lines, api.NewLine("cron", api.Bad, "agent cron check "+st.Path, "%s is not taken; in force: %s of the last good one", st.Path, api.Count(len(st.Table.Jobs), "job")))
-	case crontable.Loaded:
+	case cron.Loaded:
 		lines = append(lines, api.NewLine("cron", api.Good, "", "%s from %s", api.Count(len(st.Table.Jobs), "job"), st.Path))
 	}
 	lines = append(lines, b.cron.who.lines()...)

@@ -21,7 +21,7 @@ import (
 	"beanstalk-agent/agent/internal/appenv"
 	"beanstalk-agent/agent/internal/claim"
 	"beanstalk-agent/agent/internal/config"
-	"beanstalk-agent/agent/internal/crontable"
+	"beanstalk-agent/agent/internal/cron"
 	"beanstalk-agent/agent/internal/launch"
 	"beanstalk-agent/agent/internal/notify"
 	"beanstalk-agent/agent/internal/platform"
@@ -32,7 +32,7 @@ import (
 
 // cronParts connects the cron file, the scheduler and the supervisor's runs.
 type cronParts struct {
-	watcher  *crontable.Watcher
+	watcher  *cron.Watcher
 	sched    *scheduler.Scheduler
 	launcher *launch.Launcher
 	runs     *supervisor.Client
@@ -60,7 +60,7 @@ func newCron(cfg config.Config, a *app.App, l *launch.Launcher, runs *supervisor
 	inst, env := a.Instance(), a.Env()
 	c := &cronParts{launcher: l, runs: runs, who: who, people: people, log: log,
 		held: strings.TrimSuffix(cfg.Socket, ".sock") + "-held"}
-	store, err := crontable.OpenStore(filepath.Join(cfg.StateDir, "cron.json"))
+	store, err := cron.OpenStore(filepath.Join(cfg.StateDir, "cron.json"))
 	if err != nil {
 		log.Error("scheduler's memory", "err", err)
 	}
@@ -82,7 +82,7 @@ func newCron(cfg config.Config, a *app.App, l *launch.Launcher, runs *supervisor
 		files = append(files, "crontab")
 	}
 	zone, _ := time.LoadLocation(cfg.Cron.Timezone) // checked by config
-	c.watcher = &crontable.Watcher{Dir: f.AppDir, Files: files, Log: log,
+	c.watcher = &cron.Watcher{Dir: f.AppDir, Files: files, Log: log,
 		Where: func() string { return inst.Facts().EnvironmentName },
 		Held:  func() bool { return !c.sched.HeldUntil().IsZero() },
 		Apply: func(t scheduler.Table) {

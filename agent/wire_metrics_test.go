@@ -21,7 +21,7 @@ import (
 	"beanstalk-agent/agent/internal/app"
 	"beanstalk-agent/agent/internal/capacity"
 	"beanstalk-agent/agent/internal/config"
-	"beanstalk-agent/agent/internal/crontable"
+	"beanstalk-agent/agent/internal/cron"
 	"beanstalk-agent/agent/internal/health"
 	"beanstalk-agent/agent/internal/platform"
 	"beanstalk-agent/collectors"
@@ -102,7 +102,7 @@ func TestReloadAfterADeployment(t *testing.T) {
 		t.Fatal(err)
 	}
 	var jobs []int
-	b := &backend{metrics: &metricsParts{}, check: check, cron: &cronParts{watcher: &crontable.Watcher{Dir: cfg.App.Dir, Files: []string{"cron.yaml"}, Log: log,
+	b := &backend{metrics: &metricsParts{}, check: check, cron: &cronParts{watcher: &cron.Watcher{Dir: cfg.App.Dir, Files: []string{"cron.yaml"}, Log: log,
 		Options: func() scheduler.ParseOptions { return scheduler.ParseOptions{} }, Apply: func(t scheduler.Table) { jobs = append(jobs, len(t.Jobs)) }}}}
 	if err := os.WriteFile(filepath.Join(cfg.App.Dir, "cron.yaml"), []byte("cron:\n- {name: a, schedule: '@daily', command: x}\n"), 0o600); err != nil {
 		t.Fatal(err)

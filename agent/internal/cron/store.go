@@ -1,4 +1,7 @@
-package crontable
+// Package cron takes a due slot, claims it, has it started and notes its end.
+//
+// The scheduler says when, the supervisor's run events say what became of it.
+package cron
 
 import (
 	"encoding/json"
@@ -11,8 +14,8 @@ import (
 	"beanstalk-agent/scheduler"
 )
 
-// Store keeps on disk what the scheduler must remember over restarts: which
-// slots are settled and which jobs are paused. Save is for one goroutine.
+// Store keeps on disk what the scheduler must remember over restarts: which slots are done and which jobs are paused.
+// Save is for one goroutine.
 type Store struct {
 	path string
 	kept map[string]scheduler.SavedJob

@@ -1,4 +1,4 @@
-package crontable
+package cron
 
 import (
 	"bytes"
@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"beanstalk-agent/packaging/testbed/planted"
 	"beanstalk-agent/scheduler"
@@ -133,5 +134,41 @@ func TestTableAsksWhereItIs(t *testing.T) {
 	w.refresh()
 	if len(*applied) != 2 {
 		t.Errorf("applied %d times, want once more", len(*applied))
+	}
+}
+
+// A look takes as long as resolving the application's environment, seconds when get-config stands in. State waited for
+// it, and so did agent cron list. All commands of a file are looked up in one resolution.
+func TestStateDoesNotWaitForALook(t *testing.T) {
+	w, _, _ := watcher(t)
+	resolved := 0
+	entered, leave := make(chan bool, 2), make(chan bool)
+	w.Options = func() scheduler.ParseOptions {
+		resolved++
+		entered <- true
+		<-leave
+		return scheduler.ParseOptions{CheckCommand: func(string) error { return nil }}
+	}
+	w.Apply = func(scheduler.Table) { entered <- true; <-leave }
+	put(t, filepath.Join(w.Dir, "cron.yaml"), strings.Replace(good, "echo hi", "[a]", 1)+"  - {name: two, command: [b], schedule: '@hourly'}\n")
+	looked := make(chan bool)
+	go func() { defer close(looked); w.look(false) }()
+	for step := range 2 {
+		<-entered
+		state := make(chan State, 1)
+		go func() { state <- w.State() }()
+		select {
+		case st := <-state:
+			if n := len(st.Table.Jobs); n != 2*step {
+				t.Errorf("step %d: %d jobs", step, n)
+			}
+		case <-time.After(5 * time.Second):
+			t.Error("State waits for the look")
+		}
+		leave <- true
+	}
+	<-looked
+	if resolved != 1 {
+		t.Errorf("the environment was resolved %d times", resolved)
 	}
 }

@@ -1,0 +1,234 @@
+package cron
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"beanstalk-agent/agent/internal/appfile"
+	"beanstalk-agent/scheduler"
+)
+
+// MaxSize is the largest cron file that is read; 10,000 jobs take about 1 MB.
+const MaxSize = 4 << 20
+
+// Every is how often the file is looked at.
+const Every = 5 * time.Second
+
+// loggedFaults is how many faults of a file the log has, a line each.
+const loggedFaults = 10
+
+// Kind says how the file stands.
+type Kind string
+
+const (
+	Absent Kind = "absent"
+	Loaded Kind = "loaded"
+	Faulty Kind = "faulty" // the last good table stays in force
+)
+
+// State is what is known of the file.
+type State struct {
+	Path  string
+	Kind  Kind
+	Err   error // of a faulty file: scheduler.Faults, or why it could not be read
+	Since time.Time
+	Table scheduler.Table // the table in force
+}
+
+// Watcher keeps the scheduler's table equal to the application's cron file.
+//
+// A changed file, a swapped application tree and a deleted file are noticed within Every by stat alone, without any
+// hook. A deleted file is an empty table, once two looks in a row found none: a deployment removes the old tree, which
+// can take seconds, before it puts the new one in its place. A faulty or unreadable file leaves the last good table in
+// force and is logged once, with every fault. It is tried again each minute: the fault may be a program that was not
+// there, or a permission.
+//
+// The file is writable by the application's user while the agent is root, so it is opened below the application's
+// directory without following links out of it, it must be a regular file, and it has a size limit.
+type Watcher struct {
+	Dir     string   // the application's directory; looked up anew each time
+	Files   []string // relative to Dir; the first that exists is the cron file
+	Options func() scheduler.ParseOptions
+	Apply   func(scheduler.Table) // called with each new table, which State has already; never twice at a time
+	Where   func() string         // the environment's name, "" while it is not known; optional
+	Held    func() bool           // reports whether a deployment is under way, in which no file counts as deleted; optional
+	Log     *slog.Logger
+
+	looking sync.Mutex  // one look at a time; guards the next three
+	seen    fs.FileInfo // of the file as last read; nil when absent
+	where   string      // as of the last refresh
+	away    bool        // the last look found no file, and left it at that
+
+	mu    sync.Mutex // never held while a file is read or a table applied, which may take seconds
+	state State
+}
+
+// Run looks at once and then at every multiple of Every, when the samplers wake the
+// processor anyway, until ctx is done.
+func (w *Watcher) Run(ctx context.Context) error {
+	tick := time.NewTimer(0)
+	defer tick.Stop()
+	<-tick.C
+	for n := 1; ; n++ {
+		w.look(false)
+		if n%12 == 0 {
+			w.refresh()
+		}
+		tick.Reset(time.Until(time.Now().Truncate(Every).Add(Every)))
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// Reload reads the file now, changed or not.
+func (w *Watcher) Reload() State {
+	w.look(true)
+	return w.State()
+}
+
+// State returns what is known of the file now.
+func (w *Watcher) State() State {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.state
+}
+
+func (w *Watcher) set(st State) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.state = st
+}
+
+func (w *Watcher) look(force bool) {
+	w.looking.Lock()
+	defer w.looking.Unlock()
+	st := w.State()
+	name, info := w.find()
+	path := filepath.Join(w.Dir, name)
+	if !force && st.Kind != "" && same(w.seen, info) && st.Path == path {
+		w.away = false
+		return
+	}
+	if info == nil && !force && st.Kind != "" && (!w.away || w.Held != nil && w.Held()) {
+		w.away = true
+		return
+	}
+	w.seen, w.away = info, false
+	st.Path, st.Since = path, time.Now()
+	if info == nil {
+		w.absent(st)
+		return
+	}
+	table, err := w.read(name)
+	if err != nil {
+		w.fault(st, err)
+		return
+	}
+	w.take(st, table)
+}
+
+// refresh applies the table in force again when it depends on the application's environment (enabled: ${NAME}), which
+// changes without the file, or when that environment's name is another or known only now; and tries a faulty file
+// again.
+func (w *Watcher) refresh() {
+	w.looking.Lock()
+	defer w.looking.Unlock()
+	if w.State().Kind == Faulty {
+		w.retry()
+	}
+	where := w.where
+	if w.Where != nil {
+		w.where = w.Where()
+	}
+	depends := func(j scheduler.Job) bool {
+		return strings.Contains(j.Enabled, "${") || len(j.Environments) > 0 && w.where != where
+	}
+	if table := w.State().Table; slices.ContainsFunc(table.Jobs, depends) {
+		w.Apply(table)
+	}
+}
+
+// retry reads a faulty file that has not changed.
+func (w *Watcher) retry() {
+	name, info := w.find()
+	if !same(w.seen, info) {
+		return // look's
+	}
+	st := w.State()
+	table, err := w.read(name)
+	switch {
+	case err == nil:
+		w.take(st, table)
+	case err.Error() != st.Err.Error():
+		w.fault(st, err)
+	}
+}
+
+func (w *Watcher) take(st State, table scheduler.Table) {
+	st.Kind, st.Err, st.Table = Loaded, nil, table
+	w.set(st)
+	w.Log.Info("cron file loaded", "file", st.Path, "jobs", len(table.Jobs))
+	w.Apply(table)
+}
+
+func (w *Watcher) absent(st State) {
+	if st.Kind == Loaded || st.Kind == Faulty {
+		w.Log.Info("cron file is gone: no jobs", "file", st.Path)
+	}
+	st.Kind, st.Err, st.Table = Absent, nil, scheduler.Table{}
+	w.set(st)
+	w.Apply(st.Table)
+}
+
+func (w *Watcher) fault(st State, err error) {
+	st.Kind, st.Err = Faulty, err
+	w.set(st)
+	const text = "cron file not taken, the last good one stays in force"
+	faults, _ := errors.AsType[scheduler.Faults](err)
+	if len(faults) == 0 {
+		w.Log.Error(text, "file", st.Path, "err", err)
+		return
+	}
+	w.Log.Error(text+": agent cron check shows all that is wrong", "file", st.Path, "faults", len(faults))
+	for _, f := range faults[:min(len(faults), loggedFaults)] {
+		w.Log.Error("cron file", "fault", f.String()) // without the excerpt
+	}
+}
+
+// find returns the first of Files that exists, or the first with no info.
+func (w *Watcher) find() (string, fs.FileInfo) {
+	for _, name := range w.Files {
+		if info, err := os.Stat(filepath.Join(w.Dir, name)); err == nil {
+			return name, info
+		}
+	}
+	return w.Files[0], nil
+}
+
+func (w *Watcher) read(name string) (scheduler.Table, error) {
+	data, err := appfile.Read(w.Dir, name, MaxSize)
+	if err != nil {
+		return scheduler.Table{}, err
+	}
+	return scheduler.Parse(name, data, w.Options())
+}
+
+// same reports whether a and b are the same unchanged file. A file written in place within one clock tick to the same
+// size is not noticed until its next change; editors and deployments write a new file.
+func same(a, b fs.FileInfo) bool {
+	if a == nil || b == nil {
+		return a == nil && b == nil
+	}
+	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
+}
