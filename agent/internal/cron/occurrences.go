@@ -1,4 +1,3 @@
-// Package cron runs the application's scheduled jobs.
 package cron
 
 import (
