@@ -13,8 +13,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/app"
 	"beanstalk-agent/agent/internal/buildinfo"
@@ -23,7 +21,6 @@ import (
 	"beanstalk-agent/agent/internal/fdconn"
 	"beanstalk-agent/agent/internal/lifecycle"
 	"beanstalk-agent/agent/internal/platform"
-	"beanstalk-agent/packaging"
 )
 
 // The composition root. Every part is made and connected here; parts meet
@@ -38,41 +35,24 @@ import (
 //	status, env, …                           ↓
 //	load balancer → nginx → health ──── the application
 //	collectors → sampling → cloudwatch → spool → CloudWatch
-func newRunCmd(g *globals) *cobra.Command {
-	var app string
-	c := &cobra.Command{Use: "run", Short: "start the agent: metrics, cron, health checks, exec",
-		Long: `Runs until SIGTERM or Ctrl-C. On Elastic Beanstalk it finds everything by
-itself. Elsewhere it takes the application's directory from --app, its
-environment from .env there, its jobs from cron.yaml there, and keeps metrics
-here.
 
-Exit status: 0 after an orderly stop; 1 when it cannot start, for example
-because another agent holds the socket.`,
-		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			if g.config == "" || g.config == packaging.ConfigPath {
-				// without the note a deployment restarts the agent once too often, which is no reason not to start
-				_ = packaging.NoteConfig(os.Getenv("RUNTIME_DIRECTORY"))
-			}
-			cfg, err := g.load(false)
-			if err != nil {
-				return err
-			}
-			return runAgent(c.Context(), g, cfg, app)
-		}}
-	c.Flags().StringVar(&app, "app", "", "the application's `directory` (default: found, else the current one)")
-	return c
+// options are what the command line says of an agent to start.
+type options struct {
+	Config config.Config
+	Socket string // "": as Config says
+	App    string // the application's directory; "": as Config says
+	Stderr *os.File
 }
 
-func runAgent(ctx context.Context, g *globals, cfg config.Config, dir string) error {
+func runAgent(ctx context.Context, o options) error {
 	thrift()
 	// A second signal ends the program at once: after the first, the default
 	// disposition is in force again.
 	ctx, restore := signal.NotifyContext(ctx, syscall.SIGTERM, os.Interrupt)
 	context.AfterFunc(ctx, restore)
 
-	log := newLog(g.err)
-	cfg, err := settle(g, cfg, dir)
+	log := newLog(o.Stderr)
+	cfg, err := settle(o)
 	if err != nil {
 		return err
 	}
@@ -165,9 +145,10 @@ func newLog(w *os.File) *slog.Logger {
 }
 
 // settle fills what flags and this user's place in the system decide.
-func settle(g *globals, cfg config.Config, app string) (config.Config, error) {
-	if app != "" {
-		dir, err := filepath.Abs(app)
+func settle(o options) (config.Config, error) {
+	cfg := o.Config
+	if o.App != "" {
+		dir, err := filepath.Abs(o.App)
 		if err != nil {
 			return cfg, err
 		}
@@ -178,8 +159,8 @@ func settle(g *globals, cfg config.Config, app string) (config.Config, error) {
 		}
 		cfg.App.Dir = dir
 	}
-	if g.socket != "" {
-		cfg.Socket = g.socket
+	if o.Socket != "" {
+		cfg.Socket = o.Socket
 	}
 	if cfg.Socket == "" {
 		cfg.Socket = api.DefaultSocket()

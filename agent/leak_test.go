@@ -59,7 +59,7 @@ func TestStopLeavesNothing(t *testing.T) {
 	goroutines, files := runtime.NumGoroutine(), openFiles(t)
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- runAgent(ctx, &globals{stdio: stdio{os.Stdin, os.Stdout, log}}, cfg, app) }()
+	go func() { ended <- runAgent(ctx, options{Config: cfg, App: app, Stderr: log}) }()
 
 	client := api.NewClient(cfg.Socket)
 	await(t, "a job runs", func() bool {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"beanstalk-agent/agent/internal/cli"
 	"beanstalk-agent/packaging/testbed/planted"
 )
 
@@ -23,25 +24,25 @@ const ear = "said"
 
 // overheard is the agent as the scripts run it: main, and what it says is kept.
 func overheard() {
-	args, std := os.Args[1:], stdio{os.Stdin, os.Stdout, os.Stderr}
+	args, std := os.Args[1:], cli.Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}
 	dir := filepath.Join(filepath.Dir(os.Getenv("AGENT_SOCKET")), ear)
 	if i := slices.Index(args, "supervise"); i >= 0 {
 		dir = filepath.Join(filepath.Dir(args[slices.Index(args, "--socket")+1]), ear)
 	}
 	file, err := os.CreateTemp(dir, fmt.Sprintf("%d-", os.Getpid()))
 	if err != nil || slices.Contains(args, "--direct") { // becomes the command: nobody would copy what that says
-		os.Exit(run(args, std))
+		os.Exit(cli.Main(args, std, programs))
 	}
 	fmt.Fprintf(file, "%q\n", redact(args))
 	var ends []func()
 	var end func()
-	std.err, end = copied(std.err, file)
+	std.Err, end = copied(std.Err, file)
 	ends = append(ends, end)
 	if !saysValues(args) {
-		std.out, end = copied(std.out, file)
+		std.Out, end = copied(std.Out, file)
 		ends = append(ends, end)
 	}
-	code := run(args, std)
+	code := cli.Main(args, std, programs)
 	for _, end := range ends {
 		end()
 	}

@@ -97,7 +97,7 @@ func startAgentIn(t *testing.T, cfg config.Config, app string) {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- runAgent(ctx, &globals{stdio: stdio{os.Stdin, os.Stdout, log}}, cfg, app) }()
+	go func() { ended <- runAgent(ctx, options{Config: cfg, App: app, Stderr: log}) }()
 	t.Cleanup(func() {
 		stop()
 		if err := <-ended; err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"beanstalk-agent/agent/internal/app"
 	"beanstalk-agent/agent/internal/awsconf"
+	"beanstalk-agent/agent/internal/cli"
 	"beanstalk-agent/agent/internal/config"
 	"beanstalk-agent/agent/internal/launch"
 	"beanstalk-agent/agent/internal/platform"
@@ -33,6 +34,11 @@ func appConfig(cfg config.Config) app.Config {
 		Target: cfg.Health.Target, Path: cfg.Health.Path, Host: cfg.Health.Host, Headers: cfg.Health.Headers}
 }
 
+// newApplication is the application of this host, without an agent.
+func newApplication(ctx context.Context, cfg config.Config) *app.App {
+	return app.New(appConfig(cfg), platform.NewInstance(ctx, platformOptions(cfg)))
+}
+
 // newAWS says as whom and where the agent itself speaks to AWS.
 func newAWS(cfg config.Config) (*awsconf.AWS, error) {
 	return awsconf.New(awsconf.Config{Region: cfg.AWS.Region, CloudWatchEndpoint: cfg.AWS.CloudWatchEndpoint, S3Endpoint: cfg.AWS.S3Endpoint})
@@ -47,8 +53,8 @@ func newLauncher(cfg config.Config, a *app.App, runs *supervisor.Client, who *cl
 		Poster: launch.Poster{Exe: exe, Env: func(ctx context.Context) []string {
 			host, _ := a.Host(ctx)
 			from, _ := a.Origin(ctx)
-			return []string{postTarget + "=" + strings.TrimSuffix(from, ":"), postHost + "=" + host,
-				postHeaders + "=" + strings.Join(a.Headers(), "\n")}
+			return []string{cli.PostTarget + "=" + strings.TrimSuffix(from, ":"), cli.PostHost + "=" + host,
+				cli.PostHeaders + "=" + strings.Join(a.Headers(), "\n")}
 		}}}
 }
 

@@ -7,53 +7,16 @@ import (
 	"io"
 	"log/slog"
 	"slices"
-	"strconv"
 	"time"
 
-	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/app"
+	"beanstalk-agent/agent/internal/cli"
 	"beanstalk-agent/agent/internal/cloudwatch"
 	"beanstalk-agent/agent/internal/config"
 	"beanstalk-agent/agent/internal/health"
 	"beanstalk-agent/agent/internal/platform"
 	"beanstalk-agent/collectors"
 )
-
-// metricsSource is the running agent, or this process.
-type metricsSource struct {
-	payload func(context.Context, io.Writer) (cloudwatch.Payload, error)
-	cost    func(ctx context.Context, instances int) (cloudwatch.Cost, error)
-	every   time.Duration
-}
-
-// findMetrics asks the running agent for a sign of life, and collects here when
-// there is none.
-func findMetrics(ctx context.Context, g *globals) (metricsSource, error) {
-	cfg, err := g.load(true)
-	if err != nil {
-		return metricsSource{}, err
-	}
-	cl, err := g.client()
-	if err != nil {
-		return metricsSource{}, err
-	}
-	err = cl.Get(ctx, "/v1/metrics", nil)
-	none, ok := errors.AsType[*api.Unreachable](err)
-	if !ok {
-		return metricsSource{every: cfg.Metrics.Sample,
-			payload: func(ctx context.Context, _ io.Writer) (p cloudwatch.Payload, err error) {
-				err = cl.Get(ctx, "/v1/metrics", &p)
-				return p, err
-			},
-			cost: func(ctx context.Context, n int) (c cloudwatch.Cost, err error) {
-				err = cl.Get(ctx, "/v1/metrics/cost?instances="+strconv.Itoa(n), &c)
-				return c, err
-			}}, err
-	}
-	fmt.Fprintf(g.err, "note: collected here, without cron, health and the agent itself: no agent answers at %s (%v)\n", none.Socket, none.Cause)
-	here := newHereMetrics(ctx, cfg)
-	return metricsSource{here.payload, here.cost, cfg.Metrics.Sample}, nil
-}
 
 // between two looks lies the time over which a rate is taken.
 const between = time.Second
@@ -65,7 +28,7 @@ type hereMetrics struct {
 	config cloudwatch.Config
 }
 
-func newHereMetrics(ctx context.Context, cfg config.Config) *hereMetrics {
+func newHereMetrics(ctx context.Context, cfg config.Config) cli.MetricsCollector {
 	inst := platform.NewInstance(ctx, platformOptions(cfg))
 	a := app.New(appConfig(cfg), inst)
 	env := a.Env()
@@ -96,8 +59,8 @@ func (h *hereMetrics) look(ctx context.Context) (b collectors.Batch, err error) 
 	return b, ctx.Err()
 }
 
-// payload is what one publish would send, without what only a running agent knows.
-func (h *hereMetrics) payload(ctx context.Context, notes io.Writer) (cloudwatch.Payload, error) {
+// Payload is what one publish would send, without what only a running agent knows.
+func (h *hereMetrics) Payload(ctx context.Context, notes io.Writer) (cloudwatch.Payload, error) {
 	b, err := h.look(ctx)
 	if err != nil {
 		return cloudwatch.Payload{}, err
@@ -110,9 +73,9 @@ func (h *hereMetrics) payload(ctx context.Context, notes io.Writer) (cloudwatch.
 	return h.publisher.Preview(), nil
 }
 
-// cost counts what only a running agent knows as well, as if jobs, the health
+// Cost counts what only a running agent knows as well, as if jobs, the health
 // check and the advice were in use: a price that turns out too low is no help.
-func (h *hereMetrics) cost(ctx context.Context, instances int) (cloudwatch.Cost, error) {
+func (h *hereMetrics) Cost(ctx context.Context, instances int) (cloudwatch.Cost, error) {
 	b, err := h.look(ctx)
 	if err != nil {
 		return cloudwatch.Cost{}, err

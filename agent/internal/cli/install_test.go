@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"bytes"
@@ -24,14 +24,14 @@ func runCmd(t *testing.T, cmd *cobra.Command, args ...string) (stdout, stderr st
 
 func TestInstallCommandThereAndBack(t *testing.T) {
 	root := t.TempDir()
-	out, _, err := runCmd(t, newInstallCmd(), "--root", root)
+	out, _, err := runCmd(t, newInstallCmd(&globals{}), "--root", root)
 	if err != nil || !strings.Contains(out, "write   /opt/agent/bin/agent\n") {
 		t.Fatalf("install: %v\n%s", err, out)
 	}
-	if out, words, err := runCmd(t, newInstallCmd(), "--root", root); err != nil || out != "" || words != "nothing to do\n" {
+	if out, words, err := runCmd(t, newInstallCmd(&globals{}), "--root", root); err != nil || out != "" || words != "nothing to do\n" {
 		t.Errorf("again: %v\n%s%s", err, out, words)
 	}
-	if _, _, err := runCmd(t, newUninstallCmd(), "--root", root); err != nil {
+	if _, _, err := runCmd(t, newUninstallCmd(&globals{}), "--root", root); err != nil {
 		t.Errorf("uninstall: %v", err)
 	}
 	if _, err := os.Stat(filepath.Join(root, "/opt/agent")); err == nil {
@@ -41,7 +41,7 @@ func TestInstallCommandThereAndBack(t *testing.T) {
 
 func TestInstallCommandIntoARepository(t *testing.T) {
 	dir := t.TempDir()
-	out, _, err := runCmd(t, newInstallCmd(), "--into", dir, "--json")
+	out, _, err := runCmd(t, newInstallCmd(&globals{}), "--into", dir, "--json")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +52,7 @@ func TestInstallCommandIntoARepository(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &report); err != nil || len(report.Steps) == 0 || len(report.Notes) == 0 {
 		t.Errorf("--json printed %q: %v", out, err)
 	}
-	if _, _, err := runCmd(t, newInstallCmd(), "--into", dir, "--root", dir); err == nil {
+	if _, _, err := runCmd(t, newInstallCmd(&globals{}), "--into", dir, "--root", dir); err == nil {
 		t.Error("--into and --root together are accepted")
 	}
 }

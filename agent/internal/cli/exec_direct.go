@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package cli
 
 import (
 	"cmp"
@@ -13,10 +13,8 @@ import (
 	"golang.org/x/term"
 
 	"beanstalk-agent/agent/internal/api"
-	"beanstalk-agent/agent/internal/app"
 	"beanstalk-agent/agent/internal/appenv"
 	"beanstalk-agent/agent/internal/command"
-	"beanstalk-agent/agent/internal/platform"
 )
 
 // runDirect runs the command without any agent, for when the agent itself is broken. The environment, user and
@@ -30,8 +28,7 @@ func (o *execOptions) runDirect(ctx context.Context, g *globals) error {
 	if o.req.Timeout != 0 || o.req.Memory != 0 || o.req.Lock != "" {
 		return misuse(errors.New("--timeout, --memory and --lock need the agent: --direct has none of them"))
 	}
-	inst := platform.NewInstance(ctx, platformOptions(cfg))
-	p, err := app.New(appConfig(cfg), inst).Env().Profile(ctx, appenv.ProfileOptions{User: o.req.User, Dir: o.req.Dir, Extra: o.req.Env})
+	p, err := g.Application(ctx, cfg).Env().Profile(ctx, appenv.ProfileOptions{User: o.req.User, Dir: o.req.Dir, Extra: o.req.Env})
 	if err != nil {
 		return exitIf(command.CodeRefused, err)
 	}
@@ -46,7 +43,7 @@ func (o *execOptions) runDirect(ctx context.Context, g *globals) error {
 // startAs runs a command of another user in a session of its own, which has no terminal. Whoever has a terminal can
 // type into it (TIOCSTI), and the shell of the caller, as a rule root's, would obey when the command has ended.
 func (g *globals) startAs(ctx context.Context, user string, spec command.Spec) error {
-	for i, f := range []*os.File{g.in, g.out, g.err} {
+	for i, f := range []*os.File{g.In, g.Out, g.Err} {
 		if spec.Files[i] = int(f.Fd()); term.IsTerminal(spec.Files[i]) {
 			return exitIf(command.CodeRefused, &api.Error{
 				Message: "--direct as " + user + " cannot share this terminal: the command could type into it",

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"context"
@@ -41,7 +41,7 @@ them nevertheless, and those that come later.`,
 				return printCost(c.Context(), g, m, instances, asJSON)
 			}
 			for {
-				p, err := m.payload(c.Context(), g.err)
+				p, err := m.payload(c.Context(), g.Err)
 				if err == nil {
 					err = printPayload(g, p, asJSON)
 				}
@@ -50,7 +50,7 @@ them nevertheless, and those that come later.`,
 				}
 				time.Sleep(m.every)
 				if !asJSON {
-					fmt.Fprintf(g.err, "\n%s, ", time.Now().Format(time.TimeOnly))
+					fmt.Fprintf(g.Err, "\n%s, ", time.Now().Format(time.TimeOnly))
 				}
 			}
 		}}
@@ -65,7 +65,7 @@ them nevertheless, and those that come later.`,
 
 func printPayload(g *globals, p cloudwatch.Payload, asJSON bool) error {
 	if asJSON {
-		return printJSON(g.out, p)
+		return printJSON(g.Out, p)
 	}
 	var rows [][]string
 	for _, d := range p.Datums {
@@ -77,8 +77,8 @@ func printPayload(g *globals, p cloudwatch.Payload, asJSON bool) error {
 		most := d.Values[len(d.Values)-1] // ascending
 		rows = append(rows, []string{d.Name, figure(d.Value, d.Unit), figure(most, d.Unit), d.Unit, strings.Join(dims, " ")})
 	}
-	fmt.Fprintf(g.err, "namespace %s\n", p.Namespace)
-	return table(g.out, []string{"METRIC", "MEAN", "MAX", "UNIT", "DIMENSIONS"}, rows)
+	fmt.Fprintf(g.Err, "namespace %s\n", p.Namespace)
+	return table(g.Out, []string{"METRIC", "MEAN", "MAX", "UNIT", "DIMENSIONS"}, rows)
 }
 
 // figure prints a value as a person reads it: no more digits than matter, and
@@ -102,13 +102,13 @@ func printCost(ctx context.Context, g *globals, m metricsSource, instances int, 
 		return err
 	}
 	if asJSON {
-		return printJSON(g.out, cost)
+		return printJSON(g.Out, cost)
 	}
 	sets := fmt.Sprintf("%d shared by all instances", cost.Sets)
 	if cost.OwnSets > 0 {
 		sets += fmt.Sprintf(", %d for each of %d instances", cost.OwnSets, cost.Instances)
 	}
-	_, err = fmt.Fprintf(g.out, "metrics   $%.2f   %d: %d series; dimension sets: %s\nrequests  $%.2f   %d of %d instances\ntogether  $%.2f   a month, at the prices of us-east-1\n",
+	_, err = fmt.Fprintf(g.Out, "metrics   $%.2f   %d: %d series; dimension sets: %s\nrequests  $%.2f   %d of %d instances\ntogether  $%.2f   a month, at the prices of us-east-1\n",
 		cost.ForMetrics, cost.Metrics, cost.Series, sets, cost.Dollars-cost.ForMetrics, cost.Requests, cost.Instances, cost.Dollars)
 	return err
 }

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"time"
@@ -21,4 +21,15 @@ func newHoldCmd(g *globals) *cobra.Command {
 
 func newReleaseCmd(g *globals) *cobra.Command {
 	return post(g, "release", "start cron jobs again; what came due meanwhile runs once", func() string { return "/v1/release" })
+}
+
+// post is a verb that only tells the agent something.
+func post(g *globals, use, short string, path func() string) *cobra.Command {
+	return &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
+		cl, err := g.client()
+		if err != nil {
+			return err
+		}
+		return cl.Post(c.Context(), path(), nil, nil)
+	}}
 }

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"fmt"
@@ -24,7 +24,7 @@ func newConfigCmd(g *globals) *cobra.Command {
 			if path == "" {
 				path = config.DefaultPath
 			}
-			_, err := fmt.Fprintf(g.err, "%s: good\n", path)
+			_, err := fmt.Fprintf(g.Err, "%s: good\n", path)
 			return err
 		},
 	})

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"fmt"
@@ -30,9 +30,9 @@ none answers or it is not ready. agent health and agent doctor judge.`,
 				return err
 			}
 			if asJSON {
-				err = printJSON(g.out, s)
+				err = printJSON(g.Out, s)
 			} else {
-				printStatus(g.out, s)
+				printStatus(g.Out, s)
 			}
 			if err == nil && !s.Ready {
 				return exitWith(1)

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"encoding/json"
@@ -8,7 +8,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/drain"
 	"beanstalk-agent/agent/internal/health"
 )
@@ -57,12 +56,12 @@ be satisfied), 1 when it is not or no agent answers.`,
 				return err
 			}
 			if asJSON {
-				err = printJSON(g.out, raw)
+				err = printJSON(g.Out, raw)
 			} else {
-				fmt.Fprintln(g.out, v)
+				fmt.Fprintln(g.Out, v)
 			}
 			for _, d := range v.Draining {
-				fmt.Fprintln(g.err, "note: load balancers are answered 503:", d.Reason)
+				fmt.Fprintln(g.Err, "note: load balancers are answered 503:", d.Reason)
 			}
 			if err == nil && !v.Healthy {
 				return exitWith(1)
@@ -113,48 +112,10 @@ func statusWord(status int) string {
 
 func printHistory(g *globals, h []health.Result, asJSON bool) error {
 	if asJSON {
-		return printJSON(g.out, h)
+		return printJSON(g.Out, h)
 	}
 	for _, r := range h {
-		fmt.Fprintf(g.out, "%s  Host %s  %s\n", r.At.Local().Format(time.DateTime), r.Host, outcome(r.Healthy, r.Unknown, r.Status, r.LatencyMS, r.Reason))
+		fmt.Fprintf(g.Out, "%s  Host %s  %s\n", r.At.Local().Format(time.DateTime), r.Host, outcome(r.Healthy, r.Unknown, r.Status, r.LatencyMS, r.Reason))
 	}
 	return nil
-}
-
-// asLoadBalancer prints what each kind of load balancer would see; exit 1 when
-// it is not safe to point the environment's health check at the agent.
-func asLoadBalancer(c *cobra.Command, g *globals, cl *api.Client, asJSON bool) error {
-	var r balancerAnswer
-	if err := cl.Get(c.Context(), "/v1/health/as-load-balancer", &r); err != nil {
-		return err
-	}
-	if asJSON {
-		if err := printJSON(g.out, r); err != nil {
-			return err
-		}
-	} else {
-		for _, a := range r.Asks {
-			fmt.Fprintf(g.out, "%-16s Host %-20s %s in %.1f ms  %s\n", a.As, a.Host, statusWord(a.Status), a.LatencyMS, a.Fault)
-		}
-		fmt.Fprintln(g.out, "application:", verdict{Verdict: r.Verdict})
-		for _, d := range r.Draining {
-			fmt.Fprintf(g.out, "draining since %s: %s\n", d.Since.Local().Format(time.DateTime), d.Reason)
-		}
-		fmt.Fprintf(g.out, "safe to set the health check path to %s: %v\n", r.Path, r.Safe)
-	}
-	if !r.Safe {
-		return exitWith(1)
-	}
-	return nil
-}
-
-// post is a verb that only tells the agent something.
-func post(g *globals, use, short string, path func() string) *cobra.Command {
-	return &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
-		cl, err := g.client()
-		if err != nil {
-			return err
-		}
-		return cl.Post(c.Context(), path(), nil, nil)
-	}}
 }

@@ -1,4 +1,8 @@
-package main
+// Package cli is the command line: one file a verb, which parses its flags, asks the agent through api, and prints.
+//
+// Contract: a verb is a client. It works with an agent of another version, and none imports the agent's parts: what
+// a verb needs of them is in Programs.
+package cli
 
 // The rules of the terminal:
 //
@@ -8,29 +12,37 @@ package main
 //   - Every verb that prints data takes --json.
 //   - Colour only on a terminal, never with NO_COLOR set, and never as the only
 //     carrier of a meaning.
-//   - Exit codes are chosen here and nowhere else: see exitCode.
+//   - Exit codes are chosen in exit.go and nowhere else: see exitCode.
 
 import (
-	"errors"
+	"context"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"beanstalk-agent/agent/internal/api"
+	"beanstalk-agent/agent/internal/app"
+	"beanstalk-agent/agent/internal/cloudwatch"
 	"beanstalk-agent/agent/internal/config"
 )
 
-// stdio is where a verb reads and writes; files, because an exec hands them on.
-type stdio struct{ in, out, err *os.File }
+// Programs are the parts of the binary that verbs start. All are required.
+type Programs struct {
+	Run       func(context.Context, RunOptions) error       // the agent
+	Supervise func(context.Context, SuperviseOptions) error // the parent of every run
+	Check     config.Check                                  // what the agent would refuse of a configuration
 
-// globals are the flags that every verb takes.
-type globals struct {
-	stdio
-	config string // --config, AGENT_CONFIG
-	socket string // --socket, AGENT_SOCKET
+	Retire      func(context.Context) error                           // asks the supervisor to give way to a new one
+	Application func(context.Context, config.Config) *app.App         // the application, without an agent
+	Metrics     func(context.Context, config.Config) MetricsCollector // collects without an agent
+}
+
+// MetricsCollector collects metrics in a verb's own process, for when no agent runs.
+type MetricsCollector interface {
+	Payload(ctx context.Context, notes io.Writer) (cloudwatch.Payload, error)
+	Cost(ctx context.Context, instances int) (cloudwatch.Cost, error)
 }
 
 const usage = `agent runs beside a web application on Elastic Beanstalk: cron jobs and one-off
@@ -45,7 +57,7 @@ checks with the right Host.
   agent metrics --once         what one publish would send
   agent health                 ask the application, with the right Host`
 
-// verbs is the table of verbs: adding one is a file cmd_NAME.go and a line here.
+// verbs is the table of verbs: adding one is a file of its name and a line here.
 func verbs(g *globals) []*cobra.Command {
 	return []*cobra.Command{
 		newRunCmd(g), newSuperviseCmd(g), newPostCmd(g),
@@ -54,13 +66,13 @@ func verbs(g *globals) []*cobra.Command {
 		newHealthCmd(g), newDrainCmd(g), newUndrainCmd(g),
 		newStatusCmd(g), newReloadCmd(g), newHoldCmd(g), newReleaseCmd(g),
 		newConfigCmd(g), newVersionCmd(g),
-		newInstallCmd(), newUninstallCmd(),
+		newInstallCmd(g), newUninstallCmd(g),
 	}
 }
 
-// run is the program: it returns the exit status.
-func run(args []string, std stdio) int {
-	g := &globals{stdio: std}
+// Main runs the verb of args and returns the exit status.
+func Main(args []string, std Stdio, p Programs) int {
+	g := &globals{Stdio: std, Programs: p}
 	root := &cobra.Command{
 		Use: "agent", Long: usage, SilenceErrors: true, SilenceUsage: true,
 		PersistentPreRun: func(*cobra.Command, []string) { g.fill() },
@@ -69,9 +81,9 @@ func run(args []string, std stdio) int {
 	root.PersistentFlags().StringVar(&g.config, "config", "", "configuration `file` (AGENT_CONFIG; default "+config.DefaultPath+")")
 	root.PersistentFlags().StringVar(&g.socket, "socket", "", "the agent's `socket` (AGENT_SOCKET)")
 	root.SetArgs(args)
-	root.SetIn(std.in)
-	root.SetOut(std.out)
-	root.SetErr(std.err)
+	root.SetIn(std.In)
+	root.SetOut(std.Out)
+	root.SetErr(std.Err)
 	began := false
 	for _, v := range verbs(g) {
 		root.AddCommand(v)
@@ -82,7 +94,7 @@ func run(args []string, std stdio) int {
 	if err != nil && !began {
 		err = misuse(suggest(root, args, err))
 	}
-	report(std.err, err)
+	report(std.Err, err)
 	return exitCode(err)
 }
 
@@ -122,109 +134,5 @@ func markBegin(c *cobra.Command, began *bool) {
 	}
 	for _, sub := range c.Commands() {
 		markBegin(sub, began)
-	}
-}
-
-// fill takes from the environment what no flag gave.
-func (g *globals) fill() {
-	if g.config == "" {
-		g.config = os.Getenv("AGENT_CONFIG")
-	}
-	if g.socket == "" {
-		g.socket = os.Getenv("AGENT_SOCKET")
-	}
-}
-
-// load reads the configuration. One that a client may not read is no error for
-// it, and one that is faulty only a note, since the agent runs on with what it
-// had: the defaults apply. One that was named and is missing is an error.
-func (g *globals) load(client bool) (config.Config, error) {
-	path, named := config.DefaultPath, g.config != ""
-	if named {
-		path = g.config
-	}
-	c, err := config.Load(path, named, healthFaults)
-	if client && errors.Is(err, os.ErrPermission) {
-		return config.Default(), nil
-	}
-	if faults, ok := errors.AsType[config.Faults](err); ok && client {
-		fmt.Fprintf(g.err, "note: %s has %d faults (agent config check tells them): the default socket is asked\n", path, len(faults))
-		return config.Default(), nil
-	}
-	return c, err
-}
-
-// client finds the running agent by flag, environment, configuration, default.
-func (g *globals) client() (*api.Client, error) {
-	if g.socket != "" {
-		return api.NewClient(g.socket), nil
-	}
-	c, err := g.load(true)
-	if err != nil {
-		return nil, err
-	}
-	if c.Socket != "" {
-		return api.NewClient(c.Socket), nil
-	}
-	return api.NewClient(api.ClientSocket()), nil
-}
-
-// exitError carries the exit status of a verb. A nil err says nothing more.
-type exitError struct {
-	code int
-	err  error
-}
-
-func (e *exitError) Error() string {
-	if e.err == nil {
-		return fmt.Sprintf("exit status %d", e.code)
-	}
-	return e.err.Error()
-}
-
-func (e *exitError) Unwrap() error { return e.err }
-
-func misuse(err error) error  { return &exitError{2, err} }
-func exitWith(code int) error { return exitIf(code, nil) }
-func exitIf(code int, err error) error {
-	if code == 0 && err == nil {
-		return nil
-	}
-	return &exitError{code, err}
-}
-
-// exitCode gives 0 for good, 1 when the answer is no or something failed, 2 for
-// misuse, and what an exitError says otherwise: the command's own code, 125 when
-// it was the agent that failed (as coreutils' timeout and env do).
-func exitCode(err error) int {
-	if e, ok := errors.AsType[*exitError](err); ok {
-		return e.code
-	}
-	if err != nil {
-		return 1
-	}
-	return 0
-}
-
-// hinter is an error that knows what to do about itself.
-type hinter interface {
-	error
-	Hints() []string
-}
-
-func report(w io.Writer, err error) {
-	if e, ok := errors.AsType[*exitError](err); ok && e.err == nil {
-		return
-	}
-	if err == nil {
-		return
-	}
-	for line := range strings.Lines(err.Error()) { // one fault a line
-		fmt.Fprintln(w, "error:", strings.TrimSuffix(line, "\n"))
-	}
-	if h, ok := errors.AsType[hinter](err); ok {
-		for _, hint := range h.Hints() {
-			fmt.Fprintln(w, "hint:", hint)
-		}
 	}
 }

@@ -1,8 +1,6 @@
-package main
+package cli
 
 import (
-	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -12,13 +10,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"beanstalk-agent/agent/internal/config"
-	"beanstalk-agent/agent/internal/supervisor"
 	"beanstalk-agent/packaging"
 )
 
 // newInstallCmd is "agent install": on this host, or into an application's
 // repository.
-func newInstallCmd() *cobra.Command {
+func newInstallCmd(g *globals) *cobra.Command {
 	var o packaging.Options
 	var into string
 	var asJSON bool
@@ -44,7 +41,7 @@ Exit codes: 0 done, or nothing to do; 1 it failed; 2 misuse.`,
 			if into != "" {
 				report, err = packaging.InstallInto(into, o.DryRun)
 			} else {
-				report, err = installHere(cmd, o)
+				report, err = installHere(cmd, g, o)
 			}
 			return printReport(cmd, report, asJSON, err)
 		},
@@ -57,56 +54,27 @@ Exit codes: 0 done, or nothing to do; 1 it failed; 2 misuse.`,
 	return cmd
 }
 
-func installHere(cmd *cobra.Command, o packaging.Options) (packaging.Report, error) {
+func installHere(cmd *cobra.Command, g *globals, o packaging.Options) (packaging.Report, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return packaging.Report{}, fmt.Errorf("find this binary: %w", err)
 	}
 	o.Binary = exe
 	o.Preflight = func() error {
-		_, err := config.Load(config.DefaultPath, false, healthFaults)
+		_, err := config.Load(config.DefaultPath, false, g.Check)
 		return err
 	}
-	o.Retire = func(ctx context.Context) error {
-		_, err := (&supervisor.Client{Socket: "/run/agent-runs/supervisor.sock"}).Retire(ctx)
-		return err
-	}
+	o.Retire = g.Retire
 	// a closed terminal must not leave a half-done installation
 	signal.Ignore(syscall.SIGHUP)
 	return packaging.Install(cmd.Context(), o)
-}
-
-// newUninstallCmd is "agent uninstall".
-func newUninstallCmd() *cobra.Command {
-	var o packaging.Options
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:   "uninstall",
-		Short: "take the agent off this host, with everything it wrote",
-		Long: `Stop the agent and every run it started, and remove its binary, link, units,
-sockets, state and configuration. Doing it again changes nothing.
-
-Exit codes: 0 done, or nothing to do; 1 something is left; 2 misuse.`,
-		Example: `  sudo agent uninstall --keep-data`,
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			report, err := packaging.Uninstall(cmd.Context(), o)
-			return printReport(cmd, report, asJSON, err)
-		},
-	}
-	cmd.Flags().StringVar(&o.Root, "root", "", "put `DIR` before every path, and stop nothing")
-	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "say what would be done")
-	cmd.Flags().BoolVar(&o.KeepData, "keep-data", false, "leave /etc/agent and /var/lib/agent")
-	cmd.Flags().BoolVar(&o.KeepBinary, "keep-binary", false, "leave the binary, for a package manager to remove")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
-	return cmd
 }
 
 // printReport prints what was done, also when it then failed: what is on the host
 // is what the reader has to deal with.
 func printReport(cmd *cobra.Command, report packaging.Report, asJSON bool, err error) error {
 	if asJSON {
-		if encErr := json.NewEncoder(cmd.OutOrStdout()).Encode(report); err == nil {
+		if encErr := printJSON(cmd.OutOrStdout(), report); err == nil {
 			err = encErr
 		}
 		return err

@@ -1,11 +1,10 @@
-package main
+package cli
 
 import (
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -89,7 +88,7 @@ func (o *envOptions) ask(c *cobra.Command, g *globals, args []string) error {
 		return err
 	}
 	for _, w := range env.Warnings {
-		fmt.Fprintln(g.err, "note:", w)
+		fmt.Fprintln(g.Err, "note:", w)
 	}
 	return o.print(g, env.Variables, args)
 }
@@ -98,7 +97,7 @@ func (o *envOptions) print(g *globals, vars []api.Variable, args []string) error
 	if len(args) > 0 {
 		for _, v := range vars {
 			if v.Name == args[0] {
-				_, err := io.WriteString(g.out, *v.Value)
+				_, err := io.WriteString(g.Out, *v.Value)
 				return err
 			}
 		}
@@ -109,13 +108,13 @@ func (o *envOptions) print(g *globals, vars []api.Variable, args []string) error
 		for _, v := range vars {
 			m[v.Name] = *v.Value
 		}
-		return printJSON(g.out, m)
+		return printJSON(g.Out, m)
 	}
 	var rows [][]string
 	for _, v := range vars {
 		rows = append(rows, []string{v.Name, fmt.Sprintf("%d bytes", v.Length), v.Source})
 	}
-	return table(g.out, []string{"NAME", "VALUE", "FROM"}, rows)
+	return table(g.Out, []string{"NAME", "VALUE", "FROM"}, rows)
 }
 
 func (o *envOptions) fromFile(g *globals, args []string) error {
@@ -131,7 +130,7 @@ func (o *envOptions) fromFile(g *globals, args []string) error {
 		return misuse(fmt.Errorf("--format: %w", err))
 	}
 	for _, f := range file.In(o.file).Dropped {
-		fmt.Fprintln(g.err, "note:", f)
+		fmt.Fprintln(g.Err, "note:", f)
 	}
 	var vars []api.Variable
 	for _, v := range file.Vars {
@@ -139,44 +138,4 @@ func (o *envOptions) fromFile(g *globals, args []string) error {
 		vars = append(vars, api.Variable{Name: v.Name, Value: &value, Length: len(value), Source: fmt.Sprintf("%s:%d", o.file, v.Line)})
 	}
 	return o.print(g, vars, args)
-}
-
-func (o *envOptions) compare(c *cobra.Command, g *globals) error {
-	cl, err := g.client()
-	if err != nil {
-		return err
-	}
-	path := "/v1/env/diff"
-	if o.values {
-		path += "?values"
-	}
-	var d api.EnvironmentDiff
-	if err := cl.Get(c.Context(), path, &d); err != nil {
-		return err
-	}
-	for _, u := range d.Unread {
-		fmt.Fprintln(g.err, "note: not compared:", u)
-	}
-	if o.json {
-		err = printJSON(g.out, d)
-	} else {
-		printDiff(g.out, d)
-	}
-	if err == nil && len(d.Differences) > 0 {
-		return exitWith(1)
-	}
-	return err
-}
-
-func printDiff(w io.Writer, d api.EnvironmentDiff) {
-	for _, v := range d.Differences {
-		fmt.Fprintf(w, "%-24s %s\n", v.Name, v.Kind)
-		if v.Web != nil {
-			fmt.Fprintf(w, "  web process: %q\n", *v.Web)
-		}
-		if v.Here != nil {
-			fmt.Fprintf(w, "  a run now:   %q\n", *v.Here)
-		}
-	}
-	fmt.Fprintf(w, "%d the same, %d different (processes %s)\n", d.Same, len(d.Differences), strings.Trim(fmt.Sprint(d.PIDs), "[]"))
 }

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"errors"
@@ -94,7 +94,7 @@ func (o *execOptions) check(g *globals) error {
 	o.req.Mode = api.Pipes
 	if o.detach {
 		o.req.Mode = api.Detached
-	} else if o.tty || !o.noTTY && term.IsTerminal(int(g.in.Fd())) && term.IsTerminal(int(g.out.Fd())) {
+	} else if o.tty || !o.noTTY && term.IsTerminal(int(g.In.Fd())) && term.IsTerminal(int(g.Out.Fd())) {
 		o.req.Mode = api.Terminal
 		o.req.Env = withTerm(o.req.Env, os.Getenv("TERM"))
 	}
@@ -123,41 +123,25 @@ func (o *execOptions) run(c *cobra.Command, g *globals) error {
 		if err := cl.Post(c.Context(), "/v1/runs", o.req, &r); err != nil {
 			return exitIf(refusal(err), err)
 		}
-		fmt.Fprintln(g.out, r.ID)
+		fmt.Fprintln(g.Out, r.ID)
 		return nil
 	}
 	o.req.Size = g.size()
-	conn, err := cl.Exec(c.Context(), o.req, g.in, g.out, g.err)
+	conn, err := cl.Exec(c.Context(), o.req, g.In, g.Out, g.Err)
 	if err != nil {
 		return exitIf(refusal(err), err)
 	}
-	code, err := conn.Run(c.Context(), session.Options{Stdin: g.in, Stdout: g.out, Stderr: g.err})
+	code, err := conn.Run(c.Context(), session.Options{Stdin: g.In, Stdout: g.Out, Stderr: g.Err})
 	return exitIf(code, err)
 }
 
 // size is that of the terminal the person sits at; zero where there is none.
 func (g *globals) size() session.Size {
-	w, h, err := term.GetSize(int(g.out.Fd()))
+	w, h, err := term.GetSize(int(g.Out.Fd()))
 	if err != nil {
 		return session.Size{}
 	}
 	return session.Size{Rows: uint16(h), Cols: uint16(w)}
-}
-
-func newAttachCmd(g *globals) *cobra.Command {
-	return &cobra.Command{Use: "attach ID", Short: "take up a terminal session again", Args: cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			cl, err := g.client()
-			if err != nil {
-				return exitIf(125, err)
-			}
-			conn, err := cl.Attach(c.Context(), args[0], g.size())
-			if err != nil {
-				return exitIf(125, err)
-			}
-			code, err := conn.Run(c.Context(), session.Options{Stdin: g.in, Stdout: g.out, Stderr: g.err})
-			return exitIf(code, err)
-		}}
 }
 
 // refusal is the exit status of a run that did not start: the agent's answer

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"fmt"
@@ -30,9 +30,9 @@ Whether somebody waits for a worker is judged by the last quarter of an hour.`,
 				return err
 			}
 			if asJSON {
-				return printJSON(g.out, a)
+				return printJSON(g.Out, a)
 			}
-			_, err = fmt.Fprint(g.out, a.Text())
+			_, err = fmt.Fprint(g.Out, a.Text())
 			return err
 		}}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")

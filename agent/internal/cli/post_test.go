@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"errors"
@@ -43,9 +43,9 @@ func TestPostIsTheDaemons(t *testing.T) {
 	http.DefaultTransport.(*http.Transport).Proxy = func(*http.Request) (*url.URL, error) { return nil, errors.New("a proxy was asked for") }
 	defer func() { http.DefaultTransport.(*http.Transport).Proxy = http.ProxyFromEnvironment }()
 	for _, target := range []string{tcp.URL, "unix:" + socket} {
-		t.Setenv(postTarget, target)
-		t.Setenv(postHost, "www.example.com")
-		t.Setenv(postHeaders, "X-Forwarded-Proto: https\nX-Token: planted-5c1e")
+		t.Setenv(PostTarget, target)
+		t.Setenv(PostHost, "www.example.com")
+		t.Setenv(PostHeaders, "X-Forwarded-Proto: https\nX-Token: planted-5c1e")
 		o := postOptions{task: "nightly", at: "2026-11-23T03:00:00Z"}
 		o.fromEnv()
 		status = http.StatusOK

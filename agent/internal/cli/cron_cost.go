@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"fmt"
@@ -28,7 +28,7 @@ func (o *costOptions) print(c *cobra.Command, g *globals, asJSON bool) error {
 	case err != nil:
 		return err
 	case asJSON:
-		return printJSON(g.out, cost)
+		return printJSON(g.Out, cost)
 	}
 	number := strconv.Itoa
 	dollars := func(d float64) string { return fmt.Sprintf("$%.2f", d) }
@@ -37,8 +37,8 @@ func (o *costOptions) print(c *cobra.Command, g *globals, asJSON bool) error {
 		rows = append(rows, []string{j.Name, number(j.Slots), number(j.Puts), number(j.Gets), dollars(j.Dollars)})
 	}
 	rows = append(rows, []string{"all", "", number(cost.Puts), number(cost.Gets), dollars(cost.Dollars)})
-	fmt.Fprintf(g.err, "note: S3 requests a month for %s that one of %s runs; jobs on all, or off, need none\n", api.Count(len(cost.Jobs), "job"), api.Count(cost.Instances, "instance"))
-	return table(g.out, []string{"JOB", "SLOTS", "PUT", "GET", "A MONTH"}, rows)
+	fmt.Fprintf(g.Err, "note: S3 requests a month for %s that one of %s runs; jobs on all, or off, need none\n", api.Count(len(cost.Jobs), "job"), api.Count(cost.Instances, "instance"))
+	return table(g.Out, []string{"JOB", "SLOTS", "PUT", "GET", "A MONTH"}, rows)
 }
 
 func (o *costOptions) cost(c *cobra.Command, g *globals) (cost api.CronCost, err error) {

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"context"
@@ -24,7 +24,7 @@ func newPostCmd(g *globals) *cobra.Command {
 	c := &cobra.Command{Use: "post PATH", Hidden: true, Short: "POST to the application as a worker tier's daemon does", Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			o.fromEnv()
-			return o.post(c.Context(), g.out, args[0])
+			return o.post(c.Context(), g.Out, args[0])
 		}}
 	f := c.Flags()
 	f.StringVar(&o.task, "task", "", "X-Aws-Sqsd-Taskname")
@@ -35,14 +35,14 @@ func newPostCmd(g *globals) *cobra.Command {
 // Where to post, and with what, comes in the environment: a command line can be
 // read by everybody, and a header may be a secret.
 const (
-	postTarget  = "AGENT_POST_TARGET"  // http://HOST:PORT or unix:/SOCKET
-	postHost    = "AGENT_POST_HOST"    // Host header
-	postHeaders = "AGENT_POST_HEADERS" // NAME: value, one a line
+	PostTarget  = "AGENT_POST_TARGET"  // http://HOST:PORT or unix:/SOCKET
+	PostHost    = "AGENT_POST_HOST"    // Host header
+	PostHeaders = "AGENT_POST_HEADERS" // NAME: value, one a line
 )
 
 func (o *postOptions) fromEnv() {
-	o.target, o.host = os.Getenv(postTarget), os.Getenv(postHost)
-	if h := os.Getenv(postHeaders); h != "" {
+	o.target, o.host = os.Getenv(PostTarget), os.Getenv(PostHost)
+	if h := os.Getenv(PostHeaders); h != "" {
 		o.headers = strings.Split(h, "\n")
 	}
 }

@@ -1,0 +1,44 @@
+package cli
+
+import (
+	"cmp"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"beanstalk-agent/agent/internal/launch"
+	"beanstalk-agent/agent/internal/supervisor"
+)
+
+func newCronHistoryCmd(g *globals) *cobra.Command {
+	o := psOptions{kind: "cron", all: true}
+	c := &cobra.Command{Use: "history [NAME]", Short: "past runs of the jobs on this instance, newest first", Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				o.name = args[0]
+			}
+			list, err := o.list(c, g)
+			switch {
+			case err != nil:
+				return err
+			case o.json:
+				return printJSON(g.Out, list)
+			}
+			return printPast(g, list)
+		}}
+	c.Flags().IntVarP(&o.n, "number", "n", 50, "how many")
+	c.Flags().BoolVar(&o.json, "json", false, "print JSON")
+	return c
+}
+
+func printPast(g *globals, list []supervisor.Run) error {
+	if len(list) == 0 {
+		fmt.Fprintln(g.Err, "no runs are kept")
+		return nil
+	}
+	var rows [][]string
+	for _, r := range list {
+		rows = append(rows, []string{r.ID, r.Name, r.Started.Local().Format("01-02 15:04:05"), tookOf(r), launch.Describe(r), megabytes(r.PeakMemory), cmp.Or(r.Meta[launch.HostOf], "-"), r.Reason})
+	}
+	return table(g.Out, []string{"ID", "JOB", "STARTED", "TOOK", "STATE", "PEAK", "HOST", "WHY"}, rows)
+}

@@ -1,0 +1,29 @@
+package cli
+
+import (
+	"github.com/spf13/cobra"
+
+	"beanstalk-agent/agent/internal/api"
+	"beanstalk-agent/agent/internal/supervisor"
+)
+
+func newCronRunCmd(g *globals) *cobra.Command {
+	return &cobra.Command{Use: "run NAME", Short: "run a job now: its output here, its exit status passed on",
+		Long: `The run goes on when this command is interrupted. Exit status: the job's own;
+125 when the agent could not start it.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			cl, err := g.client()
+			if err != nil {
+				return exitIf(125, err)
+			}
+			var r supervisor.Run
+			if err := cl.Post(c.Context(), api.Path("cron", args[0], "run"), nil, &r); err != nil {
+				return exitIf(125, err)
+			}
+			if err := follow(c.Context(), cl, r.ID, g.Out); err != nil {
+				return exitIf(125, err)
+			}
+			return waitFor(c.Context(), g, cl, r.ID)
+		}}
+}

@@ -1,0 +1,51 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"beanstalk-agent/agent/internal/api"
+)
+
+func (o *envOptions) compare(c *cobra.Command, g *globals) error {
+	cl, err := g.client()
+	if err != nil {
+		return err
+	}
+	path := "/v1/env/diff"
+	if o.values {
+		path += "?values"
+	}
+	var d api.EnvironmentDiff
+	if err := cl.Get(c.Context(), path, &d); err != nil {
+		return err
+	}
+	for _, u := range d.Unread {
+		fmt.Fprintln(g.Err, "note: not compared:", u)
+	}
+	if o.json {
+		err = printJSON(g.Out, d)
+	} else {
+		printDiff(g.Out, d)
+	}
+	if err == nil && len(d.Differences) > 0 {
+		return exitWith(1)
+	}
+	return err
+}
+
+func printDiff(w io.Writer, d api.EnvironmentDiff) {
+	for _, v := range d.Differences {
+		fmt.Fprintf(w, "%-24s %s\n", v.Name, v.Kind)
+		if v.Web != nil {
+			fmt.Fprintf(w, "  web process: %q\n", *v.Web)
+		}
+		if v.Here != nil {
+			fmt.Fprintf(w, "  a run now:   %q\n", *v.Here)
+		}
+	}
+	fmt.Fprintf(w, "%d the same, %d different (processes %s)\n", d.Same, len(d.Differences), strings.Trim(fmt.Sprint(d.PIDs), "[]"))
+}

@@ -1,0 +1,75 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/url"
+
+	"github.com/spf13/cobra"
+
+	"beanstalk-agent/agent/internal/api"
+	"beanstalk-agent/agent/internal/supervisor"
+)
+
+func newLogsCmd(g *globals) *cobra.Command {
+	var followIt bool
+	var lines int
+	c := &cobra.Command{Use: "logs ID|JOB", Short: "the output of a run, or of a job's newest run", Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			cl, err := g.client()
+			if err != nil {
+				return err
+			}
+			id, err := newest(c.Context(), cl, args[0])
+			if err != nil {
+				return err
+			}
+			if followIt {
+				return follow(c.Context(), cl, id, g.Out)
+			}
+			out, err := cl.Stream(c.Context(), fmt.Sprintf("%s?lines=%d", api.Path("runs", id, "output"), lines))
+			if err != nil {
+				return err
+			}
+			defer out.Close()
+			_, err = io.Copy(g.Out, out)
+			return err
+		}}
+	c.Flags().IntVarP(&lines, "lines", "n", 0, "only the last so many lines")
+	c.Flags().BoolVarP(&followIt, "follow", "f", false, "go on until the run ends")
+	return c
+}
+
+// newest returns the id of the run that what names: an id, or a job's name.
+func newest(ctx context.Context, cl *api.Client, what string) (string, error) {
+	var r supervisor.Run
+	err := cl.Get(ctx, api.Path("runs", what), &r)
+	if err == nil {
+		return r.ID, nil
+	}
+	var list []supervisor.Run
+	if cl.Get(ctx, "/v1/runs?all=1&n=1&name="+url.QueryEscape(what), &list) == nil && len(list) > 0 {
+		return list[0].ID, nil
+	}
+	return "", err
+}
+
+// follow copies a run's output until the run ends; an agent that restarts
+// meanwhile is asked again from where the output stood.
+func follow(ctx context.Context, cl *api.Client, id string, w io.Writer) error {
+	var written int64
+	return cl.Wait(ctx, patience, func(ctx context.Context) error {
+		out, err := cl.Stream(ctx, api.Path("runs", id, "output")+"?follow")
+		if err != nil {
+			return err
+		}
+		defer out.Close()
+		if _, err := io.CopyN(io.Discard, out, written); err != nil {
+			return err
+		}
+		n, err := io.Copy(w, out)
+		written += n
+		return err
+	})
+}

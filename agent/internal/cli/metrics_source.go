@@ -1,0 +1,49 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	"beanstalk-agent/agent/internal/api"
+	"beanstalk-agent/agent/internal/cloudwatch"
+)
+
+// metricsSource is the running agent, or this process.
+type metricsSource struct {
+	payload func(context.Context, io.Writer) (cloudwatch.Payload, error)
+	cost    func(ctx context.Context, instances int) (cloudwatch.Cost, error)
+	every   time.Duration
+}
+
+// findMetrics asks the running agent for a sign of life, and collects here when
+// there is none.
+func findMetrics(ctx context.Context, g *globals) (metricsSource, error) {
+	cfg, err := g.load(true)
+	if err != nil {
+		return metricsSource{}, err
+	}
+	cl, err := g.client()
+	if err != nil {
+		return metricsSource{}, err
+	}
+	err = cl.Get(ctx, "/v1/metrics", nil)
+	none, ok := errors.AsType[*api.Unreachable](err)
+	if !ok {
+		return metricsSource{every: cfg.Metrics.Sample,
+			payload: func(ctx context.Context, _ io.Writer) (p cloudwatch.Payload, err error) {
+				err = cl.Get(ctx, "/v1/metrics", &p)
+				return p, err
+			},
+			cost: func(ctx context.Context, n int) (c cloudwatch.Cost, err error) {
+				err = cl.Get(ctx, "/v1/metrics/cost?instances="+strconv.Itoa(n), &c)
+				return c, err
+			}}, err
+	}
+	fmt.Fprintf(g.Err, "note: collected here, without cron, health and the agent itself: no agent answers at %s (%v)\n", none.Socket, none.Cause)
+	here := g.Metrics(ctx, cfg)
+	return metricsSource{here.Payload, here.Cost, cfg.Metrics.Sample}, nil
+}

@@ -1,0 +1,71 @@
+package cli
+
+import (
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"beanstalk-agent/agent/internal/launch"
+	"beanstalk-agent/agent/internal/supervisor"
+)
+
+type psOptions struct {
+	kind, name string
+	all, json  bool
+	n          int
+}
+
+func newPsCmd(g *globals) *cobra.Command {
+	var o psOptions
+	c := &cobra.Command{Use: "ps", Short: "what runs now: cron jobs, sessions, commands", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return o.print(c, g) }}
+	c.Flags().BoolVarP(&o.all, "all", "a", false, "also what ended, newest first")
+	c.Flags().StringVar(&o.kind, "kind", "", "only cron or exec")
+	c.Flags().IntVarP(&o.n, "number", "n", 50, "with --all: how many")
+	c.Flags().BoolVar(&o.json, "json", false, "print JSON")
+	return c
+}
+
+// list asks for the runs that the options choose.
+func (o *psOptions) list(c *cobra.Command, g *globals) ([]supervisor.Run, error) {
+	cl, err := g.client()
+	if err != nil {
+		return nil, err
+	}
+	q := url.Values{"kind": {o.kind}, "name": {o.name}}
+	if o.all { // of what runs, all is shown
+		q.Set("all", "1")
+		q.Set("n", strconv.Itoa(o.n))
+	}
+	list := []supervisor.Run{}
+	err = cl.Get(c.Context(), "/v1/runs?"+q.Encode(), &list)
+	return list, err
+}
+
+func (o *psOptions) print(c *cobra.Command, g *globals) error {
+	list, err := o.list(c, g)
+	if err != nil {
+		return err
+	}
+	if o.json {
+		return printJSON(g.Out, list)
+	}
+	var rows [][]string
+	for _, r := range list {
+		rows = append(rows, runRow(r))
+	}
+	return table(g.Out, []string{"ID", "KIND", "NAME", "USER", "PID", "STARTED", "TOOK", "STATE", "PEAK"}, rows)
+}
+
+func runRow(r supervisor.Run) []string {
+	return []string{r.ID, r.Kind, r.Name, r.User, strconv.Itoa(r.PID), r.Started.Local().Format("01-02 15:04:05"), tookOf(r), launch.Describe(r), megabytes(r.PeakMemory)}
+}
+
+func tookOf(r supervisor.Run) string {
+	if r.Ended.IsZero() {
+		return ago(r.Started)
+	}
+	return r.Took().Round(10 * time.Millisecond).String()
+}

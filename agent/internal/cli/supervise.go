@@ -1,0 +1,41 @@
+package cli
+
+import (
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// SuperviseOptions are the rules of the supervisor.
+type SuperviseOptions struct {
+	Socket      string
+	StateDir    string
+	AllowUsers  []string
+	AllowGroups []string
+	AllowRoot   bool
+	IdleExit    time.Duration
+	Log         *os.File
+}
+
+// newSuperviseCmd is what agent-runs.service runs; people do not type it. Its rules come from flags, in a unit that
+// root owns, and from nowhere else.
+func newSuperviseCmd(g *globals) *cobra.Command {
+	o := SuperviseOptions{Log: g.Err}
+	c := &cobra.Command{Use: "supervise", Hidden: true, Short: "the parent of every run", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM)
+			defer stop()
+			return g.Supervise(ctx, o)
+		}}
+	f := c.Flags()
+	f.StringVar(&o.Socket, "socket", "", "where the agent finds this process")
+	f.StringVar(&o.StateDir, "state", "", "where runs are kept")
+	f.StringArrayVar(&o.AllowUsers, "allow-user", nil, "a user that runs may have; * for all but root")
+	f.StringArrayVar(&o.AllowGroups, "allow-group", nil, "a group that runs may have beside their user's own")
+	f.BoolVar(&o.AllowRoot, "allow-root", os.Geteuid() != 0, "runs may be root's")
+	f.DurationVar(&o.IdleExit, "idle-exit", 0, "end after so long without agent and runs")
+	return c
+}

@@ -1,0 +1,43 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"beanstalk-agent/agent/internal/api"
+	"beanstalk-agent/agent/internal/launch"
+	"beanstalk-agent/agent/internal/supervisor"
+)
+
+func newWaitCmd(g *globals) *cobra.Command {
+	return &cobra.Command{Use: "wait ID", Short: "wait for a run to end; exit with its exit status", Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			cl, err := g.client()
+			if err != nil {
+				return exitIf(125, err)
+			}
+			return waitFor(c.Context(), g, cl, args[0])
+		}}
+}
+
+// patience is how long a waiting verb bears an agent that does not answer: a
+// restart takes one second, an upgrade a few.
+const patience = 30 * time.Second
+
+// waitFor waits for a run and passes its exit status on.
+func waitFor(ctx context.Context, g *globals, cl *api.Client, id string) error {
+	var r supervisor.Run
+	err := cl.Wait(ctx, patience, func(ctx context.Context) error {
+		return cl.Get(ctx, api.Path("runs", id, "wait"), &r)
+	})
+	if err != nil {
+		return exitIf(125, err)
+	}
+	if r.ExitCode != 0 {
+		fmt.Fprintf(g.Err, "%s %s: %s\n", r.Name, r.ID, launch.Describe(r))
+	}
+	return exitWith(r.ExitCode)
+}
