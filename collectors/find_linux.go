@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"beanstalk-agent/collectors/procstat"
 )
 
 // finder looks for a group's processes. To walk all of /proc costs 25 ms with a
@@ -224,7 +226,7 @@ func (f *finder) topmost(pids []int) (roots []int) {
 		if err != nil {
 			continue
 		}
-		if st, err := parseStat(b); err == nil && !slices.Contains(pids, st.parent) {
+		if st, err := procstat.Parse(b); err == nil && !slices.Contains(pids, st.Parent) {
 			roots = append(roots, pid)
 		}
 	}

@@ -70,15 +70,6 @@ func FuzzLoadavg(f *testing.F) {
 	})
 }
 
-func FuzzStat(f *testing.F) {
-	seed(f, "[0-9]*/stat", "1 (a) b) S 1 2")
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if s, err := parseStat(b); err == nil && (s.cpu < 0 || s.started < 0 || s.parent < 0 || s.threads < 0) {
-			t.Errorf("got %+v", s)
-		}
-	})
-}
-
 func FuzzStatm(f *testing.F) {
 	seed(f, "self/statm", "1 2 3")
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -181,7 +181,7 @@ func (g *Group) fromRoots() error {
 // children appends m's children to g.pids. The kernel keeps them by the thread
 // that forked them; most masters have one.
 func (g *Group) children(m *member) error {
-	if m.threads <= 1 {
+	if m.Threads <= 1 {
 		b, err := m.children.read(&g.buf)
 		if err == nil {
 			g.pids, err = parsePIDs(b, g.pids)
@@ -308,7 +308,7 @@ func (g *Group) Snapshot() GroupSnapshot {
 	boot := g.at.Add(-sinceBoot())
 	for _, m := range g.members.byPID {
 		s.Processes = append(s.Processes, Process{
-			PID: m.pid, Parent: m.parent, Started: boot.Add(m.started), Threads: m.threads, CPU: m.procStat.cpu,
+			PID: m.pid, Parent: m.Parent, Started: boot.Add(m.SinceBoot()), Threads: m.Threads, CPU: m.CPU,
 			RSS: m.rss, PSS: uint64(m.reading.estimate(m.rss)), Private: m.reading.private, ReadAt: m.reading.at,
 		})
 	}

@@ -6,13 +6,15 @@ import (
 	"strconv"
 	"time"
 
+	"beanstalk-agent/collectors/procstat"
+
 	"golang.org/x/sys/unix"
 )
 
 // member is one process of a group. Its stat file stays open: once the process
 // is gone reading it fails, whoever has its number by then.
 type member struct {
-	procStat
+	procstat.Stat
 	pid      int
 	rss      uint64 // bytes
 	stat     kernelFile
@@ -52,18 +54,18 @@ func (ms *members) see(pid int) (m *member, alive bool, err error) {
 	if err != nil {
 		return nil, false, unlessGone(err)
 	}
-	st, err := parseStat(b)
+	st, err := procstat.Parse(b)
 	if err != nil {
 		return nil, false, err
 	}
-	if st.dead {
+	if st.Dead() {
 		m.close()
 		return nil, false, nil
 	}
 	if known || ms.tick > 1 {
-		ms.cpu += st.cpu - m.cpu
+		ms.cpu += st.CPU - m.CPU
 	}
-	m.procStat, m.rss, m.tick = st, st.rss*ms.page, ms.tick
+	m.Stat, m.rss, m.tick = st, st.RSS*ms.page, ms.tick
 	ms.byPID[pid] = m
 	return m, true, nil
 }

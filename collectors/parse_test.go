@@ -9,7 +9,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // fails checks that err, from a parser, says all of want.
@@ -71,22 +70,6 @@ func TestParseLoadavg(t *testing.T) {
 	}
 	_, err := parseLoadavg([]byte("high\n"))
 	fails(t, err, "loadavg", `"high"`)
-}
-
-// A command may hold anything; what counts begins after the last parenthesis.
-func TestParseStatWithOddCommands(t *testing.T) {
-	const rest = " S 7 1 1 0 -1 4194560 900 0 0 0 30 12 0 0 20 0 4 0 9900 123456 2048 18446744073709551615 1 1 0 0 0\n"
-	want := procStat{parent: 7, threads: 4, cpu: 420 * time.Millisecond, started: 99 * time.Second, rss: 2048}
-	for _, comm := range []string{"python3", "", "a b", ") S 1 1", "((", "x\ny", "tmux: server", "a) R 99"} {
-		s, err := parseStat([]byte("42 (" + comm + ")" + rest))
-		if err != nil || s != want {
-			t.Errorf("command %q: got %+v, %v, want %+v", comm, s, err, want)
-		}
-	}
-	_, err := parseStat([]byte("42 python3 S"))
-	fails(t, err, "no command in parentheses")
-	_, err = parseStat([]byte("42 (x) S 7 1"))
-	fails(t, err, "a number")
 }
 
 func TestParseStatm(t *testing.T) {

@@ -25,7 +25,7 @@ func (t *shareTotals) add(m *member) {
 	t.count++
 	if m.reading.at.IsZero() {
 		t.unread += rss
-		t.age = max(t.age, t.sinceBoot-m.started)
+		t.age = max(t.age, t.sinceBoot-m.SinceBoot())
 		return
 	}
 	pss := m.reading.estimate(m.rss)

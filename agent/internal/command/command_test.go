@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -273,7 +275,7 @@ func TestEndWithoutControlGroups(t *testing.T) {
 		t.Errorf("ended as %+v", p.Status())
 	}
 	for _, pid := range pids {
-		if st, ok := processTable()[pid]; ok && st.state != 'Z' {
+		if st, ok := processTable()[pid]; ok && st.State != 'Z' {
 			t.Errorf("process %d lives", pid)
 		}
 	}
@@ -295,7 +297,7 @@ func TestEndWakesStoppedProcesses(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.Leader(p.PID)
-	eventually(t, "it is stopped", func() bool { return processTable()[p.PID].state == 'T' })
+	eventually(t, "it is stopped", func() bool { return processTable()[p.PID].State == 'T' })
 	if err := g.End(Step{syscall.SIGTERM, 10 * time.Second}); err != nil {
 		t.Error(err)
 	}
@@ -351,13 +353,31 @@ func TestTerminalIsTheControllingOne(t *testing.T) {
 	}
 }
 
-func FuzzParseStat(f *testing.F) {
-	own, _ := os.ReadFile("/proc/self/stat")
-	f.Add(string(own))
-	f.Add("1 (a) b) c) S 1 2 3")
-	f.Fuzz(func(t *testing.T, s string) { parseStat(s) })
+// Threads may outlive the first one: /proc then shows a zombie, but the process lives.
+func TestRunWhoseFirstThreadEndedIsNotOver(t *testing.T) {
+	cmd := exec.Command("/usr/bin/python3", "-c", "import ctypes, threading, time\n"+
+		"threading.Thread(target=time.sleep, args=(60,)).start()\nctypes.CDLL(None).pthread_exit(None)")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait()
+	defer cmd.Process.Kill()
+	pid := cmd.Process.Pid
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if p, ok := readStat(pid); ok && p.State == 'Z' {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the first thread did not end")
+		}
+	}
+	s := &session{}
+	s.begin(pid)
+	if got := s.members(); !slices.Equal(got, []int{pid}) || s.empty() {
+		t.Errorf("got members %v, empty %v; want process %d, with a thread that sleeps", got, s.empty(), pid)
+	}
 }
-
 func FuzzParseControlGroups(f *testing.F) {
 	own, _ := os.ReadFile("/proc/self/cgroup")
 	mounts, _ := os.ReadFile("/proc/self/mountinfo")

@@ -6,8 +6,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
+
+	"beanstalk-agent/collectors/procstat"
 
 	"golang.org/x/sys/unix"
 )
@@ -37,12 +38,12 @@ func (s *session) empty() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for pid, start := range s.known {
-		if p, ok := readStat(pid); ok && p.start == start && p.state != 'Z' {
+		if p, ok := readStat(pid); ok && p.Started == start && !p.Dead() {
 			return false
 		}
 	}
 	if !s.foreign && len(s.known) == 0 && s.leader != 0 && noOrphans() {
-		if p, ok := readStat(s.leader); !ok || p.state == 'Z' {
+		if p, ok := readStat(s.leader); !ok || p.Dead() {
 			return true
 		}
 	}
@@ -74,7 +75,7 @@ func onlyLeaders() bool {
 	lists = append(slices.DeleteFunc(lists, func(l string) bool { return l == main }), main)
 	for _, list := range lists {
 		for _, pid := range readPIDs(list) {
-			if p, ok := readStat(pid); !ok || p.session != pid { // gone just now: it may have left children
+			if p, ok := readStat(pid); !ok || p.Session != pid { // gone just now: it may have left children
 				return false
 			}
 		}
@@ -95,7 +96,7 @@ func (s *session) membersLocked() (pids []int) {
 	}
 	all := processTable()
 	for pid, start := range s.known {
-		if all[pid].start != start {
+		if all[pid].Started != start {
 			delete(s.known, pid)
 		}
 	}
@@ -104,32 +105,25 @@ func (s *session) membersLocked() (pids []int) {
 		for pid, p := range all {
 			_, have := s.known[pid]
 			if !have && s.belongs(p) {
-				s.known[pid], grown = p.start, true
+				s.known[pid], grown = p.Started, true
 			}
 		}
 	}
 	for pid := range s.known {
-		if all[pid].state != 'Z' {
+		if p := all[pid]; !p.Dead() {
 			pids = append(pids, pid)
 		}
 	}
 	return pids
 }
 
-func (s *session) belongs(p procStat) bool {
-	_, child := s.known[p.ppid]
-	return child || p.session == s.leader || p.pgrp == s.leader
+func (s *session) belongs(p procstat.Stat) bool {
+	_, child := s.known[p.Parent]
+	return child || p.Session == s.leader || p.Group == s.leader
 }
 
-// procStat is the part of /proc/PID/stat (proc(5)) that shows parent and session.
-type procStat struct {
-	state               byte
-	ppid, pgrp, session int
-	start               uint64 // clock ticks since boot
-}
-
-func processTable() map[int]procStat {
-	all := make(map[int]procStat)
+func processTable() map[int]procstat.Stat {
+	all := make(map[int]procstat.Stat)
 	entries, _ := os.ReadDir("/proc")
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
@@ -143,41 +137,19 @@ func processTable() map[int]procStat {
 	return all
 }
 
-func readStat(pid int) (p procStat, ok bool) {
+func readStat(pid int) (p procstat.Stat, ok bool) {
 	text, err := readFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
 		return p, false
 	}
-	return parseStat(text)
-}
-
-// parseStat reads the fields after the command's name, which may contain ")".
-func parseStat(text string) (p procStat, ok bool) {
-	_, rest, ok := cutLast(text, ")")
-	f := strings.Fields(rest)
-	if !ok || len(f) < 20 {
-		return p, false
-	}
-	p.state = f[0][0]
-	p.ppid, _ = strconv.Atoi(f[1])
-	p.pgrp, _ = strconv.Atoi(f[2])
-	p.session, _ = strconv.Atoi(f[3])
-	p.start, _ = strconv.ParseUint(f[19], 10, 64)
-	return p, true
-}
-
-func cutLast(s, sep string) (before, after string, ok bool) {
-	i := strings.LastIndex(s, sep)
-	if i < 0 {
-		return s, "", false
-	}
-	return s[:i], s[i+len(sep):], true
+	p, err = procstat.Parse([]byte(text))
+	return p, err == nil
 }
 
 // StartTime is when a process started, in clock ticks since boot, for a PID may be reused; 0 if it is gone.
 func StartTime(pid int) uint64 {
 	p, _ := readStat(pid)
-	return p.start
+	return p.Started
 }
 
 // EndSession ends the rest of the run whose leader started at the given time, unless another process has that

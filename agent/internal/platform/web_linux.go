@@ -1,6 +1,7 @@
 package platform
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -8,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"beanstalk-agent/collectors/procstat"
 )
 
 // WebPIDs returns the processes of a systemd unit that serve it, the oldest first: its main process, what that forked,
@@ -42,7 +45,7 @@ func WebPIDs(_ context.Context, o Options, unit string) ([]int, error) {
 // process is what tells a worker from a program it runs.
 type process struct {
 	parent int
-	start  int    // in clock ticks since boot
+	start  uint64 // in clock ticks since boot
 	exe    string // "" when it cannot be read
 }
 
@@ -55,10 +58,7 @@ func workers(procs map[int]process) []int {
 		}
 	}
 	slices.SortFunc(pids, func(a, b int) int {
-		if d := procs[a].start - procs[b].start; d != 0 {
-			return d
-		}
-		return a - b
+		return cmp.Or(cmp.Compare(procs[a].start, procs[b].start), a-b)
 	})
 	return pids
 }
@@ -84,20 +84,17 @@ func serves(procs map[int]process, pid int) bool {
 
 var shells = []string{"sh", "dash", "bash", "busybox"}
 
-// process reads /proc/PID/stat (fields 4 and 22) and exe.
+// process reads /proc/PID/stat and exe.
 func (h host) process(pid int) (process, bool) {
 	dir := h.path("/proc/" + strconv.Itoa(pid))
 	data, err := os.ReadFile(filepath.Join(dir, "stat"))
 	if err != nil {
 		return process{}, false
 	}
-	text := string(data)
-	fields := strings.Fields(text[strings.LastIndexByte(text, ')')+1:])
-	if len(fields) < 20 || fields[0] == "Z" {
+	stat, err := procstat.Parse(data)
+	if err != nil || stat.Dead() {
 		return process{}, false
 	}
 	exe, _ := os.Readlink(filepath.Join(dir, "exe"))
-	parent, err1 := strconv.Atoi(fields[1])
-	start, err2 := strconv.Atoi(fields[19])
-	return process{parent, start, exe}, err1 == nil && err2 == nil
+	return process{stat.Parent, stat.Started, exe}, true
 }
