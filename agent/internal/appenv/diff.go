@@ -11,10 +11,7 @@ import (
 	"syscall"
 )
 
-// ErrNoWeb: there is no live web process to compare with.
-var ErrNoWeb = errors.New("no web process is running")
-
-// DiffState says how one variable differs.
+// DiffState is how one variable differs.
 type DiffState string
 
 const (
@@ -24,7 +21,7 @@ const (
 	OnlyRun DiffState = "only-run" // the web process does not have it
 )
 
-// DiffVar is one variable as the live web processes have it and as a run started now would get it.
+// DiffVar is one variable of the live web processes beside that of a run started now.
 type DiffVar struct {
 	Name  string    `json:"name"`
 	State DiffState `json:"state"`
@@ -33,32 +30,26 @@ type DiffVar struct {
 	web, run Var
 }
 
-// Values returns both values, "" where there is none. The caller answers for where they go.
+// Values returns both values, "" where there is none. The caller must keep them secret.
 func (v DiffVar) Values() (web, run string) { return v.web.Value(), v.run.Value() }
 
-// Diff is the live web processes against what a run started now would get.
+// Diff compares the live web processes with a run started now.
 type Diff struct {
-	PIDs   []int     `json:"pids"`             // the web processes that were read
-	Unread []string  `json:"unread,omitempty"` // those that were not, with the reason
-	Vars   []DiffVar `json:"vars"`             // by name; the same name again where web processes differ among themselves
+	PIDs   []int     `json:"pids"`             // the web processes read
+	Unread []string  `json:"unread,omitempty"` // those not read, with the reason
+	Vars   []DiffVar `json:"vars"`             // by name; a name again where web processes differ from each other
 }
 
-// Differs reports whether any variable is not the same.
-func (d Diff) Differs() bool {
-	return slices.ContainsFunc(d.Vars, func(v DiffVar) bool { return v.State != Same })
-}
-
-// Diff compares, per variable, what each live web process was started with to what Profile gives a run started now.
-// Variables that belong to a single process are left out: those systemd sets for one start of one service, those a
-// shell sets on its way, those gunicorn hands to its successor (the list is ofOneProcess); and, where the unit names no
-// user, those of the run's. What a process changed in itself after its start is not visible from outside. The error is
-// ErrNoWeb, Profile's, or tells why no process could be read.
+// Diff compares each variable that a live web process was started with to Profile's for a run started now. It leaves
+// out the variables of a single process (ofOneProcess) and, where the unit names no user, those of the run's user. A
+// process's changes to its own environment are not visible. The error is ErrNoWeb, Profile's, or why no process could
+// be read.
 func (r *Resolver) Diff(ctx context.Context) (Diff, error) {
 	profile, err := r.Profile(ctx, ProfileOptions{})
 	if err != nil {
 		return Diff{}, err
 	}
-	// php-fpm's master is root's, and its workers get their user's variables only after their start.
+	// php-fpm's master runs as root, and its workers set their user's variables only after their start.
 	unit := r.webUnit(map[string]stamp{})
 	userless := unit.found && unit.user == ""
 	pids, err := r.webPIDs(ctx)
@@ -75,7 +66,7 @@ func (r *Resolver) Diff(ctx context.Context) (Diff, error) {
 	for _, pid := range pids {
 		web, err := r.readEnviron(pid)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
-			continue // it ended meanwhile
+			continue // it has ended
 		}
 		if err == nil && len(web) == 0 {
 			err = errors.New("its environment is empty")
@@ -95,14 +86,11 @@ func (r *Resolver) Diff(ctx context.Context) (Diff, error) {
 	if len(d.PIDs) == 0 {
 		return d, fmt.Errorf("compare with the web process: %s", strings.Join(d.Unread, "; "))
 	}
-	d.Vars = fold(byName, len(d.PIDs))
+	d.Vars = mergeProcesses(byName, len(d.PIDs))
 	return d, nil
 }
 
-// ofUser are the variables that tell a process who its user is.
-var ofUser = []string{"HOME", "LOGNAME", "USER", "SHELL"}
-
-// compare is one process against the run.
+// compare compares one process with the run.
 func compare(pid int, web, run []Var) []DiffVar {
 	rest := make(map[string]Var, len(run))
 	for _, v := range run {
@@ -132,8 +120,8 @@ func compare(pid int, web, run []Var) []DiffVar {
 	return out
 }
 
-// fold joins the processes that have the same to say of a variable.
-func fold(all []DiffVar, processes int) []DiffVar {
+// mergeProcesses joins the processes that have a variable in the same state.
+func mergeProcesses(all []DiffVar, processes int) []DiffVar {
 	slices.SortStableFunc(all, func(a, b DiffVar) int { return cmp.Compare(a.Name, b.Name) })
 	var out []DiffVar
 	for _, v := range all {
@@ -152,36 +140,4 @@ func fold(all []DiffVar, processes int) []DiffVar {
 		}
 	}
 	return out
-}
-
-// CompareProperties tells, by name only, where the environment and what `get-config environment` says now disagree:
-// the deployment file is the truth for the web process, get-config for what the next deployment will write. Variables
-// that only the environment has are the platform's own (PATH and the like) and no disagreement; nor are properties
-// that systemd drops for their names. It runs get-config; it is for `doctor`.
-func (r *Resolver) CompareProperties(ctx context.Context) ([]string, error) {
-	if r.cfg.GetConfig == nil {
-		return nil, errors.New("get-config is not on this host")
-	}
-	env, err := r.Resolve(ctx)
-	if err != nil {
-		return nil, err
-	}
-	out, err := r.cfg.GetConfig(ctx)
-	if err != nil {
-		return nil, err
-	}
-	file, err := parseProperties(out)
-	if err != nil {
-		return nil, fmt.Errorf("get-config environment: %w", err)
-	}
-	var found []string
-	for _, v := range file.Vars {
-		switch value, ok := env.Lookup(v.Name); {
-		case !ok:
-			found = append(found, v.Name+": get-config has it, the environment does not")
-		case value != v.Value():
-			found = append(found, v.Name+": get-config has another value than "+env.Source(v.Name))
-		}
-	}
-	return found, nil
 }

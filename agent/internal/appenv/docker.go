@@ -7,10 +7,9 @@ import (
 	"unicode/utf8"
 )
 
-// ParseDocker reads data as `docker run --env-file` does: a line is NAME=value with the value as it stands, quotes
-// and blanks included; "#" begins a comment only at the start of a line; blanks before the name go. A name without
-// "=" would come from docker's own environment and is dropped here. The error is [Faults], where docker would
-// refuse the file.
+// ParseDocker reads data as `docker run --env-file` does: a line is NAME=value, and the value keeps its quotes and
+// blanks; "#" begins a comment only at the start of a line; blanks before the name are removed. A name without "="
+// would come from docker's own environment and is dropped. The error is [Faults], where docker would refuse the file.
 //
 // Source: the env-file reader of docker's command line.
 func ParseDocker(data []byte) (File, error) {
@@ -56,7 +55,8 @@ func dockerLine(line string, n int) (Var, *lineFault) {
 	case strings.ContainsAny(name, " \t\v\f\r"):
 		problem = "the name has a blank; docker refuses the whole file"
 	case !found:
-		return v, &lineFault{Fault{Line: n, Name: nameOnly(name), Problem: fmt.Sprintf(`%d bytes without "="; docker would take the value from its own environment`, len(line))}, false}
+		problem = fmt.Sprintf(`%d bytes without "="; docker would take the value from its own environment`, len(line))
+		return v, &lineFault{Fault{Line: n, Name: nameOnly(name), Problem: problem}, false}
 	}
 	if problem != "" {
 		return v, &lineFault{Fault{Line: n, Name: nameOnly(name), Problem: problem}, true}

@@ -8,15 +8,15 @@ import (
 	"github.com/joho/godotenv"
 )
 
-// ParseDotenv reads a .env file: the values are godotenv's (quotes, escapes, ${NAME} of the same file, "export "),
-// this function adds what it does not tell: the order, each name's line, and faults that name a line and never quote
-// the file. A name godotenv admits but a shell does not ("a.b") is kept: execve takes it. The error is [Faults].
+// ParseDotenv reads a .env file: the values are godotenv's (quotes, escapes, ${NAME} of the same file, "export ").
+// This function adds the order, each name's line, and faults that name a line and never quote the file. A name that
+// godotenv accepts but a shell does not ("a.b") is kept: execve takes it. The error is [Faults].
 func ParseDotenv(data []byte) (File, error) {
 	names, fault := scanDotenv(strings.ReplaceAll(string(data), "\r\n", "\n"))
 	if fault != nil {
 		return File{}, Faults{*fault}
 	}
-	// godotenv's own error quotes the file, so it is not passed on; scanDotenv has found it already.
+	// godotenv's own error quotes the file, so it is not returned; scanDotenv has found the fault already.
 	values, err := godotenv.UnmarshalBytes(data)
 	if err != nil {
 		return File{}, Faults{{Line: 1, Problem: "is not a .env file"}}
@@ -45,12 +45,12 @@ func checkDotenv(v Var) *Fault {
 	case v.Name == "":
 		return &Fault{Line: v.Line, Problem: `expected NAME=value, found no "="`}
 	case strings.IndexByte(v.Name, 0) >= 0 || strings.IndexByte(v.Value(), 0) >= 0:
-		return &Fault{Line: v.Line, Name: nameOnly(v.Name), Problem: "has a NUL byte; no process can be started with it"}
+		return &Fault{Line: v.Line, Name: nameOnly(v.Name), Problem: nulProblem}
 	}
 	return nil
 }
 
-// scanDotenv walks the statements as godotenv does and returns each name with its line, without values.
+// scanDotenv scans the statements as godotenv does and returns each name with its line, without values.
 func scanDotenv(src string) ([]Var, *Fault) {
 	var names []Var
 	rest := src
@@ -69,7 +69,7 @@ func scanDotenv(src string) ([]Var, *Fault) {
 		if n = dotenvValue(rest); n < 0 {
 			return nil, &Fault{Line: at, Name: nameOnly(name), Problem: "the quote that begins the value is not closed"}
 		}
-		if !utf8.ValidString(name + rest[:n]) { // godotenv would replace what is none
+		if !utf8.ValidString(name + rest[:n]) { // godotenv would replace invalid bytes
 			return nil, &Fault{Line: at, Name: nameOnly(name), Problem: "is not valid UTF-8"}
 		}
 		rest = rest[n:]
@@ -91,7 +91,7 @@ func dotenvStatement(s string) string {
 	}
 }
 
-// dotenvName returns the name s begins with, how many bytes it and its "=" or ":" are, and what is wrong with it.
+// dotenvName returns the name that s begins with, its length with the "=" or ":", and its fault, if any.
 func dotenvName(s string) (name string, n int, bad string) {
 	skipped := len(s)
 	s = strings.TrimLeftFunc(s, isDotenvBlank)
@@ -99,7 +99,7 @@ func dotenvName(s string) (name string, n int, bad string) {
 		s = strings.TrimLeftFunc(after, isDotenvBlank)
 	}
 	skipped -= len(s)
-	// By bytes, as godotenv does: a letter outside ASCII is judged byte by byte, as Latin-1.
+	// By bytes, as godotenv does: a letter outside ASCII counts as Latin-1 bytes.
 	for i := range len(s) {
 		r := rune(s[i])
 		switch {
@@ -115,7 +115,7 @@ func dotenvName(s string) (name string, n int, bad string) {
 	return "", skipped, ""
 }
 
-// dotenvValue returns how many bytes of s are its value, or -1 when its quote is not closed.
+// dotenvValue returns the length of the value that s begins with, or -1 when its quote is not closed.
 func dotenvValue(s string) int {
 	if s == "" || s[0] != '"' && s[0] != '\'' {
 		if i := strings.IndexAny(s, "\n\r"); i >= 0 {
@@ -131,7 +131,7 @@ func dotenvValue(s string) int {
 	return -1
 }
 
-// isDotenvBlank is godotenv's blank within a line.
+// isDotenvBlank reports whether r is a blank within a line for godotenv.
 func isDotenvBlank(r rune) bool {
 	switch r {
 	case '\t', '\v', '\f', '\r', ' ', 0x85, 0xA0:

@@ -14,20 +14,11 @@ type Env struct {
 	warnings []string
 }
 
-// Source is one place that was asked, for `status` and `doctor`.
+// Source is one place that was asked.
 type Source struct {
 	Name  string // a path, or "get-config environment", or "process 123"
-	Vars  int    // how many variables it gave
-	State string // "used", or why it was not: one short phrase
-}
-
-// Environ returns the variables in order, for execve. The caller owns the slice.
-func (e *Env) Environ() Environ {
-	out := make(Environ, len(e.vars))
-	for i, v := range e.vars {
-		out[i] = v.Assignment()
-	}
-	return out
+	Vars  int    // how many variables it has
+	State string // "used", or a short phrase why it was not
 }
 
 // Lookup returns the exact value of name.
@@ -39,19 +30,7 @@ func (e *Env) Lookup(name string) (string, bool) {
 	return e.vars[i].Value(), true
 }
 
-// Vars returns the variables in order. The caller owns the slice.
-func (e *Env) Vars() []Var { return append([]Var(nil), e.vars...) }
-
-// Names returns the names in order.
-func (e *Env) Names() []string {
-	out := make([]string, len(e.vars))
-	for i, v := range e.vars {
-		out[i] = v.Name
-	}
-	return out
-}
-
-// Source returns which source gave name, "" when none did.
+// Source returns the source of name, "" when there is none.
 func (e *Env) Source(name string) string {
 	if i, ok := e.index[name]; ok {
 		return e.source[i]
@@ -62,11 +41,11 @@ func (e *Env) Source(name string) string {
 // Sources returns every source that was asked, in order.
 func (e *Env) Sources() []Source { return append([]Source(nil), e.sources...) }
 
-// Warnings returns what an operator should know: assignments that were dropped, sources that stand in for another,
-// names on which two sources disagree. No warning carries a value.
+// Warnings returns what an operator should know: dropped assignments, sources used in place of another, names on which
+// two sources disagree. No warning has a value in it.
 func (e *Env) Warnings() []string { return append([]string(nil), e.warnings...) }
 
-// add lays a source's variables over those of the sources before it.
+// add adds a source's variables. They replace those of the sources before it.
 func (e *Env) add(source string, file File) {
 	if e.index == nil {
 		e.index = make(map[string]int, len(file.Vars))
@@ -90,7 +69,7 @@ func (e *Env) add(source string, file File) {
 	e.sources = append(e.sources, Source{Name: source, Vars: len(file.Vars), State: "used"})
 }
 
-// skip notes a source that gave nothing.
+// skip records a source that is not used.
 func (e *Env) skip(source, state string) {
 	e.sources = append(e.sources, Source{Name: source, State: state})
 }
@@ -99,7 +78,7 @@ func (e *Env) warnf(format string, args ...any) {
 	e.warnings = append(e.warnings, fmt.Sprintf(format, args...))
 }
 
-// remove takes variables out: by name, or by NAME=value where only that value goes.
+// remove deletes variables by name, or by NAME=value with that value only.
 func (e *Env) remove(unset []string) {
 	if len(unset) == 0 {
 		return

@@ -1,6 +1,9 @@
 package appenv
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // SystemdCases lends the hand-made files to the test beside the real systemd.
 func SystemdCases() []string {
@@ -11,8 +14,16 @@ func SystemdCases() []string {
 	return in
 }
 
-// SetSettle sets how old a change must be before a reading counts.
-func (r *Resolver) SetSettle(d time.Duration) { r.settle = d }
+// SetMinAge sets how old a change must be before a reading counts.
+func (r *Resolver) SetMinAge(d time.Duration) { r.minAge = d }
+
+// Vars returns the variables in order.
+func (e *Env) Vars() []Var { return e.vars }
+
+// differs reports whether any variable is not the same.
+func differs(d Diff) bool {
+	return slices.ContainsFunc(d.Vars, func(v DiffVar) bool { return v.State != Same })
+}
 
 // OfOneProcess is the list of variables that differ by nature.
 var OfOneProcess = ofOneProcess

@@ -1,17 +1,20 @@
 package appenv
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 )
 
-// Fault is something wrong with one assignment of a file. It never carries a value, and a name only when it is a
-// variable's name: the text before a "=" may well be the last line of a private key.
+// Fault is an error in one assignment of a file. It never has a value in it, and a name only when it is a variable's
+// name: the text before a "=" may be the last line of a private key.
 type Fault struct {
 	File    string
 	Line    int    // from 1
-	Name    string // "" when what stands there is no variable name
-	Problem string // what was found, what was expected or happens
+	Name    string // "" when it is no variable name
+	Problem string // what was found, and what was expected or follows
 }
 
 func (f Fault) Error() string {
@@ -31,7 +34,7 @@ func (f Fault) Error() string {
 	return b.String()
 }
 
-// Faults is every fault of a file, in its order.
+// Faults are all faults of a file, in order.
 type Faults []Fault
 
 func (fs Faults) Error() string {
@@ -50,11 +53,14 @@ func (fs Faults) In(file string) Faults {
 	return fs
 }
 
-// maxString is the kernel's limit for one NAME=value with its final NUL (MAX_ARG_STRLEN, 32 pages): execve refuses
-// the whole program beyond it, so the web process would not have started either.
+// nulProblem is the Problem of a value or name with a NUL byte.
+const nulProblem = "has a NUL byte; no process can be started with it"
+
+// maxString is the kernel's limit for one NAME=value with its final NUL (MAX_ARG_STRLEN, 32 pages): beyond it execve
+// fails, so the web process would not have started either.
 const maxString = 128 << 10
 
-// oversized is checkSize of all; after merge, since what a later assignment replaces is never passed on.
+// oversized applies checkSize to merged variables: a replaced assignment is never passed on.
 func oversized(vars []Var) Faults {
 	var faults Faults
 	for _, v := range vars {
@@ -65,15 +71,16 @@ func oversized(vars []Var) Faults {
 	return faults
 }
 
-// checkSize faults what execve would refuse.
+// checkSize reports a variable that execve would refuse.
 func checkSize(v Var) *Fault {
 	if n := len(v.Name) + len(v.Value()) + 2; n > maxString {
-		return &Fault{Line: v.Line, Name: nameOnly(v.Name), Problem: fmt.Sprintf("name and value are %d bytes, the kernel takes at most %d; no process can be started with it", n-2, maxString-2)}
+		return &Fault{Line: v.Line, Name: nameOnly(v.Name), Problem: fmt.Sprintf("name and value are %d bytes, "+
+			"the kernel takes at most %d; no process can be started with it", n-2, maxString-2)}
 	}
 	return nil
 }
 
-// nameOnly returns s if it can only be a variable's name, else nothing.
+// nameOnly returns s if it is a variable's name, else "".
 func nameOnly(s string) string {
 	if len(s) > 128 || !isVariableName(s) {
 		return ""
@@ -81,7 +88,7 @@ func nameOnly(s string) string {
 	return s
 }
 
-// isVariableName reports whether s is [A-Za-z_][A-Za-z0-9_]*, what systemd passes on.
+// isVariableName reports whether s is [A-Za-z_][A-Za-z0-9_]*, as systemd requires.
 func isVariableName(s string) bool {
 	for i := range len(s) {
 		c := s[i]
@@ -93,4 +100,30 @@ func isVariableName(s string) bool {
 		}
 	}
 	return s != ""
+}
+
+// errEmpty: a deployment file without any assignment is more likely being written than complete.
+var errEmpty = errors.New("is empty")
+
+// readError adds the path to err once.
+func readError(path string, err error) error {
+	if pe, ok := errors.AsType[*fs.PathError](err); ok {
+		err = pe.Err
+	}
+	return fmt.Errorf("read %q: %w", path, err)
+}
+
+// reason returns err as a short phrase.
+func reason(err error) string {
+	switch {
+	case errors.Is(err, errEmpty):
+		return errEmpty.Error()
+	case errors.Is(err, fs.ErrPermission):
+		return "not readable by this user"
+	case errors.Is(err, fs.ErrNotExist):
+		return "absent"
+	case errors.Is(err, context.DeadlineExceeded):
+		return "gave no answer in time"
+	}
+	return err.Error()
 }

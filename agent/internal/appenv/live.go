@@ -12,14 +12,18 @@ import (
 	"strings"
 )
 
-// ofOneProcess are variables that describe a single process and so differ by nature: what systemd sets for one start
-// of one service (systemd.exec(5), "Environment variables set or propagated by the service manager"), what a shell
-// sets on its way, and what gunicorn hands to its own successor. A run never gets them, and Diff ignores them.
+// ErrNoWeb: there is no live web process to compare with.
+var ErrNoWeb = errors.New("no web process is running")
+
+// ofOneProcess are variables that describe a single process and so always differ: those that systemd sets for one start
+// of one service (systemd.exec(5), "Environment variables set or propagated by the service manager"), that a shell
+// sets, and that gunicorn passes to its successor. A run never gets them, and Diff ignores them.
 var ofOneProcess = []string{
 	"INVOCATION_ID", "JOURNAL_STREAM", "SYSTEMD_EXEC_PID", "MAINPID", "MANAGERPID", "MANAGERPIDFDID", "PIDFILE",
 	"NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "FDSTORE",
 	"LISTEN_FDS", "LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDNAMES", "REMOTE_ADDR", "REMOTE_PORT",
-	"RUNTIME_DIRECTORY", "STATE_DIRECTORY", "CACHE_DIRECTORY", "LOGS_DIRECTORY", "CONFIGURATION_DIRECTORY", "CREDENTIALS_DIRECTORY",
+	"RUNTIME_DIRECTORY", "STATE_DIRECTORY", "CACHE_DIRECTORY", "LOGS_DIRECTORY", "CONFIGURATION_DIRECTORY",
+	"CREDENTIALS_DIRECTORY",
 	"SERVICE_RESULT", "EXIT_CODE", "EXIT_STATUS", "MONITOR_SERVICE_RESULT", "MONITOR_EXIT_CODE", "MONITOR_EXIT_STATUS",
 	"MONITOR_INVOCATION_ID", "MONITOR_UNIT", "MEMORY_PRESSURE_WATCH", "MEMORY_PRESSURE_WRITE", "LOG_NAMESPACE",
 	"TRIGGER_UNIT", "TRIGGER_PATH", "TRIGGER_TIMER_REALTIME_USEC", "TRIGGER_TIMER_MONOTONIC_USEC",
@@ -27,8 +31,8 @@ var ofOneProcess = []string{
 	"GUNICORN_PID", "GUNICORN_FD", "SERVER_SOFTWARE",
 }
 
-// errOverwritten: libraries that set a process's title (setproctitle) write over the memory that
-// /proc/PID/environ shows.
+// errOverwritten: libraries that set a process's title (setproctitle) overwrite the memory behind
+// /proc/PID/environ.
 var errOverwritten = errors.New("its environment is overwritten by a process title")
 
 // readEnviron returns the environment that process pid was started with.
@@ -49,7 +53,7 @@ func parseEnviron(data []byte) ([]Var, error) {
 	var vars []Var
 	for s := range bytes.SplitSeq(bytes.TrimSuffix(data, []byte{0}), []byte{0}) {
 		name, value, ok := strings.Cut(string(s), "=")
-		// systemd gives a service no other names than these, so the first one is not another.
+		// systemd sets only such names, so a first name of another form is a title.
 		if !ok || name == "" || len(vars) == 0 && !isVariableName(name) {
 			return nil, errOverwritten
 		}
@@ -58,7 +62,7 @@ func parseEnviron(data []byte) ([]Var, error) {
 	return merge(vars), nil
 }
 
-// live adds the environment of the first process of the live web service that shows one.
+// live adds the environment of the first web process that has one.
 func (r *Resolver) live(ctx context.Context, env *Env) error {
 	pids, err := r.webPIDs(ctx)
 	if err != nil {

@@ -15,10 +15,11 @@ func Parse(format string, data []byte) (File, error) {
 	case "docker":
 		return ParseDocker(data)
 	}
-	return File{}, fmt.Errorf("unknown format %q: expected systemd, dotenv or docker (or systemd-219, Amazon Linux 2's)", format)
+	return File{}, fmt.Errorf("unknown format %q: expected systemd, dotenv or docker "+
+		"(or systemd-219, Amazon Linux 2's)", format)
 }
 
-// In returns the file with its faults told as path's.
+// In returns the file with path as the File of its faults.
 func (f File) In(path string) File {
 	f.Dropped = f.Dropped.In(path)
 	return f

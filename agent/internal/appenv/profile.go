@@ -15,36 +15,36 @@ import (
 	"unicode/utf8"
 )
 
-// Profile is all that a run started now gets from its surroundings. Dir and Umask are as the web process has them.
+// Profile is what a run started now inherits. Dir and Umask are those of the web process.
 type Profile struct {
 	Env      Environ // every name once, in order
-	Dir      string  // absolute, without symlinks: the real tree, whatever `current` points to later
+	Dir      string  // absolute, without symlinks: `current` may point elsewhere later
 	User     User
 	Umask    int
 	Warnings []string // never with a value
 }
 
-// ProfileOptions is what one run asks for. All optional.
+// ProfileOptions are the options of one run. All are optional.
 type ProfileOptions struct {
-	User  string   // another user than the application's; the caller has checked that it may
+	User  string   // another user than the application's; the caller has checked permission
 	Dir   string   // relative to the application's directory, or absolute
-	Extra []string // NAME=value, laid over everything in order: a job's own environment
+	Extra []string // NAME=value, a job's own environment: replaces all others, in order
 }
 
-// What systemd gives a service that no source gives a PATH: built for a system whose /bin is /usr/bin, as Amazon Linux,
-// or for one where it need not be, as Debian (systemd's path-util.h). Local mode has the second one too.
+// The PATH of a service for which no source sets one (systemd's path-util.h): where /bin is /usr/bin, as on Amazon
+// Linux, and where it may not be, as on Debian. Local mode uses the second one.
 const (
 	mergedPath  = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"
 	defaultPath = mergedPath + ":/sbin:/bin"
 )
 
-// Profile resolves what a run started now would get: the application's environment over PATH (with a virtualenv
-// found on this host first), LANG, HOME, LOGNAME, USER and SHELL, which is the order in which systemd builds a
-// service's environment, so the application's own values win. HOME is left out when it is / and SHELL for a user
-// without login shell, where systemd does. Nothing is taken from the agent's own environment.
+// Profile resolves what a run started now would get: PATH (with a virtualenv of this host first), LANG, HOME, LOGNAME,
+// USER and SHELL, then the application's environment. In this order systemd builds a service's environment, so the
+// application's own values win. HOME is left out when it is / and SHELL for a user without login shell, where systemd
+// does so. Nothing is taken from the agent's own environment.
 //
-// Without ProfileOptions.User and Config.User the user is, on Beanstalk, the web unit's own, else webapp where there is
-// one; in local mode, for a root agent, the owner of the application's directory; else the agent's own.
+// Without ProfileOptions.User and Config.User the user is, on Beanstalk, the web unit's, else webapp if it exists; in
+// local mode, for a root agent, the owner of the application's directory; else the agent's own.
 func (r *Resolver) Profile(ctx context.Context, o ProfileOptions) (Profile, error) {
 	rd, err := r.read(ctx)
 	if err != nil {
@@ -73,14 +73,14 @@ func (r *Resolver) Profile(ctx context.Context, o ProfileOptions) (Profile, erro
 	if err != nil {
 		return Profile{}, err
 	}
-	around := slices.DeleteFunc(r.surroundings(rd, user), func(v Var) bool {
+	defaults := slices.DeleteFunc(r.defaults(rd, user), func(v Var) bool {
 		return slices.Contains(rd.unit.unset, v.Name) || slices.Contains(rd.unit.unset, v.Assignment())
 	})
 	own := env.vars
-	if rd.process && o.User != "" { // a process has its user's variables, a file seldom
+	if rd.process && o.User != "" { // a process has its user's variables, a file rarely
 		own = slices.DeleteFunc(slices.Clone(own), func(v Var) bool { return slices.Contains(ofUser, v.Name) })
 	}
-	vars := merge(around, own, extra)
+	vars := merge(defaults, own, extra)
 	p := Profile{Env: make(Environ, len(vars)), Dir: dir, User: user, Umask: 0o022, Warnings: warnings}
 	if r.cfg.Beanstalk {
 		p.Umask = rd.unit.umask
@@ -92,7 +92,7 @@ func (r *Resolver) Profile(ctx context.Context, o ProfileOptions) (Profile, erro
 }
 
 // appDir returns the application's real directory. A deployment removes and renames it within some milliseconds
-// (5 measured in an engine log), so on Beanstalk its absence is looked at for a quarter of a second.
+// (5 measured in an engine log), so on Beanstalk a missing one is retried for a quarter of a second.
 func (r *Resolver) appDir(ctx context.Context) (string, error) {
 	for deadline := time.Now().Add(250 * time.Millisecond); ; {
 		dir, err := resolveDir(r.cfg.AppDir, "")
@@ -115,7 +115,7 @@ func (r *Resolver) appDir(ctx context.Context) (string, error) {
 	}
 }
 
-// resolveDir returns dir, taken from app unless absolute, without symlinks.
+// resolveDir returns dir, relative to app unless absolute, without symlinks.
 func resolveDir(app, dir string) (string, error) {
 	if !filepath.IsAbs(dir) {
 		dir = filepath.Join(app, dir)
@@ -148,10 +148,10 @@ func isEmpty(dir string) bool {
 	return err == io.EOF
 }
 
-// defaultUser is who Beanstalk's platforms run the application as (get-config platformconfig, AppUser).
+// defaultUser runs the application on Beanstalk's platforms (get-config platformconfig, AppUser).
 const defaultUser = "webapp"
 
-// user decides who runs. The unit's groups are those of the unit's user only.
+// user chooses the user of a run. The unit's groups apply to the unit's user only.
 func (r *Resolver) user(asked, app string, web unit) (u User, byOwner bool, err error) {
 	self := uint32(os.Geteuid())
 	name := cmp.Or(asked, r.cfg.User)
@@ -187,13 +187,12 @@ func (r *Resolver) user(asked, app string, web unit) (u User, byOwner bool, err 
 	return u, true, err
 }
 
-// surroundings is what a service has before its own files, in systemd's order: the manager's variables, by name, then the
-// user's.
-func (r *Resolver) surroundings(rd *reading, u User) []Var {
+// defaults are a service's variables before its own files, in systemd's order: the manager's by name, then the user's.
+func (r *Resolver) defaults(rd *reading, u User) []Var {
 	vars := merge(r.locale(), []Var{NewVar("PATH", r.searchPath(&rd.env))}, rd.all)
 	slices.SortFunc(vars, func(a, b Var) int { return cmp.Compare(a.Name, b.Name) })
 	home, shell := u.Home, u.Shell
-	if r.cfg.Systemd != AmazonLinux2 { // which passes on what stands there
+	if r.cfg.Systemd != AmazonLinux2 { // which passes them on unchanged
 		if home, shell = clean(home), clean(shell); slices.Contains(noLogin, filepath.Base(shell)) {
 			shell = ""
 		}
@@ -211,7 +210,7 @@ func (r *Resolver) surroundings(rd *reading, u User) []Var {
 	return vars
 }
 
-// clean is filepath.Clean, but for what is not there.
+// clean is filepath.Clean, but keeps "".
 func clean(path string) string {
 	if path == "" {
 		return ""
@@ -219,13 +218,14 @@ func clean(path string) string {
 	return filepath.Clean(path)
 }
 
-// searchPath is the application's own PATH to the byte, else the default with a virtualenv before it.
+// searchPath is the application's own PATH unchanged, else the default with a virtualenv before it.
 func (r *Resolver) searchPath(env *Env) string {
 	if path, ok := env.Lookup("PATH"); ok {
 		return path
 	}
 	base := defaultPath
-	if release, err := r.texts.read(r.path("/etc/os-release")); err == nil && strings.Contains(release, "\nID=\"amzn\"") {
+	release, err := r.texts.read(r.path("/etc/os-release"))
+	if err == nil && strings.Contains(release, "\nID=\"amzn\"") {
 		base = mergedPath
 	}
 	if venv := r.venvBin(env); venv != "" {
@@ -237,11 +237,11 @@ func (r *Resolver) searchPath(env *Env) string {
 // noLogin are the shells of users who cannot log in.
 var noLogin = []string{"nologin", "false", "true"}
 
-// locales are the variables that systemd looks for there; LC_ALL is none of them.
-var locales = []string{"LANG", "LANGUAGE", "LC_CTYPE", "LC_NUMERIC", "LC_TIME", "LC_COLLATE", "LC_MONETARY", "LC_MESSAGES", "LC_PAPER",
-	"LC_NAME", "LC_ADDRESS", "LC_TELEPHONE", "LC_MEASUREMENT", "LC_IDENTIFICATION"}
+// locales are the variables that systemd reads there; LC_ALL is not one of them.
+var locales = []string{"LANG", "LANGUAGE", "LC_CTYPE", "LC_NUMERIC", "LC_TIME", "LC_COLLATE", "LC_MONETARY",
+	"LC_MESSAGES", "LC_PAPER", "LC_NAME", "LC_ADDRESS", "LC_TELEPHONE", "LC_MEASUREMENT", "LC_IDENTIFICATION"}
 
-// locale is what systemd gives every service: /etc/locale.conf, or the file Debian has instead, else its built-in.
+// locale is what systemd gives every service: /etc/locale.conf, or Debian's file, else its built-in default.
 func (r *Resolver) locale() []Var {
 	for _, path := range []string{"/etc/locale.conf", "/etc/default/locale"} {
 		data, err := r.texts.read(r.path(path))
@@ -257,14 +257,14 @@ func (r *Resolver) locale() []Var {
 		}
 	}
 	if r.cfg.Systemd == AmazonLinux2 {
-		return nil // it had no built-in one
+		return nil // it had no built-in default
 	}
 	return []Var{NewVar("LANG", "C.UTF-8")}
 }
 
-// venvBin finds the virtualenv's programs: below the folder that PYTHONPATH names (on Beanstalk it is the virtualenv's
-// bin), else the newest of /var/app/venv/*, else the application's own .venv or venv. Never a constant: the folder's
-// name differs between platforms and an old one may lie beside it.
+// venvBin finds the virtualenv's programs: in the folder that PYTHONPATH names (on Beanstalk the virtualenv's bin),
+// else the newest of /var/app/venv/*, else the application's own .venv or venv. The folder's name differs between
+// platforms, and an old one may be beside it.
 func (r *Resolver) venvBin(env *Env) string {
 	var found []string
 	if p, ok := env.Lookup("PYTHONPATH"); ok {
@@ -305,7 +305,7 @@ func parseExtra(extra []string) ([]Var, error) {
 		case !ok || name == "":
 			faults = append(faults, Fault{File: "env", Problem: "expected NAME=value"})
 		case strings.IndexByte(a, 0) >= 0:
-			faults = append(faults, Fault{File: "env", Name: nameOnly(name), Problem: "has a NUL byte; no process can be started with it"})
+			faults = append(faults, Fault{File: "env", Name: nameOnly(name), Problem: nulProblem})
 		case !utf8.ValidString(a):
 			faults = append(faults, Fault{File: "env", Name: nameOnly(name), Problem: "is not valid UTF-8"})
 		case f != nil:

@@ -8,8 +8,8 @@ import (
 	"io"
 )
 
-// parseProperties reads what `get-config environment` prints: one flat JSON object of strings. systemd would drop a
-// property whose name is no variable, so it is dropped here too: the web process does not have it.
+// parseProperties reads the output of `get-config environment`: one flat JSON object of strings. A property whose name
+// is no variable is dropped, as systemd drops it: the web process does not have it.
 func parseProperties(data []byte) (File, error) {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()
@@ -25,7 +25,7 @@ func parseProperties(data []byte) (File, error) {
 		v := NewVar(name, value)
 		f := checkSystemd(v, AmazonLinux2023)
 		if f == nil && bytes.IndexByte([]byte(value), 0) >= 0 {
-			f = &lineFault{Fault{Name: nameOnly(name), Problem: "has a NUL byte; no process can be started with it"}, true}
+			f = &lineFault{Fault{Name: nameOnly(name), Problem: nulProblem}, true}
 		}
 		switch {
 		case f == nil:
@@ -49,7 +49,7 @@ func parseProperties(data []byte) (File, error) {
 	return file, nil
 }
 
-// property reads one member. Its errors tell an offset, never text.
+// property reads one member. Its errors give an offset, never text.
 func property(dec *json.Decoder) (name, value string, err error) {
 	for _, into := range []*string{&name, &value} {
 		t, err := dec.Token()

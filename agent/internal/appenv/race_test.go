@@ -53,7 +53,7 @@ func TestAFileReplacedMidReadIsNeverAMixture(t *testing.T) {
 		done <- err
 	}()
 	r := New(in.cfg)
-	r.settle = 0
+	r.minAge = 0
 	seen := map[string]bool{}
 	for reading := true; reading; {
 		select {
@@ -104,7 +104,7 @@ func TestAFileRewrittenInPlaceIsNeverAMixture(t *testing.T) {
 			var longest time.Duration
 			longest, err = rewrite(path, version(n))
 			pause.Store(max(pause.Load(), int64(longest)))
-			<-time.After(time.Duration(n%4) * settle / 2) // a writer rests, or no reader could be sure of anything
+			<-time.After(time.Duration(n%4) * minAge / 2) // a writer pauses, or no reading could be stable
 		}
 		done <- err
 	}()
@@ -129,7 +129,7 @@ func TestAFileRewrittenInPlaceIsNeverAMixture(t *testing.T) {
 	switch longest := time.Duration(pause.Load()); {
 	case readings < 10:
 		t.Errorf("only %d readings", readings)
-	case mixtures != "" && longest < settle*3/4:
+	case mixtures != "" && longest < minAge*3/4:
 		t.Errorf("mixtures although the writer never paused for more than %v: %.200s", longest, mixtures)
 	}
 }
@@ -143,7 +143,7 @@ func rewrite(path, text string) (longest time.Duration, err error) {
 	}
 	defer f.Close()
 	for len(text) > 0 {
-		<-time.After(settle / 50)
+		<-time.After(minAge / 50)
 		n := min(200, len(text))
 		if _, err := f.WriteString(text[:n]); err != nil {
 			return 0, err
@@ -161,7 +161,7 @@ func TestTwoFilesReplacedTogetherAreReadTogether(t *testing.T) {
 	in.write(t, DefaultDeploymentEnv, "A=0\n")
 	in.write(t, DefaultSecrets, "B=0\n")
 	r := New(in.cfg)
-	r.settle = 0
+	r.minAge = 0
 	for i := 1; i < 200; i++ {
 		text := fmt.Sprint(i)
 		in.write(t, DefaultDeploymentEnv, "A="+text+"\n")

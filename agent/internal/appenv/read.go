@@ -12,21 +12,20 @@ import (
 )
 
 const (
-	// settle is how old a file's last change must be before a reading of it counts. Two writes within one tick of
-	// the kernel's clock (at most 10 ms) leave the same times, and a writer that truncates first leaves a moment in
-	// which the file is whole and empty. A writer that pauses for longer than this in mid-write cannot be told from
-	// one that has ended (ext4 can leave a file empty for as long while it truncates it; so an empty deployment file
-	// is not believed).
-	settle = 100 * time.Millisecond
+	// minAge is how old a file's last change must be before a reading of it counts. Two writes within one tick of
+	// the kernel's clock (at most 10 ms) leave the same times, and a writer that truncates first leaves the file
+	// empty for a moment. A writer that pauses for longer than this looks like one that has finished (ext4 can leave
+	// a file empty for as long while it truncates it; so an empty deployment file is not accepted).
+	minAge = 100 * time.Millisecond
 
-	// readLimit is how long a file may keep changing before reading it is given up.
+	// readLimit is how long a read is retried while the file keeps changing.
 	readLimit = 2 * time.Second
 
-	// maxFile is far above what a process could be started with (the kernel's limit is 6 MiB for everything).
+	// maxFile is far above the kernel's limit for all of a process's variables, 6 MiB.
 	maxFile = 8 << 20
 )
 
-// stamp tells one state of one file from any other.
+// stamp identifies one state of one file.
 type stamp struct {
 	info    fs.FileInfo
 	changed time.Time // the later of content's and inode's change
@@ -39,9 +38,9 @@ func (s stamp) same(o stamp) bool {
 		s.info.Size() == o.info.Size() && s.changed.Equal(o.changed) && s.info.ModTime().Equal(o.info.ModTime())
 }
 
-// readStable reads the file that open opens, in one state: a file replaced meanwhile is read whole in its old or its
-// new state, a file rewritten in place is read again once it rests. No FIFO can hold it up, if open does not block.
-func readStable(ctx context.Context, open func() (*os.File, error), settle time.Duration) ([]byte, stamp, error) {
+// readStable reads the file that open opens, in one state: a replaced file is read whole in its old or its new state, a
+// file rewritten in place is read again once it is stable. A FIFO cannot block it if open does not block.
+func readStable(ctx context.Context, open func() (*os.File, error), minAge time.Duration) ([]byte, stamp, error) {
 	var empty stamp
 	for deadline := time.Now().Add(readLimit); ; {
 		data, st, err := readOnce(open)
@@ -50,10 +49,10 @@ func readStable(ctx context.Context, open func() (*os.File, error), settle time.
 		case err != nil && !errors.Is(err, errChanging):
 			return nil, stamp{}, err
 		case err == nil && len(data) == 0 && !empty.same(st):
-			// A file that is being truncated is empty before the kernel changes its times (tmpfs's shmem_setattr):
-			// they look as if it rested. So an empty one must still be the same after a while.
+			// A file being truncated is empty before the kernel changes its times (tmpfs's shmem_setattr), and
+			// looks stable. So an empty file must still be the same after a while.
 			empty, age = st, 0
-		case err == nil && (age >= settle || age < -settle): // a time well in the future is no clock of ours
+		case err == nil && (age >= minAge || age < -minAge): // a time well in the future is not our clock's
 			return data, st, nil
 		case time.Now().After(deadline):
 			return nil, stamp{}, errChanging
@@ -61,7 +60,7 @@ func readStable(ctx context.Context, open func() (*os.File, error), settle time.
 		select {
 		case <-ctx.Done():
 			return nil, stamp{}, context.Cause(ctx)
-		case <-time.After(min(max(settle-age, time.Millisecond), time.Until(deadline)+time.Millisecond)):
+		case <-time.After(min(max(minAge-age, time.Millisecond), time.Until(deadline)+time.Millisecond)):
 		}
 	}
 }
@@ -99,7 +98,7 @@ func readOnce(open func() (*os.File, error)) ([]byte, stamp, error) {
 	return data[:n], before, nil
 }
 
-// openFile opens a file that only root can put there.
+// openFile opens a file that only root can create.
 func openFile(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 }

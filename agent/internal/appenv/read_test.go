@@ -100,7 +100,7 @@ func TestAnEmptyFileIsLookedAtTwice(t *testing.T) {
 		data, _, err := readStable(t.Context(), func() (*os.File, error) {
 			opens++
 			return openFile(filepath.Join(dir, c.opened[min(opens, len(c.opened))-1]))
-		}, 0) // both have rested
+		}, 0) // both are stable
 		if err != nil || string(data) != c.want || opens < len(c.opened) {
 			t.Errorf("%v: %q, %v after %d looks", c.opened, data, err, opens)
 		}

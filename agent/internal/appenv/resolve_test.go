@@ -177,7 +177,7 @@ func TestAnEmptyFileIsBelievedWhenNobodyKnowsBetter(t *testing.T) {
 	in := newInstance(t)
 	in.write(t, DefaultDeploymentEnv, "# none\n")
 	env, err := New(in.cfg).Resolve(t.Context())
-	if err != nil || len(env.Names()) > 0 || len(env.Warnings()) == 0 {
+	if err != nil || len(env.Vars()) > 0 || len(env.Warnings()) == 0 {
 		t.Errorf("%v, %v", env, err)
 	}
 }
@@ -315,7 +315,7 @@ func TestDotenvDoesNotLeaveTheApplicationsTree(t *testing.T) {
 		t.Fatal(err)
 	}
 	if env, err := New(in.cfg).Resolve(t.Context()); err == nil {
-		t.Errorf("read %v through a link out of the tree", env.Names())
+		t.Errorf("read %v through a link out of the tree", env.Vars())
 	}
 }
 
@@ -392,7 +392,7 @@ func TestDiffNamesWhatDiffers(t *testing.T) {
 		}
 	}
 	want := []string{"CHANGED changed [7]", "CHANGED same [8]", "EXTRA only-web [7]", "GONE only-run [7]", "GONE same [8]"}
-	if !slices.Equal(got, want) || !d.Differs() {
+	if !slices.Equal(got, want) || !differs(d) {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
 }
@@ -404,15 +404,15 @@ func TestDiffWhereTheUnitNamesNoUser(t *testing.T) {
 	in.write(t, DefaultDeploymentEnv, "PATH=/p\nA=1\n")
 	in.process(t, 7, "PATH=/p", "LANG=C.UTF-8", "A=1")
 	r := New(in.cfg)
-	if d, err := r.Diff(t.Context()); err != nil || len(d.Vars) != 6 || !d.Differs() {
+	if d, err := r.Diff(t.Context()); err != nil || len(d.Vars) != 6 || !differs(d) {
 		t.Errorf("without a unit: %v, %v", d, err)
 	}
 	in.write(t, "/usr/lib/systemd/system/php-fpm.service", "[Service]\nExecStart=/usr/sbin/php-fpm\n")
-	if d, err := r.Diff(t.Context()); err != nil || len(d.Vars) != 3 || d.Differs() {
+	if d, err := r.Diff(t.Context()); err != nil || len(d.Vars) != 3 || differs(d) {
 		t.Errorf("with a unit without a user: %v, %v", d, err)
 	}
 	in.write(t, "/usr/lib/systemd/system/php-fpm.service", "[Service]\nUser=webapp\n")
-	if d, err := r.Diff(t.Context()); err != nil || !d.Differs() {
+	if d, err := r.Diff(t.Context()); err != nil || !differs(d) {
 		t.Errorf("with a unit of that user: %v, %v", d, err)
 	}
 }

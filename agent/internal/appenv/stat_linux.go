@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// changeTime is the later of a file's mtime and ctime: the second cannot be set back.
+// changeTime is the later of a file's mtime and ctime, which cannot be set back.
 func changeTime(info fs.FileInfo) time.Time {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// changeTime is a file's mtime: the name of the other one differs from system to system.
+// changeTime is a file's mtime: the field of ctime differs from system to system.
 func changeTime(info fs.FileInfo) time.Time { return info.ModTime() }
 
 func ownerOf(info fs.FileInfo) (uid, gid uint32, ok bool) {

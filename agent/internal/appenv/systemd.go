@@ -8,31 +8,30 @@ import (
 	"unicode/utf8"
 )
 
-// SystemdVersion selects the grammar of EnvironmentFile=. What changed between versions: a backslash inside double
-// quotes (247) and inside single quotes (241), control characters in a value (246), a comment that ends in a
-// backslash (254).
+// SystemdVersion selects the grammar of EnvironmentFile=. Versions differ in a backslash inside double quotes (247) and
+// inside single quotes (241), control characters in a value (246), and a comment that ends in a backslash (254).
 type SystemdVersion int
 
-// The versions that Beanstalk's platforms have.
+// The versions of Beanstalk's platforms.
 const (
 	AmazonLinux2    SystemdVersion = 219
 	AmazonLinux2023 SystemdVersion = 252
 )
 
-// File is what a parser made of one file.
+// File is one parsed file.
 type File struct {
-	Vars    []Var  // what a process gets: each name once, in the order of first assignment
-	Dropped Faults // assignments that the grammar's owner ignores; the others hold
+	Vars    []Var  // of a process: each name once, in the order of first assignment
+	Dropped Faults // assignments that the grammar ignores
 }
 
-// ParseSystemd reads data as systemd reads an EnvironmentFile= and returns what a service started with it gets; the
-// zero version means [AmazonLinux2023]. The error is [Faults] when systemd would not start the service at all: NUL
-// (from 246), text that is not UTF-8, a value beyond the kernel's limit.
+// ParseSystemd reads data as systemd reads an EnvironmentFile= and returns a service's variables. The zero version is
+// [AmazonLinux2023]. The error is [Faults] when systemd would not start the service: NUL (from 246), text that is not
+// UTF-8, a value beyond the kernel's limit.
 //
-// The grammar (systemd.exec(5), systemd's own reader, and the real systemd beside it in this package's tests): "#"
-// and ";" begin a comment only at the start of a line; nothing is expanded; a quote counts at the start of the value
-// or after a closing quote, and may span lines; CR ends a line as LF does; blanks around an unquoted value go, those
-// after a closing quote go and what follows is appended; a name that is no shell variable is dropped.
+// The grammar (systemd.exec(5), systemd's own reader, and the real systemd in this package's tests): "#" and ";" begin
+// a comment only at the start of a line; nothing is expanded; a quote counts at the start of the value or after a
+// closing quote, and may span lines; CR ends a line as LF does; blanks around an unquoted value are removed, as are
+// those after a closing quote, and the text after them is appended; a name that is no shell variable is dropped.
 func ParseSystemd(data []byte, version SystemdVersion) (File, error) {
 	if version == 0 {
 		version = AmazonLinux2023
@@ -40,14 +39,16 @@ func ParseSystemd(data []byte, version SystemdVersion) (File, error) {
 	var faults Faults
 	if i := bytes.IndexByte(data, 0); i >= 0 {
 		if version >= 246 {
-			faults = append(faults, Fault{Line: lineAt(data, i), Problem: "has a NUL byte; systemd refuses the whole file"})
+			faults = append(faults,
+				Fault{Line: lineAt(data, i), Problem: "has a NUL byte; systemd refuses the whole file"})
 		}
 		data = data[:i]
 	}
 	s := systemdScanner{version: version, data: string(data), line: 1}
-	most := min(bytes.Count(data, []byte{'='}), 1+bytes.Count(data, []byte{'\n'})+bytes.Count(data, []byte{'\r'}))
-	s.values = make([]string, 0, most)
-	all := make([]Var, 0, most)
+	lines := 1 + bytes.Count(data, []byte{'\n'}) + bytes.Count(data, []byte{'\r'})
+	limit := min(bytes.Count(data, []byte{'='}), lines)
+	s.values = make([]string, 0, limit)
+	all := make([]Var, 0, limit)
 	for s.next() {
 		v := s.assignment()
 		switch f := checkSystemd(v, version); {
@@ -57,7 +58,7 @@ func ParseSystemd(data []byte, version SystemdVersion) (File, error) {
 			faults = append(faults, f.Fault)
 		default:
 			s.dropped = append(s.dropped, f.Fault)
-			if version < 246 && isVariableName(v.Name) { // of a name given twice it drops the first before it looks at the last
+			if version < 246 && isVariableName(v.Name) { // it drops an earlier assignment before it checks this one
 				all = slices.DeleteFunc(all, func(earlier Var) bool { return earlier.Name == v.Name })
 			}
 		}
@@ -71,7 +72,7 @@ func ParseSystemd(data []byte, version SystemdVersion) (File, error) {
 	return File{Vars: all, Dropped: s.dropped}, nil
 }
 
-// lineFault is a fault that refuses the file, or only drops an assignment.
+// lineFault is a fault of the whole file, or one that drops an assignment.
 type lineFault struct {
 	Fault
 	fatal bool
@@ -89,12 +90,13 @@ func checkSystemd(v Var, version SystemdVersion) *lineFault {
 	case !isVariableName(v.Name):
 		return fault(false, notAName(v.Name)+"; systemd drops it, the application does not have it")
 	case version < 246 && hasControl(value):
-		return fault(false, "the value has a newline or another control character; this systemd drops it, the application does not have it")
+		return fault(false, "the value has a newline or another control character; "+
+			"this systemd drops it, the application does not have it")
 	}
 	return nil
 }
 
-// notAName says what makes s no variable name without repeating s.
+// notAName says why s is no variable name, without repeating s.
 func notAName(s string) string {
 	switch {
 	case s == "":
@@ -117,7 +119,7 @@ func hasControl(s string) bool {
 	return strings.ContainsFunc(s, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f })
 }
 
-// validUTF8 is systemd's idea: no surrogates, and no noncharacters either.
+// validUTF8 applies systemd's rules: no surrogates and no noncharacters.
 func validUTF8(s string) bool {
 	for i := 0; i < len(s); {
 		if s[i] < utf8.RuneSelf {
@@ -137,10 +139,10 @@ func lineAt(data []byte, i int) int { return 1 + bytes.Count(data[:i], []byte{'\
 
 const blanks = " \t\n\r"
 
-// systemdScanner walks the assignments of a file.
+// systemdScanner scans the assignments of a file.
 type systemdScanner struct {
 	version SystemdVersion
-	data    string // what is left
+	data    string // not scanned yet
 	line    int    // of the first byte of data
 	dropped Faults
 
@@ -148,7 +150,7 @@ type systemdScanner struct {
 	at   int // line of name
 	buf  []byte
 
-	values []string // of all assignments: Var points in here
+	values []string // of all assignments: a Var points into it
 }
 
 // take consumes n bytes.
@@ -159,7 +161,7 @@ func (s *systemdScanner) take(n int) string {
 	return t
 }
 
-// skip consumes the bytes of set that come first.
+// skip consumes leading bytes of set.
 func (s *systemdScanner) skip(set string) {
 	i := 0
 	for i < len(s.data) && strings.IndexByte(set, s.data[i]) >= 0 {
@@ -183,7 +185,7 @@ func (s *systemdScanner) next() bool {
 			continue
 		}
 		s.at = s.line
-		// The byte that begins a name is not looked at again: a "=" there is part of the name.
+		// The first byte of a name is not examined: a "=" there is part of the name.
 		end := strings.IndexAny(s.data[1:], "=\n\r") + 1
 		if end == 0 {
 			s.skipped(len(s.data))
@@ -201,10 +203,11 @@ func (s *systemdScanner) next() bool {
 }
 
 func (s *systemdScanner) skipped(bytes int) {
-	s.dropped = append(s.dropped, Fault{Line: s.at, Problem: fmt.Sprintf("a line of %d bytes without \"=\"; systemd skips it", bytes)})
+	problem := fmt.Sprintf(`a line of %d bytes without "="; systemd skips it`, bytes)
+	s.dropped = append(s.dropped, Fault{Line: s.at, Problem: problem})
 }
 
-// comment consumes a comment. Before 254 a backslash at its end carried it on to the next line.
+// comment consumes a comment. Before 254 a backslash at its end continued it in the next line.
 func (s *systemdScanner) comment() {
 	for i := 0; i < len(s.data); i++ {
 		switch c := s.data[i]; {
@@ -249,7 +252,7 @@ func (s *systemdScanner) made(value string) Var {
 	return Var{Name: s.name, Line: s.at, value: &s.values[len(s.values)-1]}
 }
 
-// simple consumes a value that stands as it is on its line, as most do: no quote before it and no backslash in it.
+// simple consumes a value without quotes and backslashes, as most are.
 func (s *systemdScanner) simple() (string, bool) {
 	end := strings.IndexAny(s.data, "\n\r\\")
 	if end < 0 || s.data[end] == '\\' {
@@ -263,8 +266,8 @@ func (s *systemdScanner) simple() (string, bool) {
 	return value, true
 }
 
-// unquoted consumes the rest of an assignment from its first unquoted byte: no quote counts any more, a backslash
-// keeps the byte after it, or joins the next line, and trailing blanks go unless escaped.
+// unquoted consumes the rest of an assignment from its first unquoted byte: quotes do not count any more, a backslash
+// keeps the byte after it or joins the next line, and trailing blanks are removed unless escaped.
 func (s *systemdScanner) unquoted() {
 	keep := len(s.buf) // trailing blanks are cut back to here
 	for i := 0; i < len(s.data); i++ {

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// texts are small files of the system, kept for as long as their stat is unchanged: each run asks five, which
-// change once in a machine's life. The zero value is ready.
+// texts caches small files of the system as long as their stat is unchanged: each run reads five, which hardly ever
+// change. The zero value is ready.
 type texts struct {
 	mu   sync.Mutex
 	kept map[string]text
@@ -29,7 +29,7 @@ func (t *texts) read(path string) (string, error) {
 	if k, ok := t.kept[path]; ok && k.same(st) {
 		return k.body, nil
 	}
-	data, err := os.ReadFile(path) // or a newer state than st: the next stat tells
+	data, err := os.ReadFile(path) // perhaps a newer state than st: the next stat will differ
 	if err != nil {
 		return "", err
 	}
@@ -37,7 +37,7 @@ func (t *texts) read(path string) (string, error) {
 		t.kept = map[string]text{}
 	}
 	delete(t.kept, path)
-	if time.Since(st.changed).Abs() >= settle && int64(len(data)) == info.Size() { // see settle
+	if time.Since(st.changed).Abs() >= minAge && int64(len(data)) == info.Size() {
 		t.kept[path] = text{st, string(data)}
 	}
 	return string(data), nil

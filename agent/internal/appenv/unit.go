@@ -2,7 +2,6 @@ package appenv
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"iter"
@@ -12,10 +11,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 )
 
-// unit is what a service's unit file says of its environment: the web process has these, so a run has them too.
+// unit is the part of a service's unit file that its environment, and so a run's, depends on.
 type unit struct {
 	name   string
 	found  bool      // has a file
@@ -26,100 +24,19 @@ type unit struct {
 	group  string
 	groups []string // SupplementaryGroups=
 	umask  int
-	notes  []string // what was not followed
+	notes  []string // about settings that are not followed
 }
 
 // envFile is one EnvironmentFile=. An optional one ("-" before the path) may be absent, and is skipped when systemd
-// would refuse it.
+// would refuse its content.
 type envFile struct {
 	path     string
 	optional bool
 }
 
-// unitDirs are where systemd looks for a system unit, first found wins; drop-ins come from all of them.
-var unitDirs = []string{"/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system"}
-
-// webUnits are the units that Beanstalk's platforms run the application in, most likely first.
-var webUnits = []string{"web.service", "php-fpm.service", "tomcat.service"}
-
-// webUnit is the configured unit, else the first of webUnits that is there.
-func (r *Resolver) webUnit(seen map[string]stamp) unit {
-	if r.cfg.WebUnit != "" {
-		return r.readUnit(r.cfg.WebUnit, seen)
-	}
-	for _, name := range webUnits {
-		if u := r.readUnit(name, seen); u.found {
-			return u
-		}
-	}
-	return unit{umask: 0o022}
-}
-
-// awaitUnit is webUnit, with some patience for one that was there before: between two versions of the application a
-// deployment takes the unit's file away, removes one tree and renames the other, and brings it back.
-func (r *Resolver) awaitUnit(ctx context.Context, seen map[string]stamp) (unit, error) {
-	for deadline := time.Now().Add(readLimit); ; {
-		u := r.webUnit(seen)
-		gone := r.had && !u.found
-		if gone && time.Now().Before(deadline) {
-			select {
-			case <-ctx.Done():
-				return u, context.Cause(ctx)
-			case <-time.After(10 * time.Millisecond):
-			}
-			continue
-		}
-		if gone {
-			u.notes = append(u.notes, "the web process's unit is gone: what it set is not followed")
-		}
-		r.had = u.found
-		return u, nil
-	}
-}
-
-// readUnit reads a unit's file and its drop-ins as systemd would at its next daemon-reload. Without a file it has
-// nothing to say.
-func (r *Resolver) readUnit(name string, seen map[string]stamp) unit {
-	u := unit{name: name, umask: 0o022}
-	main := ""
-	for _, dir := range unitDirs {
-		if path := filepath.Join(r.path(dir), name); main == "" && note(seen, path) {
-			main = path
-		}
-	}
-	if main == "" {
-		return u
-	}
-	u.found = true
-	var dirs []string
-	for _, of := range []string{name, "service"} {
-		for _, dir := range unitDirs {
-			dirs = append(dirs, filepath.Join(r.path(dir), of+".d"))
-		}
-	}
-	for key, value := range u.settings("[Service]", append([]string{main}, dropIns(dirs, seen)...), seen) {
-		u.set(key, value)
-	}
-	return u
-}
-
-// managerEnv is what systemd itself was told to give every service: DefaultEnvironment=.
-func (r *Resolver) managerEnv(seen map[string]stamp) unit {
-	u := unit{name: "systemd"}
-	var paths, dirs []string
-	if path := r.path("/etc/systemd/system.conf"); note(seen, path) {
-		paths = append(paths, path)
-	}
-	for _, dir := range unitDirs {
-		dirs = append(dirs, r.path(dir+".conf.d"))
-	}
-	for key, value := range u.settings("[Manager]", append(paths, dropIns(dirs, seen)...), seen) {
-		if key == "DefaultEnvironment" {
-			u.addEnvironment(value)
-		}
-	}
-	return u
-}
+// unitDirs are systemd's directories of system units. The first that has the unit wins; drop-ins come from all of them.
+var unitDirs = []string{"/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system",
+	"/usr/lib/systemd/system"}
 
 // settings yields the settings of one section of several files, in order.
 func (u *unit) settings(section string, paths []string, seen map[string]stamp) iter.Seq2[string, string] {
@@ -143,7 +60,7 @@ func (u *unit) settings(section string, paths []string, seen map[string]stamp) i
 	}
 }
 
-// dropIns lists the drop-ins in directories by name; one in an earlier directory replaces those in later ones.
+// dropIns lists the drop-ins of directories by name; one in an earlier directory replaces those in later ones.
 func dropIns(dirs []string, seen map[string]stamp) []string {
 	byName := map[string]string{}
 	for _, d := range dirs {
@@ -165,7 +82,7 @@ func dropIns(dirs []string, seen map[string]stamp) []string {
 	return paths
 }
 
-// note remembers a path's state, and reports whether it exists.
+// note records a path's state and reports whether it exists.
 func note(seen map[string]stamp, path string) bool {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -176,13 +93,13 @@ func note(seen map[string]stamp, path string) bool {
 	return true
 }
 
-// sectionSettings yields the settings of one section of a file in order. A line that ends in a backslash goes on in the
-// next one that is no comment (systemd.syntax(7)).
+// sectionSettings yields the settings of one section of a file in order. A backslash at the end of a line continues it
+// in the next line that is no comment (systemd.syntax(7)).
 func sectionSettings(data []byte, wanted string) iter.Seq2[string, string] {
 	return func(yield func(key, value string) bool) {
 		section, pending := "", ""
 		data = bytes.TrimPrefix(data, []byte("\ufeff"))
-		for line := range bytes.Lines(append(slices.Clip(data), "\n\n"...)) { // the last line may go on, too
+		for line := range bytes.Lines(append(slices.Clip(data), "\n\n"...)) { // the last line may be continued, too
 			text := strings.TrimRight(string(line), "\r\n")
 			trimmed := strings.TrimLeft(text, blanks)
 			if trimmed == "" && pending == "" || trimmed != "" && (trimmed[0] == '#' || trimmed[0] == ';') {
@@ -208,7 +125,7 @@ func sectionSettings(data []byte, wanted string) iter.Seq2[string, string] {
 	}
 }
 
-// continued reports whether a line goes on, and returns it with the backslash made a blank.
+// continued reports whether the next line continues this one, and returns it with a blank for the backslash.
 func continued(line string) (string, bool) {
 	slashes := len(line) - len(strings.TrimRight(line, `\`))
 	if slashes%2 == 0 {
@@ -217,7 +134,7 @@ func continued(line string) (string, bool) {
 	return line[:len(line)-1] + " ", true
 }
 
-// set takes one setting. Empty ones begin a list anew.
+// set applies one setting. An empty one resets a list.
 func (u *unit) set(key, value string) {
 	switch key {
 	case "User", "Group":
@@ -269,7 +186,8 @@ func (u *unit) addFile(value string) {
 	path, optional := strings.CutPrefix(value, "-")
 	path, ok := specifiers(path)
 	if !ok || !filepath.IsAbs(path) {
-		u.notes = append(u.notes, fmt.Sprintf("%s: one EnvironmentFile= is not followed: no absolute path, or a specifier in it", u.name))
+		u.notes = append(u.notes,
+			u.name+": one EnvironmentFile= is not followed: no absolute path, or a specifier in it")
 		return
 	}
 	u.files = append(u.files, envFile{filepath.Clean(path), optional})
@@ -283,7 +201,8 @@ func (u *unit) addEnvironment(value string) {
 	words, err := unitWords(value)
 	if err != nil {
 		// systemd keeps the words before the broken one.
-		u.notes = append(u.notes, u.name+": one Environment= has a broken quote or escape; systemd ignores it from there on")
+		u.notes = append(u.notes,
+			u.name+": one Environment= has a broken quote or escape; systemd ignores it from there on")
 	}
 	for _, w := range words {
 		w, ok := specifiers(w)
@@ -298,8 +217,7 @@ func (u *unit) addEnvironment(value string) {
 	u.env = merge(u.env)
 }
 
-// specifiers replaces "%%", and reports whether that was the only specifier. A "%" before neither a letter nor a digit
-// is none.
+// specifiers replaces "%%" and reports whether there is no other specifier: a "%" before a letter or a digit.
 func specifiers(s string) (string, bool) {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
@@ -316,8 +234,8 @@ func specifiers(s string) (string, bool) {
 	return b.String(), true
 }
 
-// unitWords splits as systemd splits Environment=: at blanks, with quotes of both kinds anywhere in a word and C
-// escapes inside and outside of them. After an error the words before it hold.
+// unitWords splits s as systemd splits Environment=: at blanks, with quotes of both kinds anywhere in a word and C
+// escapes inside and outside of them. With an error it returns the words before it.
 func unitWords(s string) ([]string, error) {
 	var words []string
 	for {
@@ -364,7 +282,7 @@ func unitWord(s string) (word, rest string, err error) {
 
 var errUnitSyntax = errors.New("a quote is not closed, or an escape not known")
 
-// unescape reads what follows a backslash, and returns how many bytes it was; none when it is no escape.
+// unescape decodes the escape after a backslash and returns its length; 0 when it is none.
 func unescape(s string) (string, int) {
 	if s == "" {
 		return "", 0

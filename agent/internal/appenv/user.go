@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// User is one line of /etc/passwd with the groups of /etc/group: the binary has no cgo, so name services other than
-// these files are not asked, and os/user does not tell the shell.
+// User is one line of /etc/passwd with the groups of /etc/group. Without cgo no other name service is asked; os/user
+// does not return the shell.
 type User struct {
 	Name   string
 	UID    uint32
@@ -19,6 +19,9 @@ type User struct {
 	Home   string
 	Shell  string
 }
+
+// ofUser are the variables that describe a process's user.
+var ofUser = []string{"HOME", "LOGNAME", "USER", "SHELL"}
 
 // errNoUser: the user database has no such line.
 var errNoUser = errors.New("no such user in /etc/passwd")
@@ -35,7 +38,7 @@ func (r *Resolver) lookupUser(name string) (User, error) {
 	return u, nil
 }
 
-// userByID finds a user by number. One without a line has no name and no groups but the given.
+// userByID finds a user by number. One without a line has its number as name, and no groups but gid.
 func (r *Resolver) userByID(uid, gid uint32) (User, error) {
 	u, err := r.findUser(func(u User) bool { return u.UID == uid })
 	if errors.Is(err, errNoUser) {
@@ -66,7 +69,7 @@ func (r *Resolver) findUser(match func(User) bool) (User, error) {
 	return *found, err
 }
 
-// groupsOf does what initgroups(3) does.
+// groupsOf works as initgroups(3).
 func (r *Resolver) groupsOf(user string, gid uint32) ([]uint32, error) {
 	groups := []uint32{gid}
 	err := r.eachRecord("/etc/group", 4, func(f []string) bool {
@@ -82,8 +85,8 @@ func (r *Resolver) groupsOf(user string, gid uint32) ([]uint32, error) {
 	return groups, err
 }
 
-// unitGroups gives u the groups of a unit that runs as u: Group= in place of the primary one, SupplementaryGroups= as
-// well as the others.
+// unitGroups adds the groups of a unit that runs as u: Group= replaces the primary one, SupplementaryGroups= are added
+// to the others.
 func (r *Resolver) unitGroups(u *User, web unit) error {
 	if web.group != "" {
 		gid, err := r.groupID(web.group)
@@ -109,7 +112,7 @@ func (r *Resolver) unitGroups(u *User, web unit) error {
 	return nil
 }
 
-// groupID finds a group by name, else takes the name for a number.
+// groupID finds a group by name, or else by number.
 func (r *Resolver) groupID(name string) (uint32, error) {
 	id, err := strconv.ParseUint(name, 10, 32)
 	found := err == nil

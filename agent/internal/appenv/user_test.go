@@ -67,16 +67,6 @@ func TestDirectoriesOfARun(t *testing.T) {
 	}
 }
 
-func TestCompareProperties(t *testing.T) {
-	in := newInstance(t)
-	in.write(t, DefaultDeploymentEnv, "PATH=/x\nSAME=1\nOTHER=old\n")
-	in.cfg.GetConfig = properties(`{"SAME":"1","OTHER":"new","MORE":"2","a.b":"3"}`)
-	got, err := New(in.cfg).CompareProperties(t.Context())
-	if err != nil || len(got) != 2 || !strings.HasPrefix(got[0], "OTHER: ") || !strings.HasPrefix(got[1], "MORE: ") || strings.Contains(strings.Join(got, ""), "new") {
-		t.Errorf("%q, %v", got, err)
-	}
-}
-
 // TestAProcessTitleOverTheEnvironment: a real process that writes its title over the memory that /proc/PID/environ shows
 // (perl's $0, python's setproctitle) is told as such, not taken for a process without variables.
 func TestAProcessTitleOverTheEnvironment(t *testing.T) {

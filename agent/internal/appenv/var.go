@@ -1,12 +1,12 @@
-// Package appenv gives the environment of the application's web process, byte for byte.
+// Package appenv reads the environment of the application's web process, byte for byte.
 //
-// A cron job, an ad-hoc command and a health probe must see what the web process sees. The web process is started
-// by systemd from Beanstalk's deployment file, so that file, read in systemd's own grammar, is the first truth;
-// `get-config environment` stands in when it cannot be read, and the live web process when neither can (see
-// [Resolver.Resolve] for the order and the rule of disagreement). Off Beanstalk the source is the .env file.
+// A cron job, an ad-hoc command and a health probe must have the web process's environment. systemd starts the web
+// process with Beanstalk's deployment file, so that file, read in systemd's own grammar, is the first source;
+// `get-config environment` replaces it when it cannot be read, and the live web process when neither can (see
+// [Resolver.Resolve] for the order and for conflicts). Off Beanstalk the source is the .env file.
 //
-// Values are secrets: no type here prints one by fmt, slog or encoding/json, no error and no warning carries one,
-// and nothing is ever put into the agent's own environment.
+// Values are secrets: no type here prints one by fmt, slog or encoding/json, no error and no warning has one in it,
+// and nothing is put into the agent's own environment.
 package appenv
 
 import (
@@ -16,8 +16,8 @@ import (
 	"strings"
 )
 
-// Var is one variable. Its value is behind a pointer on purpose: fmt does not call methods on unexported struct
-// fields, and would print a plain string there whatever Var's methods say.
+// Var is one variable. Its value is behind a pointer because fmt does not call methods on unexported struct fields, and
+// would print a plain string there.
 type Var struct {
 	Name string
 	Line int // where it was assigned, from 1; 0 when its source has no lines
@@ -28,7 +28,7 @@ type Var struct {
 // NewVar returns a variable that no file assigned.
 func NewVar(name, value string) Var { return Var{Name: name, value: &value} }
 
-// Value returns the exact bytes. The caller answers for where they go.
+// Value returns the exact bytes. The caller must keep them secret.
 func (v Var) Value() string {
 	if v.value == nil {
 		return ""
@@ -46,8 +46,8 @@ func (v Var) Format(s fmt.State, _ rune)   { io.WriteString(s, v.String()) }
 func (v Var) LogValue() slog.Value         { return slog.StringValue(v.String()) }
 func (v Var) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
 
-// Environ is NAME=value assignments as execve takes them, each name once. It is assignable to []string; printed,
-// logged or marshalled as what it is, it shows names only.
+// Environ is NAME=value assignments as execve takes them, each name once. It is assignable to []string; printed, logged
+// or marshalled as an Environ it shows names only.
 type Environ []string
 
 func (e Environ) String() string {
@@ -73,8 +73,8 @@ func (e Environ) Lookup(name string) (string, bool) {
 	return "", false
 }
 
-// merge returns the variables of all lists, each name once: the last value wins, at the place of its first
-// assignment, which is how systemd and execve's callers see a repeated name.
+// merge returns the variables of all lists, each name once: the last value wins, at the place of the first assignment,
+// as in systemd.
 func merge(lists ...[]Var) []Var {
 	n := 0
 	for _, l := range lists {

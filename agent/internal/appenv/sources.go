@@ -1,0 +1,219 @@
+package appenv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"beanstalk-agent/agent/internal/appfile"
+)
+
+func (r *Resolver) sources(ctx context.Context, rd *reading) error {
+	var err error
+	if r.cfg.Beanstalk {
+		err = r.beanstalk(ctx, rd)
+	} else {
+		err = r.dotenv(ctx, rd, ".env", true)
+	}
+	for _, name := range r.cfg.EnvFiles {
+		if err == nil {
+			err = r.dotenv(ctx, rd, name, false)
+		}
+	}
+	return err
+}
+
+func (r *Resolver) beanstalk(ctx context.Context, rd *reading) error {
+	var err error
+	if rd.unit, err = r.awaitUnit(ctx, rd.seen); err != nil {
+		return err
+	}
+	manager := r.managerEnv(rd.seen)
+	rd.all = manager.env
+	rd.env.warnings = append(append(rd.env.warnings, manager.notes...), rd.unit.notes...)
+	if len(rd.unit.env) > 0 {
+		rd.env.add(rd.unit.name, File{Vars: rd.unit.env})
+	}
+	var baseErr, otherErr error
+	for _, f := range r.envFiles(rd.unit) {
+		if f.path == r.cfg.DeploymentEnv {
+			baseErr = r.base(ctx, rd)
+		} else if err := r.unitFile(ctx, rd, f); err != nil {
+			otherErr = errors.Join(otherErr, err)
+		}
+	}
+	if errors.Is(baseErr, ErrDocker) {
+		return ErrDocker
+	}
+	if err := errors.Join(baseErr, otherErr); err != nil {
+		return r.fallBackToLiveProcess(ctx, rd, baseErr, err)
+	}
+	rd.env.remove(rd.unit.unset)
+	return nil
+}
+
+// fallBackToLiveProcess uses the live web process's environment in place of all sources.
+func (r *Resolver) fallBackToLiveProcess(ctx context.Context, rd *reading, baseErr, why error) error {
+	var live Env
+	rd.live = true
+	err := r.live(ctx, &live)
+	switch {
+	case err == nil:
+		live.sources = append(rd.env.sources, live.sources...)
+		live.warnf("the environment is that of the running web process, because: %v", why)
+		rd.env, rd.process = live, true
+		return nil
+	case errors.Is(baseErr, errEmpty) && why.Error() == baseErr.Error():
+		rd.env.warnf("%s is empty, and nothing else tells the properties", r.cfg.DeploymentEnv)
+		return nil
+	case errors.Is(baseErr, fs.ErrNotExist):
+		return ErrNotDeployed
+	}
+	return fmt.Errorf("read the application's environment: %w", errors.Join(why, err))
+}
+
+// envFiles is the unit's list with the deployment file and, if it exists, the secrets file.
+func (r *Resolver) envFiles(u unit) []envFile {
+	files := u.files
+	has := func(path string) bool {
+		return slices.ContainsFunc(files, func(f envFile) bool { return f.path == path })
+	}
+	if !has(r.cfg.DeploymentEnv) {
+		files = append([]envFile{{path: r.cfg.DeploymentEnv}}, files...)
+	}
+	if !has(r.cfg.Secrets) {
+		// Required once it exists: without its passwords a run differs from the web process.
+		if _, err := os.Lstat(r.path(r.cfg.Secrets)); err == nil {
+			return append(slices.Clip(files), envFile{path: r.cfg.Secrets})
+		}
+		return append(slices.Clip(files), envFile{path: r.cfg.Secrets, optional: true})
+	}
+	return files
+}
+
+// unitFile adds one of the unit's environment files, which may be a pattern. systemd ignores all errors of an optional
+// one.
+func (r *Resolver) unitFile(ctx context.Context, rd *reading, f envFile) error {
+	paths := []string{r.path(f.path)}
+	if strings.ContainsAny(f.path, "*?[") {
+		note(rd.seen, filepath.Dir(paths[0]))
+		if paths = glob(paths[0]); len(paths) == 0 && !f.optional {
+			return readError(f.path, fs.ErrNotExist)
+		}
+	}
+	for _, path := range paths {
+		err := r.systemdFile(ctx, rd, path)
+		switch {
+		case err == nil:
+		case !f.optional, ctx.Err() != nil, errors.Is(err, errChanging), errors.Is(err, fs.ErrPermission): // root may read it
+			return err
+		default:
+			rd.env.skip(path, reason(err))
+			if !errors.Is(err, fs.ErrNotExist) {
+				rd.env.warnings = append(rd.env.warnings, err.Error())
+			}
+		}
+	}
+	return nil
+}
+
+// glob works as glob(3): "[!" excludes, and only a pattern that begins with a dot finds a name that does.
+func glob(pattern string) []string {
+	found, _ := filepath.Glob(strings.ReplaceAll(pattern, "[!", "[^"))
+	return slices.DeleteFunc(found, func(path string) bool {
+		return filepath.Base(path)[0] == '.' && filepath.Base(pattern)[0] != '.'
+	})
+}
+
+// base adds the deployment file, or get-config's output in its place.
+func (r *Resolver) base(ctx context.Context, rd *reading) error {
+	before := len(rd.env.sources)
+	fileErr := r.systemdFile(ctx, rd, r.path(r.cfg.DeploymentEnv))
+	if fileErr == nil && rd.env.sources[before].Vars == 0 {
+		rd.env.sources = rd.env.sources[:before]
+		fileErr = fmt.Errorf("read %q: %w", r.cfg.DeploymentEnv, errEmpty)
+	}
+	if fileErr == nil || ctx.Err() != nil {
+		return fileErr
+	}
+	if errors.Is(fileErr, fs.ErrNotExist) && r.isDocker() {
+		return ErrDocker
+	}
+	rd.env.skip(r.cfg.DeploymentEnv, reason(fileErr))
+	if r.cfg.GetConfig == nil {
+		return fileErr
+	}
+	if _, err := os.Stat(r.cfg.AppDir); err != nil {
+		// Before the first deployment get-config has the properties already. It is not called, so that polling for
+		// a deployment stays cheap.
+		return fileErr
+	}
+	rd.live = true
+	const name = "get-config environment"
+	out, err := r.cfg.GetConfig(ctx)
+	var file File
+	if err == nil {
+		file, err = parseProperties(out)
+	}
+	if err != nil {
+		err = fmt.Errorf("%s: %w", name, err)
+		rd.env.skip(name, reason(err))
+		return errors.Join(fileErr, err)
+	}
+	rd.env.add(name, file)
+	rd.env.warnf("%s stands in for %s: %s", name, r.cfg.DeploymentEnv, reason(fileErr))
+	return nil
+}
+
+// isDocker reports whether the platform has written docker's file instead: the agent may start before that.
+func (r *Resolver) isDocker() bool {
+	_, err := os.Stat(filepath.Join(filepath.Dir(r.path(r.cfg.DeploymentEnv)), "env.list"))
+	return err == nil
+}
+
+// systemdFile adds a file in systemd's grammar.
+func (r *Resolver) systemdFile(ctx context.Context, rd *reading, path string) error {
+	open := func() (*os.File, error) { return openFile(path) }
+	parse := func(data []byte) (File, error) { return ParseSystemd(data, r.cfg.Systemd) }
+	return r.file(ctx, rd, path, open, parse)
+}
+
+// dotenv adds a .env file.
+func (r *Resolver) dotenv(ctx context.Context, rd *reading, name string, optional bool) error {
+	path := name
+	open := func() (*os.File, error) { return openFile(path) }
+	if !filepath.IsAbs(name) {
+		path = filepath.Join(r.cfg.AppDir, name)
+		open = func() (*os.File, error) { return appfile.Open(r.cfg.AppDir, name) }
+	}
+	err := r.file(ctx, rd, path, open, ParseDotenv)
+	if optional && errors.Is(err, fs.ErrNotExist) {
+		rd.env.skip(path, "absent")
+		return nil
+	}
+	return err
+}
+
+func (r *Resolver) file(ctx context.Context, rd *reading, path string,
+	open func() (*os.File, error), parse func([]byte) (File, error)) error {
+	data, st, err := readStable(ctx, open, r.minAge)
+	if err != nil {
+		note(rd.seen, path)
+		return readError(path, err)
+	}
+	rd.seen[path] = st
+	file, err := parse(data)
+	if err != nil {
+		if faults, ok := errors.AsType[Faults](err); ok {
+			return faults.In(path)
+		}
+		return readError(path, err)
+	}
+	rd.env.add(path, file.In(path))
+	return nil
+}
