@@ -40,9 +40,10 @@ func unidentifiedAt(t *testing.T, endpoint, id string) (c *claims, identify func
 	t.Helper()
 	cfg := config.Default()
 	cfg.Cron.Claims, cfg.AWS.Region = "s3://bucket/claims", "us-east-1"
-	o := platform.Options{Region: "us-east-1", NoIMDS: id == ""}
+	keys := map[string]string{"AWS_ACCESS_KEY_ID": versity.AccessKey, "AWS_SECRET_ACCESS_KEY": versity.SecretKey}
 	if id != "" {
 		imds := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("X-Aws-Ec2-Metadata-Token-Ttl-Seconds", "300")
 			if id == silent {
 				w.WriteHeader(http.StatusServiceUnavailable)
 			} else if strings.HasSuffix(r.URL.Path, "/document") {
@@ -50,21 +51,20 @@ func unidentifiedAt(t *testing.T, endpoint, id string) (c *claims, identify func
 			}
 		}))
 		t.Cleanup(imds.Close)
-		o.IMDSEndpoint = imds.URL
+		keys["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = imds.URL
 	}
 	log := planted.Log(t)
-	inst := platform.NewInstance(t.Context(), o)
+	aws, err := awsconf.New(awsconf.Config{Region: cfg.AWS.Region, S3Endpoint: endpoint, Getenv: func(name string) string { return keys[name] }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	inst := platform.NewInstance(t.Context(), platform.Options{Region: "us-east-1", IMDS: aws})
 	identify = func() {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan struct{})
 		go func() { defer close(ended); inst.Run(ctx, log) }()
 		t.Cleanup(func() { cancel(); <-ended })
 		<-inst.Identified()
-	}
-	keys := map[string]string{"AWS_ACCESS_KEY_ID": versity.AccessKey, "AWS_SECRET_ACCESS_KEY": versity.SecretKey}
-	aws, err := awsconf.New(awsconf.Config{Region: cfg.AWS.Region, S3Endpoint: endpoint, Getenv: func(name string) string { return keys[name] }})
-	if err != nil {
-		t.Fatal(err)
 	}
 	return newClaims(cfg, inst, aws, &supervisor.Client{}, log), identify
 }

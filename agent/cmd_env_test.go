@@ -26,7 +26,7 @@ func TestDiffNamesWhatItCouldNotRead(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	b := &backend{inst: platform.NewInstance(t.Context(), platform.Options{Root: root, NoIMDS: true}), env: appenv.New(appenv.Config{
+	b := &backend{inst: platform.NewInstance(t.Context(), platform.Options{Root: root}), env: appenv.New(appenv.Config{
 		Beanstalk: true, Root: root, AppDir: filepath.Join(root, "var/app/current"), WebPIDs: func(context.Context) ([]int, error) { return []int{7, 8}, nil },
 	})}
 	d, err := b.EnvironmentDiff(t.Context(), false)

@@ -67,14 +67,14 @@ func runAgent(ctx context.Context, o options) error {
 	}
 	defer state.Close()
 
-	inst := platform.NewInstance(ctx, platformOptions(cfg))
-	beside := app.New(appConfig(cfg), inst)
-	env := beside.Env()
-	runs, local, err := connectSupervisor(cfg, log)
+	aws, err := newAWS(cfg)
 	if err != nil {
 		return err
 	}
-	aws, err := newAWS(cfg)
+	inst := platform.NewInstance(ctx, platformOptions(cfg, aws))
+	beside := app.New(appConfig(cfg), inst)
+	env := beside.Env()
+	runs, local, err := connectSupervisor(cfg, log)
 	if err != nil {
 		return err
 	}
@@ -85,7 +85,7 @@ func runAgent(ctx context.Context, o options) error {
 		return err
 	}
 	cron := newCron(cfg, beside, launcher, runs, who, people, log)
-	leave := newDrain(cfg, beside, runs, cron, log)
+	leave := newDrain(cfg, beside, aws, runs, cron, log)
 	check, err := newHealth(cfg, beside, leave.Refuse, log)
 	if err != nil {
 		return err
@@ -109,7 +109,7 @@ func runAgent(ctx context.Context, o options) error {
 		{Name: "metrics", Run: metrics.publisher.Run, Grace: 8 * time.Second},
 		{Name: "sampling", Run: metrics.loop.Run},
 		{Name: "health", Run: func(ctx context.Context) error { return check.Serve(ctx, cfg.Health.Listen) }},
-		watchNotices(leave, inst),
+		{Name: "termination notices", Run: leave.Run},
 		{Name: "scheduler", Run: cron.run, Grace: 5 * time.Second},
 		{Name: "cron file", Run: cron.watcher.Run},
 		{Name: "control", Run: server.Run},

@@ -21,12 +21,8 @@ import (
 // Wiring: what one package says in the words of another. No package takes
 // config.Config; these functions translate it.
 
-func platformOptions(cfg config.Config) platform.Options {
-	return platform.Options{
-		AppDir: cfg.App.Dir, AppUser: cfg.App.User, Region: cfg.AWS.Region,
-		IMDSEndpoint: os.Getenv("AWS_EC2_METADATA_SERVICE_ENDPOINT"),
-		NoIMDS:       strings.EqualFold(os.Getenv("AWS_EC2_METADATA_DISABLED"), "true"),
-	}
+func platformOptions(cfg config.Config, imds platform.IMDS) platform.Options {
+	return platform.Options{AppDir: cfg.App.Dir, Region: cfg.AWS.Region, IMDS: imds}
 }
 
 func appConfig(cfg config.Config) app.Config {
@@ -36,7 +32,7 @@ func appConfig(cfg config.Config) app.Config {
 
 // newApplication is the application of this host, without an agent.
 func newApplication(ctx context.Context, cfg config.Config) *app.App {
-	return app.New(appConfig(cfg), platform.NewInstance(ctx, platformOptions(cfg)))
+	return app.New(appConfig(cfg), platform.NewInstance(ctx, platformOptions(cfg, nil)))
 }
 
 // newAWS says as whom and where the agent itself speaks to AWS.

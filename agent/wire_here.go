@@ -29,7 +29,11 @@ type hereMetrics struct {
 }
 
 func newHereMetrics(ctx context.Context, cfg config.Config) cli.MetricsCollector {
-	inst := platform.NewInstance(ctx, platformOptions(cfg))
+	var imds platform.IMDS
+	if aws, err := newAWS(cfg); err == nil {
+		imds = aws
+	}
+	inst := platform.NewInstance(ctx, platformOptions(cfg, imds))
 	a := app.New(appConfig(cfg), inst)
 	env := a.Env()
 	h := &hereMetrics{config: publisherConfig(cfg, inst, env)}

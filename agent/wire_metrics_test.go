@@ -96,7 +96,7 @@ func TestTheWebProcessIsFollowed(t *testing.T) {
 func TestReloadAfterADeployment(t *testing.T) {
 	cfg, log := config.Default(), planted.Log(t)
 	cfg.App.Dir, cfg.StateDir, cfg.Health.Host = t.TempDir(), t.TempDir(), "shop.example"
-	inst := platform.NewInstance(t.Context(), platform.Options{Root: t.TempDir(), AppDir: cfg.App.Dir, NoIMDS: true})
+	inst := platform.NewInstance(t.Context(), platform.Options{Root: t.TempDir(), AppDir: cfg.App.Dir})
 	check, err := newHealth(cfg, app.New(appConfig(cfg), inst), nil, log)
 	if err != nil {
 		t.Fatal(err)
@@ -119,7 +119,7 @@ func TestReloadAfterADeployment(t *testing.T) {
 // The group's name is a property of the environment, and follows a change of it.
 func TestTheAutoScalingGroupIsAProperty(t *testing.T) {
 	dir := t.TempDir()
-	inst := platform.NewInstance(t.Context(), platform.Options{Root: t.TempDir(), AppDir: dir, NoIMDS: true})
+	inst := platform.NewInstance(t.Context(), platform.Options{Root: t.TempDir(), AppDir: dir})
 	cfg := config.Default()
 	cfg.App.Dir = dir
 	env := app.New(appConfig(cfg), inst).Env()

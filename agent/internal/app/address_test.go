@@ -70,7 +70,7 @@ func TestPortOfADeploymentIsFollowed(t *testing.T) {
 	put(eb+"deployment/cfn-metadata-cache.json", `{"EbResource":{"AWS::ElasticBeanstalk::Metadata":{"EnvironmentName":"e"}}}`)
 	put(eb+"bin/get-config", "#!/bin/sh\necho '{\"ApplicationPort\":5000}'\n")
 	put("etc/systemd/system/web.service", "[Service]\nUser=webapp\n") // the application is started before nginx is told its port
-	inst := platform.NewInstance(t.Context(), platform.Options{Root: root, NoIMDS: true})
+	inst := platform.NewInstance(t.Context(), platform.Options{Root: root})
 	inst.Run(t.Context(), planted.Log(t))
 	a := &App{inst: inst, env: appenv.New(appenv.Config{Beanstalk: true, Root: root})}
 	for _, step := range []struct {
@@ -90,7 +90,7 @@ func TestPortOfADeploymentIsFollowed(t *testing.T) {
 
 // The application's socket is where health checks ask, unless that is nginx.
 func TestWorkersAreBehindTheProxy(t *testing.T) {
-	inst := platform.NewInstance(t.Context(), platform.Options{Root: t.TempDir(), AppDir: t.TempDir(), NoIMDS: true})
+	inst := platform.NewInstance(t.Context(), platform.Options{Root: t.TempDir(), AppDir: t.TempDir()})
 	for target, want := range map[string]Workers{
 		"":                                       {Port: 8000},
 		"http://127.0.0.1:5000/health":           {Port: 5000},

@@ -158,7 +158,7 @@ func TestMain(m *testing.M) {
 }
 
 func inside(what string) error {
-	ctx, o := context.Background(), platform.Options{NoIMDS: true}
+	ctx, o := context.Background(), platform.Options{}
 	f := platform.Detect(ctx, o)
 	r := appenv.New(appenv.Config{
 		Beanstalk: f.Beanstalk, AppDir: f.AppDir,

@@ -17,7 +17,6 @@ import (
 	"net/url"
 	"os"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -56,32 +55,36 @@ type AWS struct {
 	s3Endpoint         string
 	client             *http.Client
 	imds               *imds.Client
+	imdsEndpoint       string // as the environment names it
+	imdsDisabled       bool
 	credentials        *aws.CredentialsCache
 
-	mu       sync.Mutex
-	region   string   // once known
-	identity Identity // once known
+	region chan string // holds the region, "" until it is known; empty while one caller asks the instance
 }
 
-// New checks c without touching the network. All faults are told at once.
+// New checks c without touching the network. It returns all faults at once.
 func New(c Config) (*AWS, error) {
 	if c.Getenv == nil {
 		c.Getenv = os.Getenv
 	}
 	a := &AWS{
-		region:             first(c.Region, c.Getenv("AWS_REGION"), c.Getenv("AWS_DEFAULT_REGION")),
+		region:             make(chan string, 1),
 		cloudwatchEndpoint: first(c.CloudWatchEndpoint, c.Getenv("AWS_ENDPOINT_URL_CLOUDWATCH"), c.Getenv("AWS_ENDPOINT_URL")),
 		s3Endpoint:         first(c.S3Endpoint, c.Getenv("AWS_ENDPOINT_URL_S3"), c.Getenv("AWS_ENDPOINT_URL")),
 		client:             newHTTPClient(c.Getenv),
-		imds:               newIMDS(c.Getenv),
+		imdsEndpoint:       c.Getenv("AWS_EC2_METADATA_SERVICE_ENDPOINT"),
+		imdsDisabled:       strings.EqualFold(c.Getenv("AWS_EC2_METADATA_DISABLED"), "true"),
 	}
+	a.imds = newIMDS(a.imdsEndpoint, a.imdsDisabled)
+	region := first(c.Region, c.Getenv("AWS_REGION"), c.Getenv("AWS_DEFAULT_REGION"))
+	a.region <- region
 	provider, credErr := a.provider(c.Getenv)
 	// Five minutes before expiry a fresh set is fetched, spread so that a fleet does not ask at once.
 	a.credentials = aws.NewCredentialsCache(provider, func(o *aws.CredentialsCacheOptions) {
 		o.ExpiryWindow, o.ExpiryWindowJitterFrac = 5*time.Minute, 0.5
 	})
 	return a, errors.Join(credErr,
-		checkRegion(a.region),
+		checkRegion(region),
 		checkBundle(c.Getenv("AWS_CA_BUNDLE")),
 		checkEndpoint("CloudWatch endpoint", a.cloudwatchEndpoint),
 		checkEndpoint("S3 endpoint", a.s3Endpoint))
@@ -120,19 +123,21 @@ func (a *AWS) HTTPClient() *http.Client { return a.client }
 // S3Endpoint is the URL to speak S3 to instead of AWS's own, or "".
 func (a *AWS) S3Endpoint() string { return a.s3Endpoint }
 
-// Region returns the configured region, else the instance's. The error wraps ErrNoRegion.
-func (a *AWS) Region(ctx context.Context) (string, error) {
-	a.mu.Lock()
-	region := a.region
-	a.mu.Unlock()
-	if region != "" {
-		return region, nil
+// Region returns the configured region, else the instance's, which is asked for until it is known. The error wraps
+// ErrNoRegion.
+func (a *AWS) Region(ctx context.Context) (region string, err error) {
+	select {
+	case region = <-a.region:
+	case <-ctx.Done():
+		return "", fmt.Errorf("%w: %w", ErrNoRegion, context.Cause(ctx))
 	}
-	id, err := a.Identity(ctx)
-	if err != nil {
-		return "", fmt.Errorf("%w: neither aws.region nor AWS_REGION is set, and %w", ErrNoRegion, err)
+	defer func() { a.region <- region }()
+	if region == "" {
+		if region, err = a.instanceRegion(ctx); err != nil {
+			region, err = "", fmt.Errorf("%w: neither aws.region nor AWS_REGION is set, and %w", ErrNoRegion, err)
+		}
 	}
-	return id.Region, nil
+	return region, err
 }
 
 // provider is the environment's static credentials when there are any, else the instance's role.

@@ -1,6 +1,7 @@
 package awsconf
 
 import (
+	"context"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -127,13 +128,12 @@ func TestNoFallbackToVersion1(t *testing.T) {
 		fmt.Fprint(w, "role")
 	}))
 	defer v1.Close()
-	a, _ := New(Config{Getenv: env(map[string]string{"AWS_EC2_METADATA_SERVICE_ENDPOINT": v1.URL})})
-	if role, err := a.Role(t.Context()); err == nil {
+	if role, err := metadataAt(t, v1.URL).Metadata(t.Context(), "meta-data/iam/security-credentials/"); err == nil {
 		t.Errorf("got role %q without a token", role)
 	}
 }
 
-// AWS's own mock in its version 2 only mode: region, identity, role and credentials come from it.
+// AWS's own mock in its version 2 only mode: region, credentials and both kinds of paths come from it.
 func TestRealMetadataMock(t *testing.T) {
 	a, err := New(Config{Getenv: env(map[string]string{"AWS_EC2_METADATA_SERVICE_ENDPOINT": startMock(t)})})
 	if err != nil {
@@ -150,12 +150,29 @@ func TestRealMetadataMock(t *testing.T) {
 	if c.Region != "us-east-1" || creds.AccessKeyID != "12345678901" || !creds.CanExpire {
 		t.Errorf("got region %q, key %q, can expire %v", c.Region, creds.AccessKeyID, creds.CanExpire)
 	}
-	id, err := a.Identity(t.Context())
-	if err != nil || id.Account != "0123456789" || id.InstanceID != "i-1234567890abcdef0" {
-		t.Errorf("got identity %+v, %v", id, err)
+	for path, want := range map[string]string{
+		"dynamic/instance-identity/document":       `"accountId": "0123456789"`,
+		"meta-data/iam/security-credentials/":      "baskinc-role",
+		"meta-data/tags/instance/is-not-there":     "",
+		"meta-data/spot/instance-action/not-there": "",
+	} {
+		if got, err := a.Metadata(t.Context(), path); err != nil || !strings.Contains(got, want) || (got == "") != (want == "") {
+			t.Errorf("%s: got %q, %v", path, got, err)
+		}
 	}
-	if role, err := a.Role(t.Context()); err != nil || role != "baskinc-role" {
-		t.Errorf("got role %q, %v", role, err)
+}
+
+// An instance's tags are there only where they were enabled.
+func TestTagsFromTheRealMetadataMock(t *testing.T) {
+	const path = "meta-data/tags/instance/elasticbeanstalk:environment-name"
+	for tag, want := range map[string]string{"elasticbeanstalk:environment-name": "shop-prod", "Name": ""} {
+		a := metadataAt(t, gotool.Metadata(t, map[string]any{"metadata": map[string]any{
+			"paths":  map[string]string{"tags-instance-name": "/latest/meta-data/tags/instance/" + tag},
+			"values": map[string]string{"tags-instance-name": "shop-prod"},
+		}}))
+		if got, err := a.Metadata(t.Context(), path); err != nil || got != want {
+			t.Errorf("tag %s: got %q, %v", tag, got, err)
+		}
 	}
 }
 
@@ -214,6 +231,159 @@ func TestTrustsTheNamedBundleOnly(t *testing.T) {
 	}
 }
 
+func metadataAt(t *testing.T, url string) *AWS {
+	t.Helper()
+	a, err := New(Config{Getenv: env(map[string]string{"AWS_EC2_METADATA_SERVICE_ENDPOINT": url})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// A caller that gives up returns at once, also while another one's question hangs.
+func TestACancelledCallerWaitsForNoOther(t *testing.T) {
+	asked, hang := make(chan bool, 9), make(chan struct{})
+	service := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked <- true; <-hang }))
+	defer service.Close()
+	defer close(hang)
+	a := metadataAt(t, service.URL)
+	first := make(chan error)
+	go func() { _, err := a.Region(context.Background()); first <- err }()
+	<-asked
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	start := time.Now()
+	if _, err := a.Region(ctx); !errors.Is(err, context.Canceled) || !errors.Is(err, ErrNoRegion) {
+		t.Errorf("the cancelled caller: %v", err)
+	}
+	if took := time.Since(start); took > imdsAnswer/2 {
+		t.Errorf("the cancelled caller waited %s", took)
+	}
+	if err := <-first; !errors.Is(err, ErrNoRegion) {
+		t.Errorf("the other caller: %v", err)
+	}
+}
+
+// A proxy, even of the agent's own environment, must not carry a metadata request away; version 1 is never spoken;
+// every wrong answer is said, within a time limit.
+func TestMetadataServicesThatFail(t *testing.T) {
+	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
+	t.Setenv("http_proxy", "http://127.0.0.1:1")
+	var v1 atomic.Int64
+	answer := func(status int) string {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("X-Aws-Ec2-Metadata-Token") == "" && r.Method != http.MethodPut {
+				v1.Add(1)
+			}
+			w.Header().Set("Location", "http://127.0.0.1:1/elsewhere")
+			w.WriteHeader(status)
+		}))
+		t.Cleanup(s.Close)
+		return s.URL
+	}
+	for name, c := range map[string]struct{ endpoint, want string }{
+		"302":        {answer(302), "status 302"},
+		"401":        {answer(401), "status 401"},
+		"403":        {answer(403), "status 403"},
+		"404":        {answer(404), "status 404"},
+		"500":        {answer(500), "status 500"},
+		"deaf":       {deaf(t), "no instance metadata service answers"},
+		"black hole": {blackHole(t), "no instance metadata service answers"},
+		"refused":    {"http://127.0.0.1:1", "no instance metadata service answers"},
+		"no address": {"http://[::1", "ask the instance metadata service"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			start := time.Now()
+			got, err := metadataAt(t, c.endpoint).Metadata(t.Context(), "dynamic/instance-identity/document")
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %q, %v", got, err)
+			}
+			if took := time.Since(start); took > imdsQuery+time.Second {
+				t.Errorf("took %v", took)
+			}
+		})
+	}
+	if v1.Load() > 0 {
+		t.Errorf("%d requests of version 1", v1.Load())
+	}
+}
+
+// deaf accepts into its backlog and never answers.
+func deaf(t *testing.T) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return "http://" + l.Addr().String()
+}
+
+// A service that has forgotten its tokens costs one more question and no answer.
+func TestForgottenTokenIsRenewed(t *testing.T) {
+	var valid atomic.Value
+	valid.Store("old")
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.Method == http.MethodPut:
+			w.Header().Set("X-Aws-Ec2-Metadata-Token-Ttl-Seconds", "300")
+			fmt.Fprint(w, valid.Load())
+		case r.Header.Get("X-Aws-Ec2-Metadata-Token") != valid.Load():
+			w.WriteHeader(http.StatusUnauthorized)
+		default:
+			fmt.Fprint(w, "InService\n")
+		}
+	}))
+	defer service.Close()
+	a := metadataAt(t, service.URL)
+	for _, token := range []string{"old", "new"} {
+		valid.Store(token)
+		if got, err := a.Metadata(t.Context(), "meta-data/autoscaling/target-lifecycle-state"); err != nil || got != "InService" {
+			t.Errorf("token %s: got %q, %v", token, got, err)
+		}
+	}
+}
+
+// No answer is read without end, whoever sends it: a token, a value, or what CloudWatch says.
+func TestEndlessAnswersEnd(t *testing.T) {
+	for name, endless := range map[string]func(*http.Request) bool{
+		"token": func(r *http.Request) bool { return r.Method == http.MethodPut },
+		"value": func(r *http.Request) bool { return r.Method == http.MethodGet },
+		"AWS":   func(r *http.Request) bool { return r.Method == http.MethodPost },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var sent atomic.Int64
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("X-Aws-Ec2-Metadata-Token-Ttl-Seconds", "300")
+				for chunk := []byte(strings.Repeat("a", 64<<10)); endless(r) && sent.Load() < 64<<20; {
+					n, err := w.Write(chunk)
+					sent.Add(int64(n))
+					if err != nil {
+						return
+					}
+				}
+			}))
+			defer server.Close()
+			if name == "AWS" {
+				a, err := New(Config{CloudWatchEndpoint: server.URL, Region: "eu-west-1",
+					Getenv: env(map[string]string{"AWS_ACCESS_KEY_ID": "AKID", "AWS_SECRET_ACCESS_KEY": planted.Value})})
+				if err != nil {
+					t.Fatal(err)
+				}
+				c, err := a.CloudWatch(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				cloudwatch.NewFromConfig(c).ListMetrics(t.Context(), nil)
+			} else if got, err := metadataAt(t, server.URL).Metadata(t.Context(), "meta-data/instance-id"); err == nil {
+				t.Errorf("%d bytes were taken", len(got))
+			}
+			if n := sent.Load(); n > 24<<20 { // two attempts, and what lies in the sockets
+				t.Errorf("%d MB were read", n>>20)
+			}
+		})
+	}
+}
+
 func put(t *testing.T, a *AWS) {
 	t.Helper()
 	c, err := a.CloudWatch(t.Context())
@@ -230,4 +400,23 @@ func put(t *testing.T, a *AWS) {
 
 func startMock(t *testing.T) string {
 	return gotool.Metadata(t, gotool.Role("12345678901", planted.Value, planted.Value))
+}
+
+// BenchmarkMetadata is half of what the watch for termination notices costs every five seconds, the other side included.
+func BenchmarkMetadata(b *testing.B) {
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Aws-Ec2-Metadata-Token-Ttl-Seconds", "300")
+		fmt.Fprint(w, "InService")
+	}))
+	defer service.Close()
+	a, err := New(Config{Getenv: env(map[string]string{"AWS_EC2_METADATA_SERVICE_ENDPOINT": service.URL})})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := a.Metadata(b.Context(), "meta-data/autoscaling/target-lifecycle-state"); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

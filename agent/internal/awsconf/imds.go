@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"regexp"
 	"strings"
 	"time"
 
@@ -24,32 +25,29 @@ const (
 	imdsAnswer  = 500 * time.Millisecond
 	imdsQuery   = 1500 * time.Millisecond // one question, its token and its retry
 	imdsBackoff = 100 * time.Millisecond
+	imdsIdle    = 15 * time.Second // termination notices are asked for every 5 s, over one connection
 )
-
-// Identity is what the instance's identity document says. Fields it does not have are empty.
-type Identity struct {
-	Region     string
-	Account    string // twelve digits
-	InstanceID string
-}
 
 // newIMDS builds a client that speaks version 2 only: AL2023's default answers 401 to version 1, and a fallback to it
 // would hide a broken token path until the day it matters.
-func newIMDS(getenv func(string) string) *imds.Client {
+func newIMDS(endpoint string, disabled bool) *imds.Client {
 	state := imds.ClientEnabled
-	if strings.EqualFold(getenv("AWS_EC2_METADATA_DISABLED"), "true") {
+	if disabled {
 		state = imds.ClientDisabled
 	}
 	return imds.New(imds.Options{
 		ClientEnableState: state,
 		EnableFallback:    aws.FalseTernary,
-		Endpoint:          first(getenv("AWS_EC2_METADATA_SERVICE_ENDPOINT"), "http://169.254.169.254"),
-		HTTPClient: &http.Client{Transport: &http.Transport{
-			DialContext:           (&net.Dialer{Timeout: imdsDial}).DialContext,
-			ResponseHeaderTimeout: imdsAnswer,
-			IdleConnTimeout:       5 * time.Second,
-			MaxIdleConns:          1,
-		}},
+		Endpoint:          first(endpoint, "http://169.254.169.254"),
+		HTTPClient: &http.Client{
+			Transport: bounded{&http.Transport{
+				DialContext:           (&net.Dialer{Timeout: imdsDial}).DialContext,
+				ResponseHeaderTimeout: imdsAnswer,
+				IdleConnTimeout:       imdsIdle,
+				MaxIdleConns:          1,
+			}},
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
 		Retryer: retry.NewStandard(func(o *retry.StandardOptions) {
 			o.MaxAttempts, o.MaxBackoff = 2, imdsBackoff
 		}),
@@ -70,62 +68,64 @@ func (l limited) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	return l.Provider.Retrieve(ctx)
 }
 
-// Identity asks the instance who it is, once: none of it changes while an instance lives. Errors are not remembered.
-func (a *AWS) Identity(ctx context.Context) (Identity, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.identity != (Identity{}) {
-		return a.identity, nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, imdsQuery)
-	defer cancel()
-	doc, err := a.imds.GetInstanceIdentityDocument(ctx, nil)
-	if err != nil {
-		return Identity{}, brief(err)
-	}
-	if doc.Region == "" {
-		return Identity{}, errors.New("the instance's identity document names no region")
-	}
-	a.identity = Identity{Region: doc.Region, Account: doc.AccountID, InstanceID: doc.InstanceID}
-	return a.identity, nil
-}
+// AsksMetadata reports whether the metadata service may be asked: on EC2, and wherever the environment names its
+// endpoint; nowhere while AWS_EC2_METADATA_DISABLED is set.
+func (a *AWS) AsksMetadata(ec2 bool) bool { return !a.imdsDisabled && (ec2 || a.imdsEndpoint != "") }
 
-// Role returns the name of the instance's IAM role, for messages that say which role lacks a permission.
-func (a *AWS) Role(ctx context.Context) (string, error) {
+// Metadata returns what the metadata service has at a path such as meta-data/spot/instance-action, or "" where it has
+// nothing. It takes at most a second and a half.
+func (a *AWS) Metadata(ctx context.Context, path string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, imdsQuery)
 	defer cancel()
-	out, err := a.imds.GetMetadata(ctx, &imds.GetMetadataInput{Path: "iam/security-credentials/"})
-	if err != nil {
-		return "", brief(fmt.Errorf("no EC2 IMDS role: %w", err))
+	out, err := a.imds.GetMetadata(ctx, &imds.GetMetadataInput{Path: "../" + path}) // the SDK joins it to meta-data
+	if status(err) == http.StatusNotFound {
+		return "", nil
 	}
-	defer out.Content.Close()
-	b, err := io.ReadAll(io.LimitReader(out.Content, 1024))
 	if err != nil {
 		return "", brief(err)
 	}
-	role, _, _ := strings.Cut(strings.TrimSpace(string(b)), "\n")
-	if role == "" {
-		return "", errNoRole
+	b, err := io.ReadAll(out.Content) // which the SDK has in memory
+	return strings.TrimSpace(string(b)), err
+}
+
+func (a *AWS) instanceRegion(ctx context.Context) (string, error) {
+	region, err := a.Metadata(ctx, "meta-data/placement/region")
+	if err == nil && region == "" {
+		err = errors.New("the instance metadata service names none")
 	}
-	return role, nil
+	return region, errors.Join(err, checkRegion(region))
 }
 
 var errNoRole = errors.New("the instance has no role: give its environment an instance profile")
 
 // brief says in a few words what the SDK says in many. An operator reads it at the end of a sentence.
 func brief(err error) error {
-	if answer, ok := errors.AsType[*smithyhttp.ResponseError](err); ok && answer.HTTPStatusCode() != 0 {
-		if answer.HTTPStatusCode() == http.StatusNotFound && strings.Contains(err.Error(), "IMDS role") {
-			return errNoRole
-		}
-		return fmt.Errorf("the instance metadata service answers with status %d", answer.HTTPStatusCode())
+	text := err.Error()
+	if s := status(err); s == http.StatusNotFound && strings.Contains(text, "IMDS role") {
+		return errNoRole
+	} else if s != 0 {
+		return fmt.Errorf("the instance metadata service answers with status %d", s)
 	}
-	if strings.Contains(err.Error(), "access disabled to EC2 IMDS") {
+	if strings.Contains(text, "access disabled to EC2 IMDS") {
 		return errors.New("AWS_EC2_METADATA_DISABLED is set")
 	}
 	// The SDK's token step keeps the text of its cause and not the cause.
-	if _, unsent := errors.AsType[*smithyhttp.RequestSendError](err); unsent || strings.Contains(err.Error(), "failed to get API token") {
+	token := strings.Contains(text, "failed to get API token")
+	if m := tokenStatus.FindStringSubmatch(text); token && m != nil {
+		return fmt.Errorf("the instance metadata service refuses a token with status %s", m[1])
+	}
+	if _, unsent := errors.AsType[*smithyhttp.RequestSendError](err); unsent || token {
 		return errors.New("no instance metadata service answers")
 	}
 	return fmt.Errorf("ask the instance metadata service: %w", err)
+}
+
+var tokenStatus = regexp.MustCompile(`StatusCode: ([1-9]\d\d)\b`)
+
+// status is the HTTP status of an answer that is an error, 0 where there was none.
+func status(err error) int {
+	if answer, ok := errors.AsType[*smithyhttp.ResponseError](err); ok {
+		return answer.HTTPStatusCode()
+	}
+	return 0
 }

@@ -37,7 +37,7 @@ var bundles = []string{
 func newHTTPClient(getenv func(string) string) *http.Client {
 	dialer := &net.Dialer{Timeout: dialLimit, KeepAlive: 30 * time.Second}
 	roots := sync.OnceValue(func() *x509.CertPool { return loadRoots(getenv) })
-	return &http.Client{Transport: &http.Transport{
+	return &http.Client{Transport: bounded{&http.Transport{
 		Proxy:       http.ProxyFromEnvironment,
 		DialContext: dialer.DialContext,
 		// Dialling TLS ourselves keeps the authorities unread until the first https request.
@@ -51,7 +51,21 @@ func newHTTPClient(getenv func(string) string) *http.Client {
 		ResponseHeaderTimeout: answerLimit,
 		IdleConnTimeout:       idleLimit,
 		MaxIdleConnsPerHost:   1,
-	}}
+	}}}
+}
+
+// maxBody is far above what AWS answers the agent: the longest, a page of S3's list of objects, has some 400 kB.
+const maxBody = 1 << 20
+
+// bounded fails each body at maxBody: the SDK reads it whole into memory.
+type bounded struct{ http.RoundTripper }
+
+func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := b.RoundTripper.RoundTrip(r)
+	if err == nil {
+		resp.Body = http.MaxBytesReader(nil, resp.Body, maxBody)
+	}
+	return resp, err
 }
 
 // loadRoots reads the first bundle that exists. Nil, when none does or it holds nothing, means the system's own way.

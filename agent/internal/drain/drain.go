@@ -51,13 +51,17 @@ type Config struct {
 	// agent is not. It belongs below /run: a reboot ends a drain.
 	File string
 
-	Endpoint string // of the metadata service; default http://169.254.169.254
+	// Metadata asks the instance metadata service and returns "" for what is not there. Nil: Run has nothing to watch.
+	Metadata func(ctx context.Context, path string) (string, error)
 }
 
 // Drain holds the reasons for which this instance is leaving. It is safe for concurrent use.
 type Drain struct {
 	cfg Config
 	log *slog.Logger
+
+	interval time.Duration     // of Run
+	noticed  map[string]string // by whom → the last notice; Run's
 
 	holding sync.Mutex // makes one of "is it leaving?" and what follows from that for jobs
 
@@ -68,7 +72,7 @@ type Drain struct {
 
 // New takes up the reasons that an earlier agent has left in Config.File.
 func New(c Config) *Drain {
-	d := &Drain{cfg: c, log: c.Log}
+	d := &Drain{cfg: c, log: c.Log, interval: pollInterval, noticed: map[string]string{}}
 	d.read()
 	return d
 }

@@ -3,8 +3,8 @@ package drain
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -13,22 +13,50 @@ import (
 	"unicode"
 
 	"beanstalk-agent/packaging/testbed/gotool"
-	"beanstalk-agent/packaging/testbed/planted"
 )
 
-// watch runs a TerminationWatch until the test ends and returns what it hands on.
-func watch(t *testing.T, endpoint string, onNotice func(Termination)) {
+// watch runs d until the test ends.
+func watch(t *testing.T, d *Drain) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	w := &TerminationWatch{Endpoint: endpoint, Interval: 100 * time.Millisecond, Log: planted.Log(t), OnNotice: onNotice}
 	ended := make(chan error, 1)
-	go func() { ended <- w.Run(ctx) }()
+	go func() { ended <- d.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
 			t.Errorf("Run: %v", err)
 		}
 	})
+}
+
+// metadataAt asks as little of the service at endpoint as AWS's mock needs.
+func metadataAt(endpoint string) func(context.Context, string) (string, error) {
+	return func(ctx context.Context, path string) (string, error) {
+		token, _, err := httpDo(ctx, http.MethodPut, endpoint+"/latest/api/token", "X-aws-ec2-metadata-token-ttl-seconds", "300")
+		if err != nil {
+			return "", err
+		}
+		body, status, err := httpDo(ctx, http.MethodGet, endpoint+"/latest/"+path, "X-aws-ec2-metadata-token", token)
+		if status == http.StatusNotFound {
+			return "", nil
+		}
+		return body, err
+	}
+}
+
+func httpDo(ctx context.Context, method, url, header, value string) (body string, status int, err error) {
+	req, err := http.NewRequestWithContext(ctx, method, url, nil)
+	if err != nil {
+		return "", 0, err
+	}
+	req.Header.Set(header, value)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", 0, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	return string(b), resp.StatusCode, err
 }
 
 // TestMetadataMockDrains: AWS's own mock announces an end, load balancers are refused and jobs held.
@@ -42,7 +70,8 @@ func TestMetadataMockDrains(t *testing.T) {
 			if d.Refuse(true) {
 				t.Fatal("refuses load balancers before the notice")
 			}
-			watch(t, gotool.Metadata(t, nil, args...), func(n Termination) { d.start(n.By, n.Reason) })
+			d.interval, d.cfg.Metadata = 100*time.Millisecond, metadataAt(gotool.Metadata(t, nil, args...))
+			watch(t, d)
 			eventually(t, "the notice", func() bool { return d.Refuse(false) })
 			if r := d.Reasons()[0]; r.By != by || r.Reason == "" {
 				t.Errorf("got %+v, want by %q", r, by)
@@ -54,61 +83,46 @@ func TestMetadataMockDrains(t *testing.T) {
 	}
 }
 
-// fakeMetadata is a metadata service in memory, for what AWS's mock cannot do: fail, forget its
-// token, be absent. It proves nothing about the real one.
+// fakeMetadata is a metadata service in memory, for what AWS's mock cannot do: fail, be absent. It proves nothing about
+// the real one.
 type fakeMetadata struct {
 	mu     sync.Mutex
 	gone   bool
 	broken string // a path that is answered 500
-	token  string
 	paths  map[string]string
 	asked  int
-	tokens int
 }
 
-func (f *fakeMetadata) RoundTrip(r *http.Request) (*http.Response, error) {
+func (f *fakeMetadata) get(_ context.Context, path string) (string, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.asked++
-	if f.gone {
-		return nil, errors.New("no route to host")
+	if f.gone || path == f.broken {
+		return "", errors.New("no answer")
 	}
-	w := httptest.NewRecorder()
-	path, isData := strings.CutPrefix(r.URL.Path, "/latest/meta-data/")
-	body, found := f.paths[path]
-	switch {
-	case r.Method == "PUT":
-		f.tokens++
-		w.WriteString(f.token)
-	case r.Header.Get("X-aws-ec2-metadata-token") != f.token:
-		w.WriteHeader(401)
-	case path == f.broken:
-		w.WriteHeader(500)
-	case !isData || !found:
-		w.WriteHeader(404)
-	default:
-		w.WriteString(body)
-	}
-	return w.Result(), nil
+	return f.paths[path], nil
 }
 
-func (f *fakeMetadata) do(change func()) {
+func (f *fakeMetadata) set(path, value string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	change()
+	f.paths[path] = value
 }
 
-// inBubble runs claim with a watch over f at its default pace.
-func inBubble(t *testing.T, f *fakeMetadata, claim func(t *testing.T, notices *[]Termination)) {
+const (
+	statePath = "meta-data/autoscaling/target-lifecycle-state"
+	spotPath  = "meta-data/spot/instance-action"
+)
+
+// inBubble runs claim with a Drain that watches f at its own pace.
+func inBubble(t *testing.T, f *fakeMetadata, claim func(t *testing.T, d *Drain, jobs *jobs)) {
 	synctest.Test(t, func(t *testing.T) {
-		var notices []Termination
-		w := &TerminationWatch{Log: planted.Log(t), OnNotice: func(n Termination) { f.do(func() { notices = append(notices, n) }) }}
-		w.init()
-		w.client.Transport = f
+		d, jobs := newDrain(t, "")
+		d.cfg.Metadata = f.get
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error)
-		go func() { ended <- w.run(ctx) }()
-		claim(t, &notices)
+		go func() { ended <- d.Run(ctx) }()
+		claim(t, d, jobs)
 		cancel()
 		<-ended
 	})
@@ -120,86 +134,78 @@ func pass(d time.Duration) {
 	synctest.Wait()
 }
 
-func TestEachNoticeIsToldOnce(t *testing.T) {
-	f := &fakeMetadata{token: "t", paths: map[string]string{"autoscaling/target-lifecycle-state": "InService"}}
-	inBubble(t, f, func(t *testing.T, notices *[]Termination) {
+func TestEachNoticeCountsOnce(t *testing.T) {
+	f := &fakeMetadata{paths: map[string]string{statePath: "InService"}}
+	inBubble(t, f, func(t *testing.T, d *Drain, jobs *jobs) {
 		pass(time.Minute)
 		for _, harmless := range []string{"Standby", "Detached", "Warmed:Stopped"} {
-			f.do(func() { f.paths["autoscaling/target-lifecycle-state"] = harmless })
+			f.set(statePath, harmless)
 			pass(time.Minute)
 		}
-		if len(*notices) != 0 {
-			t.Errorf("no end announced, but got %+v", *notices)
+		for _, other := range []string{"<html>Terminated</html>", "{}", `{"action":5}`, `{"error":"not found"}`} {
+			f.set(statePath, other)
+			f.set(spotPath, other)
+			pass(time.Minute)
 		}
-		f.do(func() {
-			f.paths["autoscaling/target-lifecycle-state"] = "Terminated"
-			f.paths["spot/instance-action"] = `{"action":"stop","time":"2000-01-01T01:00:00Z"}`
-		})
-		pass(time.Minute)
-		if len(*notices) != 2 || !strings.Contains((*notices)[1].Reason, `"stop" at 2000-01-01T01:00:00Z`) {
-			t.Errorf("got %+v, want one of each kind", *notices)
+		if r := d.Reasons(); len(r) != 0 {
+			t.Errorf("no end announced, but got %+v", r)
 		}
-		if f.tokens != 1 {
-			t.Errorf("%d tokens asked for, want 1", f.tokens)
+		f.set(statePath, "Terminated")
+		f.set(spotPath, `{"action":"stop","time":"2000-01-01T01:00:00Z"}`)
+		pass(time.Minute)
+		if r := d.Reasons(); len(r) != 2 || !strings.Contains(r[1].Reason, `"stop" at 2000-01-01T01:00:00Z`) {
+			t.Errorf("got %+v, want one of each kind", r)
 		}
-	})
-}
-
-// TestForgottenTokenIsRenewed: a 401 costs one poll, not the watch.
-func TestForgottenTokenIsRenewed(t *testing.T) {
-	f := &fakeMetadata{token: "old", paths: map[string]string{}}
-	inBubble(t, f, func(t *testing.T, notices *[]Termination) {
-		pass(time.Minute)
-		f.do(func() { f.token = "new"; f.paths["spot/instance-action"] = "not json" })
-		pass(time.Minute)
-		if len(*notices) != 1 || (*notices)[0].By != "spot" {
-			t.Errorf("got %+v, want one spot notice", *notices)
+		jobs.hold(0)
+		pass(time.Hour)
+		if jobs.held() != 0 {
+			t.Error("a notice counts again")
 		}
 	})
 }
 
 // TestOneFaultHidesNoOtherNotice: each kind is asked for, whatever became of the other.
 func TestOneFaultHidesNoOtherNotice(t *testing.T) {
-	for by, broken := range map[string]string{"spot": "autoscaling/target-lifecycle-state", "autoscaling": "spot/instance-action"} {
-		f := &fakeMetadata{token: "t", broken: broken, paths: map[string]string{"autoscaling/target-lifecycle-state": "Terminated", "spot/instance-action": "{}"}}
-		inBubble(t, f, func(t *testing.T, notices *[]Termination) {
+	for by, broken := range map[string]string{"spot": statePath, "autoscaling": spotPath} {
+		f := &fakeMetadata{broken: broken, paths: map[string]string{statePath: "Terminated", spotPath: `{"action":"terminate"}`}}
+		inBubble(t, f, func(t *testing.T, d *Drain, _ *jobs) {
 			pass(time.Minute)
-			if len(*notices) != 1 || (*notices)[0].By != by {
-				t.Errorf("without %s: %+v", broken, *notices)
+			if r := d.Reasons(); len(r) != 1 || r[0].By != by {
+				t.Errorf("without %s: %+v", broken, r)
 			}
 		})
 	}
 }
 
-// TestAbsentMetadataIsAskedRarely: off EC2 the watch costs next to nothing, but still finds a
-// service that appears.
+// TestAbsentMetadataIsAskedRarely: a service that does not answer costs next to nothing, and is found when it does.
 func TestAbsentMetadataIsAskedRarely(t *testing.T) {
-	f := &fakeMetadata{gone: true, token: "t", paths: map[string]string{"autoscaling/target-lifecycle-state": "Terminated"}}
-	inBubble(t, f, func(t *testing.T, notices *[]Termination) {
+	f := &fakeMetadata{gone: true, paths: map[string]string{statePath: "Terminated"}}
+	inBubble(t, f, func(t *testing.T, d *Drain, _ *jobs) {
 		pass(24 * time.Hour)
-		if f.asked > 300 {
+		if f.asked > 2*300 {
 			t.Errorf("asked %d times in a day", f.asked)
 		}
-		f.do(func() { f.gone = false })
+		f.gone = false
 		pass(maxAbsentPause)
-		if len(*notices) != 1 {
-			t.Errorf("got %+v, want one notice", *notices)
+		if r := d.Reasons(); len(r) != 1 {
+			t.Errorf("got %+v, want one notice", r)
 		}
 	})
 }
 
-// FuzzSpotNotice: any answer is a notice, none is a panic, and a reason stays one short line.
+// FuzzSpotNotice: only an action is a notice, none is a panic, and a reason stays one short line.
 func FuzzSpotNotice(f *testing.F) {
 	f.Add(`{"action":"terminate","time":"2026-11-22T08:22:00Z"}`)
 	f.Add(`{"action":"hibernate","time":"9999-12-31T23:59:59-23:59"}`)
+	f.Add(`{"action":"stop","time":5}`)
 	f.Add(`{"action":5}`)
 	f.Add(`{"action":"` + strings.Repeat("\U0010ffff", 21) + `"}`)
 	f.Add(`{"action":"a\n\u009b31m"}x`)
 	f.Add("<html>\r\n")
 	f.Fuzz(func(t *testing.T, body string) {
-		n := spotNotice(body)
-		if n.By != "spot" || n.Reason == "" || len(n.Reason) > 300 || strings.ContainsFunc(n.Reason, func(r rune) bool { return !unicode.IsPrint(r) }) {
-			t.Fatalf("%q: %+v", body, n)
+		reason := spotNotice(body)
+		if reason != "" && !strings.Contains(body, "{") || len(reason) > 300 || strings.ContainsFunc(reason, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			t.Fatalf("%q: %q", body, reason)
 		}
 	})
 }

@@ -28,7 +28,8 @@ func (f Facts) Identify(ctx context.Context, o Options) Facts {
 	h := host{Options: o}
 	var container, platform map[string]any
 	var cErr, pErr error
-	var doc identity
+	var id identity
+	var idErr error
 	var wg sync.WaitGroup
 	if f.Beanstalk && !f.Docker {
 		wg.Go(func() { platform, pErr = h.getConfigMap(ctx, "platformconfig") })
@@ -38,22 +39,21 @@ func (f Facts) Identify(ctx context.Context, o Options) Facts {
 	}
 	askIMDS := o.asksIMDS(f)
 	if askIMDS {
-		wg.Go(func() { doc = h.identity(ctx, f.Beanstalk && f.EnvironmentName == "") })
+		wg.Go(func() { id, idErr = h.identity(ctx, f.Beanstalk && f.EnvironmentName == "") })
 	}
 	wg.Wait()
-	f.Found, f.Missing = append([]string(nil), f.Found...), append([]string(nil), f.Missing...)
+	f.Missing = slices.Clone(f.Missing)
 	f.fromGetConfig(o, container, platform)
-	for _, err := range []error{cErr, pErr} {
+	for _, err := range []error{cErr, pErr, idErr} {
 		if err != nil && !slices.Contains(f.Missing, err.Error()) {
 			f.missing(err.Error())
 		}
 	}
 	if askIMDS {
-		f.fromIMDS(doc)
+		f.fromIMDS(id)
 	} else if !f.EC2 {
 		f.missing("not an EC2 instance: no instance metadata")
 	}
-	f.settle()
 	if f.EnvironmentName == "" {
 		f.missing("environment name")
 	}
@@ -70,28 +70,40 @@ func (f *Facts) fromGetConfig(o Options, container, platform map[string]any) {
 		}
 		return ""
 	}
-	if name := text(container, "environment_name"); name != "" {
-		f.EnvironmentName = name
-		f.found("environment name from get-config")
-	}
-	if platform == nil {
-		return
-	}
-	f.found("paths and user from get-config")
+	f.EnvironmentName = cmp.Or(text(container, "environment_name"), f.EnvironmentName)
 	if dir := text(platform, "AppDeployDir"); filepath.IsAbs(dir) && o.AppDir == "" {
 		f.AppDir = filepath.Clean(dir)
-	}
-	if dir := text(platform, "AppStagingDir"); filepath.IsAbs(dir) {
-		f.StagingDir = filepath.Clean(dir)
-	}
-	// The unit's own User= is what the web process runs as; get-config says what it was meant to be.
-	if user := text(platform, "AppUser"); user != "" && o.AppUser == "" && f.WebUnit == "" {
-		f.AppUser = user
 	}
 	if port, err := strconv.ParseUint(text(platform, "ApplicationPort"), 10, 16); err == nil && f.AppPort == 0 {
 		f.AppPort = int(port)
 	}
-	f.Proxy = cmp.Or(text(platform, "ProxyServer"), f.Proxy)
+}
+
+// identity is what the metadata service says of this instance. The environment's name is among the instance's tags,
+// which are in the metadata only where that was enabled.
+type identity struct{ InstanceID, AccountID, Region, environmentName string }
+
+func (h host) identity(ctx context.Context, wantName bool) (id identity, err error) {
+	ctx, cancel := context.WithTimeout(ctx, imdsLimit)
+	defer cancel()
+	doc, err := h.IMDS.Metadata(ctx, "dynamic/instance-identity/document")
+	if err != nil {
+		return id, err
+	}
+	if json.Unmarshal([]byte(doc), &id) != nil {
+		return identity{}, errors.New("instance metadata: the identity document is no JSON object")
+	}
+	if wantName {
+		id.environmentName, _ = h.IMDS.Metadata(ctx, "meta-data/tags/instance/elasticbeanstalk:environment-name")
+	}
+	return id, nil
+}
+
+func (f *Facts) fromIMDS(id identity) {
+	f.InstanceID = cmp.Or(id.InstanceID, f.InstanceID)
+	f.AccountID = cmp.Or(id.AccountID, f.AccountID)
+	f.Region = cmp.Or(f.Region, id.Region)
+	f.EnvironmentName = cmp.Or(f.EnvironmentName, id.environmentName)
 }
 
 func (h host) getConfigMap(ctx context.Context, verb string) (map[string]any, error) {
@@ -158,4 +170,4 @@ func (b *limitedBuffer) Write(p []byte) (int, error) {
 }
 
 // asksIMDS reports whether there should be a metadata service.
-func (o Options) asksIMDS(f Facts) bool { return !o.NoIMDS && (f.EC2 || o.IMDSEndpoint != "") }
+func (o Options) asksIMDS(f Facts) bool { return o.IMDS != nil && o.IMDS.AsksMetadata(f.EC2) }

@@ -1,16 +1,16 @@
 package platform
 
 import (
-	"io"
-	"net"
-	"net/http"
-	"net/http/httptest"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"beanstalk-agent/packaging/testbed/gotool"
 	"beanstalk-agent/packaging/testbed/planted"
 )
 
@@ -31,82 +31,60 @@ func identify(t *testing.T, o Options) (Facts, time.Duration) {
 	return f.Identify(t.Context(), o), time.Since(start)
 }
 
-// AWS's own mock, in its version 2 only mode.
-func TestIdentityFromTheRealMetadataMock(t *testing.T) {
-	for name, c := range map[string]struct{ tag, env string }{
-		"tags enabled":     {"/latest/meta-data/tags/instance/elasticbeanstalk:environment-name", "shop-prod"},
-		"tags not enabled": {"/latest/meta-data/tags/instance/Name", ""},
-	} {
+// service is a metadata service: what is at each path, or why it does not answer.
+type service struct {
+	paths map[string]string
+	err   func() error
+}
+
+func (s service) AsksMetadata(bool) bool { return true }
+
+func (s service) Metadata(_ context.Context, path string) (string, error) {
+	if s.err != nil {
+		if err := s.err(); err != nil {
+			return "", err
+		}
+	}
+	return s.paths[path], nil
+}
+
+const (
+	documentPath = "dynamic/instance-identity/document"
+	tagPath      = "meta-data/tags/instance/elasticbeanstalk:environment-name"
+
+	// As in the EC2 user guide, "Instance identity documents", shortened.
+	document = `{"accountId":"123456789012","availabilityZone":"us-east-1f","devpayProductCodes":null,"instanceId":"i-1234567890abcdef0","region":"us-east-1"}`
+)
+
+func TestIdentityFromTheMetadataService(t *testing.T) {
+	for name, c := range map[string]struct{ tag string }{"tags enabled": {"shop-prod"}, "tags not enabled": {""}} {
 		t.Run(name, func(t *testing.T) {
-			f, _ := identify(t, Options{Root: unnamed(t), IMDSEndpoint: startMock(t, c.tag)})
-			if f.InstanceID != "i-1234567890abcdef0" || f.AccountID != "0123456789" || f.Region != "us-east-1" || f.AvailabilityZone != "us-east-1f" || f.Partition != "aws" {
+			f, _ := identify(t, Options{Root: unnamed(t), IMDS: service{paths: map[string]string{documentPath: document, tagPath: c.tag}}})
+			if f.InstanceID != "i-1234567890abcdef0" || f.AccountID != "123456789012" || f.Region != "us-east-1" || f.EnvironmentName != c.tag {
 				t.Errorf("%+v", f)
 			}
-			if f.EnvironmentName != c.env {
-				t.Errorf("environment name %q, want %q", f.EnvironmentName, c.env)
-			}
-			if missing := strings.Join(f.Missing, ", "); (c.env == "") != strings.Contains(missing, "environment name") || !strings.Contains(missing, "get-config") {
+			if missing := strings.Join(f.Missing, ", "); (c.tag == "") != strings.Contains(missing, "environment name") || !strings.Contains(missing, "get-config") {
 				t.Errorf("missing: %s", missing)
 			}
 		})
 	}
 }
 
-func startMock(t *testing.T, tagPath string) string {
-	return gotool.Metadata(t, map[string]any{"metadata": map[string]any{
-		"paths":  map[string]string{"tags-instance-name": tagPath},
-		"values": map[string]string{"tags-instance-name": "shop-prod"},
-	}})
-}
-
-// The application's proxy settings, even in the agent's own environment, must not carry the metadata request away;
-// version 1 is never spoken; whatever answers wrongly is said and held against a limit.
+// What does not answer, or with something else, is said, and takes nothing away that was known.
 func TestMetadataServicesThatFail(t *testing.T) {
-	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
-	t.Setenv("http_proxy", "http://127.0.0.1:1")
-	var v1 atomic.Int64
-	answer := func(status int) string {
-		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.Header.Get("X-Aws-Ec2-Metadata-Token") == "" && r.Method != http.MethodPut {
-				v1.Add(1)
-			}
-			w.WriteHeader(status)
-		}))
-		t.Cleanup(s.Close)
-		return s.URL
-	}
-	for name, c := range map[string]struct{ endpoint, want string }{
-		"401":        {answer(401), "HTTP 401"},
-		"403":        {answer(403), "HTTP 403"},
-		"404":        {answer(404), "HTTP 404"},
-		"500":        {answer(500), "HTTP 500"},
-		"deaf":       {deaf(t), "no answer in time"},
-		"black hole": {blackHole(t), "no answer in time"},
-		"refused":    {"http://127.0.0.1:1", "cannot be reached"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			f, took := identify(t, Options{Root: unnamed(t), IMDSEndpoint: c.endpoint})
-			if missing := strings.Join(f.Missing, ", "); !strings.Contains(missing, "instance metadata: "+c.want) {
-				t.Errorf("missing: %s", missing)
-			}
-			if took > imdsLimit+time.Second {
-				t.Errorf("took %v", took)
-			}
-		})
-	}
-	if v1.Load() > 0 {
-		t.Errorf("%d requests of version 1", v1.Load())
-	}
-}
-
-// deaf accepts and never answers.
-func deaf(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+	root := unnamed(t)
+	if err := os.WriteFile(filepath.Join(root, "sys/devices/virtual/dmi/id/board_asset_tag"), []byte("i-0abc\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
-	return "http://" + l.Addr().String()
+	for want, s := range map[string]service{
+		"nobody home": {err: func() error { return errors.New("nobody home") }},
+		"instance metadata: the identity document is no JSON object": {paths: map[string]string{documentPath: "<html>"}},
+	} {
+		f, _ := identify(t, Options{Root: root, IMDS: s})
+		if !slices.Contains(f.Missing, want) || f.InstanceID != "i-0abc" {
+			t.Errorf("missing: %q, instance %q", f.Missing, f.InstanceID)
+		}
+	}
 }
 
 // The firmware, not the network, says whether this is EC2: off EC2 nobody is asked, so nothing can hang.
@@ -134,16 +112,12 @@ func TestFirmwareOfOtherInstanceTypes(t *testing.T) {
 func TestWhoWaitsIsToldSoon(t *testing.T) {
 	t.Parallel()
 	var asked atomic.Int64
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch {
-		case r.Method == http.MethodPut && asked.Add(1) <= 4:
-			w.WriteHeader(http.StatusForbidden)
-		case strings.HasSuffix(r.URL.Path, "/document"):
-			io.WriteString(w, `{"instanceId":"i-1","region":"us-east-1"}`)
+	i := NewInstance(t.Context(), Options{Root: t.TempDir(), IMDS: service{map[string]string{documentPath: document}, func() error {
+		if asked.Add(1) <= 4 {
+			return errors.New("not yet")
 		}
-	}))
-	defer s.Close()
-	i := NewInstance(t.Context(), Options{Root: t.TempDir(), IMDSEndpoint: s.URL})
+		return nil
+	}}})
 	ended := make(chan struct{})
 	go func() { defer close(ended); i.Run(t.Context(), planted.Log(t)) }()
 	const limit = 20 * time.Second // without a waiter the fifth question comes after 30

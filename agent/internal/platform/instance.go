@@ -84,10 +84,7 @@ func (i *Instance) Run(ctx context.Context, log *slog.Logger) {
 
 // ProxyPort reads where nginx sends requests now: each deployment may change it, one of the environment's
 // properties alone too. 0: not known.
-func (i *Instance) ProxyPort() int {
-	port, _ := host{i.options}.proxyPort()
-	return port
-}
+func (i *Instance) ProxyPort() int { return host{i.options}.proxyPort() }
 
 // WebPIDs returns the processes that serve the application now, as the function of that name does.
 func (i *Instance) WebPIDs(ctx context.Context) ([]int, error) {

@@ -18,7 +18,7 @@ func TestAnAgentOlderThanTheFirstDeploymentLearnsOfIt(t *testing.T) {
 	root := tree(t, map[string]string{"/opt/elasticbeanstalk/bin/x": ""})
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
-		i := NewInstance(t.Context(), Options{Root: root, NoIMDS: true})
+		i := NewInstance(t.Context(), Options{Root: root})
 		if f := i.Facts(); !f.Beanstalk || f.WebUnit != "" || f.EnvironmentName != "" {
 			t.Fatalf("before: %+v", f)
 		}
@@ -42,7 +42,7 @@ func TestAnAgentOlderThanTheFirstDeploymentLearnsOfIt(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if f := i.Facts(); f.WebUnit != "web.service" || f.AppUser != "webapp" || f.AppPort != 8000 {
+		if f := i.Facts(); f.WebUnit != "web.service" || f.AppPort != 8000 {
 			t.Errorf("after the deployment, at once: %+v", f)
 		}
 		<-done
