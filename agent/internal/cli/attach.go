@@ -7,7 +7,7 @@ import (
 )
 
 func newAttachCmd(g *globals) *cobra.Command {
-	return &cobra.Command{Use: "attach ID", Short: "take up a terminal session again", Args: cobra.ExactArgs(1),
+	return &cobra.Command{Use: "attach ID", Short: "take up a terminal session again", Args: oneID,
 		RunE: func(c *cobra.Command, args []string) error {
 			cl, err := g.client()
 			if err != nil {

@@ -16,6 +16,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -124,6 +125,17 @@ func group(use, short string, subs ...*cobra.Command) *cobra.Command {
 	}, RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
 	c.AddCommand(subs...)
 	return c
+}
+
+// oneID takes one argument, which names something: an empty one would ask another route.
+func oneID(c *cobra.Command, args []string) error {
+	if err := cobra.ExactArgs(1)(c, args); err != nil {
+		return err
+	}
+	if args[0] == "" {
+		return errors.New("an empty id")
+	}
+	return nil
 }
 
 // markBegin notes that a verb's own code began: an error before that is misuse

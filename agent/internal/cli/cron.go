@@ -14,7 +14,7 @@ func newCronCmd(g *globals) *cobra.Command {
 }
 
 func cronSwitch(g *globals, verb, short string) *cobra.Command {
-	return &cobra.Command{Use: verb + " NAME", Short: short, Args: cobra.ExactArgs(1),
+	return &cobra.Command{Use: verb + " NAME", Short: short, Args: oneID,
 		RunE: func(c *cobra.Command, args []string) error {
 			cl, err := g.client()
 			if err != nil {

@@ -14,6 +14,9 @@ func newCronHistoryCmd(g *globals) *cobra.Command {
 	o := psOptions{kind: "cron", all: true}
 	c := &cobra.Command{Use: "history [NAME]", Short: "past runs of the jobs on this instance, newest first", Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
+			if err := o.check(c); err != nil {
+				return misuse(err)
+			}
 			if len(args) > 0 {
 				o.name = args[0]
 			}

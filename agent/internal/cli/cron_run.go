@@ -11,7 +11,7 @@ func newCronRunCmd(g *globals) *cobra.Command {
 	return &cobra.Command{Use: "run NAME", Short: "run a job now: its output here, its exit status passed on",
 		Long: `The run goes on when this command is interrupted. Exit status: the job's own;
 125 when the agent could not start it.`,
-		Args: cobra.ExactArgs(1),
+		Args: oneID,
 		RunE: func(c *cobra.Command, args []string) error {
 			cl, err := g.client()
 			if err != nil {

@@ -3,11 +3,6 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"os"
-	"slices"
-	"strconv"
-	"strings"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -68,51 +63,6 @@ executable; 127 not found; 2 misuse of these flags.
 	return c
 }
 
-// check settles what the flags leave open and refuses what excludes itself.
-func (o *execOptions) check(g *globals) error {
-	switch {
-	case o.tty && o.noTTY:
-		return errors.New("--tty and --no-tty exclude each other")
-	case o.detach && o.tty:
-		return errors.New("--detach and --tty exclude each other: a detached run has no terminal")
-	case o.req.Timeout < 0 || o.req.Grace < 0 || o.req.Idle < 0:
-		return errors.New("--timeout, --grace and --idle cannot be negative")
-	case o.detach && o.direct:
-		return errors.New("--detach and --direct exclude each other: without the agent nobody keeps the run")
-	case !o.direct && slices.ContainsFunc(slices.Concat(o.req.Args, o.req.Env, []string{o.req.Dir}), notText): // JSON would replace it
-		return errors.New("an argument is not valid UTF-8 and would not arrive as it is; --direct takes any bytes")
-	}
-	for _, e := range o.req.Env {
-		if name, _, ok := strings.Cut(e, "="); !ok || name == "" {
-			return fmt.Errorf("--env: expected NAME=value, have %q", name)
-		}
-	}
-	var err error
-	if o.req.Memory, err = parseBytes(o.memory); err != nil {
-		return fmt.Errorf("--memory: %w", err)
-	}
-	o.req.Mode = api.Pipes
-	if o.detach {
-		o.req.Mode = api.Detached
-	} else if o.tty || !o.noTTY && term.IsTerminal(int(g.In.Fd())) && term.IsTerminal(int(g.Out.Fd())) {
-		o.req.Mode = api.Terminal
-		o.req.Env = withTerm(o.req.Env, os.Getenv("TERM"))
-	}
-	return nil
-}
-
-func notText(s string) bool { return !utf8.ValidString(s) }
-
-// withTerm tells the command which terminal the person sits at, as ssh does: the application's environment does
-// not know, and without it no program can draw. Nothing else of the person's goes along.
-func withTerm(env []string, term string) []string {
-	given := slices.ContainsFunc(env, func(e string) bool { return strings.HasPrefix(e, "TERM=") })
-	if term == "" || given {
-		return env
-	}
-	return append(env, "TERM="+term)
-}
-
 func (o *execOptions) run(c *cobra.Command, g *globals) error {
 	cl, err := g.client()
 	if err != nil {
@@ -151,21 +101,4 @@ func refusal(err error) int {
 		return e.Exit
 	}
 	return 125
-}
-
-// parseBytes reads 512M, 1G, 300k or a number of bytes.
-func parseBytes(s string) (int64, error) {
-	if s == "" {
-		return 0, nil
-	}
-	number, unit := strings.ToUpper(s), int64(1)
-	if i := strings.IndexAny(number, "KMGT"); i > 0 && i == len(number)-1 {
-		unit = 1 << (10 * (1 + strings.IndexByte("KMGT", number[i])))
-		number = number[:i]
-	}
-	n, err := strconv.ParseInt(number, 10, 64)
-	if err != nil || n <= 0 || n > (1<<62)/unit {
-		return 0, fmt.Errorf("expected a size such as 512M, have %q", s)
-	}
-	return n * unit, nil
 }

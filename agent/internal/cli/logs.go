@@ -15,8 +15,11 @@ import (
 func newLogsCmd(g *globals) *cobra.Command {
 	var followIt bool
 	var lines int
-	c := &cobra.Command{Use: "logs ID|JOB", Short: "the output of a run, or of a job's newest run", Args: cobra.ExactArgs(1),
+	c := &cobra.Command{Use: "logs ID|JOB", Short: "the output of a run, or of a job's newest run", Args: oneID,
 		RunE: func(c *cobra.Command, args []string) error {
+			if lines < 0 {
+				return misuse(fmt.Errorf("-n: expected 0 or more, have %d", lines))
+			}
 			cl, err := g.client()
 			if err != nil {
 				return err

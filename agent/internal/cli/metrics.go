@@ -48,7 +48,11 @@ them nevertheless, and those that come later.`,
 				if err != nil || !again {
 					return err
 				}
-				time.Sleep(m.every)
+				select {
+				case <-c.Context().Done():
+					return nil
+				case <-time.After(m.every):
+				}
 				if !asJSON {
 					fmt.Fprintf(g.Err, "\n%s, ", time.Now().Format(time.TimeOnly))
 				}

@@ -1,7 +1,10 @@
 package cli
 
 import (
+	"errors"
+	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
@@ -20,12 +23,30 @@ type psOptions struct {
 func newPsCmd(g *globals) *cobra.Command {
 	var o psOptions
 	c := &cobra.Command{Use: "ps", Short: "what runs now: cron jobs, sessions, commands", Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return o.print(c, g) }}
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := o.check(c); err != nil {
+				return misuse(err)
+			}
+			return o.print(c, g)
+		}}
 	c.Flags().BoolVarP(&o.all, "all", "a", false, "also what ended, newest first")
 	c.Flags().StringVar(&o.kind, "kind", "", "only cron or exec")
 	c.Flags().IntVarP(&o.n, "number", "n", 50, "with --all: how many")
 	c.Flags().BoolVar(&o.json, "json", false, "print JSON")
 	return c
+}
+
+// check refuses flags that would be ignored, or match nothing.
+func (o *psOptions) check(c *cobra.Command) error {
+	switch {
+	case !o.all && c.Flags().Changed("number"):
+		return errors.New("-n goes with --all: what runs is listed whole")
+	case o.n < 1:
+		return fmt.Errorf("-n: expected at least 1, have %d", o.n)
+	case !slices.Contains([]string{"", "cron", "exec"}, o.kind):
+		return fmt.Errorf("--kind: expected cron or exec, have %q", o.kind)
+	}
+	return nil
 }
 
 // list asks for the runs that the options choose.

@@ -18,7 +18,8 @@ func newStatusCmd(g *globals) *cobra.Command {
 to do about it.
 
 Exit status: 0 when the agent answers and is ready, whatever it shows; 1 when
-none answers or it is not ready. agent health and agent doctor judge.`,
+none answers or it is not ready. Whether the application is well, agent health
+says.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			cl, err := g.client()

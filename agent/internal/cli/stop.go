@@ -8,7 +8,7 @@ import (
 
 func newStopCmd(g *globals) *cobra.Command {
 	var req api.StopRequest
-	c := &cobra.Command{Use: "stop ID", Short: "end a run and everything it started: TERM, grace, KILL", Args: cobra.ExactArgs(1),
+	c := &cobra.Command{Use: "stop ID", Short: "end a run and everything it started: TERM, grace, KILL", Args: oneID,
 		RunE: func(c *cobra.Command, args []string) error {
 			cl, err := g.client()
 			if err != nil {

@@ -13,7 +13,7 @@ import (
 )
 
 func newWaitCmd(g *globals) *cobra.Command {
-	return &cobra.Command{Use: "wait ID", Short: "wait for a run to end; exit with its exit status", Args: cobra.ExactArgs(1),
+	return &cobra.Command{Use: "wait ID", Short: "wait for a run to end; exit with its exit status", Args: oneID,
 		RunE: func(c *cobra.Command, args []string) error {
 			cl, err := g.client()
 			if err != nil {
