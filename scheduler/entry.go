@@ -3,6 +3,8 @@ package scheduler
 import (
 	"container/heap"
 	"context"
+	"errors"
+	"fmt"
 	"hash/fnv"
 	"time"
 )
@@ -59,6 +61,44 @@ func (e *entry) active() *activity {
 		e.act = &activity{}
 	}
 	return e.act
+}
+
+// count counts the end of a run.
+func (a *activity) count(r *run, err, cause error, now time.Time) {
+	switch {
+	case errors.Is(err, ErrElsewhere):
+		a.counts.Elsewhere++
+		return
+	case errors.Is(cause, ErrStopping): // it may go on without us
+		return
+	case err != nil && errors.Is(cause, ErrReplaced):
+		a.counts.Replaced++
+		err = fmt.Errorf("%w: %w", ErrReplaced, err)
+	case err != nil:
+		a.counts.Failed++
+	}
+	a.counts.Runs++
+	a.overdueReported = false
+	a.last = Result{
+		Seq: r.firing.Seq, Due: r.firing.Due, Started: r.started, Ended: now,
+		Reason: r.firing.Reason, Attempt: r.firing.Attempt, Err: err,
+	}
+}
+
+// overdue says what of the job is late, or "".
+func (a *activity) overdue(now time.Time) (due time.Time, text string) {
+	for _, r := range a.running {
+		limit := r.firing.Job.Timeout
+		if took := now.Sub(r.started); limit > 0 && took > limit+overdueAfter {
+			text = fmt.Sprintf("still running after %s, its timeout is %s", took.Round(time.Second), limit)
+			return r.firing.Due, text
+		}
+	}
+	waited := now.Sub(a.waitingSince)
+	if a.waiting != nil && len(a.running) == 0 && waited > overdueAfter {
+		return a.waiting.Due, fmt.Sprintf("has waited %s for %s", waited.Round(time.Second), a.waitingFor)
+	}
+	return time.Time{}, ""
 }
 
 // idle reports whether no run of the job is in progress.

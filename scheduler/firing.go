@@ -72,6 +72,30 @@ type Runner interface {
 	Run(ctx context.Context, f Firing) error
 }
 
+// Result is how a run ended.
+type Result struct {
+	Seq     uint64
+	Due     time.Time
+	Started time.Time
+	Ended   time.Time
+	Reason  Reason
+	Attempt int
+	Err     error // nil: it succeeded
+}
+
+// Counts count since the Scheduler first saw the job.
+type Counts struct {
+	Runs      uint64 // that ended here, retries included
+	Failed    uint64 // of those
+	Replaced  uint64 // of those: ended for the next one, which is no failure
+	Elsewhere uint64 // slots that another instance ran
+
+	Overlapped uint64    // slots skipped since the job still ran
+	Since      time.Time // the first since a run last started on its slot; zero: none
+	Missed     uint64    // slots that could not start and were too old to catch up
+	LastMissed time.Time
+}
+
 // Errors that a Runner may return beside failures, and causes of its context's end.
 var (
 	// ErrElsewhere says that another instance runs this slot: no failure, no retry.

@@ -207,6 +207,25 @@ func (s *Scheduler) tick() time.Duration {
 	return min(longestSleep, time.Duration(s.due[0].wake-s.cfg.Now().UnixNano()))
 }
 
+// reportOverdue reports, once each, runs that should have ended and starts that should have
+// happened.
+func (s *Scheduler) reportOverdue(now time.Time) {
+	if now.Sub(s.checked).Abs() < longestSleep {
+		return
+	}
+	s.checked = now
+	for e := range s.busy {
+		a := e.act
+		if a.overdueReported {
+			continue
+		}
+		if due, text := a.overdue(now); text != "" {
+			a.overdueReported = true
+			s.reportJob(Overdue, e, due, 1, text)
+		}
+	}
+}
+
 // held reports whether starts are held, and ends a hold that reached its limit.
 func (s *Scheduler) held() bool {
 	if s.holdUntil.IsZero() {

@@ -1,8 +1,6 @@
 package scheduler
 
 import (
-	"errors"
-	"fmt"
 	"time"
 )
 
@@ -38,52 +36,6 @@ type WaitState struct {
 	Since time.Time
 	For   string
 	Slots int // that it stands for
-}
-
-// Result is how a run ended.
-type Result struct {
-	Seq     uint64
-	Due     time.Time
-	Started time.Time
-	Ended   time.Time
-	Reason  Reason
-	Attempt int
-	Err     error // nil: it succeeded
-}
-
-// Counts count since the Scheduler first saw the job.
-type Counts struct {
-	Runs      uint64 // that ended here, retries included
-	Failed    uint64 // of those
-	Replaced  uint64 // of those: ended for the next one, which is no failure
-	Elsewhere uint64 // slots that another instance ran
-
-	Overlapped uint64    // slots skipped since the job still ran
-	Since      time.Time // the first since a run last started on its slot; zero: none
-	Missed     uint64    // slots that could not start and were too old to catch up
-	LastMissed time.Time
-}
-
-// count counts the end of a run.
-func (a *activity) count(r *run, err, cause error, now time.Time) {
-	switch {
-	case errors.Is(err, ErrElsewhere):
-		a.counts.Elsewhere++
-		return
-	case errors.Is(cause, ErrStopping): // it may go on without us
-		return
-	case err != nil && errors.Is(cause, ErrReplaced):
-		a.counts.Replaced++
-		err = fmt.Errorf("%w: %w", ErrReplaced, err)
-	case err != nil:
-		a.counts.Failed++
-	}
-	a.counts.Runs++
-	a.overdueReported = false
-	a.last = Result{
-		Seq: r.firing.Seq, Due: r.firing.Due, Started: r.started, Ended: now,
-		Reason: r.firing.Reason, Attempt: r.firing.Attempt, Err: err,
-	}
 }
 
 // Snapshot gives the state of every job, in the order of the table. Jobs removed from it
@@ -128,39 +80,4 @@ func (e *entry) state() JobState {
 	st.Last, st.Counts = a.last, a.counts
 	st.Counts.Since = a.overlapSince
 	return st
-}
-
-// reportOverdue reports, once each, runs that should have ended and starts that should have
-// happened.
-func (s *Scheduler) reportOverdue(now time.Time) {
-	if now.Sub(s.checked).Abs() < longestSleep {
-		return
-	}
-	s.checked = now
-	for e := range s.busy {
-		a := e.act
-		if a.overdueReported {
-			continue
-		}
-		if due, text := a.overdue(now); text != "" {
-			a.overdueReported = true
-			s.reportJob(Overdue, e, due, 1, text)
-		}
-	}
-}
-
-// overdue says what of the job is late, or "".
-func (a *activity) overdue(now time.Time) (due time.Time, text string) {
-	for _, r := range a.running {
-		limit := r.firing.Job.Timeout
-		if took := now.Sub(r.started); limit > 0 && took > limit+overdueAfter {
-			text = fmt.Sprintf("still running after %s, its timeout is %s", took.Round(time.Second), limit)
-			return r.firing.Due, text
-		}
-	}
-	waited := now.Sub(a.waitingSince)
-	if a.waiting != nil && len(a.running) == 0 && waited > overdueAfter {
-		return a.waiting.Due, fmt.Sprintf("has waited %s for %s", waited.Round(time.Second), a.waitingFor)
-	}
-	return time.Time{}, ""
 }
