@@ -1,16 +1,14 @@
 // Package capacity says how many workers of a web application fit on an
 // instance, from what its workers were measured to cost.
 //
-// It is the sum that a team does by hand when it sets NumProcesses: start the
-// application, let it warm up, look at a process, divide 60 % of the memory by
-// it. Done from live figures it can be exact where the hand cannot: memory that
-// forked workers share is counted once, what else lives on the instance is left
-// out, and the worst worker counts, since every worker gets there in the end.
+// A team does this by hand when it sets NumProcesses: start the application, let
+// it warm up, measure a process, divide 60 % of the memory by it. Live figures
+// are more exact: memory that forked workers share counts once, other processes
+// of the instance are left out, and the worst worker counts, since every worker
+// reaches its size in the end.
 //
 // It only advises. Resizing a running server by its memory was tried
-// (schneems/puma_auto_tune) and given up as unstable.
-//
-// The package is pure: figures in, advice out.
+// (schneems/puma_auto_tune) and given up as unstable. The package is pure.
 package capacity
 
 import (
@@ -19,7 +17,7 @@ import (
 	"time"
 )
 
-// Measured is what is known of the instance and the workers. Memory is in bytes.
+// Measured has the figures of the instance and the workers. Memory is in bytes.
 type Measured struct {
 	Total     uint64 // the instance's memory
 	Available uint64 // of it, as the kernel's MemAvailable says
@@ -28,7 +26,7 @@ type Measured struct {
 	Workers []Worker // the processes that answer requests
 	Rest    Worker   // the application's other processes, added up: the master they were forked from
 
-	Load // the highest of recently
+	Load // the highest of the last minutes
 
 	// Target is the share of the memory that may be in use. Optional, 0.6.
 	Target float64
@@ -41,13 +39,13 @@ type Measured struct {
 
 // Worker is one process of the application.
 type Worker struct {
-	Private uint64        // pages nobody else maps: what one more worker costs
+	Private uint64        // pages that no other process maps: the cost of one more worker
 	PSS     uint64        // Private and its part of what is shared; 0: not measured
 	Age     time.Duration // since it was started
-	CPU     time.Duration // used since then; a worker without any has answered nobody
+	CPU     time.Duration // used since then; a worker without any has answered no request
 }
 
-// SetBy tells where a Beanstalk environment sets the number of workers.
+// SetBy says where a Beanstalk environment sets the number of workers.
 type SetBy int
 
 // Without a Procfile the Python platform starts gunicorn by its own options;
@@ -79,22 +77,23 @@ const (
 	TooBig  Verdict = "instance too small" // not even one worker fits
 )
 
-// Advice is what follows from a Measured. Memory is in bytes. With verdict
-// NotWarm only Verdict, Why, Workers and Target are set.
+// Advice is the result. Memory is in bytes. With verdict NotWarm only Verdict,
+// Why, Workers and Target are set.
 type Advice struct {
 	Verdict Verdict  `json:"verdict"`
 	Why     []string `json:"why"` // sentences
 	Workers int      `json:"workers"`
 	Target  float64  `json:"target"`
 
-	Shared        uint64 `json:"shared_bytes"`         // by the workers, counted once, and what the application's other processes have
+	// Shared by the workers, counted once, and of the application's other processes.
+	Shared        uint64 `json:"shared_bytes"`
 	PrivateMedian uint64 `json:"private_median_bytes"` // of a warm worker
 	PrivateWorst  uint64 `json:"private_worst_bytes"`
 	Others        uint64 `json:"others_bytes"` // in use by everything else
 
 	Fit      int     `json:"fit"`         // workers within the target, each as large as the worst
 	FitBest  int     `json:"fit_typical"` // the same, each as large as the median
-	CPUFit   int     `json:"cpu_fit"`     // workers that keep the CPUs busy to 80 %; 0: too idle to tell
+	CPUFit   int     `json:"cpu_fit"`     // workers that keep the CPUs busy to 80 %; 0: too idle to say
 	Bites    Bound   `json:"bites_first"` // which of Fit and CPUFit is lower
 	Headroom int     `json:"headroom"`    // Fit less the present workers: the metric worker_headroom
 	Advised  int     `json:"advised"`     // how many to set
@@ -114,11 +113,11 @@ const (
 	defaultTarget = 0.6
 	defaultWarm   = 10 * time.Minute
 	cpuTarget     = 0.8 // above it requests queue for the CPU, whatever the number of workers
-	cpuTellsFrom  = 0.1 // of all CPUs: below it a load says nothing of the next worker's
+	cpuMinLoad    = 0.1 // of all CPUs: below it a load does not predict the next worker's
 	served        = time.Second
 )
 
-// Advise does the sum.
+// Advise computes the advice.
 func Advise(m Measured) Advice {
 	m = m.withDefaults()
 	a := Advice{Workers: len(m.Workers), Target: m.Target, Why: []string{}}
@@ -149,8 +148,8 @@ func (m Measured) withDefaults() Measured {
 	return m
 }
 
-// warm are the workers whose memory can be believed: old enough, and they have
-// worked. Recycled ones (gunicorn's max_requests) are young now and then.
+// warm are the workers with a typical memory: old enough, and they have worked.
+// Recycled ones (gunicorn's max_requests) are young now and then.
 func (m *Measured) warm() (warm []Worker) {
 	for _, w := range m.Workers {
 		if w.PSS > 0 && w.Age >= m.WarmAfter && w.CPU >= served {
@@ -160,7 +159,7 @@ func (m *Measured) warm() (warm []Worker) {
 	return warm
 }
 
-// memory computes what is shared, what a worker costs and how many fit.
+// memory computes the shared memory, the cost of a worker and how many fit.
 func (a *Advice) memory(m *Measured, warm []Worker) {
 	var private []uint64
 	for _, w := range warm {
@@ -176,7 +175,7 @@ func (a *Advice) memory(m *Measured, warm []Worker) {
 			pss, shared, read = pss+w.PSS, shared+w.PSS-min(w.PSS, w.Private), read+1
 		}
 	}
-	n := uint64(len(m.Workers)) // one not read yet is like the others
+	n := uint64(len(m.Workers)) // one not measured yet counts like the others
 	group := m.Rest.PSS + pss*n/read
 	a.Shared = m.Rest.PSS + shared*n/read
 	used := m.Total - m.Available
@@ -195,7 +194,7 @@ func fit(m *Measured, fixed, each uint64) int {
 func (a *Advice) cpu(m *Measured) {
 	a.Bites = Memory
 	all := 100 * float64(m.CPUs)
-	if !(m.CPU >= cpuTellsFrom*all) { // NaN too
+	if !(m.CPU >= cpuMinLoad*all) { // NaN too
 		return
 	}
 	a.CPUFit = max(number(float64(a.Workers)*cpuTarget*all/m.CPU), 1)
@@ -204,5 +203,5 @@ func (a *Advice) cpu(m *Measured) {
 	}
 }
 
-// number rounds down to a number of workers that somebody could mean.
+// number rounds down to a plausible number of workers.
 func number(f float64) int { return int(math.Floor(min(max(f, 0), 10_000))) }

@@ -5,7 +5,7 @@ import (
 	"strconv"
 )
 
-// notWarm returns the reasons why nothing can be said yet.
+// notWarm returns the reasons why there is no advice yet.
 func (m *Measured) notWarm(warm []Worker) (why []string) {
 	switch {
 	case m.Total == 0:
@@ -46,8 +46,8 @@ func reasons(rs ...reason) (out []string) {
 	return out
 }
 
-// decide turns the figures into advice. More workers are advised only when
-// somebody waits for one: an idle worker is memory for nothing.
+// decide sets the verdict. It advises more workers only when clients wait for one:
+// an idle worker wastes memory.
 func (a *Advice) decide(m *Measured) {
 	limit := a.Fit
 	if a.Bites == CPU {
@@ -63,10 +63,12 @@ func (a *Advice) decide(m *Measured) {
 		a.say("%d workers as large as the worst need more than %s of the memory", a.Workers, percent(a.Target))
 	case m.BacklogKnown && m.Backlog > 0 && limit > a.Workers:
 		a.Verdict, a.Advised = Raise, limit
-		a.say("up to %d clients waited to be accepted, and there is room for %d more workers", m.Backlog, limit-a.Workers)
+		a.say("up to %d clients waited to be accepted, and there is room for %d more workers",
+			m.Backlog, limit-a.Workers)
 	case m.BacklogKnown && m.Backlog > 0:
 		a.Verdict, a.Advised = Keep, a.Workers
-		a.say("up to %d clients waited to be accepted, but more workers do not help: the %s is the limit; add instances", m.Backlog, a.Bites)
+		a.say("up to %d clients waited to be accepted, but more workers do not help: "+
+			"the %s is the limit; add instances", m.Backlog, a.Bites)
 	default:
 		a.Verdict, a.Advised = Keep, a.Workers
 		a.keep(m)

@@ -5,15 +5,15 @@ import (
 	"time"
 )
 
-// recently is how far back a load counts: long enough that a person who asks
-// after a rush still sees it.
+// recently is how many minutes a load counts: so long that whoever looks after a
+// rush still sees it.
 const recently = 15
 
-// seldom is the share of looks below which waiting clients are a blip: a queue
-// of one for a moment is how an accept works.
+// seldom is the share of samples below which waiting clients do not count: a
+// queue of one for a moment is normal.
 const seldom = 0.05
 
-// Load is what the workers had to do.
+// Load is the workers' load.
 type Load struct {
 	CPU          float64 // percent of one CPU, all workers
 	Backlog      int     // clients waiting to be accepted
@@ -28,12 +28,12 @@ type Recent struct {
 }
 
 type minute struct {
-	at             int64 // minutes since 1970; 0: empty
-	looks, waiting int
-	most           Load
+	at               int64 // minutes since 1970; 0: empty
+	samples, waiting int
+	most             Load
 }
 
-// Add takes one look.
+// Add adds one sample.
 func (r *Recent) Add(at time.Time, l Load) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -46,20 +46,20 @@ func (r *Recent) Add(at time.Time, l Load) {
 	if l.BacklogKnown {
 		m.most.BacklogKnown = true
 		m.most.Backlog = max(m.most.Backlog, l.Backlog)
-		m.looks++
+		m.samples++
 		if l.Backlog > 0 {
 			m.waiting++
 		}
 	}
 }
 
-// Load returns the highest of each. A backlog that was seen in fewer than one
-// look of twenty is none.
+// Load returns the highest of each. A backlog in fewer than one sample of twenty
+// counts as none.
 func (r *Recent) Load(at time.Time) (most Load) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := at.Unix() / 60
-	looks, waiting := 0, 0
+	samples, waiting := 0, 0
 	for _, m := range r.minutes {
 		if m.at == 0 || m.at > now || m.at <= now-recently {
 			continue // of before, or of a clock that was stepped back
@@ -67,9 +67,9 @@ func (r *Recent) Load(at time.Time) (most Load) {
 		most.CPU = max(most.CPU, m.most.CPU)
 		most.Backlog = max(most.Backlog, m.most.Backlog)
 		most.BacklogKnown = most.BacklogKnown || m.most.BacklogKnown
-		looks, waiting = looks+m.looks, waiting+m.waiting
+		samples, waiting = samples+m.samples, waiting+m.waiting
 	}
-	if float64(waiting) < seldom*float64(looks) {
+	if float64(waiting) < seldom*float64(samples) {
 		most.Backlog = 0
 	}
 	return most

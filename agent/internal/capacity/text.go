@@ -16,7 +16,8 @@ func (a Advice) Text() string {
 	if a.Verdict == NotWarm {
 		return b.String()
 	}
-	fmt.Fprintf(&b, "fit           %d at %s of the memory (%d if all were like the median)\n", a.Fit, percent(a.Target), a.FitBest)
+	fmt.Fprintf(&b, "fit           %d at %s of the memory (%d if all were like the median)\n",
+		a.Fit, percent(a.Target), a.FitBest)
 	fmt.Fprintf(&b, "a worker      %s of its own, the worst %s\n", size(a.PrivateMedian), size(a.PrivateWorst))
 	fmt.Fprintf(&b, "shared        %s, paid once\n", size(a.Shared))
 	fmt.Fprintf(&b, "others        %s\n", size(a.Others))

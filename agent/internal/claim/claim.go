@@ -1,16 +1,17 @@
 // Package claim lets one instance of a fleet run each slot of a job, by compare-and-swap on one S3 object per job.
 //
-// A slot is a job's scheduled time, so instances whose clocks differ mean the same thing by it. The object, the job's
-// register, lists the last claims, newest first. To claim a slot is to read the register and to write it back with the
-// slot added, on the condition that nobody wrote in between; S3 decides. Three rules keep it right:
+// A slot is a job's scheduled time, the same on instances whose clocks differ. The object, the job's register, lists
+// A slot is a job's scheduled time, the same on instances whose clocks differ. The object, the job's register, lists
+// the last claims, newest first. A claim reads the register and writes it back with the slot added, on the condition
+// that it has not changed in between; S3 decides. Three rules keep it right:
 //
-//   - A refused condition does not mean the slot is lost, only that somebody wrote: read again.
-//   - A write whose answer was lost may have won: each claim carries a nonce of its own, and who reads it back has won.
-//   - A late, older slot is added beside the newer ones, never instead of them. One older than all that the register
-//     still remembers is given up, and said so: whether it ran cannot be told.
+//   - A refused condition does not mean that the slot is lost, only that another instance wrote: read again.
+//   - A write whose response was lost may have won: each claim has a nonce; the instance that reads it back has won.
+//   - A late, older slot is added beside the newer ones, never instead of them. One older than all slots still in the
+//     register is Superseded: it is not known whether it ran.
 //
-// At most one instance runs a slot, always. Exactly one does, whenever one can reach the bucket within the window and
-// lives. When a claim can be neither won nor lost, nobody runs here and the caller is told.
+// At most one instance runs a slot, always. Exactly one does if one that stays up can reach the bucket within the
+// window. When a claim is neither won nor lost, the slot does not run on this instance and the caller gets an error.
 //
 // The default role of Elastic Beanstalk instances may already read and write the environment's own bucket, so this
 // needs no new infrastructure and no new permission.
@@ -34,7 +35,7 @@ import (
 // DefaultPrefix is where in a bucket the registers are when nothing else is configured.
 const DefaultPrefix = "beanstalk-agent/claims"
 
-// Config says where the registers are and who claims.
+// Config says where the registers are, and for which instance slots are claimed.
 type Config struct {
 	// Required. Bucket, and the region it is in.
 	Bucket string
@@ -44,7 +45,7 @@ type Config struct {
 	// of one must say the same.
 	Environment string
 
-	// Required. Owner is this instance as people know it.
+	// Required. Owner is this instance's name, as shown to users.
 	Owner string
 
 	// Required. Credentials that may get and put objects under Prefix.
@@ -57,41 +58,41 @@ type Config struct {
 	Logger   *slog.Logger // nil: none
 }
 
-// State is what became of a claim.
+// State is the result of a claim.
 type State string
 
 // The states.
 const (
-	Won  State = "won"  // run it: nobody else will
+	Won  State = "won"  // run it: no other instance will
 	Lost State = "lost" // another instance has it
 
-	// Superseded: newer slots were claimed, and the register no longer says whether this one was. Do not run, and say
-	// that it was skipped.
+	// Superseded: newer slots were claimed, and the register no longer says whether this one was. Do not run it, and
+	// report it as skipped.
 	Superseded State = "superseded"
 )
 
 // Outcome is the answer to a claim. State is empty when the error is not nil.
 type Outcome struct {
 	State State
-	By    Run // who has the slot, when Lost; the newest run, when Superseded
+	By    Run // the run that has the slot, when Lost; the newest run, when Superseded
 
-	// Unfinished are other runs of the job that the register calls started and not ended, newest first: still under
-	// way, or their owner died. For overlap policies that look at the whole fleet.
+	// Unfinished are other runs of the job that the register lists as started and not ended, newest first: in progress,
+	// or their owner died. For overlap policies of a whole fleet.
 	Unfinished []Run
 
-	// Before is the last run of an earlier slot that has ended, on whichever instance; zero when none is known.
+	// Before is the last run of an earlier slot that has ended, on any instance; zero when none is known.
 	Before Run
 }
 
-// Errors that a caller may match. Each comes wrapped in a sentence to act on.
+// Errors that a caller may match. Each is wrapped in a sentence that says what to do.
 var (
-	// ErrUnreachable: the window passed without an answer that settles the claim.
+	// ErrUnreachable: the window passed without a response that decides the claim.
 	ErrUnreachable = errors.New("the claim store cannot be reached")
 
 	// ErrDenied: the role lacks a permission; the message has the statement to add.
 	ErrDenied = errors.New("the claim store denies access")
 
-	// ErrMisconfigured: the bucket does not exist, is elsewhere, or holds something else in the register's place.
+	// ErrMisconfigured: the bucket does not exist, is in another region, or has another object in the register's place.
 	ErrMisconfigured = errors.New("the claim store is not usable as configured")
 
 	// ErrNotRecorded: the register does not, or no longer, list the slot as claimed by this instance.
@@ -101,7 +102,7 @@ var (
 // Time limits and pauses.
 const (
 	requestLimit = 5 * time.Second
-	maxSpread    = 3 * time.Second // by which those who did not win last time wait before they look
+	maxSpread    = 3 * time.Second // the longest wait before the first read, unless we won last time
 	firstPause   = 100 * time.Millisecond
 	lastPause    = 2 * time.Second
 )
@@ -112,19 +113,19 @@ type Store struct {
 	s3     *bucket
 	logger *slog.Logger
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	jobs   map[string]*jobState
 	counts Status
 }
 
-// jobState is what this process knows of one job.
+// jobState is this process's state of one job.
 type jobState struct {
-	last      register          // as last written here, with its tag: valid only until somebody else writes
-	mine      map[int64]string  // nonce of each slot claimed here that has not ended, by Unix time
+	last      register          // as last written here, with its tag: valid only until another instance writes
+	own       map[int64]string  // nonce of each slot claimed here that has not ended, by Unix time
 	abandoned map[string]string // why a claim that may yet turn out ours was not run, by nonce
 }
 
-// New checks c. It does not touch the network. All faults are told at once.
+// New checks c, and returns all faults at once. It does not use the network.
 func New(c Config) (*Store, error) {
 	if c.Prefix == "" {
 		c.Prefix = DefaultPrefix
@@ -148,54 +149,54 @@ func New(c Config) (*Store, error) {
 	if err := errors.Join(append(errs, err)...); err != nil {
 		return nil, err
 	}
-	return &Store{config: c, s3: b, logger: c.Logger, jobs: map[string]*jobState{}, counts: Status{Won: map[string]int{}}}, nil
+	counts := Status{Won: map[string]int{}}
+	return &Store{config: c, s3: b, logger: c.Logger, jobs: map[string]*jobState{}, counts: counts}, nil
 }
 
 // Owner is this instance as the registers name it.
 func (s *Store) Owner() string { return s.config.Owner }
 
-// Claim decides whether this instance runs the slot of job. It begins nothing after window, and returns one request
-// later at most; only when a write of its own was left without an answer does it go on reading for as long again: if
-// that write took effect, nobody else will run the slot. The instance that won the job's last slot tries at once; the
-// others wait a moment that differs from one to the next, then look.
+// Claim decides whether this instance runs the slot of job. It starts no request after window. Only when a write of its
+// own got no response does it go on reading for as long again: if that write took effect, no other instance runs the
+// slot. The instance that won the job's last slot tries at once; the others first wait, each for a different time.
 func (s *Store) Claim(ctx context.Context, job string, slot time.Time, window time.Duration) (Outcome, error) {
 	a := attempt{store: s, job: job, slot: slot.UTC().Truncate(time.Second), nonce: newNonce()}
 	a.until = time.Now().Add(window)
 	a.register = s.cached(job)
-	if a.register.tag == "" && !pause(ctx, s.moment(job, a.slot, window)) {
-		return Outcome{}, s.note(job, Outcome{}, fmt.Errorf("claim %q: %w", job, context.Cause(ctx)))
+	if a.register.tag == "" && !pause(ctx, s.spreadDelay(job, a.slot, window)) {
+		return Outcome{}, s.count(job, Outcome{}, fmt.Errorf("claim %q: %w", job, context.Cause(ctx)))
 	}
 	o, err := a.run(ctx, window)
 	if err != nil {
 		err = fmt.Errorf("claim %q for %s: %w", job, a.slot.Format(time.RFC3339), err)
 	}
-	return o, s.note(job, o, err)
+	return o, s.count(job, o, err)
 }
 
 // attempt is one Claim.
 type attempt struct {
-	store    *Store
-	job      string
-	slot     time.Time
-	nonce    string
-	until    time.Time // end of the window
-	register register  // as last read; no tag: must be read
-	unsure   bool      // a write of ours may have taken effect
-	failures int
+	store        *Store
+	job          string
+	slot         time.Time
+	nonce        string
+	until        time.Time // end of the window
+	register     register  // as last read; no tag: must be read
+	maybeWritten bool      // a write of ours got no response
+	failures     int
 }
 
 func (a *attempt) run(ctx context.Context, window time.Duration) (Outcome, error) {
 	var last error
 	for {
 		closed := !time.Now().Before(a.until)
-		if closed && (!a.unsure || !time.Now().Before(a.until.Add(window))) || ctx.Err() != nil {
+		if closed && (!a.maybeWritten || !time.Now().Before(a.until.Add(window))) || ctx.Err() != nil {
 			return Outcome{}, a.giveUp(ctx, last)
 		}
 		o, err := a.step(ctx, closed)
 		if err == nil && o.State != "" {
 			return o, nil
 		}
-		if isFinal(err) && !a.unsure {
+		if isFinal(err) && !a.maybeWritten {
 			return Outcome{}, err
 		}
 		if err != nil {
@@ -208,7 +209,7 @@ func (a *attempt) run(ctx context.Context, window time.Duration) (Outcome, error
 }
 
 // step reads if it must, and writes if the slot is free and the window open. Neither a state nor an error means that
-// somebody else wrote, and that it is to be read again.
+// another instance wrote: read again.
 func (a *attempt) step(ctx context.Context, closed bool) (Outcome, error) {
 	s := a.store
 	if a.register.tag == "" {
@@ -238,13 +239,13 @@ func (a *attempt) step(ctx context.Context, closed bool) (Outcome, error) {
 		return next.decide(a.slot, a.nonce), nil
 	case isConflict(err):
 		return Outcome{}, nil
-	case isUnsure(err):
-		a.unsure = true
+	case isUncertain(err):
+		a.maybeWritten = true
 	}
 	return Outcome{}, err
 }
 
-// pause grows with failures; after a mere conflict it is only long enough to part the contenders.
+// pause grows with failures; after a mere conflict it is short and random.
 func (a *attempt) pause(err error) time.Duration {
 	if err == nil {
 		return mathrand.N(firstPause)
@@ -254,7 +255,7 @@ func (a *attempt) pause(err error) time.Duration {
 	return d/2 + mathrand.N(d/2)
 }
 
-// giveUp words the end of a claim that is neither won nor lost.
+// giveUp makes the error of a claim that is neither won nor lost.
 func (a *attempt) giveUp(ctx context.Context, last error) error {
 	if last == nil {
 		last = errors.New("others kept writing")
@@ -268,16 +269,16 @@ func (a *attempt) giveUp(ctx context.Context, last error) error {
 	case errors.Is(last, ErrDenied):
 		why = ErrDenied
 	}
-	if a.unsure {
+	if a.maybeWritten {
 		a.store.abandon(a.job, a.nonce)
 		return fmt.Errorf("%w: the slot may be marked as claimed here, and does not run: %w", why, last)
 	}
 	return fmt.Errorf("%w: %w", why, last)
 }
 
-// moment is how long this instance waits before it looks, so that a fleet does not ask at once and the last winner,
-// who does not wait, has written by then. It differs by instance, job and slot.
-func (s *Store) moment(job string, slot time.Time, window time.Duration) time.Duration {
+// spreadDelay is how long this instance waits before its first read, so that a fleet does not read at once and the last
+// winner, which does not wait, has written by then. It differs by instance, job and slot.
+func (s *Store) spreadDelay(job string, slot time.Time, window time.Duration) time.Duration {
 	h := fnv.New64a()
 	fmt.Fprintf(h, "%s\x00%s\x00%d", s.config.Owner, job, slot.Unix())
 	spread := min(maxSpread, window/4)

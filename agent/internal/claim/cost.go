@@ -1,13 +1,13 @@
 package claim
 
-// Prices of S3 Standard requests in us-east-1, in dollars a thousand, as third parties' price lists had them in 2026-11;
-// the authority is https://aws.amazon.com/s3/pricing. Refused conditions are billed like any request.
+// Prices of S3 Standard requests in us-east-1, in dollars a thousand, as of third parties' lists in 2026-11; see
+// https://aws.amazon.com/s3/pricing. Refused conditions are billed like any request.
 const (
 	pricePut = 0.005
 	priceGet = 0.0004
 )
 
-// Cost is what claiming costs in a month.
+// Cost is the cost of claims in a month.
 type Cost struct {
 	Puts    int     `json:"puts"`
 	Gets    int     `json:"gets"`

@@ -9,10 +9,9 @@ import (
 	"time"
 )
 
-// Finish records how the run of a slot that this instance claimed has ended: a few words such as "exit 0", shown to
-// people on every instance, so never output of the command. The process that claimed may have been an earlier one. A
-// further attempt at the slot takes the place of the one before.
-// It tries until ctx is done.
+// Finish records how the run of a slot that this instance claimed has ended: a few words such as "exit 0", which users
+// of every instance see, so never output of the command. An earlier process of this instance may have claimed it. A
+// further attempt at the slot replaces the outcome of the one before. It tries until ctx is done.
 func (s *Store) Finish(ctx context.Context, job string, slot time.Time, outcome string) error {
 	a := attempt{store: s, job: job, slot: slot.UTC().Truncate(time.Second), register: s.cached(job)}
 	a.nonce = s.nonce(job, a.slot)
@@ -27,12 +26,13 @@ func (s *Store) Finish(ctx context.Context, job string, slot time.Time, outcome 
 			return fmt.Errorf("record the end of %q of %s: %w", job, a.slot.Format(time.RFC3339), err)
 		}
 		if !pause(ctx, a.pause(err)) {
-			return fmt.Errorf("record the end of %q of %s: %w: %w", job, a.slot.Format(time.RFC3339), context.Cause(ctx), err)
+			err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
+			return fmt.Errorf("record the end of %q of %s: %w", job, a.slot.Format(time.RFC3339), err)
 		}
 	}
 }
 
-// finish makes one try. Neither done nor an error means that somebody else wrote.
+// finish tries once. Neither done nor an error means that another instance wrote.
 func (a *attempt) finish(ctx context.Context, outcome string) (done bool, err error) {
 	s := a.store
 	if a.register.tag == "" {
@@ -48,7 +48,7 @@ func (a *attempt) finish(ctx context.Context, outcome string) (done bool, err er
 	switch {
 	case i < 0:
 		return false, ErrNotRecorded
-	case next.Runs[i].Outcome == outcome: // by an earlier try of ours, whose answer was lost
+	case next.Runs[i].Outcome == outcome: // by an earlier try of ours, whose response was lost
 		return true, nil
 	}
 	next.Runs[i].Outcome, next.Runs[i].Finished = outcome, time.Now().UTC()
@@ -65,7 +65,7 @@ func (a *attempt) finish(ctx context.Context, outcome string) (done bool, err er
 	return true, nil
 }
 
-// Read returns a job's register, empty when nobody has claimed a slot yet.
+// Read returns a job's register, empty before the first claim.
 func (s *Store) Read(ctx context.Context, job string) (Register, error) {
 	r, err := s.s3.get(ctx, job)
 	if err != nil {

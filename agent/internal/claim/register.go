@@ -14,8 +14,8 @@ const (
 	maxOutcome      = 200      // bytes
 )
 
-// keptRuns is how many slots a register remembers. A job every minute on instances whose clocks differ by three minutes
-// either way needs seven; below that a slow clock could no longer tell a slot that nobody took from one that ran.
+// keptRuns is how many slots a register lists. A job every minute on instances whose clocks differ by three minutes
+// either way needs seven; with fewer, an instance with a slow clock does not know whether its slot ran.
 const keptRuns = 16
 
 // Run is one claimed slot.
@@ -28,15 +28,15 @@ type Run struct {
 	Outcome  string    `json:"outcome,omitempty"` // "" until it has ended
 }
 
-// Register is what is known of a job's last slots, newest first.
+// Register lists a job's last slots, newest first.
 type Register struct {
 	Version int    `json:"version"`
 	Job     string `json:"job"`
 	Runs    []Run  `json:"runs"`
 }
 
-// register is a Register and the tag that its next writer must name: absent when there is no object yet, "" when it
-// has not been read.
+// register is a Register with the tag that the next write must name: absent when there is no object yet, "" when it has
+// not been read.
 type register struct {
 	Register
 	tag string
@@ -44,7 +44,7 @@ type register struct {
 
 const absent = "absent"
 
-// decide says what the register means for a claim; no state means that the slot is free.
+// decide returns the outcome of a claim according to the register; no state means that the slot is free.
 func (r register) decide(slot time.Time, nonce string) Outcome {
 	o := Outcome{}
 	for _, run := range r.Runs {
@@ -76,8 +76,8 @@ func (r register) with(run Run) register {
 	return r
 }
 
-// parseRegister accepts what this version wrote, and later ones that add fields. It refuses what it cannot be sure of:
-// to take a damaged register for an empty one would run a slot twice.
+// parseRegister accepts registers of this version, also with more fields. It refuses a damaged one: to take it for
+// empty would run a slot twice.
 func parseRegister(b []byte) (Register, error) {
 	var r Register
 	if len(b) > maxRegister {

@@ -20,8 +20,8 @@ import (
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 )
 
-// bucket gets and puts registers. The requests are made by hand and signed with the SDK's signer: linking service/s3 for
-// two calls costs 1.1 MB, and its retries would hide which write won.
+// bucket gets and puts registers. The requests are made by hand and signed with the SDK's signer: linking service/s3
+// for two calls costs 1.1 MB, and its retries would hide which write won.
 type bucket struct {
 	base        string // URL up to the job's name
 	arn         string // of the bucket
@@ -32,7 +32,7 @@ type bucket struct {
 	signer      *v4.Signer
 }
 
-// Lengths are looked at apart: a count in an expression, {1,61}, costs every start of the agent some 40 kB.
+// Lengths are checked apart: a count in an expression, {1,61}, costs every start of the agent some 40 kB.
 var (
 	bucketText = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]+[a-z0-9]$`)
 	prefixText = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*$`)
@@ -47,7 +47,8 @@ func ParseURL(s string) (bucket, prefix string, err error) {
 	rest, ok := strings.CutPrefix(s, "s3://")
 	bucket, prefix, _ = strings.Cut(strings.TrimRight(rest, "/"), "/")
 	if !ok || !isBucket(bucket) || prefix != "" && !prefixText.MatchString(prefix) {
-		return "", "", fmt.Errorf("read claim store %q: must be s3://BUCKET or s3://BUCKET/PREFIX, the prefix of letters, digits and -_./", s)
+		const want = "must be s3://BUCKET or s3://BUCKET/PREFIX, the prefix of letters, digits and -_./"
+		return "", "", fmt.Errorf("read claim store %q: %s", s, want)
 	}
 	return bucket, prefix, nil
 }
@@ -83,7 +84,7 @@ func newBucket(c Config) (*bucket, error) {
 	b := &bucket{
 		base: base + "/" + keys, keys: keys, arn: "arn:" + partition + ":s3:::" + c.Bucket,
 		region: c.Region, credentials: c.Credentials, client: *c.Client,
-		// S3 signs the path as it is, other services escape it once more.
+		// S3 signs the path as it is, other services escape it again.
 		signer: v4.NewSigner(func(o *v4.SignerOptions) { o.DisableURIPathEscaping = true }),
 	}
 	// A redirect means another region; following one would send a signature that does not fit.
@@ -114,7 +115,8 @@ func (b *bucket) get(ctx context.Context, job string) (register, error) {
 	}
 	r, err := parseRegister(body)
 	if err != nil {
-		return register{}, fmt.Errorf("%w: read the register %s: %w; every slot of the job is missed until it is mended or deleted", ErrMisconfigured, b.object(job), err)
+		const effect = "every slot of the job is missed until it is mended or deleted"
+		return register{}, fmt.Errorf("%w: read the register %s: %w; %s", ErrMisconfigured, b.object(job), err, effect)
 	}
 	if tag := head.Get("Etag"); tag != "" {
 		return register{r, tag}, nil
@@ -122,24 +124,24 @@ func (b *bucket) get(ctx context.Context, job string) (register, error) {
 	return register{}, fmt.Errorf("%w: %s came without an ETag", ErrMisconfigured, b.object(job))
 }
 
-// put writes r if nobody has since it was read, and returns its new tag.
+// put writes r if the object has not changed since it was read, and returns its new tag.
 func (b *bucket) put(ctx context.Context, r register) (string, error) {
 	body, err := r.encode()
 	if err != nil {
 		return "", err
 	}
-	condition := [2]string{"If-Match", r.tag}
+	c := condition{"If-Match", r.tag}
 	if r.tag == absent {
-		condition = [2]string{"If-None-Match", "*"}
+		c = condition{"If-None-Match", "*"}
 	}
-	head, _, err := b.do(ctx, http.MethodPut, r.Job, body, &condition)
+	head, _, err := b.do(ctx, http.MethodPut, r.Job, body, &c)
 	if err != nil {
 		return "", err
 	}
 	return head.Get("Etag"), nil
 }
 
-// answer is a refusal in S3's words.
+// answer is an error response of S3.
 type answer struct {
 	method  string
 	status  int
@@ -151,37 +153,40 @@ func (e *answer) Error() string {
 	return fmt.Sprintf("%s answered %d %s: %s", e.method, e.status, e.code, e.message)
 }
 
-// sent wraps the error of a request whose fate is not known.
-type sent struct{ error }
+// uncertain wraps the error of a request that may have taken effect.
+type uncertain struct{ error }
 
-func (e sent) Unwrap() error { return e.error }
+func (e uncertain) Unwrap() error { return e.error }
 
-// do makes one request and returns the answer's head and body, or an error that tells a refusal from no answer.
-func (b *bucket) do(ctx context.Context, method, job string, body []byte, condition *[2]string) (http.Header, []byte, error) {
+// condition is a header that makes a request conditional, and its value.
+type condition [2]string
+
+// do makes one request and returns the response's header and body. The error is uncertain when there was no response.
+func (b *bucket) do(ctx context.Context, method, job string, body []byte, c *condition) (http.Header, []byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestLimit)
 	defer cancel()
-	req, err := b.request(ctx, method, job, body, condition)
+	req, err := b.request(ctx, method, job, body, c)
 	if err != nil {
 		return nil, nil, err
 	}
 	resp, err := b.client.Do(req)
 	if err != nil {
-		return nil, nil, sent{err}
+		return nil, nil, uncertain{err}
 	}
 	defer resp.Body.Close()
 	got, err := io.ReadAll(io.LimitReader(resp.Body, maxRegister+1))
 	switch {
 	case resp.StatusCode >= 500 || resp.StatusCode == http.StatusRequestTimeout:
-		return nil, nil, sent{refusal(method, resp, got)}
+		return nil, nil, uncertain{refusal(method, resp, got)}
 	case resp.StatusCode >= 300:
 		return nil, nil, b.explain(refusal(method, resp, got), job)
 	case err != nil:
-		return nil, nil, sent{err}
+		return nil, nil, uncertain{err}
 	}
 	return resp.Header, got, nil
 }
 
-func (b *bucket) request(ctx context.Context, method, job string, body []byte, condition *[2]string) (*http.Request, error) {
+func (b *bucket) request(ctx context.Context, method, job string, body []byte, c *condition) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, method, b.base+objectName(job)+".json", bytes.NewReader(body))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrMisconfigured, err)
@@ -189,8 +194,8 @@ func (b *bucket) request(ctx context.Context, method, job string, body []byte, c
 	sum := sha256.Sum256(body)
 	hash := hex.EncodeToString(sum[:])
 	req.Header.Set("X-Amz-Content-Sha256", hash) // before signing: it is part of what is signed
-	if condition != nil {
-		req.Header.Set(condition[0], condition[1])
+	if c != nil {
+		req.Header.Set(c[0], c[1])
 		req.Header.Set("Content-Type", "application/json")
 	}
 	creds, err := b.credentials.Retrieve(ctx)
@@ -205,13 +210,13 @@ func refusal(method string, resp *http.Response, body []byte) *answer {
 		Code    string
 		Message string
 	}
-	if xml.Unmarshal(body, &e) != nil || e.Code == "" { // a proxy in between words it otherwise
+	if xml.Unmarshal(body, &e) != nil || e.Code == "" { // it comes from a proxy
 		e.Code, e.Message = http.StatusText(resp.StatusCode), "without S3's own words"
 	}
 	return &answer{method, resp.StatusCode, oneLine(e.Code, 100), oneLine(e.Message, 300)}
 }
 
-// oneLine is what s says as far as a log and a terminal can show it in n bytes.
+// oneLine is s in n bytes that a log and a terminal can show.
 func oneLine(s string, n int) string {
 	s = strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
@@ -225,7 +230,7 @@ func oneLine(s string, n int) string {
 	return s
 }
 
-// explain wraps refusals that only a person can end. All others end by themselves, or with the window.
+// explain wraps errors that only an operator can mend. All others end by themselves, or with the window.
 func (b *bucket) explain(e *answer, job string) error {
 	switch {
 	case e.code == "AccessDenied" || e.code == "AllAccessDisabled":
@@ -240,32 +245,34 @@ func (b *bucket) explain(e *answer, job string) error {
 	return e
 }
 
-// statement is what the role must be allowed. Without ListBucket a register that does not exist yet looks forbidden.
+// statement is the policy that the role needs. Without ListBucket S3 answers for a register that does not exist yet as
+// if it were forbidden.
 func (b *bucket) statement() string {
-	return fmt.Sprintf(`{"Effect":"Allow","Action":["s3:GetObject","s3:PutObject"],"Resource":"%s/%s*"},{"Effect":"Allow","Action":"s3:ListBucket","Resource":"%s"}`, b.arn, b.keys, b.arn)
+	return fmt.Sprintf(`{"Effect":"Allow","Action":["s3:GetObject","s3:PutObject"],"Resource":"%s/%s*"},`+
+		`{"Effect":"Allow","Action":"s3:ListBucket","Resource":"%[1]s"}`, b.arn, b.keys)
 }
 
 func (b *bucket) object(job string) string {
-	return "s3://" + strings.TrimPrefix(b.arn[strings.LastIndex(b.arn, ":")+1:], ":") + "/" + b.keys + objectName(job) + ".json"
+	return "s3://" + b.arn[strings.LastIndex(b.arn, ":")+1:] + "/" + b.keys + objectName(job) + ".json"
 }
 
-// isConflict reports whether somebody else wrote since the register was read. AWS says 409 when two writes meet and 404
-// when an object to match is not there; other services say 412 for both.
+// isConflict reports whether another instance wrote since the register was read. AWS answers 409 when two writes meet
+// and 404 when an object to match does not exist; other services answer 412 for both.
 func isConflict(err error) bool {
 	e, ok := errors.AsType[*answer](err)
 	return ok && (e.status == http.StatusPreconditionFailed || e.status == http.StatusConflict ||
-		e.status == http.StatusNotFound && e.code != "NoSuchBucket") && !isUnsure(err)
+		e.status == http.StatusNotFound && e.code != "NoSuchBucket") && !isUncertain(err)
 }
 
-// isFinal reports whether only a person can end err. What is in the register's place may be a proxy's page, so it is
-// asked again.
+// isFinal reports whether only an operator can mend err. A register that does not parse may be a proxy's page, and is
+// read again.
 func isFinal(err error) bool {
 	_, refused := errors.AsType[*answer](err)
 	return refused && (errors.Is(err, ErrDenied) || errors.Is(err, ErrMisconfigured))
 }
 
 // isUnsure reports whether a write may have taken effect.
-func isUnsure(err error) bool {
-	_, ok := errors.AsType[sent](err)
+func isUncertain(err error) bool {
+	_, ok := errors.AsType[uncertain](err)
 	return ok
 }

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Status counts what became of claims since the process started.
+// Status counts claims since the process started.
 type Status struct {
 	Won       map[string]int `json:"won"` // by job
 	Lost      int            `json:"lost"`
@@ -24,8 +24,8 @@ func (s *Store) Status() Status {
 	return c
 }
 
-// note counts a claim's end and logs a change from good to bad and back.
-func (s *Store) note(job string, o Outcome, err error) error {
+// count counts a claim's result, and logs when claims begin to fail and when they work again.
+func (s *Store) count(job string, o Outcome, err error) error {
 	s.mu.Lock()
 	was := s.counts.Failing
 	s.counts.Failing = err != nil
@@ -54,14 +54,14 @@ func (s *Store) note(job string, o Outcome, err error) error {
 func (s *Store) job(name string) *jobState {
 	j := s.jobs[name]
 	if j == nil {
-		j = &jobState{mine: map[int64]string{}, abandoned: map[string]string{}}
+		j = &jobState{own: map[int64]string{}, abandoned: map[string]string{}}
 		s.jobs[name] = j
 	}
 	return j
 }
 
-// cached returns the register as this process wrote it last, if its newest run is ours: who won last time most likely
-// wins again, and needs no read. If somebody wrote since, the tag does not match and the write is refused.
+// cached returns the register as this process wrote it last, if its newest run is ours: the last winner most likely
+// wins again, and needs no read. If another instance wrote since, the tag does not match and S3 refuses the write.
 func (s *Store) cached(job string) register {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -72,7 +72,7 @@ func (s *Store) cached(job string) register {
 	return register{}
 }
 
-// remember keeps what was read or written last, and whether the slot is this process's own.
+// remember keeps the register as last read or written, and whether the slot is this process's own.
 func (s *Store) remember(job string, slot time.Time, nonce string, r register) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -82,33 +82,33 @@ func (s *Store) remember(job string, slot time.Time, nonce string, r register) {
 	for _, run := range r.Runs {
 		known[run.Slot.Unix()] = true
 		if run.Nonce == nonce {
-			j.mine[slot.Unix()] = nonce
+			j.own[slot.Unix()] = nonce
 		}
 	}
-	maps.DeleteFunc(j.mine, func(slot int64, _ string) bool { return !known[slot] })
+	maps.DeleteFunc(j.own, func(slot int64, _ string) bool { return !known[slot] })
 }
 
-// nonce returns that of a slot claimed by this process, or "".
+// nonce returns the nonce of a slot claimed by this process, or "".
 func (s *Store) nonce(job string, slot time.Time) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.job(job).mine[slot.Unix()]
+	return s.job(job).own[slot.Unix()]
 }
 
 func (s *Store) forget(job string, slot time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.job(job).mine, slot.Unix())
+	delete(s.job(job).own, slot.Unix())
 }
 
-// abandon notes a claim that may yet take effect and was not run, so that the register can be told.
+// abandon records a claim that may yet take effect and was not run, for closeAbandoned.
 func (s *Store) abandon(job, nonce string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.job(job).abandoned[nonce] = "not run: the claim was left without an answer"
 }
 
-// closeAbandoned writes into r how such claims ended.
+// closeAbandoned enters the end of abandoned claims into r.
 func (s *Store) closeAbandoned(job string, r *register) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,9 +1,9 @@
 // Package config turns the agent's one configuration file into a checked Config.
 //
-// Every key has a default, so an empty file and a missing file are valid. A
-// fault (unknown key, wrong type, value out of range) is told with its line and
-// column, and all faults of a file are told at once: an operator at night should
-// not have to find them one restart at a time. Parsing has no side effects.
+// Every key has a default, so an empty file and a missing file are valid. All
+// faults (unknown key, wrong type, value out of range) are reported at once with
+// line and column: an operator at night should not find them one restart at a
+// time. Parsing has no side effects.
 package config
 
 import (
@@ -45,14 +45,14 @@ type App struct {
 	EnvFiles []string `yaml:"env_files"` // extra dotenv files, later ones win
 }
 
-// AWS overrides what is otherwise found; empty means found.
+// AWS overrides values that the agent finds itself; "" = found.
 type AWS struct {
 	Region             string `yaml:"region"`
 	CloudWatchEndpoint string `yaml:"cloudwatch_endpoint"`
 	S3Endpoint         string `yaml:"s3_endpoint"`
 }
 
-// Metrics says what is measured, how often, and where it goes.
+// Metrics says what is measured, how often, and where it is sent.
 type Metrics struct {
 	Namespace   string        `yaml:"namespace"`
 	Interval    time.Duration `yaml:"interval"` // one publish; 10 s to 1 h
@@ -72,15 +72,15 @@ type Group struct {
 	Match string `yaml:"match"`
 }
 
-// Cron says where the cron file is and who decides which instance runs a job.
+// Cron says where the cron file is and how a fleet shares its jobs.
 type Cron struct {
 	File     string `yaml:"file"`     // relative to App.Dir
-	Timezone string `yaml:"timezone"` // for jobs that name none
+	Timezone string `yaml:"timezone"` // of jobs without one
 	Claims   string `yaml:"claims"`   // auto, off or s3://BUCKET/PREFIX
 	Limit    int    `yaml:"limit"`    // jobs at once on this host; 0 = 8 for each processor, at least 16
 }
 
-// Health says how the application is asked and how the load balancer is answered.
+// Health says how the application is probed and what the load balancer gets.
 type Health struct {
 	Listen   string            `yaml:"listen"`
 	Path     string            `yaml:"path"`
@@ -90,9 +90,9 @@ type Health struct {
 	Headers  map[string]string `yaml:"headers"`
 	Expect   string            `yaml:"expect"` // statuses that are healthy, such as 200 or 200-299,301
 	Timeout  time.Duration     `yaml:"timeout"`
-	Grace    time.Duration     `yaml:"grace"`    // after the agent's start, an application that never answered is called starting
+	Grace    time.Duration     `yaml:"grace"`    // for so long after the agent's start, no answer means starting
 	Failures int               `yaml:"failures"` // in a row, until unhealthy
-	Unknown  string            `yaml:"unknown"`  // what an application of which nothing can be told counts as: unhealthy (503) or healthy (200)
+	Unknown  string            `yaml:"unknown"`  // status when the probe cannot tell: unhealthy (503) or healthy (200)
 }
 
 // Exec says who may run commands, and how long a terminal may stay open.
@@ -105,8 +105,8 @@ type Exec struct {
 	NoNewPrivileges bool `yaml:"no_new_privileges"` // setuid programs, sudo too, give a run nothing; jobs as well
 }
 
-// Notify is one place where people are told about jobs. Its addresses and token
-// are secrets; ${NAME} in them is from the application's environment.
+// Notify is one target of notices about jobs. Its addresses and token are
+// secrets; ${NAME} in them is from the application's environment.
 type Notify struct {
 	Type     string   `yaml:"type"` // slack, webhook, rollbar or checkin
 	Name     string   `yaml:"name"` // in status and logs
@@ -115,7 +115,7 @@ type Notify struct {
 	FailURL  string   `yaml:"fail_url"`
 	Token    string   `yaml:"token"`  // Rollbar's
 	Jobs     []string `yaml:"jobs"`   // patterns of job names; empty = all
-	On       []string `yaml:"on"`     // failed, recovered, overdue, missed, …; empty = bad news and recoveries
+	On       []string `yaml:"on"`     // failed, recovered, overdue, missed, …; empty = problems and recoveries
 	Output   bool     `yaml:"output"` // send the last lines of output too
 }
 
@@ -142,16 +142,19 @@ func Default() Config {
 			Unknown:  "unhealthy",
 		},
 		Cooldown: 30 * time.Minute,
-		Exec:     Exec{Allow: []string{"root", "ec2-user", "ssm-user"}, Audit: "program", Idle: 24 * time.Hour, Session: 7 * 24 * time.Hour},
+		Exec: Exec{
+			Allow: []string{"root", "ec2-user", "ssm-user"}, Audit: "program",
+			Idle: 24 * time.Hour, Session: 7 * 24 * time.Hour,
+		},
 	}
 }
 
-// Check tells what only another part can judge, of a Config that has no other fault.
+// Check reports faults that only another package can find, in a Config without others.
 type Check func(c Config, fault func(key, format string, a ...any))
 
 // Load reads and checks the file at path. A missing file is the default
-// configuration, unless named says that somebody named it on purpose.
-// The error is a [Faults] when the file could be read and is wrong.
+// configuration, unless the user named it. The error is a [Faults] when the file
+// could be read and is wrong.
 func Load(path string, named bool, checks ...Check) (Config, error) {
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) && !named {
@@ -163,8 +166,8 @@ func Load(path string, named bool, checks ...Check) (Config, error) {
 	return Parse(path, data, checks...)
 }
 
-// Parse checks data and returns it laid over the defaults. On faults the
-// returned Config is the default one, so that nothing half-read is ever used.
+// Parse decodes data over the defaults and checks it. On faults the returned
+// Config is the default one, so that no half-read one is used.
 func Parse(name string, data []byte, checks ...Check) (Config, error) {
 	c := Default()
 	d := decoder{file: name, at: map[string]position{}}
@@ -184,7 +187,7 @@ func Parse(name string, data []byte, checks ...Check) (Config, error) {
 	return c, nil
 }
 
-// validate tells every value that cannot work; key is the dotted path.
+// validate reports every invalid value; key is the dotted path.
 func (c *Config) validate(fault func(key, format string, a ...any)) {
 	c.Metrics.validate(fault)
 	c.Health.validate(fault)
@@ -219,8 +222,8 @@ func (m *Metrics) validate(fault func(key, format string, a ...any)) {
 		fault("metrics.sample", "expected 1s to metrics.interval (%s), have %s", m.Interval, m.Sample)
 	}
 	oneOf(fault, "metrics.send", m.Send, "auto", "on", "off")
-	if m.Namespace == "" || len(m.Namespace) > 255 || strings.HasPrefix(m.Namespace, "AWS/") || strings.HasPrefix(m.Namespace, ":") {
-		fault("metrics.namespace", "expected 1 to 255 characters, not beginning with AWS/ or a colon, have %q", m.Namespace)
+	if n := m.Namespace; n == "" || len(n) > 255 || strings.HasPrefix(n, "AWS/") || n[0] == ':' {
+		fault("metrics.namespace", "expected 1 to 255 characters, not beginning with AWS/ or a colon, have %q", n)
 	}
 	known := []string{"EnvironmentName", "InstanceId", "AutoScalingGroupName"}
 	for i, set := range m.Dimensions {
@@ -233,7 +236,7 @@ func (m *Metrics) validate(fault func(key, format string, a ...any)) {
 		if g.Name == "" {
 			fault(key, "a group needs a name")
 		} else if first := slices.IndexFunc(m.Groups, func(o Group) bool { return o.Name == g.Name }); first < i {
-			fault(key+".name", "%q is the name of metrics.groups[%d], too: their figures could not be told apart", g.Name, first)
+			fault(key+".name", "%q is the name of metrics.groups[%d], too: their figures would be mixed", g.Name, first)
 		}
 		if n := btoi(g.Unit != "") + btoi(g.Port != 0) + btoi(g.Match != ""); n != 1 {
 			fault(key, "expected exactly one of unit, port or match, have %d", n)
@@ -251,13 +254,14 @@ func (h *Health) validate(fault func(key, format string, a ...any)) {
 	if host, _, err := net.SplitHostPort(h.Listen); err != nil {
 		fault("health.listen", "expected ADDRESS:PORT, have %q", h.Listen)
 	} else if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		fault("health.listen", "expected a loopback address such as 127.0.0.1:8127, have %q: nginx stands before it", h.Listen)
+		fault("health.listen", "expected a loopback address such as 127.0.0.1:8127, have %q: nginx stands before it",
+			h.Listen)
 	}
 	if !strings.HasPrefix(h.Path, "/") || strings.ContainsAny(h.Path, "?#") {
 		fault("health.path", "expected a path that begins with a slash, without a query, have %q", h.Path)
 	}
 	if h.Target != "" && !isURL(h.Target) && !strings.HasPrefix(h.Target, "unix:/") {
-		fault("health.target", "expected http://HOST:PORT/PATH or unix:/SOCKET:/PATH") // not what it is: it may hold a password
+		fault("health.target", "expected http://HOST:PORT/PATH or unix:/SOCKET:/PATH") // the value may hold a password
 	}
 	if !strings.Contains(h.Host, "${") && strings.ContainsAny(h.Host, "/, \t\"") {
 		fault("health.host", "expected one host name such as www.example.com, or ${NAME}, have %q", h.Host)
@@ -284,11 +288,4 @@ func oneOf(fault func(key, format string, a ...any), key, have string, want ...s
 func isURL(s string) bool {
 	u, err := url.Parse(s)
 	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != ""
-}
-
-func btoi(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }

@@ -12,10 +12,10 @@ import (
 	"github.com/goccy/go-yaml/parser"
 )
 
-// Fault is one thing wrong with the file, and where.
+// Fault is one error in the file, with its place.
 type Fault struct {
 	File         string
-	Line, Column int // 1-based; 0 where the file as a whole is meant
+	Line, Column int // 1-based; 0: the file as a whole
 	Message      string
 }
 
@@ -26,7 +26,7 @@ func (f Fault) Error() string {
 	return fmt.Sprintf("%s:%d:%d: %s", f.File, f.Line, f.Column, f.Message)
 }
 
-// Faults is everything wrong with a file, in the order of its lines.
+// Faults is every error in a file, in the order of its lines.
 type Faults []Fault
 
 func (fs Faults) Error() string {
@@ -39,15 +39,15 @@ func (fs Faults) Error() string {
 
 type position struct{ line, column int }
 
-// decoder lays a YAML document over a struct by its yaml tags. It walks the
+// decoder decodes a YAML document into a struct by its yaml tags. It walks the
 // tree itself because the library's strict decoding stops at the first fault.
 type decoder struct {
 	file   string
 	faults Faults
-	at     map[string]position // dotted key → where its value stands
+	at     map[string]position // dotted key → the place of its value
 }
 
-// fault tells a fault of the value at key, or of the nearest key above it.
+// fault adds a fault at the value of key, or of the nearest key above it.
 func (d *decoder) fault(key, format string, a ...any) {
 	k := key
 	for k != "" {
@@ -103,7 +103,7 @@ func isNull(n ast.Node) bool {
 	return false
 }
 
-// value lays node over v. A null leaves the default in place.
+// value decodes node into v. A null leaves the default.
 func (d *decoder) value(key string, node ast.Node, v reflect.Value) {
 	for {
 		if t, ok := node.(*ast.TagNode); ok {
@@ -181,7 +181,7 @@ func (d *decoder) mapping(key string, node ast.Node, f func(name string, child a
 	}
 }
 
-// shown is name as it can stand in a fault, which is one line.
+// shown is name in the form for a fault, which is one line.
 func shown(name string) string {
 	if q := strconv.Quote(name); q != `"`+name+`"` {
 		return q
@@ -246,7 +246,7 @@ func wants(v reflect.Value) string {
 	return "a text"
 }
 
-// kind says what n is, not its text: under notify and health.headers that is a secret.
+// kind names n's type, never its text: under notify and health.headers that is a secret.
 func kind(n ast.Node) string {
 	switch n.(type) {
 	case *ast.MappingNode, *ast.MappingValueNode:
@@ -276,7 +276,7 @@ func tags(v reflect.Value) []string {
 	return out
 }
 
-// suggest names the known key that name is most likely meant to be.
+// suggest names the known key that was probably meant.
 func suggest(name string, known []string) string {
 	for _, k := range known {
 		if strings.EqualFold(k, name) || distance(strings.ToLower(name), k) <= 2 {
@@ -301,4 +301,11 @@ func distance(a, b string) int {
 		}
 	}
 	return row[len(b)]
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }

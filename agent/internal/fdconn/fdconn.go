@@ -1,12 +1,12 @@
 // Package fdconn is a unix socket whose requests carry file descriptors and whose callers are known.
 //
-// Contract: every Read of a Conn is a recvmsg, so descriptors attached to any byte of a request are kept
-// with the connection until a handler calls Take; Close closes those that nobody took. The caller's uid,
-// gid and pid come from the kernel at accept time, never from the request.
+// Contract: every Read of a Conn is a recvmsg, so the connection keeps descriptors attached to any byte of
+// a request until a handler calls Take; Close closes the rest. The caller's uid, gid and pid come from the
+// kernel at accept time, never from the request.
 //
-// Reason: a net/http server reads ahead. Descriptors that a client sends after its request, without
-// waiting for an answer, are swallowed by a plain read in four cases of five. With the listener wrapped
-// they may ride on the request's first byte: one round trip fewer, no hijack, ordinary routes.
+// Reason: a net/http server reads ahead. Its plain read loses descriptors that a client sends after its
+// request, without waiting for an answer, in four cases of five. With the listener wrapped they may be
+// attached to the request's first byte: one round trip fewer, no hijack, ordinary routes.
 //
 // A descriptor number is used only inside SyscallConn().Control: (*os.File).Fd would switch the shared
 // open description to blocking mode, and that description also belongs to the client's shell.
@@ -26,16 +26,16 @@ import (
 )
 
 // MaxFiles is the largest number of descriptors a connection holds at once: three for standard streams,
-// one for a connection handed on, and as many again for what a later protocol may need.
+// one for a connection handed over, and as many again for a later protocol.
 const MaxFiles = 8
 
 // ErrTooManyFiles reports that a peer sent more descriptors than MaxFiles; the connection is of no more use.
 var ErrTooManyFiles = fmt.Errorf("more than %d file descriptors were sent", MaxFiles)
 
-// Peer is who is at the other end, as the kernel recorded it when the connection was made.
+// Peer is the process at the other end, as the kernel recorded it when the connection was made.
 type Peer struct {
 	UID, GID uint32
-	PID      int // 0 where the system does not tell; may be gone or reused by now, so only for words
+	PID      int // 0 where the system does not say; may be dead or reused, so only for messages
 }
 
 // Conn is an accepted or dialled connection. Read and Take may be called by different goroutines.
@@ -48,7 +48,7 @@ type Conn struct {
 	closed bool
 }
 
-// NewConn wraps c and asks the kernel who is at its other end. It takes ownership of c, on error too.
+// NewConn wraps c and gets its peer from the kernel. It takes ownership of c, on error too.
 func NewConn(c *net.UnixConn) (*Conn, error) {
 	peer, err := peerOf(c)
 	if err != nil {
@@ -91,7 +91,7 @@ func dial(ctx context.Context, path string) (*Conn, error) {
 	return NewConn(c.(*net.UnixConn))
 }
 
-// Peer returns who is at the other end.
+// Peer returns the process at the other end.
 func (c *Conn) Peer() Peer { return c.peer }
 
 // Read reads bytes and keeps the descriptors that came with them.
@@ -99,7 +99,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	var oob [oobSize]byte // on the stack: a connection that only waits costs no buffer
+	var oob [oobSize]byte // on the stack: an idle connection needs no buffer
 	n, oobn, flags, _, err := c.ReadMsgUnix(p, oob[:])
 	n, oobn = max(n, 0), max(oobn, 0) // -1 with an error, which io.Reader does not allow
 	if oobn > 0 {
@@ -163,8 +163,8 @@ func (c *Conn) Take() []int {
 	return files
 }
 
-// Close closes the connection and every descriptor that nobody took. It does not shut the connection
-// down: where another process holds a copy of it, that copy goes on working.
+// Close closes the connection and every descriptor still with it. It does not shut the connection down:
+// another process's copy of it goes on working.
 func (c *Conn) Close() error {
 	c.mu.Lock()
 	closeAll(c.files)
@@ -179,8 +179,8 @@ func closeAll(files []int) {
 	}
 }
 
-// Send writes all of b, which must not be empty, to c with files attached to its first byte. The files
-// stay the caller's.
+// Send writes all of b, which must not be empty, to c with files attached to its first byte. The caller
+// keeps the files.
 func Send(c *net.UnixConn, b []byte, files ...int) error {
 	if len(files) == 0 {
 		_, err := c.Write(b)

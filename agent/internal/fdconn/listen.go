@@ -21,7 +21,7 @@ import (
 // InUse reports that another process answers at the socket, or holds its lock.
 type InUse struct {
 	Path string
-	PID  int // 0 when it cannot be told
+	PID  int // 0 when unknown
 }
 
 func (e *InUse) Error() string {
@@ -34,23 +34,23 @@ func (e *InUse) Error() string {
 // Listener accepts Conns.
 type Listener struct {
 	*net.UnixListener
-	lock *os.File // flock held for the listener's whole life
+	lock *os.File // with a flock, until Close
 
 	once sync.Once
 	err  error
 }
 
-// Listen makes a socket at path with the given mode. A socket that somebody still serves is refused with
-// *InUse; one that a dead process left is replaced. Two processes that start at once are kept apart by a
-// lock on path+".lock", which the kernel releases with its holder and which is left in place, since
-// removing it would let two processes hold "the" lock.
+// Listen makes a socket at path with the given mode. A socket that another process serves is refused with
+// *InUse; a dead process's is replaced. A lock on path+".lock" decides between two processes that start at
+// once. The kernel releases it when the process exits. The file stays: if it were removed, two processes
+// could each hold a lock on a file of that name.
 //
 // A directory in which another than root or this user may rename files is refused: whoever owns the name would
 // own the callers.
 //
-// What remains: a program that does not take the lock may bind between our look and our removal, and loses
-// its name then. Between bind and chmod the socket has the process's umask: with the usual 022 nobody but
-// the owner can connect meanwhile.
+// Accepted races: a program that does not take the lock may bind between our check and our removal, and
+// loses its socket. Between bind and chmod the socket has the process's umask: with the usual 022 only the
+// owner can connect meanwhile.
 func Listen(path string, mode fs.FileMode) (*Listener, error) {
 	if err := checkDir(filepath.Dir(path)); err != nil {
 		return nil, err
@@ -94,7 +94,7 @@ func takeLock(path string) (*os.File, error) {
 		}
 		return nil, fmt.Errorf("lock socket %q: %w", path, err)
 	}
-	f.Truncate(0) // the pid is only for words: a full disk must not stop a start
+	f.Truncate(0) // the pid is only for messages: a full disk must not prevent a start
 	f.WriteAt([]byte(strconv.Itoa(os.Getpid())), 0)
 	return f, nil
 }
@@ -130,7 +130,7 @@ func bind(path string, mode fs.FileMode) (*net.UnixListener, error) {
 		return nil, fmt.Errorf("listen at %q: a file that is no socket is in the way", path)
 	default:
 		if pid, err := answers(path); !errors.Is(err, unix.ECONNREFUSED) && !errors.Is(err, fs.ErrNotExist) {
-			return nil, &InUse{Path: path, PID: pid} // an unclear answer is taken for life
+			return nil, &InUse{Path: path, PID: pid} // an unclear answer means that it is in use
 		}
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("remove stale socket: %w", err)
@@ -147,8 +147,7 @@ func bind(path string, mode fs.FileMode) (*net.UnixListener, error) {
 	return l, nil
 }
 
-// Accept waits for the next connection, a *Conn. One whose peer is gone before it could be asked who it
-// is, is dropped.
+// Accept waits for the next connection, a *Conn. It drops one whose peer cannot be determined.
 func (l *Listener) Accept() (net.Conn, error) {
 	for {
 		c, err := l.AcceptUnix()
@@ -161,7 +160,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 	}
 }
 
-// Close stops listening, removes the socket and gives up the lock, in that order. It may be called more
+// Close stops listening, removes the socket and releases the lock, in that order. It may be called more
 // than once.
 func (l *Listener) Close() error {
 	l.once.Do(func() {

@@ -35,8 +35,8 @@ func newClient(transport http.RoundTripper) *http.Client {
 
 type client struct{ http *http.Client }
 
-// send tries once. A negative retryIn means that trying again is of no use; otherwise it is how
-// long the server wants to be left alone. No error holds the target's address or token.
+// send tries once. A negative retryIn means that a retry is of no use; otherwise it is how long
+// the server asks to wait. No error has the target's address or token in it.
 func (s *sender) send(ctx context.Context, n notice) (retryIn time.Duration, err error) {
 	t, err := s.target.expanded(s.expand)
 	if err != nil {
@@ -49,7 +49,7 @@ func (s *sender) send(ctx context.Context, n notice) (retryIn time.Duration, err
 	return s.client.post(ctx, m)
 }
 
-// expanded returns t with its secrets resolved. The value may come later: worth another try.
+// expanded returns t with its secrets resolved. An error is worth a retry: the value may be set later.
 func (t Target) expanded(expand func(string) (string, error)) (Target, error) {
 	for _, secret := range []*string{&t.URL, &t.StartURL, &t.FailURL, &t.Token} {
 		if expand == nil || *secret == "" {
@@ -82,11 +82,11 @@ func (c *client) post(ctx context.Context, m message) (retryIn time.Duration, er
 		return 0, withoutAddress(err)
 	}
 	defer resp.Body.Close()
-	said, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
-	return judge(resp, said)
+	answer, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
+	return judge(resp, answer)
 }
 
-// withoutAddress drops what net/http says of the address, of which the path is the secret.
+// withoutAddress removes the address, whose path is the secret, from an error of net/http.
 func withoutAddress(err error) error {
 	if urlErr, ok := errors.AsType[*url.Error](err); ok {
 		err = urlErr.Err
@@ -94,23 +94,27 @@ func withoutAddress(err error) error {
 	return fmt.Errorf("send notice: %w", err)
 }
 
-// errorWord is an answer such as Slack's "channel_not_found". Anything longer could repeat what
-// was sent and is not quoted.
+// errorWord reports whether s is an answer such as Slack's "channel_not_found". Anything longer
+// could repeat the notice and is not quoted.
 func errorWord(s string) bool {
 	return s != "" && len(s) <= 40 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz_") == ""
 }
 
-func judge(resp *http.Response, said []byte) (retryIn time.Duration, err error) {
+func judge(resp *http.Response, answer []byte) (retryIn time.Duration, err error) {
 	status := resp.StatusCode
 	if 200 <= status && status <= 299 {
 		return 0, nil
 	}
 	err = fmt.Errorf("answered %d %s", status, http.StatusText(status))
-	if word := strings.TrimSpace(string(said)); errorWord(word) {
+	if word := strings.TrimSpace(string(answer)); errorWord(word) {
 		err = fmt.Errorf("%w: %s", err, word)
 	}
-	if status < 500 && status != http.StatusRequestTimeout && status != http.StatusTooEarly && status != http.StatusTooManyRequests {
-		return -1, err
+	switch status {
+	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
+	default:
+		if status < 500 {
+			return -1, err
+		}
 	}
 	seconds, _ := strconv.Atoi(resp.Header.Get("Retry-After"))
 	return time.Duration(min(max(seconds, 0), int(maxPause/time.Second))) * time.Second, err

@@ -8,13 +8,7 @@ import (
 	"time"
 )
 
-// notice is one event as one target is to be told of it.
-type notice struct {
-	Event
-	held int // notices about the same job that were held back before this one
-}
-
-// message is an HTTP request to be.
+// message is an HTTP request to send.
 type message struct {
 	url         string
 	contentType string
@@ -43,7 +37,7 @@ func (t Target) format(n notice) (message, error) {
 	}
 	return asJSON(t.URL, nil, webhookBody{
 		Version: 1, Kind: n.Kind, Job: n.Job, At: n.At.UTC(), Run: n.Run, Exit: n.Exit, Reason: n.Reason,
-		Seconds: n.Took.Seconds(), Host: n.Host, Environment: n.Environment, HeldBack: n.held, Tail: n.Tail,
+		Seconds: n.Took.Seconds(), Host: n.Host, Environment: n.Environment, HeldBack: n.heldBack, Tail: n.Tail,
 	})
 }
 
@@ -82,8 +76,8 @@ func sentence(n notice) string {
 	if n.Reason != "" {
 		fmt.Fprintf(&b, ": %s", n.Reason)
 	}
-	if n.held > 0 {
-		fmt.Fprintf(&b, " (%d more held back since the last notice)", n.held)
+	if n.heldBack > 0 {
+		fmt.Fprintf(&b, " (%d more held back since the last notice)", n.heldBack)
 	}
 	return b.String()
 }
@@ -100,17 +94,17 @@ func verb(k Kind) string {
 	return string(k)
 }
 
-// where is the environment and host, as far as they are known.
+// where is the environment and host, if known.
 func where(n notice) string {
 	return strings.Trim(n.Environment+" / "+n.Host, " /")
 }
 
-// slackText escapes the three characters that Slack gives a meaning.
+// slackText escapes the three characters that are special to Slack.
 // Source: api.slack.com/reference/surfaces/formatting.
 func slackText(n notice) string {
 	escape := strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;")
 	mark := ":red_circle:"
-	if !n.Kind.bad() {
+	if !n.Kind.problem() {
 		mark = ":large_green_circle:"
 	}
 	text := mark + " " + escape.Replace(sentence(n))
@@ -127,7 +121,7 @@ func slackText(n notice) string {
 // Source: docs.rollbar.com/reference/create-item.
 func (t Target) rollbar(n notice) (message, error) {
 	level := "info"
-	if n.Kind.bad() {
+	if n.Kind.problem() {
 		level = "error"
 	}
 	text := map[string]any{"body": sentence(n), "job": n.Job, "exit": n.Exit}

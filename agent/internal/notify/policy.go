@@ -2,83 +2,83 @@ package notify
 
 import "time"
 
-// policy decides for one target which events about its jobs are told and when. It is pure: it is
-// given the time. What it promises: someone who read every notice is never wrong about whether a
-// job fails for longer than one cooldown, and is told of one job at most twice in a cooldown, and of each
-// failure and recovery that follows one elsewhere.
+// policy decides which events about a target's jobs become notices, and when. It is pure: the
+// caller passes the time. Guarantees: the notices of a job never disagree with its state for longer
+// than one cooldown; there are at most two about one job in a cooldown, beside each failure and
+// recovery that follows one on another instance.
 type policy struct {
 	cooldown time.Duration
 	jobs     map[string]*jobNotices
 }
 
 type jobNotices struct {
-	told     bool      // the reader believes that the job fails
-	lastTold time.Time // of bad news
-	held     int
-	waiting  *Event // bad news held back although the reader believes that all is well
+	failing    bool      // the last notice sent said that the job fails
+	lastNotice time.Time // of a problem
+	heldBack   int
+	pending    *Event // a problem held back although the last notice said that all is well
 }
 
-// see returns the notice to send now because of e, if any.
-func (p *policy) see(e Event, now time.Time) (notice, bool) {
+// onEvent returns the notice to send now because of e, if any.
+func (p *policy) onEvent(e Event, now time.Time) (notice, bool) {
 	j := p.jobs[e.Job]
-	if j != nil && e.Before != "" { // told by another instance
-		j.told, j.waiting = e.Before.bad(), nil
+	if j != nil && e.Before != "" { // another instance sent a notice
+		j.failing, j.pending = e.Before.problem(), nil
 	}
 	switch {
-	case e.Kind.bad() && j == nil:
+	case e.Kind.problem() && j == nil:
 		j = &jobNotices{}
 		p.jobs[e.Job] = j
-		return j.tell(e, now), true
-	case e.Kind.bad() && now.Sub(j.lastTold) >= p.cooldown:
-		return j.tell(e, now), true
-	case e.Kind.bad():
-		j.held++
-		if !j.told {
-			j.waiting = &e
+		return j.report(e, now), true
+	case e.Kind.problem() && now.Sub(j.lastNotice) >= p.cooldown:
+		return j.report(e, now), true
+	case e.Kind.problem():
+		j.heldBack++
+		if !j.failing {
+			j.pending = &e
 		}
 		return notice{}, false
 	case e.Kind != Recovered:
-		return notice{Event: e}, true // only for those who asked for starts and successes
-	case j == nil: // bad before the agent started, or elsewhere: the caller knows
+		return notice{Event: e}, true // only for targets that want starts and successes
+	case j == nil: // failed before the agent started, or on another instance: the caller knows
 		return notice{Event: e}, true
 	}
-	j.waiting = nil
-	if !j.told {
+	j.pending = nil
+	if !j.failing {
 		return notice{}, false
 	}
-	j.told = false
-	n := notice{Event: e, held: j.held}
-	j.held = 0
+	j.failing = false
+	n := notice{Event: e, heldBack: j.heldBack}
+	j.heldBack = 0
 	return n, true
 }
 
-func (j *jobNotices) tell(e Event, now time.Time) notice {
-	n := notice{Event: e, held: j.held}
-	*j = jobNotices{told: true, lastTold: now}
+func (j *jobNotices) report(e Event, now time.Time) notice {
+	n := notice{Event: e, heldBack: j.heldBack}
+	*j = jobNotices{failing: true, lastNotice: now}
 	return n
 }
 
-// due returns what was held back and has to be told by now, and forgets jobs that are long well.
+// due returns notices whose cooldown is over, and forgets jobs that have been well for a cooldown.
 func (p *policy) due(now time.Time) []notice {
 	var out []notice
 	for name, j := range p.jobs {
-		if now.Sub(j.lastTold) < p.cooldown {
+		if now.Sub(j.lastNotice) < p.cooldown {
 			continue
 		}
-		if j.waiting != nil {
-			j.held-- // it is told itself
-			out = append(out, j.tell(*j.waiting, now))
-		} else if !j.told {
+		if j.pending != nil {
+			j.heldBack-- // the notice itself
+			out = append(out, j.report(*j.pending, now))
+		} else if !j.failing {
 			delete(p.jobs, name)
 		}
 	}
 	return out
 }
 
-// next is when due has something to return; zero: not before another event.
+// next is when due will return something; zero: not before another event.
 func (p *policy) next() (at time.Time) {
 	for _, j := range p.jobs {
-		if t := j.lastTold.Add(p.cooldown); j.waiting != nil && (at.IsZero() || t.Before(at)) {
+		if t := j.lastNotice.Add(p.cooldown); j.pending != nil && (at.IsZero() || t.Before(at)) {
 			at = t
 		}
 	}

@@ -41,7 +41,7 @@ func TestPolicy(t *testing.T) {
 				told.WriteString(tell(p.due(now)))
 				kind, isEvent := map[rune]Kind{'f': Failed, 'o': Overdue, 'r': Recovered}[c]
 				if n, ok := (notice{}), false; isEvent {
-					if n, ok = p.see(Event{Job: "j", Kind: kind, Before: before}, now); ok {
+					if n, ok = p.onEvent(Event{Job: "j", Kind: kind, Before: before}, now); ok {
 						told.WriteString(tell([]notice{n}))
 					} else {
 						told.WriteByte('.')
@@ -61,8 +61,8 @@ func TestPolicy(t *testing.T) {
 func tell(ns []notice) (out string) {
 	for _, n := range ns {
 		out += string(n.Kind[0])
-		if n.held > 0 {
-			out += fmt.Sprint(n.held)
+		if n.heldBack > 0 {
+			out += fmt.Sprint(n.heldBack)
 		}
 	}
 	return out

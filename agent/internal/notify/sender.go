@@ -11,10 +11,10 @@ import (
 const (
 	firstPause = time.Second
 	maxPause   = 5 * time.Minute
-	giveUp     = time.Hour // after that a notice is dropped: it would be news no more
+	giveUp     = time.Hour // then a notice is too old and dropped
 )
 
-// TargetStatus is what happened to the notices of one target.
+// TargetStatus counts the notices of one target.
 type TargetStatus struct {
 	Name      string    `json:"name"`
 	Type      Type      `json:"type"`
@@ -45,17 +45,17 @@ type queued struct {
 	since time.Time
 }
 
-func newSender(t Target, c *http.Client, expand func(string) (string, error), log *slog.Logger, cooldown time.Duration) *sender {
+func newSender(t Target, c Config, http *http.Client, cooldown time.Duration) *sender {
 	return &sender{
-		target: t, client: &client{c}, expand: expand, log: log.With("target", t.Name),
+		target: t, client: &client{http}, expand: c.Expand, log: c.Log.With("target", t.Name),
 		wake:   make(chan struct{}, 1),
 		policy: policy{cooldown: cooldown, jobs: map[string]*jobNotices{}},
 		st:     TargetStatus{Name: t.Name, Type: t.Type},
 	}
 }
 
-// take queues the notice that e leads to, if any.
-func (s *sender) take(e Event) {
+// add queues the notice for e, if there is to be one.
+func (s *sender) add(e Event) {
 	if !s.target.wants(e) {
 		return
 	}
@@ -64,7 +64,7 @@ func (s *sender) take(e Event) {
 	defer s.mu.Unlock()
 	n, ok := notice{Event: e}, true
 	if s.target.Type != CheckIn {
-		n, ok = s.policy.see(e, now)
+		n, ok = s.policy.onEvent(e, now)
 	}
 	if ok {
 		s.pushLocked(n, now)
@@ -85,7 +85,7 @@ func (s *sender) pushLocked(n notice, now time.Time) {
 	s.queue = append(s.queue, queued{n, now})
 }
 
-// run sends until ctx is done; what is left stays queued.
+// run sends until ctx is done; the rest stays queued.
 func (s *sender) run(ctx context.Context) {
 	pause := firstPause
 	for ctx.Err() == nil {
@@ -99,7 +99,7 @@ func (s *sender) run(ctx context.Context) {
 			return
 		}
 		again := err != nil && retryIn >= 0 && time.Since(q.since) < giveUp
-		s.settle(err, again)
+		s.recordAttempt(err, again)
 		if !again {
 			pause = firstPause
 			continue
@@ -109,7 +109,7 @@ func (s *sender) run(ctx context.Context) {
 	}
 }
 
-// head returns the notice to send next, after adding those whose time has come.
+// head returns the notice to send next, after adding those whose cooldown is over.
 func (s *sender) head(now time.Time) (queued, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -138,8 +138,8 @@ func (s *sender) wait(ctx context.Context) {
 	}
 }
 
-// settle counts an attempt's outcome and removes the head unless it is tried again.
-func (s *sender) settle(err error, again bool) {
+// recordAttempt counts an attempt's outcome and removes the head unless it is tried again.
+func (s *sender) recordAttempt(err error, again bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	was := s.st.LastError
@@ -165,12 +165,12 @@ func (s *sender) settle(err error, again bool) {
 	}
 }
 
-// flush tries each notice that is left once, until ctx is done, and tells what is lost.
+// flush tries each queued notice once, until ctx is done, and logs how many are lost.
 func (s *sender) flush(ctx context.Context) {
 	lost := 0
 	for q, ok := s.head(time.Now()); ok && ctx.Err() == nil; q, ok = s.head(time.Now()) {
 		_, err := s.send(ctx, q.notice)
-		s.settle(err, false)
+		s.recordAttempt(err, false)
 		if err != nil {
 			lost++
 		}

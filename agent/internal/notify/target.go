@@ -11,17 +11,17 @@ import (
 	"time"
 )
 
-// Type is how a target wants to be told.
+// Type is the format of a target's notices.
 type Type string
 
 const (
 	Slack   Type = "slack"   // an incoming webhook of Slack, or of what understands its messages
 	Webhook Type = "webhook" // any address that takes our JSON
 	Rollbar Type = "rollbar" // an item of a Rollbar project
-	CheckIn Type = "checkin" // a dead man's switch: told of starts, successes and failures
+	CheckIn Type = "checkin" // a dead man's switch: gets starts, successes and failures
 )
 
-// Target is one address to tell. Its addresses and token are secrets.
+// Target is one recipient of notices. Its addresses and token are secrets.
 type Target struct {
 	// Required.
 
@@ -33,7 +33,7 @@ type Target struct {
 	Name  string   // in logs and status; default the type and its place in the list
 	Token string   // Rollbar's post_server_item access token: required there
 	Jobs  []string // patterns of job names (as path.Match); default all
-	On    []Kind   // default: bad news and recoveries; a check-in always gets starts, ends and failures
+	On    []Kind   // default: problems and recoveries; a check-in always gets starts, ends and failures
 	Tail  bool     // send the last lines of output too
 
 	Cooldown time.Duration // default Config.Cooldown
@@ -46,7 +46,7 @@ type Target struct {
 
 const rollbarURL = "https://api.rollbar.com/api/1/item/"
 
-// CheckTarget reports every fault of t at once. An address with ${…} in it is looked at when it is
+// CheckTarget reports every fault of t at once. An address with ${…} in it is checked when it is
 // used.
 func CheckTarget(t Target) error {
 	var faults []error
@@ -92,18 +92,18 @@ func checkURL(address string) error {
 	return nil
 }
 
-// wants reports whether t is told of e.
+// wants reports whether t gets notices of e.
 func (t Target) wants(e Event) bool {
-	named := len(t.Jobs) == 0 || slices.ContainsFunc(t.Jobs, func(p string) bool { ok, _ := path.Match(p, e.Job); return ok })
+	matches := func(pattern string) bool { ok, _ := path.Match(pattern, e.Job); return ok }
 	switch {
-	case !named:
+	case len(t.Jobs) > 0 && !slices.ContainsFunc(t.Jobs, matches):
 		return false
 	case t.Type == CheckIn: // an overdue or missed job is what its server notices by itself
 		return e.Kind != Overdue && e.Kind != Missed
 	case len(t.On) > 0:
 		return slices.Contains(t.On, e.Kind)
 	}
-	return e.Kind.bad() || e.Kind == Recovered
+	return e.Kind.problem() || e.Kind == Recovered
 }
 
 func defaultName(t Type, i int) string { return fmt.Sprintf("%s-%d", t, i+1) }

@@ -13,23 +13,24 @@ import (
 	"beanstalk-agent/agent/internal/fdconn"
 )
 
-// Hello is what the run's side tells when it takes the connection over.
+// Hello is the run's side's first message, in a header of its response.
 type Hello struct {
 	Run      string `json:"run"`
 	Terminal bool   `json:"terminal,omitzero"` // output comes in frames; otherwise on the client's own descriptors
-	Attached bool   `json:"attached,omitzero"` // the run existed before: what follows first is its scroll-back
-	Ended    bool   `json:"ended,omitzero"`    // and it has ended: what follows is what it showed last, and its exit
+	Attached bool   `json:"attached,omitzero"` // the run existed before: its scroll-back comes first
+	Ended    bool   `json:"ended,omitzero"`    // and it has ended: its last output comes, then its exit
 }
 
 const helloHeader = "Agent-Session"
 
-// WriteHello takes over a connection on which an HTTP request was read.
+// WriteHello answers the HTTP request that was read on w, and begins the session.
 func WriteHello(w io.Writer, h Hello) error {
 	p, err := json.Marshal(h)
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(w, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n%s: %s\r\n\r\n", Protocol, helloHeader, p)
+	_, err = fmt.Fprintf(w, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n"+
+		"Upgrade: %s\r\n%s: %s\r\n\r\n", Protocol, helloHeader, p)
 	return err
 }
 
@@ -53,8 +54,8 @@ func WriteRefusal(w io.Writer, e *Refusal) error {
 	if status < 400 {
 		status = http.StatusInternalServerError
 	}
-	_, err = fmt.Fprintf(w, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
-		status, http.StatusText(status), len(p), p)
+	_, err = fmt.Fprintf(w, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"+
+		"Connection: close\r\n\r\n%s", status, http.StatusText(status), len(p), p)
 	return err
 }
 
@@ -66,9 +67,9 @@ type Conn struct {
 	reader *bufio.Reader
 }
 
-// Open sends req over c, files riding on its first byte, and waits for the answer. The body must be one
-// that can be held in memory. A refusal is a *Refusal. The files stay the caller's, and may be closed
-// when Open returns; c belongs to the session, and is closed on error.
+// Open sends req over c, with files attached to its first byte, and waits for the answer. The body must
+// fit into memory. A refusal is a *Refusal. The caller keeps the files, and may close them when Open
+// returns; c belongs to the session, and is closed on error.
 func Open(c *net.UnixConn, req *http.Request, files ...int) (*Conn, error) {
 	s, err := open(c, req, files)
 	if err != nil {
@@ -120,13 +121,13 @@ func readRefusal(resp *http.Response) error {
 	return e
 }
 
-// Close gives the session up. With a terminal the run goes on; without, it is ended as if the client had
-// vanished.
+// Close closes the connection. A run with a terminal goes on; one without is ended, as when the client
+// dies.
 func (c *Conn) Close() error { return c.conn.Close() }
 
-// Hijack takes the connection of a request away from its http.Server, so that the supervisor may have it.
-// The body must have been read. It must come before the connection is handed over: until then the server
-// itself is reading from it. The caller answers (the supervisor's Hello, or WriteRefusal) and closes.
+// Hijack takes the connection of a request from its http.Server, whose body must have been read. Call it
+// before the connection is handed to the supervisor: until then the server reads from it. The caller
+// answers (the supervisor's Hello, or WriteRefusal) and closes.
 func Hijack(w http.ResponseWriter) (*fdconn.Conn, error) {
 	c, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -138,9 +139,10 @@ func Hijack(w http.ResponseWriter) (*fdconn.Conn, error) {
 		return nil, errors.New("take over connection: it is not a unix socket of ours")
 	}
 	if rw.Reader.Buffered() > 0 {
-		WriteRefusal(c, &Refusal{Status: http.StatusBadRequest, Code: 125, Message: "bytes were sent before the answer"})
+		const early = "bytes were sent before the answer"
+		WriteRefusal(c, &Refusal{Status: http.StatusBadRequest, Code: 125, Message: early})
 		c.Close()
-		return nil, errors.New("take over connection: bytes were sent before the answer")
+		return nil, errors.New("take over connection: " + early)
 	}
 	return fc, nil
 }

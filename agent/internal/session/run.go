@@ -23,12 +23,12 @@ type Options struct {
 // ErrLost reports that the connection ended without an Exit: the supervisor died or was killed.
 var ErrLost = errors.New("the connection to the run was lost; whether it goes on is shown by: agent ps")
 
-// Run carries the session until the run ends, the person detaches, or ctx is done, and returns the exit
+// Run relays the session until the run ends, the user detaches, or ctx is done, and returns the exit
 // code for the client. It closes the session. With an error the code is 125.
 func (c *Conn) Run(ctx context.Context, o Options) (code int, err error) {
 	defer c.Close()
 	switch {
-	case c.Hello.Ended: // nothing to type into: no terminal is needed to be told
+	case c.Hello.Ended: // there is no input: no terminal is needed
 		exit, err := c.receive(o.Stdout, o.Stderr)
 		if err != nil {
 			return 125, err
@@ -40,12 +40,12 @@ func (c *Conn) Run(ctx context.Context, o Options) (code int, err error) {
 	return c.runPiped(ctx, o)
 }
 
-// forwarded are the signals that the run gets in the client's place when there is no terminal to send
-// them. Those a terminal makes go to the run's process group, as a terminal would send them, and so do
-// HUP and TERM; the others to the command itself, since their default is to end a process that does not
-// expect them.
+// forwarded are the signals that the client passes to a run without a terminal. The run's side sends
+// those of a terminal, HUP and TERM to the run's process group, as a terminal would; the others to the
+// command itself, since by default they end a process that does not expect them.
 var forwarded = []os.Signal{
-	unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM, unix.SIGWINCH, unix.SIGTSTP, unix.SIGCONT,
+	unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM,
+	unix.SIGWINCH, unix.SIGTSTP, unix.SIGCONT,
 }
 
 func (c *Conn) runPiped(ctx context.Context, o Options) (int, error) {
@@ -60,7 +60,7 @@ func (c *Conn) runPiped(ctx context.Context, o Options) (int, error) {
 		}
 	})
 	defer wg.Wait()
-	defer c.Close() // which ends a write that nobody reads any more
+	defer c.Close() // ends a blocked write
 	defer close(signals)
 	defer signal.Stop(signals)
 	exit, err := c.receive(nil, o.Stderr)
@@ -73,10 +73,10 @@ func (c *Conn) runPiped(ctx context.Context, o Options) (int, error) {
 	return finish(exit, o.Stderr)
 }
 
-// forward passes s on. Ctrl-Z stops the run first and then the client, so that the shell has both back
-// at once, and "fg" wakes both.
+// forward sends s to the run. Ctrl-Z stops the run first and then the client, so that the shell gets
+// both back at once, and "fg" wakes both.
 func (c *Conn) forward(s syscall.Signal) {
-	_ = WriteFrame(c.conn, Signal, []byte{byte(s)}) // a broken connection is told by receive
+	_ = WriteFrame(c.conn, Signal, []byte{byte(s)}) // receive reports a broken connection
 	if s == unix.SIGTSTP {
 		_ = unix.Kill(unix.Getpid(), unix.SIGSTOP)
 	}

@@ -6,31 +6,31 @@ import (
 	"strconv"
 )
 
-// Screen follows the escape sequences of a terminal's output that switch modes, so that they can be
-// undone when a client leaves and redone when one comes. The zero value is a terminal in its usual state.
-// It must see all output, in pieces of any size.
+// Screen follows the escape sequences of a terminal's output that switch modes, to undo them when a
+// client detaches and redo them when one attaches. The zero value is a terminal in its usual state. Feed
+// it all output, in pieces of any size.
 type Screen struct {
-	seq   []byte       // a sequence that has begun: ESC [ ? digits
-	modes map[int]bool // those that are not in their usual state
+	seq   []byte       // an incomplete sequence: ESC [ ? digits
+	modes map[int]bool // those not in their usual state
 }
 
 // usual is the state of the modes that programs switch (xterm's ctlseqs, "DEC Private Mode Set"): cursor
-// keys, cursor, mouse, focus, alternate screen, bracketed paste. Others are left alone.
+// keys, cursor, mouse, focus, alternate screen, bracketed paste. Others are ignored.
 var usual = map[int]bool{
 	1: false, 25: true, 47: false, 1000: false, 1002: false, 1003: false, 1004: false, 1005: false, 1006: false,
 	1015: false, 1047: false, 1049: false, 2004: false,
 }
 
-// maxSeq bounds a sequence: what is longer is not one of ours.
+// maxSeq bounds a sequence: a longer one is not of this kind.
 const maxSeq = 32
 
-// Feed follows p and calls main with those pieces of it that went to the main screen: what a full-screen
-// program drew on the alternate one is of no use in a scroll-back. main may be nil.
+// Feed follows p and calls main with the pieces of it for the main screen: those for the alternate one,
+// of a full-screen program, are of no use in a scroll-back. main may be nil.
 func (s *Screen) Feed(p []byte, main func([]byte)) {
 	if main == nil {
 		main = func([]byte) {}
 	}
-	start := 0 // of what has not been given to main
+	start := 0 // of the bytes not passed to main yet
 	for i := 0; i < len(p); {
 		if len(s.seq) == 0 {
 			next := bytes.IndexByte(p[i:], 0x1b)
@@ -90,7 +90,7 @@ func (s *Screen) set(params []byte, on bool) {
 // Alternate reports whether the alternate screen is shown.
 func (s *Screen) Alternate() bool { return s.modes[47] || s.modes[1047] || s.modes[1049] }
 
-// Undo returns what puts a terminal that has seen this output back in its usual state; nothing when it is.
+// Undo returns the sequences that put a terminal back in its usual state; nil when it is.
 func (s *Screen) Undo() []byte {
 	var b []byte
 	for _, mode := range s.changed() {
@@ -102,7 +102,7 @@ func (s *Screen) Undo() []byte {
 	return b
 }
 
-// Redo returns what puts a terminal in its usual state into this one.
+// Redo returns the sequences that put a terminal from its usual state into this one.
 func (s *Screen) Redo() (b []byte) {
 	for _, mode := range s.changed() {
 		b = appendMode(b, mode, s.modes[mode])

@@ -1,7 +1,7 @@
-// Package session is what flows between a client and its run once the agent is out of the way.
+// Package session is the protocol between a client and its run, without the agent.
 //
-// Contract. The client sends one HTTP request to the agent, its descriptors riding on the first byte,
-// and nothing after it. Whoever owns the connection by the time the run exists (the supervisor) answers
+// Contract. The client sends one HTTP request to the agent, with its descriptors attached to the first
+// byte, and nothing after it. The supervisor, which has the connection by the time the run exists, answers
 //
 //	HTTP/1.1 101 Switching Protocols
 //	Connection: Upgrade
@@ -9,8 +9,8 @@
 //	Agent-Session: {"run":"ID", …}          a Hello
 //
 // and from then on both sides send frames. Any other status is a refusal with a JSON body (Refusal), the
-// connection is closed after it, and no command was started by it. The last frame of a session is Exit,
-// after all output; a connection that ends without one means the other side died.
+// connection is closed after it, and no command was started. The last frame of a session is Exit, after
+// all output; a connection that ends without one means that the other side died.
 //
 // A frame is a type byte, a length of three bytes, most significant first, and so many bytes. Frames of
 // an unknown type are skipped, so that either side may be newer.
@@ -26,13 +26,13 @@ import (
 // Protocol is the token of the Upgrade header. A new one is needed only when old frames change meaning.
 const Protocol = "agent-session/1"
 
-// Type says what a frame carries.
+// Type is the kind of a frame.
 type Type byte
 
 // Frames of the client.
 const (
 	Input  Type = 'i' // bytes for the terminal
-	EOF    Type = 'e' // nothing more will be typed
+	EOF    Type = 'e' // end of input
 	Resize Type = 'r' // two numbers of two bytes: rows, columns
 	Signal Type = 's' // one byte: a signal's number on this system
 	Detach Type = 'd' // leave the session running
@@ -41,7 +41,7 @@ const (
 // Frames of the run's side.
 const (
 	Output Type = 'o' // bytes from the terminal
-	Notice Type = 'n' // words for the person, for stderr
+	Notice Type = 'n' // text for the user, for stderr
 	Exited Type = 'x' // JSON Exit; the last frame
 )
 
@@ -107,7 +107,7 @@ type Exit struct {
 	PeakMemory uint64        `json:"peak_memory,omitzero"` // bytes
 	TimedOut   bool          `json:"timed_out,omitzero"`
 	Took       time.Duration `json:"took_ns,omitzero"`
-	Detached   bool          `json:"detached,omitzero"` // not ended: this client was let go
+	Detached   bool          `json:"detached,omitzero"` // the run goes on: this client was detached
 	Message    string        `json:"message,omitzero"`  // for stderr, when there is something to say
 }
 

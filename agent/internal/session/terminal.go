@@ -14,14 +14,13 @@ import (
 	"golang.org/x/term"
 )
 
-// detachLimit is how long the other side may take to let us go: it may be stuck in typing to a program
-// that does not read. Closing the connection comes to the same.
+// detachLimit is how long the other side may take to detach: it may be blocked in a write to a program
+// that does not read. Then closing the connection detaches.
 const detachLimit = time.Second
 
-// runTerminal puts the terminal in raw mode, relays, and restores it on every way out that lets this
-// process act: return, panic, signal. What the program switched (alternate screen, mouse) is switched
-// back, too. After kill -9 of the client nobody can; the person types "reset", and the run, which only
-// lost its client, is there for "agent attach".
+// runTerminal puts the terminal in raw mode, relays, and restores it on return, panic and signal, with
+// the modes that the program switched (alternate screen, mouse). After kill -9 of the client the user
+// types "reset"; the run goes on and "agent attach" finds it.
 func (c *Conn) runTerminal(ctx context.Context, o Options) (code int, err error) {
 	raw, err := makeRaw(o.Stdin)
 	if err != nil {
@@ -34,12 +33,12 @@ func (c *Conn) runTerminal(ctx context.Context, o Options) (code int, err error)
 	defer stop()
 	defer c.followSize(raw)()
 
-	// Not waited for: a read of a terminal cannot be interrupted in every system. It ends with the
-	// process, or with the next key, and then writes to a closed connection.
+	// Not waited for: a read of a terminal cannot be interrupted on every system. It ends with the
+	// process, or with the next key, when it writes to a closed connection.
 	left := make(chan struct{})
 	go c.sendInput(o, raw, left)
 
-	screen := &shown{w: o.Stdout}
+	screen := &restoringScreen{w: o.Stdout}
 	exit, err := c.receive(screen, crlf{o.Stderr})
 	screen.undo()
 	raw.restore()
@@ -55,7 +54,7 @@ func (c *Conn) runTerminal(ctx context.Context, o Options) (code int, err error)
 	return finish(Exit{Run: c.Hello.Run, Detached: true}, o.Stderr)
 }
 
-// followSize tells the size now and whenever it changes, until the function it returns is called.
+// followSize sends the size now and whenever it changes, until stop is called.
 func (c *Conn) followSize(raw *rawMode) (stop func()) {
 	c.sendSize(raw.fd)
 	changed := make(chan os.Signal, 1)
@@ -73,27 +72,18 @@ func (c *Conn) followSize(raw *rawMode) (stop func()) {
 	}
 }
 
-// shown is the person's terminal, with an eye on the modes that the program leaves it in.
-type shown struct {
+// restoringScreen is the user's terminal, and follows the modes that the program sets.
+type restoringScreen struct {
 	w      io.Writer
 	screen Screen
 }
 
-func (s *shown) Write(p []byte) (int, error) {
+func (s *restoringScreen) Write(p []byte) (int, error) {
 	s.screen.Feed(p, nil)
 	return s.w.Write(p)
 }
 
-func (s *shown) undo() { _, _ = s.w.Write(s.screen.Undo()) }
-
-// TerminalSize returns the size of the terminal that f is, if it is one.
-func TerminalSize(f *os.File) (Size, bool) {
-	w, h, err := term.GetSize(int(f.Fd()))
-	if err != nil || w <= 0 || h <= 0 || w > 1<<15 || h > 1<<15 {
-		return Size{}, false
-	}
-	return Size{Rows: uint16(h), Cols: uint16(w)}, true
-}
+func (s *restoringScreen) undo() { _, _ = s.w.Write(s.screen.Undo()) }
 
 func (c *Conn) sendSize(fd int) {
 	if w, h, err := term.GetSize(fd); err == nil && w > 0 && h > 0 {
@@ -101,7 +91,7 @@ func (c *Conn) sendSize(fd int) {
 	}
 }
 
-// sendInput sends what is typed. It closes left when the person asks to leave.
+// sendInput sends the user's input. It closes left when the user detaches.
 func (c *Conn) sendInput(o Options, raw *rawMode, left chan<- struct{}) {
 	defer raw.restoreOnPanic()
 	esc := escape{off: o.NoEscape}
@@ -128,12 +118,12 @@ func (c *Conn) sendInput(o Options, raw *rawMode, left chan<- struct{}) {
 	}
 }
 
-// escape finds "~." after a newline, as ssh does: the way out of a session whose program does not react.
-// "~~" sends one tilde.
+// escape finds "~." after a newline, as ssh does, to leave a session whose program does not react. "~~"
+// sends one tilde.
 type escape struct {
 	off   bool
-	inLn  bool // something was typed since the last newline
-	tilde bool // a tilde at the start of a line is held back
+	inLn  bool // the line is not empty
+	tilde bool // a tilde at the start of a line is pending
 }
 
 func (e *escape) filter(in []byte) (out []byte, detach bool) {
@@ -161,7 +151,7 @@ func (e *escape) filter(in []byte) (out []byte, detach bool) {
 	return out, false
 }
 
-// rawMode is a terminal put in raw mode; restore may be called any number of times.
+// rawMode is a terminal in raw mode; restore may be called any number of times.
 type rawMode struct {
 	fd    int
 	state *term.State
@@ -184,7 +174,7 @@ func (r *rawMode) restore() {
 	r.once.Do(func() { _ = term.Restore(r.fd, r.state) })
 }
 
-// restoreOnPanic is for goroutines, whose panics pass no defer but their own.
+// restoreOnPanic is for goroutines, whose panics run only their own defers.
 func (r *rawMode) restoreOnPanic() {
 	if p := recover(); p != nil {
 		r.restore()
@@ -192,7 +182,7 @@ func (r *rawMode) restoreOnPanic() {
 	}
 }
 
-// crlf writes words to a terminal that is in raw mode, on lines of their own.
+// crlf writes text to a terminal in raw mode, on new lines.
 type crlf struct{ w io.Writer }
 
 func (c crlf) Write(p []byte) (int, error) {
