@@ -44,24 +44,26 @@ var imports = map[string]struct {
 	"agent/internal/fdconn":    {nil, "it is a kind of socket"},
 	"agent/internal/command":   {[]string{"collectors/procstat"}, "it starts one command and knows nobody who asks for one"},
 	"agent/internal/session":   {[]string{"agent/internal/fdconn"}, "client and supervisor share it, nothing else does"},
-	"agent/internal/supervisor": {[]string{"agent/internal/command", "agent/internal/fdconn", "agent/internal/session"},
+	"agent/internal/runs": {[]string{"agent/internal/command", "agent/internal/fdconn"},
+		"a run's record and output mean the same to everybody; words for people come from the daemon"},
+	"agent/internal/supervisor": {[]string{"agent/internal/command", "agent/internal/fdconn", "agent/internal/runs", "agent/internal/session"},
 		"it must stay small and change rarely: it reads no configuration, no environment file, and does no network"},
-	"agent/internal/cron": {[]string{"agent/internal/api", "agent/internal/appfile", "agent/internal/claim", "scheduler"},
+	"agent/internal/cron": {[]string{"agent/internal/api", "agent/internal/appfile", "agent/internal/claim", "agent/internal/runs", "scheduler"},
 		"what a firing does is in one place"},
 	"agent/internal/cli": {[]string{"agent/internal/api", "agent/internal/app", "agent/internal/appenv", "agent/internal/buildinfo",
 		"agent/internal/capacity", "agent/internal/cloudwatch", "agent/internal/command", "agent/internal/config", "agent/internal/cron",
-		"agent/internal/drain", "agent/internal/health", "agent/internal/launch", "agent/internal/session", "agent/internal/supervisor",
+		"agent/internal/drain", "agent/internal/health", "agent/internal/launch", "agent/internal/session", "agent/internal/runs", "agent/internal/supervisor",
 		"collectors", "packaging", "scheduler"},
 		"a verb is a client: it may be of another version than the agent, and without one"},
 	"agent/internal/buildinfo": {nil, "it is a string"},
-	"agent/internal/api": {[]string{"agent/internal/fdconn", "agent/internal/session"},
+	"agent/internal/api": {[]string{"agent/internal/fdconn", "agent/internal/runs", "agent/internal/session"},
 		"both ends of the socket import it, and it imports neither"},
-	"agent/internal/control": {[]string{"agent/internal/api", "agent/internal/fdconn", "agent/internal/session", "agent/internal/supervisor"},
+	"agent/internal/control": {[]string{"agent/internal/api", "agent/internal/fdconn", "agent/internal/session", "agent/internal/runs", "agent/internal/supervisor"},
 		"routes know permissions and shapes; what answers them is wired in"},
-	"agent/internal/launch": {[]string{"agent/internal/api", "agent/internal/appenv", "agent/internal/command", "agent/internal/supervisor", "scheduler"},
+	"agent/internal/launch": {[]string{"agent/internal/api", "agent/internal/appenv", "agent/internal/command", "agent/internal/runs", "agent/internal/supervisor", "scheduler"},
 		"it is where a job and a typed command become the same thing"},
 	"packaging":           {nil, "it is files, embedded, and how they get onto a host"},
-	"packaging/bench/*":   {[]string{"agent/internal/session", "agent/internal/supervisor"}, "a benchmark drives what is built"},
+	"packaging/bench/*":   {[]string{"agent/internal/runs", "agent/internal/session"}, "a benchmark drives what is built"},
 	"packaging/demo":      {[]string{"packaging/demo/site"}, "it drives the built binary, as a person does"},
 	"packaging/demo/site": {nil, "it is an application like any other"},
 	"packaging/testbed/*": {[]string{"packaging/testbed/*"}, "a test bed proves nothing if it shares code with what it tests"},
@@ -128,7 +130,7 @@ func allowed(may []string, pkg string) bool {
 // months and a reason to replace it. What it shares with the agent is the
 // binary, but its own code must need none of the heavy ones.
 func TestSupervisorStaysSmall(t *testing.T) {
-	for _, pkg := range []string{"internal/supervisor", "internal/command", "internal/session", "internal/fdconn"} {
+	for _, pkg := range []string{"internal/supervisor", "internal/runs", "internal/command", "internal/session", "internal/fdconn"} {
 		files, _ := filepath.Glob(filepath.Join(pkg, "*.go"))
 		for _, file := range files {
 			if strings.HasSuffix(file, "_test.go") {

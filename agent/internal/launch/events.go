@@ -12,18 +12,18 @@ import (
 	"strings"
 	"time"
 
-	"beanstalk-agent/agent/internal/supervisor"
+	"beanstalk-agent/agent/internal/runs"
 )
 
 // Ends tells of every run's beginning and end once, in that order, also of those that ended while the agent
 // was away: it keeps in a file up to where it has told. All fields are required.
 type Ends struct {
-	Events func(ctx context.Context, after uint64) iter.Seq2[supervisor.Event, error]
+	Events func(ctx context.Context, after uint64) iter.Seq2[runs.Event, error]
 	Last   func(context.Context) (uint64, error) // the newest event there is
 	File   string
 	Fresh  bool // the supervisor has never run anything, so there is no history
-	Began  func(supervisor.Run)
-	Tell   func(supervisor.Run)
+	Began  func(runs.Run)
+	Tell   func(runs.Run)
 	Log    *slog.Logger
 }
 
@@ -52,9 +52,9 @@ func (e *Ends) Run(ctx context.Context) error {
 			}
 			wait = 100 * time.Millisecond
 			switch ev.Type {
-			case supervisor.EventStarted:
+			case runs.EventStarted:
 				e.Began(ev.Run)
-			case supervisor.EventEnded:
+			case runs.EventEnded:
 				e.Tell(ev.Run)
 			}
 			after = ev.Seq
@@ -68,9 +68,9 @@ func (e *Ends) Run(ctx context.Context) error {
 	return nil
 }
 
-func (e *Ends) follow(ctx context.Context, after uint64, known bool) iter.Seq2[supervisor.Event, error] {
+func (e *Ends) follow(ctx context.Context, after uint64, known bool) iter.Seq2[runs.Event, error] {
 	if !known {
-		return func(func(supervisor.Event, error) bool) {}
+		return func(func(runs.Event, error) bool) {}
 	}
 	return e.Events(ctx, after)
 }

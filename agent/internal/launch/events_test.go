@@ -9,21 +9,21 @@ import (
 	"slices"
 	"testing"
 
-	"beanstalk-agent/agent/internal/supervisor"
+	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/packaging/testbed/planted"
 )
 
 // history is a supervisor's events, from whatever point an agent asks.
-func history(events []supervisor.Event, done func()) func(context.Context, uint64) iter.Seq2[supervisor.Event, error] {
-	return func(_ context.Context, after uint64) iter.Seq2[supervisor.Event, error] {
-		return func(yield func(supervisor.Event, error) bool) {
+func history(events []runs.Event, done func()) func(context.Context, uint64) iter.Seq2[runs.Event, error] {
+	return func(_ context.Context, after uint64) iter.Seq2[runs.Event, error] {
+		return func(yield func(runs.Event, error) bool) {
 			for _, e := range events {
 				if e.Seq > after && !yield(e, nil) {
 					return
 				}
 			}
 			done()
-			yield(supervisor.Event{}, errors.New("connection lost"))
+			yield(runs.Event{}, errors.New("connection lost"))
 		}
 	}
 }
@@ -33,23 +33,23 @@ func history(events []supervisor.Event, done func()) func(context.Context, uint6
 func TestEndsAreToldOnce(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "told")
 	var told []string
-	run := func(events []supervisor.Event) {
+	run := func(events []runs.Event) {
 		ctx, stop := context.WithCancel(t.Context())
 		e := &Ends{File: file, Log: planted.Log(t),
-			Began:  func(r supervisor.Run) { told = append(told, "begin "+r.ID) },
-			Tell:   func(r supervisor.Run) { told = append(told, r.ID) },
+			Began:  func(r runs.Run) { told = append(told, "begin "+r.ID) },
+			Tell:   func(r runs.Run) { told = append(told, r.ID) },
 			Events: history(events, stop), Last: func(context.Context) (uint64, error) { return 2, nil }}
 		if err := e.Run(ctx); err != nil {
 			t.Fatal(err)
 		}
 	}
-	began := func(seq uint64, id string) supervisor.Event {
-		return supervisor.Event{Seq: seq, Type: supervisor.EventStarted, Run: supervisor.Run{ID: id}}
+	began := func(seq uint64, id string) runs.Event {
+		return runs.Event{Seq: seq, Type: runs.EventStarted, Run: runs.Run{ID: id}}
 	}
-	ended := func(seq uint64, id string) supervisor.Event {
-		return supervisor.Event{Seq: seq, Type: supervisor.EventEnded, Run: supervisor.Run{ID: id}}
+	ended := func(seq uint64, id string) runs.Event {
+		return runs.Event{Seq: seq, Type: runs.EventEnded, Run: runs.Run{ID: id}}
 	}
-	events := []supervisor.Event{ended(1, "old"), {Seq: 2, Type: supervisor.EventStarted}, began(3, "a"), ended(4, "a")}
+	events := []runs.Event{ended(1, "old"), {Seq: 2, Type: runs.EventStarted}, began(3, "a"), ended(4, "a")}
 	run(events)
 	run(append(events, began(5, "b"), ended(6, "b"))) // the agent was away while b ended
 	run(append(events, began(5, "b"), ended(6, "b")))
@@ -71,8 +71,8 @@ func TestNoEndIsTakenForHistory(t *testing.T) {
 	} {
 		ctx, stop := context.WithCancel(t.Context())
 		var told []string
-		e.Log, e.Began, e.Tell = planted.Log(t), func(supervisor.Run) {}, func(r supervisor.Run) { told = append(told, r.ID) }
-		e.Events = history([]supervisor.Event{{Seq: 2, Type: supervisor.EventEnded, Run: supervisor.Run{ID: "a"}}}, stop)
+		e.Log, e.Began, e.Tell = planted.Log(t), func(runs.Run) {}, func(r runs.Run) { told = append(told, r.ID) }
+		e.Events = history([]runs.Event{{Seq: 2, Type: runs.EventEnded, Run: runs.Run{ID: "a"}}}, stop)
 		e.Last = func(context.Context) (uint64, error) { return 2, nil }
 		if err := e.Run(ctx); err != nil {
 			t.Fatal(err)

@@ -10,7 +10,7 @@ import (
 
 	"beanstalk-agent/agent/internal/appenv"
 	"beanstalk-agent/agent/internal/command"
-	"beanstalk-agent/agent/internal/supervisor"
+	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/scheduler"
 )
 
@@ -36,7 +36,7 @@ func (l *Launcher) Run(ctx context.Context, f scheduler.Firing) error {
 	id := idOf(f)
 	run, ended, err := l.start(ctx, id, f)
 	switch {
-	case errors.Is(err, supervisor.ErrExists): // started before the agent died and could note it
+	case errors.Is(err, runs.ErrExists): // started before the agent died and could note it
 	case err != nil:
 		l.finish(ctx, f, "not started")
 		if ctx.Err() != nil { // while it waited for the lock
@@ -82,14 +82,11 @@ func (l *Launcher) hold(f scheduler.Firing) {
 	l.won[f.Job.Name] = f.Due
 }
 
-// Good is the outcome of a run that went well, as the fleet is told of it.
-const Good = "exit 0"
-
 // await waits for the end of a slot's run, which ended returns, and notes it for
 // the fleet.
-func (l *Launcher) await(ctx context.Context, id string, ended func() (supervisor.Run, error), f scheduler.Firing) error {
+func (l *Launcher) await(ctx context.Context, id string, ended func() (runs.Run, error), f scheduler.Firing) error {
 	err := l.wait(ctx, id, ended)
-	outcome := Good
+	outcome := runs.Good
 	if err != nil {
 		outcome = err.Error()
 	}
@@ -117,18 +114,18 @@ const replacedLimit = 5 * time.Second
 func (l *Launcher) Await(id string) func(context.Context, scheduler.Firing) error {
 	return func(ctx context.Context, f scheduler.Firing) error {
 		l.hold(f)
-		return l.await(ctx, id, func() (supervisor.Run, error) { return l.Runs.Wait(ctx, id) }, f)
+		return l.await(ctx, id, func() (runs.Run, error) { return l.Runs.Wait(ctx, id) }, f)
 	}
 }
 
 // Manual has trigger start a job and returns its run as soon as there is one;
 // trigger returns at the run's end, or when its context ends, which leaves the
 // run alone.
-func (l *Launcher) Manual(ctx context.Context, job string, trigger func(context.Context, string) error) (supervisor.Run, error) {
-	begun := make(chan supervisor.Run, 1)
+func (l *Launcher) Manual(ctx context.Context, job string, trigger func(context.Context, string) error) (runs.Run, error) {
+	begun := make(chan runs.Run, 1)
 	l.mu.Lock()
 	if l.manual == nil {
-		l.manual = map[string]chan supervisor.Run{}
+		l.manual = map[string]chan runs.Run{}
 	}
 	l.manual[job] = begun
 	l.mu.Unlock()
@@ -144,12 +141,12 @@ func (l *Launcher) Manual(ctx context.Context, job string, trigger func(context.
 		case run := <-begun: // it has ended already
 			return run, nil
 		default:
-			return supervisor.Run{}, err
+			return runs.Run{}, err
 		}
 	}
 }
 
-func (l *Launcher) started(job string, run supervisor.Run) {
+func (l *Launcher) started(job string, run runs.Run) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if c := l.manual[job]; c != nil {
@@ -159,7 +156,7 @@ func (l *Launcher) started(job string, run supervisor.Run) {
 }
 
 // start starts the run; ended waits for its end, also where it exists already.
-func (l *Launcher) start(ctx context.Context, id string, f scheduler.Firing) (run supervisor.Run, ended func() (supervisor.Run, error), err error) {
+func (l *Launcher) start(ctx context.Context, id string, f scheduler.Firing) (run runs.Run, ended func() (runs.Run, error), err error) {
 	extra := f.Job.Env
 	if f.Job.URL != "" {
 		extra = append(slices.Clone(extra), l.Poster.Env(ctx)...)
@@ -169,7 +166,7 @@ func (l *Launcher) start(ctx context.Context, id string, f scheduler.Firing) (ru
 		return run, nil, fmt.Errorf("start job: %w", err)
 	}
 	req.Args = l.argv(f)
-	req.ID, req.Kind, req.Name, req.IO, req.Detached = id, "cron", f.Job.Name, supervisor.IOSpool, true
+	req.ID, req.Kind, req.Name, req.IO, req.Detached = id, "cron", f.Job.Name, runs.IOSpool, true
 	req.Timeout, req.MaxOutput = f.Job.Timeout, f.Job.MaxOutput
 	req.Slot, req.Attempt, req.Reason = f.Due, f.Attempt, reason(f)
 	if req.Lock = f.Job.Lock; f.Reason != scheduler.Manual { // a command that somebody typed may hold it
@@ -201,11 +198,11 @@ func reason(f scheduler.Firing) string {
 
 // wait returns when the run has ended. When the scheduler replaces the run it
 // is stopped; when the agent stops it goes on without us.
-func (l *Launcher) wait(ctx context.Context, id string, ended func() (supervisor.Run, error)) error {
+func (l *Launcher) wait(ctx context.Context, id string, ended func() (runs.Run, error)) error {
 	for {
 		run, err := ended()
 		switch {
-		case err == nil && run.State == supervisor.StateLost:
+		case err == nil && run.State == runs.StateLost:
 			return scheduler.ErrLost
 		case err == nil && run.ExitCode != 0:
 			return &RunError{run}
@@ -216,7 +213,7 @@ func (l *Launcher) wait(ctx context.Context, id string, ended func() (supervisor
 			return errors.Join(scheduler.ErrReplaced, err)
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case errors.Is(err, supervisor.ErrUnknown), errors.Is(err, fs.ErrNotExist):
+		case errors.Is(err, runs.ErrUnknown), errors.Is(err, fs.ErrNotExist):
 			l.Log.Warn("how a run ended cannot be known", "run", id, "err", err) // nobody else may
 			return scheduler.ErrLost
 		}

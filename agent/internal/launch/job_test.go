@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"beanstalk-agent/agent/internal/appenv"
-	"beanstalk-agent/agent/internal/supervisor"
+	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/packaging/testbed/planted"
 	"beanstalk-agent/scheduler"
 )
@@ -22,19 +22,19 @@ type supervised struct {
 	reason     string // of a run that was begun before
 }
 
-func (s supervised) Begin(ctx context.Context, r supervisor.Request) (supervisor.Run, func() (supervisor.Run, error), error) {
-	ended := func() (supervisor.Run, error) {
+func (s supervised) Begin(ctx context.Context, r runs.Request) (runs.Run, func() (runs.Run, error), error) {
+	ended := func() (runs.Run, error) {
 		if s.end != nil {
-			return supervisor.Run{}, s.end
+			return runs.Run{}, s.end
 		}
 		<-ctx.Done()
-		return supervisor.Run{}, context.Cause(ctx)
+		return runs.Run{}, context.Cause(ctx)
 	}
-	return supervisor.Run{ID: r.ID, Reason: s.reason}, ended, s.begin
+	return runs.Run{ID: r.ID, Reason: s.reason}, ended, s.begin
 }
 
-func (s supervised) Stop(context.Context, string, time.Duration) (supervisor.Run, error) {
-	return supervisor.Run{}, nil
+func (s supervised) Stop(context.Context, string, time.Duration) (runs.Run, error) {
+	return runs.Run{}, nil
 }
 
 // noted keeps what the fleet is told of a slot.
@@ -58,9 +58,9 @@ func TestWhatWasClaimedIsTold(t *testing.T) {
 		want          error
 		says, outcome string
 	}{
-		"it exists, for its own slot":   {supervised: supervised{begin: supervisor.ErrExists, end: supervisor.ErrUnknown}, want: scheduler.ErrLost, says: "cannot be known", outcome: scheduler.ErrLost.Error()},
-		"it exists, and stands for two": {supervised: supervised{begin: supervisor.ErrExists, end: supervisor.ErrUnknown}, coalesced: 1, want: scheduler.ErrLost, says: "2 slots, the last of", outcome: scheduler.ErrLost.Error()},
-		"it was begun by one that died": {supervised: supervised{reason: "scheduled", end: supervisor.ErrUnknown}, coalesced: 1, want: scheduler.ErrLost, says: "2 slots, the last of", outcome: scheduler.ErrLost.Error()},
+		"it exists, for its own slot":   {supervised: supervised{begin: runs.ErrExists, end: runs.ErrUnknown}, want: scheduler.ErrLost, says: "cannot be known", outcome: scheduler.ErrLost.Error()},
+		"it exists, and stands for two": {supervised: supervised{begin: runs.ErrExists, end: runs.ErrUnknown}, coalesced: 1, want: scheduler.ErrLost, says: "2 slots, the last of", outcome: scheduler.ErrLost.Error()},
+		"it was begun by one that died": {supervised: supervised{reason: "scheduled", end: runs.ErrUnknown}, coalesced: 1, want: scheduler.ErrLost, says: "2 slots, the last of", outcome: scheduler.ErrLost.Error()},
 		"refused":                       {supervised: supervised{begin: refused}, want: refused, outcome: "not started"},
 		"replaced before it began":      {supervised: supervised{begin: scheduler.ErrReplaced}, cause: scheduler.ErrReplaced, want: scheduler.ErrReplaced, outcome: "not started"},
 		"stopped before it began":       {supervised: supervised{begin: scheduler.ErrStopping}, cause: scheduler.ErrStopping, want: scheduler.ErrStopping},

@@ -12,8 +12,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"hash/fnv"
 	"log/slog"
 	"net/http"
 	"path"
@@ -23,16 +21,16 @@ import (
 	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/appenv"
 	"beanstalk-agent/agent/internal/command"
-	"beanstalk-agent/agent/internal/supervisor"
+	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/scheduler"
 )
 
 // Runs is the part of the supervisor that starts and awaits runs.
 type Runs interface {
-	Start(context.Context, supervisor.Request, supervisor.Handover) (supervisor.Run, error)
-	Begin(context.Context, supervisor.Request) (run supervisor.Run, ended func() (supervisor.Run, error), err error)
-	Wait(ctx context.Context, id string) (supervisor.Run, error)
-	Stop(ctx context.Context, id string, grace time.Duration) (supervisor.Run, error)
+	Start(context.Context, runs.Request, runs.Handover) (runs.Run, error)
+	Begin(context.Context, runs.Request) (run runs.Run, ended func() (runs.Run, error), err error)
+	Wait(ctx context.Context, id string) (runs.Run, error)
+	Stop(ctx context.Context, id string, grace time.Duration) (runs.Run, error)
 }
 
 // Claims decides which instance of a fleet runs a slot of a job.
@@ -63,8 +61,8 @@ type Launcher struct {
 	NoNewPrivs bool // setuid programs give a run nothing
 
 	mu     sync.Mutex
-	won    map[string]time.Time           // by job: the slot that this instance has claimed
-	manual map[string]chan supervisor.Run // by job: who triggered it and waits for its run
+	won    map[string]time.Time     // by job: the slot that this instance has claimed
+	manual map[string]chan runs.Run // by job: who triggered it and waits for its run
 }
 
 // Oom scores: a command that somebody typed, or a job, must die before the web
@@ -72,7 +70,7 @@ type Launcher struct {
 const oomScoreAdj = 300
 
 // Prepare checks an exec and gets everything ready but the start.
-func (l *Launcher) Prepare(ctx context.Context, who api.Caller, req api.ExecRequest) (func(context.Context, supervisor.Handover) (supervisor.Run, error), error) {
+func (l *Launcher) Prepare(ctx context.Context, who api.Caller, req api.ExecRequest) (func(context.Context, runs.Handover) (runs.Run, error), error) {
 	if req.User != "" && !who.Owner {
 		return nil, &api.Error{Status: http.StatusForbidden, Exit: command.CodeRefused,
 			Message: who.Login + " may not choose the user", Hint: "only root may: try again with sudo"}
@@ -82,21 +80,21 @@ func (l *Launcher) Prepare(ctx context.Context, who api.Caller, req api.ExecRequ
 		return nil, refuse(err)
 	}
 	r.Kind, r.Name, r.Args = "exec", path.Base(req.Args[0]), req.Args
-	r.IO = map[string]string{api.Pipes: supervisor.IOPipes, api.Terminal: supervisor.IOTerminal, api.Detached: supervisor.IOSpool}[req.Mode]
+	r.IO = map[string]string{api.Pipes: runs.IOPipes, api.Terminal: runs.IOTerminal, api.Detached: runs.IOSpool}[req.Mode]
 	r.Detached = req.Mode == api.Detached
-	r.Size = supervisor.Size(req.Size)
+	r.Size = runs.Size(req.Size)
 	r.Timeout, r.Grace, r.MemoryMax, r.Lock = req.Timeout, req.Grace, req.Memory, req.Lock
-	r.Caller = supervisor.Caller{UID: who.UID, PID: who.PID, Login: who.Login}
+	r.Caller = runs.Caller{UID: who.UID, PID: who.PID, Login: who.Login}
 	if req.Mode == api.Terminal {
 		r.Idle, r.Timeout = cmp.Or(req.Idle, l.Idle), cmp.Or(req.Timeout, l.Session)
 	}
 	if req.User != "" {
-		r.Meta[api.ChosenUser] = req.User
+		r.Meta[runs.MetaChosenUser] = req.User
 	}
 	if who.Session != "" {
-		r.Meta[sessionOf] = who.Session
+		r.Meta[runs.MetaLogin] = who.Session
 	}
-	return func(ctx context.Context, h supervisor.Handover) (supervisor.Run, error) {
+	return func(ctx context.Context, h runs.Handover) (runs.Run, error) {
 		run, err := l.Runs.Start(ctx, r, h)
 		if err != nil {
 			return run, refuse(err)
@@ -106,22 +104,16 @@ func (l *Launcher) Prepare(ctx context.Context, who api.Caller, req api.ExecRequ
 	}, nil
 }
 
-// Keys of a run's Meta.
-const (
-	HostOf    = "host"  // the instance that it ran on
-	sessionOf = "login" // the account that its caller had logged in with
-)
-
 // request is what every run has in common.
-func (l *Launcher) request(ctx context.Context, o appenv.ProfileOptions) (supervisor.Request, error) {
+func (l *Launcher) request(ctx context.Context, o appenv.ProfileOptions) (runs.Request, error) {
 	p, err := l.Profile(ctx, o)
 	if err != nil {
-		return supervisor.Request{}, err
+		return runs.Request{}, err
 	}
-	return supervisor.Request{
+	return runs.Request{
 		Env: p.Env, Dir: p.Dir, UID: p.User.UID, GID: p.User.GID, Groups: p.User.Groups, User: p.User.Name,
 		Umask: cmp.Or(p.Umask, command.NoUmask), OOMScoreAdj: oomScoreAdj, NoNewPrivs: l.NoNewPrivs, Version: l.Version(),
-		Meta: map[string]string{HostOf: l.Host()}, // not a field of its own: an older supervisor refuses those
+		Meta: map[string]string{runs.MetaHost: l.Host()}, // not a field of its own: an older supervisor refuses those
 	}, nil
 }
 
@@ -131,46 +123,27 @@ func refuse(err error) error {
 		return e
 	}
 	e := &api.Error{Status: http.StatusConflict, Exit: command.CodeRefused, Message: err.Error()}
-	if r, ok := errors.AsType[*supervisor.Refused](err); ok {
+	if r, ok := errors.AsType[*runs.Refused](err); ok {
 		e.Exit, e.Hint = r.Code, r.Hint
 	}
 	return e
 }
 
 // RunError is a job's run that ended badly.
-type RunError struct{ Run supervisor.Run }
+type RunError struct{ Run runs.Run }
 
-func (e *RunError) Error() string { return Describe(e.Run) }
-
-// Describe says how a run stands in a few words.
-func Describe(r supervisor.Run) string {
-	switch {
-	case r.Live():
-		return "running"
-	case r.State == supervisor.StateLost:
-		return "lost"
-	case r.OOM:
-		return fmt.Sprintf("killed by the kernel for memory at %d MB", r.PeakMemory>>20)
-	case r.TimedOut:
-		return "ended by its time limit"
-	case r.StoppedBy != "":
-		return "ended by " + r.StoppedBy
-	case r.Signal != 0:
-		return fmt.Sprintf("ended by signal %d", r.Signal)
-	}
-	return fmt.Sprintf("exit %d", r.ExitCode)
-}
+func (e *RunError) Error() string { return runs.Describe(e.Run) }
 
 // audit is the one line that says who started what. Arguments may hold
 // secrets, so by default only the program and how many there were.
-func (l *Launcher) audit(msg string, r supervisor.Run, args []string) {
+func (l *Launcher) audit(msg string, r runs.Run, args []string) {
 	a := []any{"run", r.ID, "kind", r.Kind, "name", r.Name, "user", r.User, "dir", r.Dir, "args", len(args) - 1}
 	if r.Kind == "cron" && r.Reason != string(scheduler.Scheduled) {
 		a = append(a, "why", r.Reason)
 	}
 	if r.Kind == "exec" {
 		a = append(a, "caller", r.Caller.Login, "caller_uid", r.Caller.UID, "io", r.IO)
-		if login := r.Meta[sessionOf]; login != "" {
+		if login := r.Meta[runs.MetaLogin]; login != "" {
 			a = append(a, "login", login)
 		}
 	}
@@ -181,8 +154,8 @@ func (l *Launcher) audit(msg string, r supervisor.Run, args []string) {
 }
 
 // Ended is the line that says how a run ended.
-func Ended(log *slog.Logger, r supervisor.Run) {
-	a := []any{"run", r.ID, "kind", r.Kind, "name", r.Name, "how", Describe(r), "took", r.Took().Round(time.Millisecond).String(), "peak_mb", r.PeakMemory >> 20}
+func Ended(log *slog.Logger, r runs.Run) {
+	a := []any{"run", r.ID, "kind", r.Kind, "name", r.Name, "how", runs.Describe(r), "took", r.Took().Round(time.Millisecond).String(), "peak_mb", r.PeakMemory >> 20}
 	switch {
 	case r.Kind == "exec":
 		a = append(a, "caller", r.Caller.Login)
@@ -192,44 +165,9 @@ func Ended(log *slog.Logger, r supervisor.Run) {
 	log.Info("run ended", a...)
 }
 
-// SlotID names the run of a job's slot: the same slot is never started twice,
-// not even when the agent dies between the start and noting it, because the
-// supervisor refuses an id that it has seen.
-func SlotID(job string, due time.Time, attempt int) string {
-	return runID(job, due, attempt, "20060102t150405z")
-}
-
-func runID(job string, due time.Time, attempt int, layout string) string {
-	return fmt.Sprintf("%s-%s-%d", idName(job), due.UTC().Format(layout), attempt)
-}
-
 func idOf(f scheduler.Firing) string {
 	if f.Reason == scheduler.Manual { // no slot: any number a second
-		return runID(f.Job.Name, f.Due, f.Attempt, "20060102t150405.000000z")
+		return runs.ManualID(f.Job.Name, f.Due, f.Attempt)
 	}
-	return SlotID(f.Job.Name, f.Due, f.Attempt)
-}
-
-// idName is a job's name in the letters that an id may have; names that differ
-// only in others are told apart by a short hash.
-func idName(name string) string {
-	b := make([]byte, 0, len(name))
-	same := true
-	for _, c := range []byte(name) {
-		switch {
-		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '.', c == '_', c == '-':
-		default:
-			c, same = '-', false
-		}
-		b = append(b, c)
-	}
-	if len(b) > 32 {
-		b, same = b[:32], false
-	}
-	if same && len(b) > 0 {
-		return string(b)
-	}
-	h := fnv.New32a()
-	h.Write([]byte(name))
-	return fmt.Sprintf("%s%08x", b, h.Sum32())
+	return runs.SlotID(f.Job.Name, f.Due, f.Attempt)
 }

@@ -8,19 +8,19 @@ import (
 	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/appenv"
 	"beanstalk-agent/agent/internal/command"
-	"beanstalk-agent/agent/internal/supervisor"
+	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/packaging/testbed/planted"
 )
 
 // asked keeps what the supervisor was asked for.
 type asked struct {
 	Runs
-	req supervisor.Request
+	req runs.Request
 }
 
-func (a *asked) Start(_ context.Context, r supervisor.Request, _ supervisor.Handover) (supervisor.Run, error) {
+func (a *asked) Start(_ context.Context, r runs.Request, _ runs.Handover) (runs.Run, error) {
 	a.req = r
-	return supervisor.Run{ID: "x"}, nil
+	return runs.Run{ID: "x"}, nil
 }
 
 // A umask of 0 is the web unit's own choice; in a request 0 means that nobody chose.
@@ -51,8 +51,8 @@ func TestTerminalsHaveLimits(t *testing.T) {
 		"no terminal":    {api.ExecRequest{Mode: api.Detached}, 0, 0, "", time.Hour, 9 * time.Hour},
 		"another's user": {api.ExecRequest{Mode: api.Pipes, User: "postgres"}, 0, 0, "postgres", time.Hour, 9 * time.Hour},
 	} {
-		runs := &asked{}
-		l := &Launcher{Runs: runs, Version: func() string { return "" }, Host: func() string { return "" }, Log: planted.Log(t), Idle: c.configIdle, Session: c.configMax,
+		fake := &asked{}
+		l := &Launcher{Runs: fake, Version: func() string { return "" }, Host: func() string { return "" }, Log: planted.Log(t), Idle: c.configIdle, Session: c.configMax,
 			Profile: func(context.Context, appenv.ProfileOptions) (appenv.Profile, error) {
 				return appenv.Profile{Env: []string{"PLANTED=" + planted.Value}}, nil
 			}}
@@ -62,11 +62,11 @@ func TestTerminalsHaveLimits(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := start(t.Context(), supervisor.Handover{}); err != nil {
+		if _, err := start(t.Context(), runs.Handover{}); err != nil {
 			t.Fatal(err)
 		}
-		if runs.req.Idle != c.idle || runs.req.Timeout != c.timeout || runs.req.Meta[api.ChosenUser] != c.chosen || runs.req.Meta["login"] != "ada" || !runs.req.NoNewPrivs {
-			r := runs.req
+		if fake.req.Idle != c.idle || fake.req.Timeout != c.timeout || fake.req.Meta[runs.MetaChosenUser] != c.chosen || fake.req.Meta["login"] != "ada" || !fake.req.NoNewPrivs {
+			r := fake.req
 			t.Errorf("%s: asked for idle %s, timeout %s, %v, new privileges %t", name, r.Idle, r.Timeout, r.Meta, !r.NoNewPrivs)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"beanstalk-agent/agent/internal/fdconn"
+	"beanstalk-agent/agent/internal/runs"
 )
 
 // maxBody bounds a request: an environment and an argv together stay below 2 MiB in the kernel.
@@ -19,7 +20,7 @@ const maxBody = 8 << 20
 // routes is the whole API. Who may call is one rule for all: root, or the user this process is.
 func (s *server) routes() http.Handler {
 	mux := http.NewServeMux()
-	for pattern, h := range map[string]func(http.ResponseWriter, *http.Request) *errorBody{
+	for pattern, h := range map[string]func(http.ResponseWriter, *http.Request) *runs.Refused{
 		"GET /info":              s.getInfo,
 		"POST /runs":             s.postRun,
 		"GET /runs":              s.getRuns,
@@ -40,14 +41,14 @@ func (s *server) routes() http.Handler {
 func versioned(pattern string) string {
 	for i := range pattern {
 		if pattern[i] == ' ' {
-			return fmt.Sprintf("%s /v%d%s", pattern[:i], API, pattern[i+1:])
+			return fmt.Sprintf("%s /v%d%s", pattern[:i], runs.API, pattern[i+1:])
 		}
 	}
 	return pattern
 }
 
 // guard lets in who may call, and closes descriptors that nobody took.
-func guard(h func(http.ResponseWriter, *http.Request) *errorBody) http.Handler {
+func guard(h func(http.ResponseWriter, *http.Request) *runs.Refused) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, ok := fdconn.FromContext(r.Context())
 		if !ok {
@@ -66,7 +67,7 @@ func guard(h func(http.ResponseWriter, *http.Request) *errorBody) http.Handler {
 	})
 }
 
-func fail(w http.ResponseWriter, e *errorBody) {
+func fail(w http.ResponseWriter, e *runs.Refused) {
 	if e.Status == 0 {
 		e.Status = http.StatusInternalServerError
 	}
@@ -78,38 +79,38 @@ func fail(w http.ResponseWriter, e *errorBody) {
 	json.NewEncoder(w).Encode(e)
 }
 
-func reply(w http.ResponseWriter, v any) *errorBody {
+func reply(w http.ResponseWriter, v any) *runs.Refused {
 	w.Header().Set("Content-Type", "application/json")
 	json.NewEncoder(w).Encode(v)
 	return nil
 }
 
 // decode reads a body that has no field unknown to us: one that is, may be a limit we would not keep.
-func decode(r *http.Request, v any) *errorBody {
+func decode(r *http.Request, v any) *runs.Refused {
 	d := json.NewDecoder(r.Body)
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil && !errors.Is(err, io.EOF) {
-		return &errorBody{Status: 400, Message: fmt.Sprintf("read request: %v", err), Hint: "the agent may be newer than the supervisor: systemctl status agent-runs"}
+		return &runs.Refused{Status: 400, Message: fmt.Sprintf("read request: %v", err), Hint: "the agent may be newer than the supervisor: systemctl status agent-runs"}
 	}
 	io.Copy(io.Discard, r.Body) // to the end, so that every descriptor has arrived
 	return nil
 }
 
-func (s *server) getInfo(w http.ResponseWriter, r *http.Request) *errorBody {
+func (s *server) getInfo(w http.ResponseWriter, r *http.Request) *runs.Refused {
 	return reply(w, s.info())
 }
 
-func (s *server) info() Info {
+func (s *server) info() runs.Info {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Info{
-		API: API, Version: s.cfg.Version, PID: os.Getpid(), Started: s.started, Live: len(s.live),
+	return runs.Info{
+		API: runs.API, Version: s.cfg.Version, PID: os.Getpid(), Started: s.started, Live: len(s.live),
 		Place: s.place.String(), Retiring: s.retiring, LastSeq: s.store.lastSeq(),
 	}
 }
 
-func (s *server) postRun(w http.ResponseWriter, r *http.Request) *errorBody {
-	var body startBody
+func (s *server) postRun(w http.ResponseWriter, r *http.Request) *runs.Refused {
+	var body runs.StartBody
 	if e := decode(r, &body); e != nil {
 		return e
 	}
@@ -130,13 +131,13 @@ func (s *server) postRun(w http.ResponseWriter, r *http.Request) *errorBody {
 	return s.waitRun(w, r)
 }
 
-func (s *server) getRuns(w http.ResponseWriter, r *http.Request) *errorBody {
+func (s *server) getRuns(w http.ResponseWriter, r *http.Request) *runs.Refused {
 	q := r.URL.Query()
 	limit, _ := strconv.Atoi(q.Get("limit"))
-	return reply(w, s.runs(Filter{Live: q.Get("live") != "", Kind: q.Get("kind"), Name: q.Get("name"), Limit: limit}))
+	return reply(w, s.runs(runs.Filter{Live: q.Get("live") != "", Kind: q.Get("kind"), Name: q.Get("name"), Limit: limit}))
 }
 
-func (s *server) getRun(w http.ResponseWriter, r *http.Request) *errorBody {
+func (s *server) getRun(w http.ResponseWriter, r *http.Request) *runs.Refused {
 	run, _, e := s.find(r.PathValue("id"))
 	if e != nil {
 		return e
@@ -144,7 +145,7 @@ func (s *server) getRun(w http.ResponseWriter, r *http.Request) *errorBody {
 	return reply(w, run)
 }
 
-func (s *server) waitRun(w http.ResponseWriter, r *http.Request) *errorBody {
+func (s *server) waitRun(w http.ResponseWriter, r *http.Request) *runs.Refused {
 	run, l, e := s.find(r.PathValue("id"))
 	if e != nil || l == nil {
 		if e == nil {
@@ -165,8 +166,8 @@ func (s *server) waitRun(w http.ResponseWriter, r *http.Request) *errorBody {
 	}
 }
 
-func (s *server) stopRun(w http.ResponseWriter, r *http.Request) *errorBody {
-	var body stopBody
+func (s *server) stopRun(w http.ResponseWriter, r *http.Request) *runs.Refused {
+	var body runs.StopBody
 	if e := decode(r, &body); e != nil {
 		return e
 	}
@@ -175,7 +176,7 @@ func (s *server) stopRun(w http.ResponseWriter, r *http.Request) *errorBody {
 		return e
 	}
 	if l == nil {
-		return &errorBody{Status: 409, Kind: "ended", Message: "run " + run.ID + " has ended", Run: &run}
+		return &runs.Refused{Status: 409, Kind: runs.KindEnded, Message: "run " + run.ID + " has ended", Run: &run}
 	}
 	by := body.By
 	if by == "" {
@@ -190,8 +191,8 @@ func (s *server) stopRun(w http.ResponseWriter, r *http.Request) *errorBody {
 	}
 }
 
-func (s *server) signalRun(w http.ResponseWriter, r *http.Request) *errorBody {
-	var body signalBody
+func (s *server) signalRun(w http.ResponseWriter, r *http.Request) *runs.Refused {
+	var body runs.SignalBody
 	if e := decode(r, &body); e != nil {
 		return e
 	}
@@ -203,12 +204,12 @@ func (s *server) signalRun(w http.ResponseWriter, r *http.Request) *errorBody {
 		return misuse("signal %d: expected 1 to 64", body.Signal)
 	}
 	if l == nil || errors.Is(l.signal(syscall.Signal(body.Signal)), syscall.ESRCH) {
-		return &errorBody{Status: 409, Kind: "ended", Message: "run " + run.ID + " has ended", Run: &run}
+		return &runs.Refused{Status: 409, Kind: runs.KindEnded, Message: "run " + run.ID + " has ended", Run: &run}
 	}
 	return reply(w, l.snapshot())
 }
 
-func (s *server) postRetire(w http.ResponseWriter, r *http.Request) *errorBody {
+func (s *server) postRetire(w http.ResponseWriter, r *http.Request) *runs.Refused {
 	s.mu.Lock()
 	s.retiring = true
 	s.mu.Unlock()
@@ -217,8 +218,8 @@ func (s *server) postRetire(w http.ResponseWriter, r *http.Request) *errorBody {
 	return e
 }
 
-func (s *server) postShutdown(w http.ResponseWriter, r *http.Request) *errorBody {
-	var body stopBody
+func (s *server) postShutdown(w http.ResponseWriter, r *http.Request) *runs.Refused {
+	var body runs.StopBody
 	if e := decode(r, &body); e != nil {
 		return e
 	}

@@ -9,13 +9,14 @@ import (
 	"time"
 
 	"beanstalk-agent/agent/internal/fdconn"
+	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/agent/internal/session"
 )
 
 // attachRun gives a terminal session a client. One that has ended, too: who comes at that very moment, or
 // hours after a connection dropped in the middle of a migration, sees the last output and gets the exit code.
-func (s *server) attachRun(w http.ResponseWriter, r *http.Request) *errorBody {
-	var body attachBody
+func (s *server) attachRun(w http.ResponseWriter, r *http.Request) *runs.Refused {
+	var body runs.AttachBody
 	if e := decode(r, &body); e != nil {
 		return e
 	}
@@ -23,8 +24,8 @@ func (s *server) attachRun(w http.ResponseWriter, r *http.Request) *errorBody {
 	if e != nil {
 		return e
 	}
-	if run.IO != IOTerminal {
-		return &errorBody{Status: 409, Kind: "no terminal", Message: "run " + run.ID + " has no terminal", Hint: "agent logs -f " + run.ID, Run: &run}
+	if run.IO != runs.IOTerminal {
+		return &runs.Refused{Status: 409, Kind: runs.KindNoAttach, Message: "run " + run.ID + " has no terminal", Hint: "agent logs -f " + run.ID, Run: &run}
 	}
 	conn, e := clientOf(r)
 	if e != nil {
@@ -32,7 +33,7 @@ func (s *server) attachRun(w http.ResponseWriter, r *http.Request) *errorBody {
 	}
 	if err := s.attachTo(run.ID, conn, body.Size); err != nil {
 		conn.Close()
-		return &errorBody{Status: 409, Message: err.Error(), Run: &run}
+		return &runs.Refused{Status: 409, Message: err.Error(), Run: &run}
 	}
 	if run, _, e = s.find(run.ID); e != nil {
 		return e
@@ -41,7 +42,7 @@ func (s *server) attachRun(w http.ResponseWriter, r *http.Request) *errorBody {
 }
 
 // clientOf is the client's connection that came with a request.
-func clientOf(r *http.Request) (net.Conn, *errorBody) {
+func clientOf(r *http.Request) (net.Conn, *runs.Refused) {
 	c, _ := fdconn.FromContext(r.Context())
 	files := c.Take()
 	if len(files) != 1 {
@@ -55,7 +56,7 @@ func clientOf(r *http.Request) (net.Conn, *errorBody) {
 	return conn, nil
 }
 
-func (s *server) attachTo(id string, conn net.Conn, size Size) error {
+func (s *server) attachTo(id string, conn net.Conn, size runs.Size) error {
 	if t := s.terminal(id); t != nil {
 		if late, err := t.attach(conn, size); !late {
 			return err
@@ -81,7 +82,7 @@ func (s *server) attachTo(id string, conn net.Conn, size Size) error {
 }
 
 // attachEnded shows a client what the terminal of a run showed last, and its exit.
-func attachEnded(conn net.Conn, run Run, last []byte) error {
+func attachEnded(conn net.Conn, run runs.Run, last []byte) error {
 	defer conn.Close()
 	_ = conn.SetWriteDeadline(time.Now().Add(replayLimit))
 	if err := session.WriteHello(conn, session.Hello{Run: run.ID, Terminal: true, Attached: true, Ended: true}); err != nil {

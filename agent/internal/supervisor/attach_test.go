@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/agent/internal/session"
 )
 
@@ -55,14 +56,14 @@ func attachRaces() int {
 }
 
 // forsaken is a run on a terminal whose client was killed.
-func (d *daemon) forsaken(t *testing.T, line string) Run {
+func (d *daemon) forsaken(t *testing.T, line string) runs.Run {
 	t.Helper()
 	req := onTerminal("echo up; " + line)
-	req.ID = newID()
+	req.ID = runs.NewID()
 	s := d.terminal(t, d.client(req), 33, 101)
 	s.expect(t, "up")
 	s.cmd.Process.Kill()
-	var run Run
+	var run runs.Run
 	eventually(t, "nobody is attached", func() bool {
 		var err error
 		run, err = d.Get(t.Context(), req.ID)
@@ -129,8 +130,8 @@ func TestEndIsToldWithItsLastScreen(t *testing.T) {
 			if err != nil || ended.ExitCode != 9 || ended.OutputBytes == 0 {
 				t.Errorf("wait: %+v, %v", ended, err)
 			}
-			if runs, err := d.List(t.Context(), Filter{Limit: 1}); err != nil || runs[0].ID != run.ID || runs[0].OutputBytes == 0 {
-				t.Errorf("ps: %+v, %v", runs, err)
+			if list, err := d.List(t.Context(), runs.Filter{Limit: 1}); err != nil || list[0].ID != run.ID || list[0].OutputBytes == 0 {
+				t.Errorf("ps: %+v, %v", list, err)
 			}
 			var logs strings.Builder
 			if err := d.Logs(t.Context(), &logs, run.ID, 0, false); err != nil || !strings.Contains(logs.String(), "migrated all") {
@@ -153,9 +154,9 @@ func TestClientThatDoesNotReadTheEnd(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), deliverLimit) // before whoever waits for the client goes on
 	defer cancel()
 	req := onTerminal("exec seq 1 1000000")
-	req.ID, req.Lock = newID(), "migrate"
+	req.ID, req.Lock = runs.NewID(), "migrate"
 	ours, _ := sleeper(t)
-	if _, err := d.Start(ctx, req, Handover{Conn: ours}); err != nil {
+	if _, err := d.Start(ctx, req, runs.Handover{Conn: ours}); err != nil {
 		t.Fatal(err)
 	}
 	takesNoMore(t, ours)
@@ -164,7 +165,7 @@ func TestClientThatDoesNotReadTheEnd(t *testing.T) {
 	}
 	next := onTerminal("true")
 	next.Lock = req.Lock
-	if _, err := d.Start(ctx, next, Handover{}); err != nil {
+	if _, err := d.Start(ctx, next, runs.Handover{}); err != nil {
 		t.Errorf("the lock is not free: %v", err)
 	}
 	first, told := d.lookBack(ctx, t, req.ID, 129)
@@ -183,7 +184,7 @@ func TestDetachWithoutReading(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // not for ever
 	defer cancel()
 	ours, theirs := sleeper(t)
-	run, err := d.Start(ctx, onTerminal("exec seq 1 50000"), Handover{Conn: ours})
+	run, err := d.Start(ctx, onTerminal("exec seq 1 50000"), runs.Handover{Conn: ours})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,7 +218,7 @@ func TestExitFollowsTheScrollBack(t *testing.T) {
 	ours, theirs := sleeper(t)
 	attached := make(chan error, 1)
 	go func() {
-		_, err := d.Attach(t.Context(), run.ID, Size{}, Handover{Conn: ours})
+		_, err := d.Attach(t.Context(), run.ID, runs.Size{}, runs.Handover{Conn: ours})
 		ours.Close()
 		attached <- err
 	}()
@@ -283,8 +284,8 @@ func takesNoMore(t *testing.T, ours *os.File) {
 // returns what was shown and what was said.
 func (d *daemon) lookBack(ctx context.Context, t *testing.T, id string, code int) (shown, told string) {
 	t.Helper()
-	c, err := openSession(d.Client, func(h Handover) error {
-		_, err := d.Attach(ctx, id, Size{Rows: 33, Cols: 101}, h)
+	c, err := openSession(d.Client, func(h runs.Handover) error {
+		_, err := d.Attach(ctx, id, runs.Size{Rows: 33, Cols: 101}, h)
 		return err
 	})
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/packaging/testbed/gotool"
 	"beanstalk-agent/packaging/testbed/planted"
 )
@@ -29,11 +30,11 @@ func TestWaitingForWhatDoesNotStart(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		s := books(t, dir)
-		l, refusal := s.reserve(t.Context(), &Request{ID: "a", Args: []string{"x"}, IO: IOSpool})
+		l, refusal := s.reserve(t.Context(), &runs.Request{ID: "a", Args: []string{"x"}, IO: runs.IOSpool})
 		if refusal != nil {
 			t.Fatal(refusal)
 		}
-		told := make(chan *errorBody, 1)
+		told := make(chan *runs.Refused, 1)
 		go func() {
 			r := httptest.NewRequest("GET", "/", nil).WithContext(t.Context())
 			r.SetPathValue("id", "a")
@@ -58,10 +59,10 @@ func TestWaitingForWhatDoesNotStart(t *testing.T) {
 func TestUnreadableRecordIsToldAsLost(t *testing.T) {
 	s := books(t, t.TempDir())
 	for _, id := range []string{"a", "b"} {
-		run := newRun(&Request{ID: id, Args: []string{"x"}, Kind: "cron", Name: "nightly", IO: IOSpool})
+		run := newRun(&runs.Request{ID: id, Args: []string{"x"}, Kind: "cron", Name: "nightly", IO: runs.IOSpool})
 		s.store.create(&run)
 		s.store.settle(run.StartSeq)
-		run.State, run.Ended = StateExited, time.Now()
+		run.State, run.Ended = runs.StateExited, time.Now()
 		if err := s.store.finish(&run); err != nil {
 			t.Fatal(err)
 		}
@@ -74,7 +75,7 @@ func TestUnreadableRecordIsToldAsLost(t *testing.T) {
 	}
 	var ends []string
 	for _, e := range s.events(0) {
-		if e.Type == EventEnded {
+		if e.Type == runs.EventEnded {
 			ends = append(ends, e.Run.ID+" "+e.Run.Kind+" "+e.Run.Name+" "+e.Run.State)
 		}
 	}
@@ -99,7 +100,7 @@ func TestRefusedOnAFullDisk(t *testing.T) {
 	if err := os.WriteFile(full, make([]byte, 4096), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	req := Request{ID: "a", Args: []string{"x"}, IO: IOSpool, Kind: "cron"}
+	req := runs.Request{ID: "a", Args: []string{"x"}, IO: runs.IOSpool, Kind: "cron"}
 	if _, refusal := s.reserve(t.Context(), &req); refusal == nil || !strings.Contains(refusal.Message, unix.ENOSPC.Error()) {
 		t.Fatalf("got %+v", refusal)
 	}

@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"testing"
 
+	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/agent/internal/session"
 )
 
@@ -15,7 +16,7 @@ func BenchmarkExecTrue(b *testing.B) {
 	null := devNull(b)
 	b.ReportAllocs()
 	for b.Loop() {
-		s, err := openSession(d.Client, func(h Handover) error {
+		s, err := openSession(d.Client, func(h runs.Handover) error {
 			h.Files = []int{null, null, null}
 			_, err := d.Start(context.Background(), req, h)
 			return err
@@ -43,13 +44,13 @@ func BenchmarkStartWithHistory(b *testing.B) {
 		b.Run(map[int]string{0: "none", 1000: "1000 runs"}[n], func(b *testing.B) {
 			d := start(b)
 			req := argv("true")
-			req.IO = IOSpool
+			req.IO = runs.IOSpool
 			for range n {
-				d.Start(b.Context(), req, Handover{})
+				d.Start(b.Context(), req, runs.Handover{})
 			}
 			b.ResetTimer()
 			for b.Loop() {
-				run, err := d.Start(b.Context(), req, Handover{})
+				run, err := d.Start(b.Context(), req, runs.Handover{})
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -2,16 +2,18 @@ package supervisor
 
 import (
 	"net"
+
+	"beanstalk-agent/agent/internal/runs"
 )
 
 // connect makes a run's streams of what was handed over. It takes the files over: on refusal they are
 // closed.
-func (s *server) connect(body startBody, l *live, files []int) (streams, *errorBody) {
+func (s *server) connect(body runs.StartBody, l *live, files []int) (streams, *runs.Refused) {
 	want := 0
 	if body.HasConn {
 		want++
 	}
-	if body.IO == IOPipes {
+	if body.IO == runs.IOPipes {
 		want += 3
 	}
 	if len(files) != want {
@@ -33,16 +35,16 @@ func (s *server) connect(body startBody, l *live, files []int) (streams, *errorB
 		if conn != nil {
 			conn.Close()
 		}
-		return nil, &errorBody{Status: 500, Message: err.Error()}
+		return nil, &runs.Refused{Status: 500, Message: err.Error()}
 	}
 	return io, nil
 }
 
-func (s *server) streamsFor(body startBody, l *live, conn net.Conn, files []int) (streams, error) {
+func (s *server) streamsFor(body runs.StartBody, l *live, conn net.Conn, files []int) (streams, error) {
 	switch body.IO {
-	case IOPipes:
+	case runs.IOPipes:
 		return &piped{fds: [3]int(files), conn: conn}, nil
-	case IOTerminal:
+	case runs.IOTerminal:
 		return openTerminal(body, conn)
 	default:
 		p, err := openSpool(s.store.path(l.id, "output"), body.MaxOutput)

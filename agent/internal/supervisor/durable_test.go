@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/packaging/testbed/planted"
 )
 
@@ -31,7 +32,7 @@ func open(t testing.TB, dir string, keep Keep) *store {
 func TestTornRecords(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, Keep{})
-	run := newRun(&Request{ID: "torn", Args: []string{"rake"}, Name: "nightly", Kind: "cron", IO: IOSpool})
+	run := newRun(&runs.Request{ID: "torn", Args: []string{"rake"}, Name: "nightly", Kind: "cron", IO: runs.IOSpool})
 	if err := s.create(&run); err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +48,7 @@ func TestTornRecords(t *testing.T) {
 			os.WriteFile(filepath.Join(dir, "torn", "status.json.new"), whole[:n/2], 0o600)
 			s := open(t, dir, Keep{})
 			rec, err := s.read("torn")
-			if err != nil || rec.Run.State != StateLost || rec.Run.EndSeq == 0 || rec.Run.ExitCode != 125 {
+			if err != nil || rec.Run.State != runs.StateLost || rec.Run.EndSeq == 0 || rec.Run.ExitCode != 125 {
 				t.Fatalf("%s cut at %d of %d: read as %+v, %v", file, n, len(whole), rec.Run, err)
 			}
 			if n < len(whole)-1 && file == "status.json" { // the last byte is only the newline
@@ -69,7 +70,7 @@ func tornStatus(t *testing.T, meta, status []byte) {
 	os.WriteFile(filepath.Join(dir, "torn", "meta.json"), meta, 0o600)
 	os.WriteFile(filepath.Join(dir, "torn", "status.json"), status, 0o600)
 	rec, err := open(t, dir, Keep{}).read("torn")
-	if err != nil || rec.Run.State != StateLost || rec.Run.Name != "nightly" || rec.Run.Kind != "cron" {
+	if err != nil || rec.Run.State != runs.StateLost || rec.Run.Name != "nightly" || rec.Run.Kind != "cron" {
 		t.Errorf("status cut at %d: read as %+v, %v", len(status), rec.Run, err)
 	}
 }
@@ -106,16 +107,16 @@ func TestRetention(t *testing.T) {
 			dir := t.TempDir()
 			s := open(t, dir, Keep{})
 			for i, id := range []string{"a", "c1", "c2", "c3"} {
-				run := newRun(&Request{ID: id, Args: []string{"x"}, Name: id[:1], IO: IOSpool})
+				run := newRun(&runs.Request{ID: id, Args: []string{"x"}, Name: id[:1], IO: runs.IOSpool})
 				if err := s.create(&run); err != nil {
 					t.Fatal(err)
 				}
-				run.State, run.Ended, run.OutputBytes = StateExited, now.Add(time.Duration(i-4)*time.Hour/2-time.Minute), 10
+				run.State, run.Ended, run.OutputBytes = runs.StateExited, now.Add(time.Duration(i-4)*time.Hour/2-time.Minute), 10
 				if err := s.finish(&run); err != nil {
 					t.Fatal(err)
 				}
 			}
-			live := newRun(&Request{ID: "live", Args: []string{"x"}, Name: "a", IO: IOSpool})
+			live := newRun(&runs.Request{ID: "live", Args: []string{"x"}, Name: "a", IO: runs.IOSpool})
 			s.create(&live)
 			s.keep = c.keep.withDefaults()
 			s.prune(now)
@@ -135,15 +136,15 @@ func TestRetention(t *testing.T) {
 func TestRetentionKeepsWhatJustEnded(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, Keep{})
-	begin := func(id string) Run {
-		run := newRun(&Request{ID: id, Args: []string{"x"}, IO: IOSpool})
+	begin := func(id string) runs.Run {
+		run := newRun(&runs.Request{ID: id, Args: []string{"x"}, IO: runs.IOSpool})
 		if err := s.create(&run); err != nil {
 			t.Fatal(err)
 		}
 		return run
 	}
-	finish := func(run Run) {
-		run.State, run.Ended, run.OutputBytes = StateExited, time.Now(), 10
+	finish := func(run runs.Run) {
+		run.State, run.Ended, run.OutputBytes = runs.StateExited, time.Now(), 10
 		if err := s.finish(&run); err != nil {
 			t.Fatal(err)
 		}
@@ -167,14 +168,14 @@ func TestRetentionKeepsWhatJustEnded(t *testing.T) {
 // Reason: on a full disk the end of a run must still be told, and be written once there is room.
 func TestStatusThatCannotBeWritten(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "runs"), Keep{})
-	run := newRun(&Request{ID: "full", Args: []string{"x"}, IO: IOPipes})
+	run := newRun(&runs.Request{ID: "full", Args: []string{"x"}, IO: runs.IOPipes})
 	if err := s.create(&run); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Rename(s.dir, s.dir+".away"); err != nil {
 		t.Fatal(err)
 	}
-	run.State, run.ExitCode, run.Ended = StateExited, 7, time.Now()
+	run.State, run.ExitCode, run.Ended = runs.StateExited, 7, time.Now()
 	if err := s.finish(&run); err == nil {
 		t.Fatal("written into a directory that is away")
 	}
@@ -184,18 +185,18 @@ func TestStatusThatCannotBeWritten(t *testing.T) {
 	if err := os.Rename(s.dir+".away", s.dir); err != nil {
 		t.Fatal(err)
 	}
-	next := newRun(&Request{ID: "next", Args: []string{"x"}, IO: IOPipes})
+	next := newRun(&runs.Request{ID: "next", Args: []string{"x"}, IO: runs.IOPipes})
 	next.Ended = time.Now()
 	s.create(&next)
 	s.finish(&next)
-	if rec, err := open(t, s.dir, Keep{}).read("full"); err != nil || rec.Run.ExitCode != 7 || rec.Run.State != StateExited {
+	if rec, err := open(t, s.dir, Keep{}).read("full"); err != nil || rec.Run.ExitCode != 7 || rec.Run.State != runs.StateExited {
 		t.Errorf("on disk as %+v, %v", rec.Run, err)
 	}
 }
 
 func FuzzParseRecord(f *testing.F) {
-	for _, name := range []string{"run.json", "status.json"} {
-		b, err := os.ReadFile(filepath.Join("testdata", "v1", name))
+	for _, name := range []string{"../runs/testdata/v1/run.json", "testdata/v1/status.json"} {
+		b, err := os.ReadFile(name)
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -229,7 +230,7 @@ func TestEventsAreDurable(t *testing.T) {
 	d := start(t)
 	want := map[string]int{}
 	for i := range 5 {
-		run, err := d.Start(t.Context(), spooled(fmt.Sprintf("exit %d", i)), Handover{})
+		run, err := d.Start(t.Context(), spooled(fmt.Sprintf("exit %d", i)), runs.Handover{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -241,7 +242,7 @@ func TestEventsAreDurable(t *testing.T) {
 	d.cmd.Process.Kill()
 	d.cmd.Wait()
 	d.restart(t)
-	last, err := d.Start(t.Context(), spooled("sleep 0.1; exit 9"), Handover{})
+	last, err := d.Start(t.Context(), spooled("sleep 0.1; exit 9"), runs.Handover{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -259,9 +260,9 @@ func TestEventsAreDurable(t *testing.T) {
 		seq = e.Seq
 		code, known := want[e.Run.ID]
 		switch {
-		case !known || e.Type == EventEnded && (!started[e.Run.ID] || e.Run.ExitCode != code):
+		case !known || e.Type == runs.EventEnded && (!started[e.Run.ID] || e.Run.ExitCode != code):
 			t.Errorf("unexpected event %+v", e)
-		case e.Type == EventStarted:
+		case e.Type == runs.EventStarted:
 			started[e.Run.ID] = true
 		default:
 			delete(want, e.Run.ID)
@@ -284,7 +285,7 @@ func TestNumbersDoNotComeAgain(t *testing.T) {
 	s := open(t, dir, Keep{})
 	var heard uint64
 	for _, id := range []string{"kept", "gone"} {
-		run := newRun(&Request{ID: id, Args: []string{"x"}, IO: IOSpool})
+		run := newRun(&runs.Request{ID: id, Args: []string{"x"}, IO: runs.IOSpool})
 		s.create(&run)
 		run.Ended = time.Now()
 		if err := s.finish(&run); err != nil {
@@ -294,7 +295,7 @@ func TestNumbersDoNotComeAgain(t *testing.T) {
 	}
 	os.RemoveAll(s.path("gone", ""))
 	s = open(t, dir, Keep{})
-	next := newRun(&Request{ID: "next", Args: []string{"x"}, IO: IOSpool})
+	next := newRun(&runs.Request{ID: "next", Args: []string{"x"}, IO: runs.IOSpool})
 	if s.create(&next); next.StartSeq <= heard {
 		t.Errorf("the next run begins with number %d, %d was told already", next.StartSeq, heard)
 	}
@@ -304,7 +305,7 @@ func TestNumbersDoNotComeAgain(t *testing.T) {
 // events up to a higher number must not wait until it is reached.
 func TestEventsAfterAllRunsAreForgotten(t *testing.T) {
 	d := start(t)
-	run, err := d.Start(t.Context(), spooled("exit 3"), Handover{})
+	run, err := d.Start(t.Context(), spooled("exit 3"), runs.Handover{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -320,7 +321,7 @@ func TestEventsAfterAllRunsAreForgotten(t *testing.T) {
 // Without systemd nobody ends what is left of a killed supervisor's runs but the next supervisor.
 func TestKilledSupervisorWithoutSystemd(t *testing.T) {
 	d := start(t)
-	run, err := d.Start(t.Context(), spooled("sleep 1000 & echo $!; wait"), Handover{})
+	run, err := d.Start(t.Context(), spooled("sleep 1000 & echo $!; wait"), runs.Handover{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -333,7 +334,7 @@ func TestKilledSupervisorWithoutSystemd(t *testing.T) {
 	}
 	d.restart(t)
 	lost, err := d.Get(t.Context(), run.ID)
-	if err != nil || lost.State != StateLost || lost.Name != "sh" || lost.ExitCode != 125 {
+	if err != nil || lost.State != runs.StateLost || lost.Name != "sh" || lost.ExitCode != 125 {
 		t.Errorf("recorded as %+v, %v", lost, err)
 	}
 	if alive(run.PID) || alive(child[0]) {
@@ -355,7 +356,7 @@ func pidsOf(file string) (pids []int) {
 // As above, but the command itself has ended by then and only a child of it is left.
 func TestKilledSupervisorLeavesNoOrphan(t *testing.T) {
 	d := start(t)
-	run, err := d.Start(t.Context(), spooled("sleep 1000 & echo $!; wait"), Handover{})
+	run, err := d.Start(t.Context(), spooled("sleep 1000 & echo $!; wait"), runs.Handover{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -378,7 +379,7 @@ func TestKilledSupervisorLeavesNoDaemonOfAnEndedRun(t *testing.T) {
 	trapped := filepath.Join(t.TempDir(), "trapped")
 	req := spooled("(trap 'trap - TERM; echo once' TERM; : >" + trapped + "; while :; do sleep 0.05; done) & echo $!; until [ -e " + trapped + " ]; do sleep 0.01; done; exit 3")
 	req.Grace = time.Minute
-	run, err := d.Start(t.Context(), req, Handover{})
+	run, err := d.Start(t.Context(), req, runs.Handover{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -393,7 +394,7 @@ func TestKilledSupervisorLeavesNoDaemonOfAnEndedRun(t *testing.T) {
 	if alive(daemon) {
 		t.Error("it still runs, by nobody's leave")
 	}
-	if ended, err := d.Get(t.Context(), run.ID); err != nil || ended.ExitCode != 3 || ended.State != StateExited {
+	if ended, err := d.Get(t.Context(), run.ID); err != nil || ended.ExitCode != 3 || ended.State != runs.StateExited {
 		t.Errorf("recorded as %+v, %v", ended, err)
 	}
 }
@@ -402,7 +403,7 @@ func TestKilledSupervisorLeavesNoDaemonOfAnEndedRun(t *testing.T) {
 func TestIdleExit(t *testing.T) {
 	d := start(t, func(c *Config) { c.IdleExit = 300 * time.Millisecond })
 	ctx, cancel := context.WithCancel(t.Context())
-	seen, gone := make(chan Event, 8), make(chan struct{})
+	seen, gone := make(chan runs.Event, 8), make(chan struct{})
 	go func() {
 		defer close(gone)
 		for e, err := range d.Events(ctx, 0) {
@@ -411,12 +412,12 @@ func TestIdleExit(t *testing.T) {
 			}
 		}
 	}()
-	run, err := d.Start(t.Context(), spooled("sleep 0.5"), Handover{})
+	run, err := d.Start(t.Context(), spooled("sleep 0.5"), runs.Handover{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for e := range seen {
-		if e.Type == EventEnded && e.Run.ID == run.ID {
+		if e.Type == runs.EventEnded && e.Run.ID == run.ID {
 			break
 		}
 	}
@@ -437,7 +438,7 @@ func TestIdleExit(t *testing.T) {
 
 func TestShutdownEndsRunsAndItself(t *testing.T) {
 	d := start(t)
-	run, err := d.Start(t.Context(), spooled("trap '' TERM; echo $$; while :; do sleep 1; done"), Handover{})
+	run, err := d.Start(t.Context(), spooled("trap '' TERM; echo $$; while :; do sleep 1; done"), runs.Handover{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -454,7 +455,7 @@ func TestShutdownEndsRunsAndItself(t *testing.T) {
 	if err != nil || rec.Run.StoppedBy != "shutdown" || rec.Run.Signal != int(syscall.SIGKILL) {
 		t.Errorf("recorded as %+v, %v", rec.Run, err)
 	}
-	if _, err := d.Start(t.Context(), spooled("true"), Handover{}); err == nil {
+	if _, err := d.Start(t.Context(), spooled("true"), runs.Handover{}); err == nil {
 		t.Error("it still starts runs")
 	}
 }
@@ -462,14 +463,14 @@ func TestShutdownEndsRunsAndItself(t *testing.T) {
 // DESIGN §2: idle, it is replaced at once; busy, it stays until its last run has ended.
 func TestRetireWaitsForTheLastRun(t *testing.T) {
 	d := start(t)
-	run, err := d.Start(t.Context(), spooled("exec sleep 1000"), Handover{})
+	run, err := d.Start(t.Context(), spooled("exec sleep 1000"), runs.Handover{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if info, err := d.Retire(t.Context()); err != nil || !info.Retiring || info.Live != 1 {
 		t.Fatalf("%+v, %v", info, err)
 	}
-	second, err := d.Start(t.Context(), spooled("exit 3"), Handover{})
+	second, err := d.Start(t.Context(), spooled("exit 3"), runs.Handover{})
 	if err != nil {
 		t.Fatalf("while it retires: %v", err)
 	}
@@ -490,9 +491,9 @@ func TestRetireWaitsForTheLastRun(t *testing.T) {
 func TestBeginTellsTheEnd(t *testing.T) {
 	d := start(t)
 	d.Patience = 10 * time.Second
-	begin := func(line string) (Run, func() (Run, error)) {
+	begin := func(line string) (runs.Run, func() (runs.Run, error)) {
 		req := spooled(line)
-		req.ID = newID()
+		req.ID = runs.NewID()
 		run, ended, err := d.Begin(t.Context(), req)
 		if err != nil || run.ID != req.ID || run.PID == 0 {
 			t.Fatalf("began as %+v, %v", run, err)
@@ -511,13 +512,13 @@ func TestBeginTellsTheEnd(t *testing.T) {
 		os.Rename(d.Socket+".away", d.Socket)
 	}
 	run, ended := begin("exec sleep 1000")
-	if again, _, err := d.Begin(t.Context(), Request{ID: run.ID, Args: []string{"true"}, IO: IOSpool, UID: uint32(os.Geteuid())}); !errors.Is(err, ErrExists) {
+	if again, _, err := d.Begin(t.Context(), runs.Request{ID: run.ID, Args: []string{"true"}, IO: runs.IOSpool, UID: uint32(os.Geteuid())}); !errors.Is(err, runs.ErrExists) {
 		t.Errorf("begun twice: %+v, %v", again, err)
 	}
 	d.cmd.Process.Kill()
 	d.cmd.Wait()
 	d.restart(t)
-	if run, err := ended(); err != nil || run.State != StateLost {
+	if run, err := ended(); err != nil || run.State != runs.StateLost {
 		t.Errorf("its supervisor was killed: %+v, %v", run, err)
 	}
 }
@@ -528,15 +529,15 @@ func TestStartIsIdempotentByID(t *testing.T) {
 	req := spooled("exit 3")
 	req.ID = "nightly-2026-11-23t0200z"
 	for range 2 {
-		run, err := d.Start(t.Context(), req, Handover{})
-		if err != nil && !errors.Is(err, ErrExists) {
+		run, err := d.Start(t.Context(), req, runs.Handover{})
+		if err != nil && !errors.Is(err, runs.ErrExists) {
 			t.Fatal(err)
 		}
 		if ended, err := d.Wait(t.Context(), req.ID); err != nil || ended.ExitCode != 3 {
 			t.Errorf("%+v, then %+v, %v", run, ended, err)
 		}
 	}
-	if runs, _ := d.List(t.Context(), Filter{}); len(runs) != 1 {
-		t.Errorf("%d runs", len(runs))
+	if list, _ := d.List(t.Context(), runs.Filter{}); len(list) != 1 {
+		t.Errorf("%d runs", len(list))
 	}
 }

@@ -21,6 +21,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"beanstalk-agent/agent/internal/runs"
 )
 
 var faults = flag.Int("faults", faultCount(), "how many random faults each suite causes; the full suite is 500: FAULTS=500 in the environment")
@@ -34,13 +36,13 @@ func faultCount() int {
 
 // faulty is a supervisor that faults are caused to.
 type faulty struct {
-	*Client
+	*runs.Client
 	daemon  string             // shell words that leave a process behind, sleeping for as long as is appended
 	kill    func(t *testing.T) // kills the supervisor and returns once another one answers
 	pid     func() int
 	victims []string
 
-	begin func(req Request, mark string) (client *exec.Cmd, find func() (Run, bool)) // a client, not yet started, and how its run is found
+	begin func(req runs.Request, mark string) (client *exec.Cmd, find func() (runs.Run, bool)) // a client, not yet started, and how its run is found
 }
 
 func TestFaults(t *testing.T) {
@@ -82,9 +84,9 @@ func TestInsideFaults(t *testing.T) {
 }
 
 // begin starts clients that stand where the agent stands.
-func (d *daemon) begin(t *testing.T) func(Request, string) (*exec.Cmd, func() (Run, bool)) {
-	return func(req Request, _ string) (*exec.Cmd, func() (Run, bool)) {
-		return d.client(req), func() (Run, bool) {
+func (d *daemon) begin(t *testing.T) func(runs.Request, string) (*exec.Cmd, func() (runs.Run, bool)) {
+	return func(req runs.Request, _ string) (*exec.Cmd, func() (runs.Run, bool)) {
+		return d.client(req), func() (runs.Run, bool) {
 			run, err := d.Get(t.Context(), req.ID)
 			return run, err == nil && run.PID != 0
 		}
@@ -98,7 +100,7 @@ func TestOutliveFaults(t *testing.T) {
 	if os.Getenv("SUPERVISOR_TEST_INSIDE") != "v2" {
 		t.Skip("an agent is killed in the same way on both layouts")
 	}
-	c := &Client{Socket: "/run/agent-runs/supervisor.sock", Patience: 20 * time.Second}
+	c := &runs.Client{Socket: "/run/agent-runs/supervisor.sock", Patience: 20 * time.Second}
 	pid := func() int {
 		info, err := c.Info(t.Context())
 		if err != nil {
@@ -107,8 +109,10 @@ func TestOutliveFaults(t *testing.T) {
 		return info.PID
 	}
 	causeFaults(t, &faulty{
-		Client:  c,
-		begin:   func(req Request, mark string) (*exec.Cmd, func() (Run, bool)) { return agentExec(t, c, req, mark) },
+		Client: c,
+		begin: func(req runs.Request, mark string) (*exec.Cmd, func() (runs.Run, bool)) {
+			return agentExec(t, c, req, mark)
+		},
 		daemon:  "(setsid sh -c 'setsid sleep %s &' &)",
 		pid:     pid,
 		victims: []string{"nobody", "client", "child", "tree", "agent", "agent", "agent", "early agent"},
@@ -116,23 +120,23 @@ func TestOutliveFaults(t *testing.T) {
 }
 
 // agentExec is what a person types. A detached run is waited for with agent wait.
-func agentExec(t *testing.T, c *Client, req Request, mark string) (*exec.Cmd, func() (Run, bool)) {
-	flag := map[string]string{IOPipes: "-T", IOTerminal: "-t", IOSpool: "-d"}[req.IO]
+func agentExec(t *testing.T, c *runs.Client, req runs.Request, mark string) (*exec.Cmd, func() (runs.Run, bool)) {
+	flag := map[string]string{runs.IOPipes: "-T", runs.IOTerminal: "-t", runs.IOSpool: "-d"}[req.IO]
 	args := append([]string{"exec", flag, "--grace", req.Grace.String(), "--"}, req.Args...)
 	cmd := exec.Command("agent", args...)
-	if req.IO == IOSpool {
+	if req.IO == runs.IOSpool {
 		cmd = exec.Command("sh", append([]string{"-c", `id=$(agent "$@") || exit; exec agent wait $id`, "sh"}, args...)...)
 	}
-	return cmd, func() (Run, bool) {
-		runs, err := c.List(t.Context(), Filter{Kind: "exec", Limit: 5})
+	return cmd, func() (runs.Run, bool) {
+		list, err := c.List(t.Context(), runs.Filter{Kind: "exec", Limit: 5})
 		if err != nil {
-			return Run{}, false
+			return runs.Run{}, false
 		}
-		i := slices.IndexFunc(runs, func(r Run) bool { return r.PID != 0 && strings.Contains(strings.Join(r.Args, " "), mark) })
+		i := slices.IndexFunc(list, func(r runs.Run) bool { return r.PID != 0 && strings.Contains(strings.Join(r.Args, " "), mark) })
 		if i < 0 {
-			return Run{}, false
+			return runs.Run{}, false
 		}
-		return runs[i], true
+		return list[i], true
 	}
 }
 
@@ -146,7 +150,7 @@ func causeFaults(t *testing.T, f *faulty) {
 	before := 0
 	for i := range *faults {
 		victim := f.victims[rnd.IntN(len(f.victims))]
-		ios := []string{IOPipes, IOSpool, IOTerminal}
+		ios := []string{runs.IOPipes, runs.IOSpool, runs.IOTerminal}
 		io := ios[rnd.IntN(len(ios))]
 		causeFault(t, f, i, victim, io, time.Duration(rnd.IntN(60))*time.Millisecond)
 		if t.Failed() {
@@ -178,7 +182,7 @@ func causeFault(t *testing.T, f *faulty, i int, victim, ioKind string, at time.D
 	req := request("seq 1 1000; " + fmt.Sprintf(f.daemon, mark) + "; sleep 0.02; seq 1001 2000; sleep 0.02; seq 2001 3000; exit 7")
 	req.IO, req.ID = ioKind, fmt.Sprintf("fault-%d-%d", os.Getpid(), i)
 	req.Grace = time.Second
-	req.Size = Size{Rows: 24, Cols: 80}
+	req.Size = runs.Size{Rows: 24, Cols: 80}
 
 	client, find := f.begin(req, mark)
 	client.Stdin = nil
@@ -186,7 +190,7 @@ func causeFault(t *testing.T, f *faulty, i int, victim, ioKind string, at time.D
 	var errs syncBuffer
 	client.Stdout, client.Stderr = &out, &errs
 	var reading sync.WaitGroup
-	if ioKind == IOTerminal {
+	if ioKind == runs.IOTerminal {
 		master := onPTY(t, client)
 		defer master.Close()
 		reading.Go(func() { io.Copy(&out, master) })
@@ -201,7 +205,7 @@ func causeFault(t *testing.T, f *faulty, i int, victim, ioKind string, at time.D
 		time.Sleep(at)
 		killAgent(t)
 	}
-	var run Run
+	var run runs.Run
 	begun := false
 	eventually(t, "the run begins, or its client is told that it does not", func() bool {
 		over := isClosed(told)
@@ -236,7 +240,7 @@ func causeFault(t *testing.T, f *faulty, i int, victim, ioKind string, at time.D
 	}
 	eventually(t, "its daemon is gone", func() bool { return len(pgrep("sleep "+mark)) == 0 })
 	got := out.Bytes()
-	if ioKind == IOSpool {
+	if ioKind == runs.IOSpool {
 		got, _ = os.ReadFile(ended.Output)
 	}
 	judge(t, victim, ioKind, ended, client.ProcessState.ExitCode(), bytes.ReplaceAll(got, []byte("\r\n"), []byte("\n")))
@@ -261,26 +265,26 @@ func isClosed(c <-chan struct{}) bool {
 }
 
 // judge says whether a run may have ended so, and its client been told so.
-func judge(t *testing.T, victim, ioKind string, run Run, told int, out []byte) {
+func judge(t *testing.T, victim, ioKind string, run runs.Run, told int, out []byte) {
 	t.Helper()
 	whole := pattern()
 	if !bytes.HasPrefix(whole, out) && !strings.Contains(string(out), "error:") {
 		t.Errorf("%d bytes of output are not the beginning of what was written", len(out))
 	}
-	finished := run.State == StateExited && run.ExitCode == 7 && run.Signal == 0
+	finished := run.State == runs.StateExited && run.ExitCode == 7 && run.Signal == 0
 	if finished && victim != "client" && victim != "supervisor" && victim != "early agent" && (told != 7 || len(out) != len(whole)) {
 		t.Errorf("it ended by itself; its client was told %d and has %d bytes of %d", told, len(out), len(whole))
 	}
 	ok := finished
 	switch victim {
 	case "early agent": // of a detached run it may have died before it could tell the id
-		ok = finished && (told == 7 && len(out) == len(whole) || told == 125 && ioKind == IOSpool)
+		ok = finished && (told == 7 && len(out) == len(whole) || told == 125 && ioKind == runs.IOSpool)
 	case "client":
-		ok = finished || ioKind == IOPipes && run.StoppedBy == "client vanished"
+		ok = finished || ioKind == runs.IOPipes && run.StoppedBy == "client vanished"
 	case "child", "tree":
 		ok = finished || run.Signal == 9 && run.ExitCode == 137 && told == 137
 	case "supervisor":
-		ok = finished || run.State == StateLost && run.ExitCode == 125 && (told == 125 || ioKind == IOPipes)
+		ok = finished || run.State == runs.StateLost && run.ExitCode == 125 && (told == 125 || ioKind == runs.IOPipes)
 	}
 	if !ok {
 		t.Errorf("after killing %s: recorded %+v, client told %d", victim, run, told)
@@ -296,7 +300,7 @@ func TestSupervisorThatDiesAfterALongWait(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	c := &Client{Socket: socket, Patience: 200 * time.Millisecond}
+	c := &runs.Client{Socket: socket, Patience: 200 * time.Millisecond}
 	go func() {
 		for n := 0; ; n++ {
 			conn, err := l.Accept()
@@ -311,7 +315,7 @@ func TestSupervisorThatDiesAfterALongWait(t *testing.T) {
 			conn.Close()
 		}
 	}()
-	run, err := c.Start(t.Context(), Request{ID: "once", Args: []string{"true"}}, Handover{})
+	run, err := c.Start(t.Context(), runs.Request{ID: "once", Args: []string{"true"}}, runs.Handover{})
 	if err != nil || run.ID != "once" {
 		t.Errorf("got %+v, %v", run, err)
 	}

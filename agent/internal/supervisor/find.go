@@ -8,10 +8,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"beanstalk-agent/agent/internal/runs"
 )
 
 // find returns a run by its id or a beginning of it that is unique among all. l is nil once it has ended.
-func (s *server) find(id string) (run Run, l *live, e *errorBody) {
+func (s *server) find(id string) (run runs.Run, l *live, e *runs.Refused) {
 	s.mu.Lock()
 	l = s.live[id]
 	var ids []string
@@ -25,7 +27,7 @@ func (s *server) find(id string) (run Run, l *live, e *errorBody) {
 		ids = append(ids, s.store.list(func(other string, _ entry) bool { return strings.HasPrefix(other, id) && !slices.Contains(ids, other) })...)
 		switch {
 		case len(ids) == 0 || id == "":
-			return run, nil, &errorBody{Status: 404, Kind: "unknown", Message: "no run " + strconv.Quote(id), Hint: "agent ps --all lists the runs that are known"}
+			return run, nil, &runs.Refused{Status: 404, Kind: runs.KindUnknown, Message: "no run " + strconv.Quote(id), Hint: "agent ps --all lists the runs that are known"}
 		case len(ids) > 1:
 			return run, nil, misuse("%q is the beginning of %d runs", id, len(ids))
 		}
@@ -43,52 +45,52 @@ func (s *server) find(id string) (run Run, l *live, e *errorBody) {
 	}
 	rec, err := s.store.read(id)
 	if err != nil {
-		return run, nil, &errorBody{Status: 500, Message: "read record of run " + id + ": " + err.Error()}
+		return run, nil, &runs.Refused{Status: 500, Message: "read record of run " + id + ": " + err.Error()}
 	}
 	return rec.Run, nil, nil
 }
 
 // runs lists what f chooses: what is live, then what has ended, whether or not all of it is gone; newest first.
-func (s *server) runs(f Filter) []Run {
-	runs := slices.DeleteFunc(s.liveRuns(), func(r Run) bool {
+func (s *server) runs(f runs.Filter) []runs.Run {
+	list := slices.DeleteFunc(s.liveRuns(), func(r runs.Run) bool {
 		return !r.Live() || f.Kind != "" && r.Kind != f.Kind || f.Name != "" && r.Name != f.Name
 	})
-	slices.SortFunc(runs, func(a, b Run) int { return cmp.Compare(b.StartSeq, a.StartSeq) })
+	slices.SortFunc(list, func(a, b runs.Run) int { return cmp.Compare(b.StartSeq, a.StartSeq) })
 	if !f.Live {
 		for _, id := range s.store.list(func(id string, e entry) bool {
 			return (f.Kind == "" || e.kind == f.Kind) && (f.Name == "" || e.name == f.Name)
 		}) {
-			if f.Limit > 0 && len(runs) >= f.Limit {
+			if f.Limit > 0 && len(list) >= f.Limit {
 				break
 			}
-			if slices.ContainsFunc(runs, func(r Run) bool { return r.ID == id }) {
+			if slices.ContainsFunc(list, func(r runs.Run) bool { return r.ID == id }) {
 				continue // ended, but that is not told yet
 			}
 			if rec, err := s.store.read(id); err == nil {
-				runs = append(runs, rec.Run)
+				list = append(list, rec.Run)
 			}
 		}
 	}
-	if f.Limit > 0 && len(runs) > f.Limit {
-		runs = runs[:f.Limit]
+	if f.Limit > 0 && len(list) > f.Limit {
+		list = list[:f.Limit]
 	}
-	return runs
+	return list
 }
 
-func (s *server) liveRuns() []Run {
+func (s *server) liveRuns() []runs.Run {
 	s.mu.Lock()
 	all := make([]*live, 0, len(s.live))
 	for _, l := range s.live {
 		all = append(all, l)
 	}
 	s.mu.Unlock()
-	runs := make([]Run, 0, len(all))
+	list := make([]runs.Run, 0, len(all))
 	for _, l := range all {
-		if run := l.snapshot(); run.State != StateStarting {
-			runs = append(runs, run)
+		if run := l.snapshot(); run.State != runs.StateStarting {
+			list = append(list, run)
 		}
 	}
-	return runs
+	return list
 }
 
 // announce wakes those who wait for events. It reports whether the server is ending all runs.
@@ -100,7 +102,7 @@ func (s *server) announce() (closing bool) {
 }
 
 // getEvents streams events, one JSON value a line, for as long as the client stays.
-func (s *server) getEvents(w http.ResponseWriter, r *http.Request) *errorBody {
+func (s *server) getEvents(w http.ResponseWriter, r *http.Request) *runs.Refused {
 	after, err := strconv.ParseUint(r.URL.Query().Get("after"), 10, 64)
 	if err != nil {
 		return misuse("after %q: expected a number", r.URL.Query().Get("after"))
@@ -150,24 +152,24 @@ func (s *server) streamEvents(ctx context.Context, w http.ResponseWriter, after 
 // events returns what is numbered above after, oldest first. They are made of the records, so they are
 // as durable as those; a run that retention has removed has no events any more, and one whose record cannot
 // be read is lost.
-func (s *server) events(after uint64) []Event {
+func (s *server) events(after uint64) []runs.Event {
 	last := s.store.settled()
 	if last <= after {
 		return nil
 	}
-	var all []Event
-	add := func(run Run) {
+	var all []runs.Event
+	add := func(run runs.Run) {
 		if run.StartSeq > after && run.StartSeq <= last {
 			began := run
-			began.State, began.EndSeq = StateRunning, 0
-			all = append(all, Event{Seq: run.StartSeq, Type: EventStarted, Run: began})
+			began.State, began.EndSeq = runs.StateRunning, 0
+			all = append(all, runs.Event{Seq: run.StartSeq, Type: runs.EventStarted, Run: began})
 		}
 		if run.EndSeq > after && run.EndSeq <= last {
-			all = append(all, Event{Seq: run.EndSeq, Type: EventEnded, Run: run})
+			all = append(all, runs.Event{Seq: run.EndSeq, Type: runs.EventEnded, Run: run})
 		}
 	}
-	runs := s.liveRuns()
-	for _, run := range runs {
+	list := s.liveRuns()
+	for _, run := range list {
 		add(run)
 	}
 	untold := make(map[string]entry)
@@ -178,7 +180,7 @@ func (s *server) events(after uint64) []Event {
 		}
 		return false
 	}) {
-		if slices.ContainsFunc(runs, func(r Run) bool { return r.ID == id }) {
+		if slices.ContainsFunc(list, func(r runs.Run) bool { return r.ID == id }) {
 			continue
 		}
 		rec, err := s.store.read(id)
@@ -188,6 +190,6 @@ func (s *server) events(after uint64) []Event {
 		}
 		add(rec.Run)
 	}
-	slices.SortFunc(all, func(a, b Event) int { return cmp.Compare(a.Seq, b.Seq) })
+	slices.SortFunc(all, func(a, b runs.Event) int { return cmp.Compare(a.Seq, b.Seq) })
 	return all
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/packaging/testbed/gotool"
 )
 
@@ -15,7 +16,7 @@ func TestAGroupOfTheUnitsIsAllowedByRoot(t *testing.T) {
 		gotool.Need(t, "root, to run something as another user")
 	}
 	const nobody, games = 65534, 60 // Debian's
-	req := Request{Args: []string{"true"}, IO: IOSpool, UID: nobody, GID: nobody, Groups: []uint32{nobody, games}}
+	req := runs.Request{Args: []string{"true"}, IO: runs.IOSpool, UID: nobody, GID: nobody, Groups: []uint32{nobody, games}}
 	c := Config{AllowUsers: []string{"nobody"}}
 	if _, refusal := c.check(&req); refusal == nil || refusal.Kind != "denied" || !strings.Contains(refusal.Hint, "--allow-group 60 ") {
 		t.Errorf("refused with %+v", refusal)

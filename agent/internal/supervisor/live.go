@@ -3,17 +3,15 @@ package supervisor
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
-	"encoding/base32"
 	"errors"
 	"io/fs"
 	"path/filepath"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"beanstalk-agent/agent/internal/command"
+	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/agent/internal/session"
 )
 
@@ -30,7 +28,7 @@ type live struct {
 	gone  chan struct{} // closed once no process is left and the lock is free
 
 	mu    sync.Mutex
-	run   Run
+	run   runs.Run
 	ender sync.WaitGroup // End at work
 }
 
@@ -40,27 +38,27 @@ type streams interface {
 	begun(l *live)         // the command runs
 	failed()               // it does not: close everything, in silence
 	finish(e session.Exit) // it has ended, and that is known: deliver what is left, then the exit, and close everything
-	account(run *Run)      // fill in what is known of the output
+	account(run *runs.Run) // fill in what is known of the output
 }
 
 // start does what a request asks for. The descriptors are its own to close.
-func (s *server) start(ctx context.Context, body startBody, files []int) (Run, *errorBody) {
+func (s *server) start(ctx context.Context, body runs.StartBody, files []int) (runs.Run, *runs.Refused) {
 	cred, refusal := s.cfg.check(&body.Request)
 	if refusal != nil {
 		closeFiles(files)
-		return Run{}, refusal
+		return runs.Run{}, refusal
 	}
 	l, refusal := s.reserve(ctx, &body.Request)
 	if refusal != nil {
 		closeFiles(files)
-		return Run{}, refusal
+		return runs.Run{}, refusal
 	}
 	if refusal = l.launch(body, cred, files); refusal != nil {
 		s.store.remove(l.id)
 		s.store.settle(l.run.StartSeq)
 		s.forget(l)
 		s.work.Done()
-		return Run{}, refusal
+		return runs.Run{}, refusal
 	}
 	run := l.snapshot()
 	s.log.Info("run started", "run", run.ID, "job", run.Name, "kind", run.Kind, "pid", run.PID)
@@ -68,7 +66,7 @@ func (s *server) start(ctx context.Context, body startBody, files []int) (Run, *
 }
 
 // reserve gives the request an id and its lock, and records it: from here on it is live.
-func (s *server) reserve(ctx context.Context, req *Request) (*live, *errorBody) {
+func (s *server) reserve(ctx context.Context, req *runs.Request) (*live, *runs.Refused) {
 	run := newRun(req)
 	run.Supervisor = s.cfg.Version
 	l := &live{
@@ -82,7 +80,7 @@ func (s *server) reserve(ctx context.Context, req *Request) (*live, *errorBody) 
 	l.mu.Lock() // it is on the books already, and may be asked for
 	l.run = run
 	l.mu.Unlock()
-	if err != nil && req.IO != IOSpool {
+	if err != nil && req.IO != runs.IOSpool {
 		s.log.Error("cannot record run; it goes on", "run", l.id, "err", err) // on a full disk a person must be able to work
 	} else if err != nil {
 		if !errors.Is(err, fs.ErrExist) { // what is there is another's
@@ -91,20 +89,20 @@ func (s *server) reserve(ctx context.Context, req *Request) (*live, *errorBody) 
 		s.store.settle(l.run.StartSeq)
 		s.forget(l)
 		s.work.Done()
-		return nil, &errorBody{Status: 500, Message: err.Error()}
+		return nil, &runs.Refused{Status: 500, Message: err.Error()}
 	}
 	return l, nil
 }
 
 // enlist waits for the lock for at most wait.
-func (s *server) enlist(ctx context.Context, l *live, wait time.Duration) *errorBody {
+func (s *server) enlist(ctx context.Context, l *live, wait time.Duration) *runs.Refused {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	for {
 		s.mu.Lock()
 		refusal, changed := s.enlistLocked(l), s.changed
 		s.mu.Unlock()
-		if refusal == nil || refusal.Kind != "locked" || wait <= 0 {
+		if refusal == nil || refusal.Kind != runs.KindLocked || wait <= 0 {
 			return refusal
 		}
 		select {
@@ -115,16 +113,16 @@ func (s *server) enlist(ctx context.Context, l *live, wait time.Duration) *error
 	}
 }
 
-func (s *server) enlistLocked(l *live) *errorBody {
+func (s *server) enlistLocked(l *live) *runs.Refused {
 	if s.closing {
-		return &errorBody{Status: 503, Kind: "closing", Message: "the supervisor is shutting down", Hint: "try again in a moment"}
+		return &runs.Refused{Status: 503, Kind: runs.KindClosing, Message: "the supervisor is shutting down", Hint: "try again in a moment"}
 	}
 	if other, ok := s.live[l.id]; ok {
 		run := other.snapshot()
-		return &errorBody{Status: 409, Kind: "exists", Message: "run " + l.id + " exists", Run: &run}
+		return &runs.Refused{Status: 409, Kind: runs.KindExists, Message: "run " + l.id + " exists", Run: &run}
 	}
 	if s.store.has(l.id) {
-		return &errorBody{Status: 409, Kind: "exists", Message: "run " + l.id + " exists"}
+		return &runs.Refused{Status: 409, Kind: runs.KindExists, Message: "run " + l.id + " exists"}
 	}
 	if holder, ok := s.locks.take(l.lock, l.id); !ok {
 		return lockedBy(l.lock, s.live[holder].snapshot())
@@ -134,10 +132,10 @@ func (s *server) enlistLocked(l *live) *errorBody {
 	return nil
 }
 
-func lockedBy(name string, run Run) *errorBody {
+func lockedBy(name string, run runs.Run) *runs.Refused {
 	who := cmp.Or(run.Caller.Login, run.Kind)
-	return &errorBody{
-		Status: 409, Kind: "locked", Code: command.CodeRefused, Run: &run,
+	return &runs.Refused{
+		Status: 409, Kind: runs.KindLocked, Code: command.CodeRefused, Run: &run,
 		Message: "lock " + name + " is held by run " + run.ID + " (" + run.Name + ", " + who + ", since " + run.Started.UTC().Format("15:04:05") + " UTC)",
 		Hint:    "agent wait " + run.ID + ", or agent stop " + run.ID,
 	}
@@ -153,24 +151,17 @@ func (s *server) forget(l *live) {
 	close(l.gone)
 }
 
-func newRun(req *Request) Run {
-	return Run{
-		ID: cmp.Or(req.ID, newID()), Kind: cmp.Or(req.Kind, "exec"), Name: cmp.Or(req.Name, filepath.Base(req.Args[0])),
+func newRun(req *runs.Request) runs.Run {
+	return runs.Run{
+		ID: cmp.Or(req.ID, runs.NewID()), Kind: cmp.Or(req.Kind, "exec"), Name: cmp.Or(req.Name, filepath.Base(req.Args[0])),
 		Args: req.Args, IO: req.IO, Dir: req.Dir, User: req.User, UID: req.UID, Caller: req.Caller, Lock: req.Lock,
 		Version: req.Version, Slot: req.Slot, Attempt: req.Attempt, Reason: req.Reason, Meta: req.Meta, Detached: req.Detached,
-		State: StateStarting, Started: time.Now(),
+		State: runs.StateStarting, Started: time.Now(),
 	}
 }
 
-// newID is short enough to type and drawn from 2^40.
-func newID() string {
-	var b [5]byte
-	rand.Read(b[:])
-	return strings.ToLower(base32.StdEncoding.EncodeToString(b[:]))
-}
-
 // launch starts the command. On error nothing of it is left but the record.
-func (l *live) launch(body startBody, cred *command.Credential, files []int) *errorBody {
+func (l *live) launch(body runs.StartBody, cred *command.Credential, files []int) *runs.Refused {
 	io, refusal := l.s.connect(body, l, files) // takes the files over
 	if refusal != nil {
 		return refusal
@@ -184,7 +175,7 @@ func (l *live) launch(body startBody, cred *command.Credential, files []int) *er
 		return startFailed(err)
 	}
 	l.mu.Lock()
-	l.run.State, l.run.PID = StateRunning, l.proc.PID
+	l.run.State, l.run.PID = runs.StateRunning, l.proc.PID
 	run := l.run
 	l.mu.Unlock()
 	if !l.s.place.Grouped() { // a control group is found by the run's id
@@ -204,14 +195,14 @@ func (l *live) launch(body startBody, cred *command.Credential, files []int) *er
 	return nil
 }
 
-func (l *live) fork(body startBody, cred *command.Credential, io streams) (err error) {
+func (l *live) fork(body runs.StartBody, cred *command.Credential, io streams) (err error) {
 	l.io = io
 	if l.group, err = l.s.place.Group(l.id, command.Limits{Memory: body.MemoryMax}); err != nil {
 		return err
 	}
 	l.proc, err = command.Start(command.Spec{
 		Args: body.Args, Env: body.Env, Files: io.files(), Dir: body.Dir, Cred: cred, Umask: body.Umask,
-		Terminal: body.IO == IOTerminal, Group: l.group, NoNewPrivs: body.NoNewPrivs, OOMScoreAdj: body.OOMScoreAdj,
+		Terminal: body.IO == runs.IOTerminal, Group: l.group, NoNewPrivs: body.NoNewPrivs, OOMScoreAdj: body.OOMScoreAdj,
 	}, l.s.reaper)
 	if err != nil {
 		return err
@@ -220,8 +211,8 @@ func (l *live) fork(body startBody, cred *command.Credential, io streams) (err e
 	return nil
 }
 
-func startFailed(err error) *errorBody {
-	e := &errorBody{Status: 422, Code: command.CodeRefused, Message: err.Error()}
+func startFailed(err error) *runs.Refused {
+	e := &runs.Refused{Status: 422, Code: command.CodeRefused, Message: err.Error()}
 	var se *command.StartError
 	if errors.As(err, &se) {
 		e.Code = se.Code
@@ -266,12 +257,12 @@ func (l *live) follow(timeout time.Duration) {
 }
 
 // conclude fills in how the run ended.
-func (l *live) conclude(st command.Status) Run {
+func (l *live) conclude(st command.Status) runs.Run {
 	l.group.Usage(&st)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	run := l.run
-	run.State, run.Ended, run.Attached = StateExited, time.Now(), false
+	run.State, run.Ended, run.Attached = runs.StateExited, time.Now(), false
 	run.ExitCode, run.Signal, run.OOM = st.Code, int(st.Signal), st.OOM
 	run.PeakMemory, run.CPU = st.PeakMemory, st.CPU
 	if l.s.place.Grouped() && !l.group.Empty() { // otherwise it takes a look at every process, and a client waits
@@ -310,7 +301,7 @@ func (l *live) stop(by string, grace time.Duration) {
 func (l *live) onTerminal() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.run.State == StateStarting { // until then launch writes io
+	if l.run.State == runs.StateStarting { // until then launch writes io
 		return false
 	}
 	_, ok := l.io.(*terminal)
@@ -328,7 +319,7 @@ func (l *live) vanished() {
 func (l *live) end(by string, steps ...command.Step) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.run.State != StateRunning || l.run.StoppedBy != "" {
+	if l.run.State != runs.StateRunning || l.run.StoppedBy != "" {
 		return
 	}
 	l.run.StoppedBy = by
@@ -363,20 +354,20 @@ func (l *live) signal(sig syscall.Signal) error {
 }
 
 // snapshot is the run as it is now.
-func (l *live) snapshot() Run {
+func (l *live) snapshot() runs.Run {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	run := l.run
-	if run.State == StateRunning { // before that io may not be looked at: launch writes it
+	if run.State == runs.StateRunning { // before that io may not be looked at: launch writes it
 		l.io.account(&run)
 	}
 	l.s.store.addScreen(&run)
 	return run
 }
 
-func exitOf(run Run) session.Exit {
+func exitOf(run runs.Run) session.Exit {
 	return session.Exit{
 		Run: run.ID, Code: run.ExitCode, Signal: run.Signal, OOM: run.OOM, PeakMemory: run.PeakMemory,
-		TimedOut: run.TimedOut, Took: run.Took(), Message: verdict(run),
+		TimedOut: run.TimedOut, Took: run.Took(), Message: runs.Verdict(run),
 	}
 }

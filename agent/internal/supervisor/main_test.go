@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"beanstalk-agent/agent/internal/fdconn"
+	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/agent/internal/session"
 	"beanstalk-agent/packaging/testbed/planted"
 )
@@ -60,16 +61,16 @@ func superviseMain() int {
 // clientMain is `agent exec` without the agent: it stands where the agent stands, hands its own end of a
 // socket pair over, and runs the session on the other.
 func clientMain() int {
-	var req Request
+	var req runs.Request
 	if err := json.Unmarshal([]byte(os.Getenv("SUPERVISOR_TEST_REQUEST")), &req); err != nil {
 		panic(err)
 	}
-	c := &Client{Socket: os.Getenv("SUPERVISOR_TEST_SOCKET")}
+	c := &runs.Client{Socket: os.Getenv("SUPERVISOR_TEST_SOCKET")}
 	files := []int{0, 1, 2}
-	if req.IO != IOPipes {
+	if req.IO != runs.IOPipes {
 		files = nil
 	}
-	s, err := openSession(c, func(h Handover) error {
+	s, err := openSession(c, func(h runs.Handover) error {
 		h.Files = files
 		if id := os.Getenv("SUPERVISOR_TEST_ATTACH"); id != "" {
 			h.Files = nil
@@ -81,7 +82,7 @@ func clientMain() int {
 	})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
-		if r, ok := errors.AsType[*Refused](err); ok {
+		if r, ok := errors.AsType[*runs.Refused](err); ok {
 			return r.Code
 		}
 		return 125
@@ -95,7 +96,7 @@ func clientMain() int {
 
 // openSession plays the agent between a client and the supervisor: a real server that hijacks the
 // client's connection and hands it over.
-func openSession(c *Client, hand func(Handover) error) (*session.Conn, error) {
+func openSession(c *runs.Client, hand func(runs.Handover) error) (*session.Conn, error) {
 	// Beside the supervisor's socket, in the test's own directory: a client may be killed here.
 	l, err := fdconn.Listen(fmt.Sprintf("%s/%d", filepath.Dir(c.Socket), os.Getpid()), 0o600)
 	if err != nil {
@@ -110,7 +111,7 @@ func openSession(c *Client, hand func(Handover) error) (*session.Conn, error) {
 			panic(err)
 		}
 		defer conn.Close()
-		if handErr = hand(Handover{Conn: conn.(syscall.Conn)}); handErr != nil {
+		if handErr = hand(runs.Handover{Conn: conn.(syscall.Conn)}); handErr != nil {
 			session.WriteRefusal(conn, &session.Refusal{Status: 409, Code: 125, Message: handErr.Error()})
 		}
 	})}
@@ -129,7 +130,7 @@ func openSession(c *Client, hand func(Handover) error) (*session.Conn, error) {
 
 // daemon is a supervisor under test.
 type daemon struct {
-	*Client
+	*runs.Client
 	cfg Config
 	cmd *exec.Cmd
 	log *syncBuffer
@@ -159,7 +160,7 @@ func start(t testing.TB, change ...func(*Config)) *daemon {
 	for _, f := range change {
 		f(&cfg)
 	}
-	d := &daemon{Client: &Client{Socket: cfg.Socket}, cfg: cfg}
+	d := &daemon{Client: &runs.Client{Socket: cfg.Socket}, cfg: cfg}
 	d.restart(t)
 	t.Cleanup(func() {
 		d.cmd.Process.Signal(syscall.SIGTERM)
@@ -202,7 +203,7 @@ func self(role string, env ...string) *exec.Cmd {
 }
 
 // client returns a client process for a run, not yet started.
-func (d *daemon) client(req Request) *exec.Cmd {
+func (d *daemon) client(req runs.Request) *exec.Cmd {
 	text, err := json.Marshal(req)
 	if err != nil {
 		panic(err)
@@ -211,17 +212,17 @@ func (d *daemon) client(req Request) *exec.Cmd {
 }
 
 // request is a shell command of this process's own user.
-func request(line string) Request {
+func request(line string) runs.Request {
 	return argv("/bin/sh", "-c", line)
 }
 
-func argv(args ...string) Request {
-	return Request{Args: args, Env: []string{"PATH=/usr/local/bin:/usr/bin:/bin:/" + planted.Value, "PLANTED=" + planted.Value}, IO: IOPipes, UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}
+func argv(args ...string) runs.Request {
+	return runs.Request{Args: args, Env: []string{"PATH=/usr/local/bin:/usr/bin:/bin:/" + planted.Value, "PLANTED=" + planted.Value}, IO: runs.IOPipes, UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}
 }
 
-func spooled(line string) Request {
+func spooled(line string) runs.Request {
 	r := request(line)
-	r.IO, r.Detached = IOSpool, true
+	r.IO, r.Detached = runs.IOSpool, true
 	return r
 }
 

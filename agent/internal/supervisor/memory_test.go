@@ -8,20 +8,22 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"beanstalk-agent/agent/internal/runs"
 )
 
 // Issue 4's budgets: 64 kB of ours for a session without terminal, 300 kB with one. The processes of the
 // sessions are not ours. Measured over many, so that one page more or less does not show.
 func TestSessionMemory(t *testing.T) {
 	const n = 60
-	for io, budget := range map[string]int{IOPipes: 64, IOTerminal: 300} {
+	for io, budget := range map[string]int{runs.IOPipes: 64, runs.IOTerminal: 300} {
 		d := start(t)
 		req := argv("sleep", "1000")
 		req.IO = io
 		null := devNull(t)
 		one := func() {
-			h := Handover{}
-			if io == IOPipes {
+			h := runs.Handover{}
+			if io == runs.IOPipes {
 				h.Files = []int{null, null, null}
 			}
 			if _, err := d.Start(t.Context(), req, h); err != nil {

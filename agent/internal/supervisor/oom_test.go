@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"beanstalk-agent/agent/internal/runs"
 )
 
 // TestMemoryInVM is the memory column where cgroup v2 has the memory controller: the agent as it is built,
@@ -47,7 +49,7 @@ CI=1 SUPERVISOR_TEST_INSIDE=v2 %[1]s/supervisor.test -test.v -test.run '^Test(Ou
 // much, and it is on record. Others, the supervisor and the agent go on.
 func TestOutliveMemory(t *testing.T) {
 	agentInside(t)
-	c := &Client{Socket: "/run/agent-runs/supervisor.sock"}
+	c := &runs.Client{Socket: "/run/agent-runs/supervisor.sock"}
 	info, err := c.Info(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -95,10 +97,10 @@ func TestOutliveMemory(t *testing.T) {
 	if out, _ := modest.CombinedOutput(); modest.ProcessState.ExitCode() != 5 || len(out) > 0 {
 		t.Errorf("a modest command: code %d, %s", modest.ProcessState.ExitCode(), out)
 	}
-	runs := ps(t, "--all")
-	i := slices.IndexFunc(runs, func(r Run) bool { return strings.Contains(strings.Join(r.Args, " "), fmt.Sprint(20<<20)) })
-	if i < 0 || runs[i].ExitCode != 5 || runs[i].OOM || runs[i].PeakMemory < 15<<20 || runs[i].PeakMemory > 60<<20 {
-		t.Errorf("the modest one is run %d of %+v", i, runs)
+	list := ps(t, "--all")
+	i := slices.IndexFunc(list, func(r runs.Run) bool { return strings.Contains(strings.Join(r.Args, " "), fmt.Sprint(20<<20)) })
+	if i < 0 || list[i].ExitCode != 5 || list[i].OOM || list[i].PeakMemory < 15<<20 || list[i].PeakMemory > 60<<20 {
+		t.Errorf("the modest one is run %d of %+v", i, list)
 	}
 	if out, err := exec.Command("agent", "stop", neighbour).CombinedOutput(); err != nil {
 		t.Errorf("stop: %v: %s", err, out)

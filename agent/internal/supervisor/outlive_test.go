@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/packaging/testbed/gotool"
 )
 
@@ -94,18 +95,18 @@ until [ "$(agent ps --json | grep -c '"state": *"running"')" = 4 ]; do sleep 0.0
 	}
 	b.sh("until agent ps 2>/dev/null; do sleep 0.05; done")
 	out, err := b.nspawn("exec", "agent", "ps", "--all", "--json")
-	var runs []Run
+	var list []runs.Run
 	if err == nil {
-		err = json.Unmarshal(out, &runs)
+		err = json.Unmarshal(out, &list)
 	}
 	if err != nil {
 		b.t.Fatalf("ps --all: %v: %s", err, out)
 	}
 	want := map[string]int{"job": 3, "stubborn": 137, "piped": 4, "terminal": 129}
-	for _, run := range runs {
+	for _, run := range list {
 		if code, ok := want[run.Lock]; ok {
 			delete(want, run.Lock)
-			if run.State != StateExited || run.StoppedBy != "shutdown" || run.ExitCode != code {
+			if run.State != runs.StateExited || run.StoppedBy != "shutdown" || run.ExitCode != code {
 				b.t.Errorf("recorded as %+v, want exit code %d", run, code)
 			}
 		}
@@ -205,34 +206,34 @@ func TestOutliveTerminal(t *testing.T) {
 			t.Fatalf("%s ended the client", name)
 		}
 	}
-	runs := ps(t)
-	if len(runs) != 1 || !runs[0].Attached {
-		t.Fatalf("ps shows %+v", runs)
+	list := ps(t)
+	if len(list) != 1 || !list[0].Attached {
+		t.Fatalf("ps shows %+v", list)
 	}
 	s.cmd.Process.Kill()
-	again := d.terminal(t, exec.Command("agent", "attach", runs[0].ID), 33, 101)
+	again := d.terminal(t, exec.Command("agent", "attach", list[0].ID), 33, 101)
 	again.expect(t, fmt.Sprintf("still-%d", 40+n))
 	again.typeIn("exit $((x-40))\r")
 	again.exitCode(t, n)
 }
 
-func ps(t *testing.T, flags ...string) (runs []Run) {
+func ps(t *testing.T, flags ...string) (list []runs.Run) {
 	t.Helper()
 	out, err := exec.Command("agent", append([]string{"ps", "--json"}, flags...)...).Output()
 	if err == nil {
-		err = json.Unmarshal(out, &runs)
+		err = json.Unmarshal(out, &list)
 	}
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	return runs
+	return list
 }
 
 // Its output is whole, its exit code is kept, and logs, wait and stop work.
 func TestOutliveDetached(t *testing.T) {
 	agentInside(t)
 	for name, how := range disturbances {
-		goOn := "/var/tmp/go-" + newID()
+		goOn := "/var/tmp/go-" + runs.NewID()
 		id := detached(t, "seq 1 1000; while [ ! -e "+goOn+" ]; do sleep 0.02; done; seq 1001 2000; exit 5")
 		disturb(t, how)
 		touch(t, goOn)

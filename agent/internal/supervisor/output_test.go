@@ -4,13 +4,14 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"beanstalk-agent/agent/internal/runs"
 )
 
 // Reason: a runaway job must not fill the disk, and its first and its last words are what explains it.
@@ -18,7 +19,7 @@ func TestSpoolKeepsHeadAndTail(t *testing.T) {
 	d := start(t)
 	req := spooled("seq 1 400000; echo last words")
 	req.MaxOutput = 256 << 10
-	run, err := d.Start(t.Context(), req, Handover{})
+	run, err := d.Start(t.Context(), req, runs.Handover{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +65,7 @@ func TestLogsFollowUntilTheEnd(t *testing.T) {
 	if err := unix.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	run, err := d.Start(t.Context(), spooled("echo one; read x <"+fifo+"; echo $x; printf unfinished"), Handover{})
+	run, err := d.Start(t.Context(), spooled("echo one; read x <"+fifo+"; echo $x; printf unfinished"), runs.Handover{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,35 +84,5 @@ func TestLogsFollowUntilTheEnd(t *testing.T) {
 	rest, err := io.ReadAll(r)
 	if string(rest) != "two\nunfinished" || err != nil || <-done != nil {
 		t.Errorf("then came %q, %v", rest, err)
-	}
-}
-
-func TestLastLines(t *testing.T) {
-	for _, c := range []struct {
-		in   string
-		n    int
-		want string
-	}{{"a\nb\nc\n", 2, "b\nc\n"}, {"a\nb\nc", 2, "b\nc"}, {"a\n", 5, "a\n"}, {"", 1, ""}, {"a\nb\n", 1, "b\n"}, {"\n\n\n", 2, "\n\n"}} {
-		if got := c.in[lastLines([]byte(c.in), c.n):]; got != c.want {
-			t.Errorf("last %d lines of %q are %q, want %q", c.n, c.in, got, c.want)
-		}
-	}
-}
-
-// However many lines are asked for: the number is from a request, and the agent reads the spool as root.
-func TestTailOfAnyNumberOfLines(t *testing.T) {
-	spool := filepath.Join(t.TempDir(), "output")
-	if err := os.WriteFile(spool, bytes.Repeat([]byte("a line\n"), 5<<20), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for lines, from := range map[int]int64{1: 35<<20 - 7, 100: 35<<20 - 700, 1 << 24: 19 << 20, math.MaxInt: 19 << 20} {
-		r, err := OpenOutput(Run{Output: spool})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer r.Close()
-		if err := r.Tail(lines); err != nil || r.at != from {
-			t.Errorf("the last %d lines begin at %d, want %d (%v)", lines, r.at, from, err)
-		}
 	}
 }

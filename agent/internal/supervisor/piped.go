@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/agent/internal/session"
 )
 
@@ -55,7 +56,7 @@ func (p *piped) finish(e session.Exit) {
 	}
 }
 
-func (p *piped) account(*Run) {}
+func (p *piped) account(*runs.Run) {}
 
 // connOf makes a connection of a descriptor that was handed over. It is consumed in any case.
 func connOf(fd int) (net.Conn, error) {

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/packaging/testbed/gotool"
 )
 
@@ -36,7 +37,7 @@ func TestRecordSurvivesPowerCut(t *testing.T) {
 			s := open(t, filepath.Join(disk.dir, "runs"), Keep{})
 			unix.Sync()
 			for _, id := range []string{"typed", "live", "ended"} {
-				run := newRun(&Request{ID: id, Args: []string{"x"}, Name: "nightly", Kind: "cron", IO: IOSpool})
+				run := newRun(&runs.Request{ID: id, Args: []string{"x"}, Name: "nightly", Kind: "cron", IO: runs.IOSpool})
 				if id == "typed" {
 					run.Kind = "exec"
 				}
@@ -44,7 +45,7 @@ func TestRecordSurvivesPowerCut(t *testing.T) {
 					t.Fatal(err)
 				}
 				if id == "ended" {
-					run.State, run.ExitCode, run.Ended = StateExited, 7, time.Now()
+					run.State, run.ExitCode, run.Ended = runs.StateExited, 7, time.Now()
 					if err := s.finish(&run); err != nil {
 						t.Fatal(err)
 					}

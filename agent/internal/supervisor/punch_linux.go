@@ -1,11 +1,6 @@
 package supervisor
 
-import (
-	"errors"
-	"os"
-
-	"golang.org/x/sys/unix"
-)
+import "golang.org/x/sys/unix"
 
 // blockSize is what file systems give back in; a smaller remainder would only be zeroed.
 const blockSize = 4096
@@ -17,26 +12,4 @@ func punch(fd int, from, to int64) error {
 		return nil
 	}
 	return unix.Fallocate(fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, from, to-from)
-}
-
-// nextData returns where data goes on at or after offset: offset itself, unless it is in a hole. ok is
-// false when nothing but a hole follows.
-func nextData(f *os.File, offset int64) (next int64, ok bool) {
-	next, err := f.Seek(offset, unix.SEEK_DATA)
-	switch {
-	case errors.Is(err, unix.ENXIO):
-		return 0, false
-	case err != nil: // no such question on this file system: then no holes either
-		return offset, true
-	}
-	return next, true
-}
-
-// dataEnd returns where the data at offset ends: at a hole or the end of the file.
-func dataEnd(f *os.File, offset int64) int64 {
-	end, err := f.Seek(offset, unix.SEEK_HOLE)
-	if err != nil {
-		return offset + 1<<62
-	}
-	return end
 }

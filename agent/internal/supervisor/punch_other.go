@@ -2,13 +2,6 @@
 
 package supervisor
 
-import (
-	"errors"
-	"os"
-)
+import "errors"
 
 func punch(fd int, from, to int64) error { return errors.ErrUnsupported }
-
-func nextData(f *os.File, offset int64) (next int64, ok bool) { return offset, true }
-
-func dataEnd(f *os.File, offset int64) int64 { return offset + 1<<62 }

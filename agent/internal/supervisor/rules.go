@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"beanstalk-agent/agent/internal/command"
+	"beanstalk-agent/agent/internal/runs"
 )
 
 // validID reports whether id may name a run: [a-z0-9][a-z0-9._-]*, at most 64. It is a file's name, too.
@@ -25,7 +26,7 @@ func validID(id string) bool {
 
 // check refuses a request that is not whole, or that this supervisor's own rules do not allow, and
 // returns whom to run as. The agent has judged before; this is the second lock, behind the privilege line.
-func (c *Config) check(req *Request) (*command.Credential, *errorBody) {
+func (c *Config) check(req *runs.Request) (*command.Credential, *runs.Refused) {
 	switch {
 	case len(req.Args) == 0 || req.Args[0] == "":
 		return nil, misuse("no command given")
@@ -33,7 +34,7 @@ func (c *Config) check(req *Request) (*command.Credential, *errorBody) {
 		return nil, misuse("run id %q: expected at most 64 of a-z 0-9 . _ -", req.ID)
 	case req.Kind != "" && req.Kind != "exec" && req.Kind != "cron":
 		return nil, misuse("kind %q: expected exec or cron", req.Kind)
-	case req.IO != IOPipes && req.IO != IOTerminal && req.IO != IOSpool:
+	case req.IO != runs.IOPipes && req.IO != runs.IOTerminal && req.IO != runs.IOSpool:
 		return nil, misuse("io %q: expected pipes, terminal or spool", req.IO)
 	case req.Dir != "" && !strings.HasPrefix(req.Dir, "/"):
 		return nil, misuse("directory %q: expected an absolute path", req.Dir)
@@ -45,7 +46,7 @@ func (c *Config) check(req *Request) (*command.Credential, *errorBody) {
 	return c.credential(req)
 }
 
-func (c *Config) credential(req *Request) (*command.Credential, *errorBody) {
+func (c *Config) credential(req *runs.Request) (*command.Credential, *runs.Refused) {
 	own := uint32(os.Geteuid())
 	if own != 0 {
 		if req.UID != own {
@@ -132,10 +133,10 @@ func userName(uid uint32, name string) string {
 	return fmt.Sprintf("%s (%d)", name, uid)
 }
 
-func misuse(format string, args ...any) *errorBody {
-	return &errorBody{Status: 400, Code: command.CodeRefused, Message: fmt.Sprintf(format, args...)}
+func misuse(format string, args ...any) *runs.Refused {
+	return &runs.Refused{Status: 400, Code: command.CodeRefused, Message: fmt.Sprintf(format, args...)}
 }
 
-func denied(format string, args ...any) *errorBody {
-	return &errorBody{Status: 403, Code: command.CodeRefused, Kind: "denied", Message: fmt.Sprintf(format, args...)}
+func denied(format string, args ...any) *runs.Refused {
+	return &runs.Refused{Status: 403, Code: command.CodeRefused, Kind: runs.KindDenied, Message: fmt.Sprintf(format, args...)}
 }

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"beanstalk-agent/agent/internal/runs"
 )
 
 // FuzzStartRequest: behind the privilege line nothing is believed. Whatever is asked for, what passes runs as
@@ -19,25 +21,25 @@ func FuzzStartRequest(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(kept)
-	allowed := Request{Args: []string{"true"}, IO: IOSpool, ID: "a-1", Kind: "cron", Dir: "/", UID: nobody, GID: nobody, Groups: []uint32{nobody}, Timeout: 1, MemoryMax: 1 << 20}
-	seed := func(change func(*Request)) {
+	allowed := runs.Request{Args: []string{"true"}, IO: runs.IOSpool, ID: "a-1", Kind: "cron", Dir: "/", UID: nobody, GID: nobody, Groups: []uint32{nobody}, Timeout: 1, MemoryMax: 1 << 20}
+	seed := func(change func(*runs.Request)) {
 		r := allowed
 		change(&r)
-		b, err := json.Marshal(startBody{Request: r, HasConn: true})
+		b, err := json.Marshal(runs.StartBody{Request: r, HasConn: true})
 		if err != nil {
 			f.Fatal(err)
 		}
 		f.Add(b)
 	}
-	seed(func(*Request) {})
-	seed(func(r *Request) { r.UID, r.GID, r.Groups = 0, 0, nil })
-	seed(func(r *Request) { r.GID = 0 })
-	seed(func(r *Request) { r.Groups = []uint32{nobody, 0} })
-	seed(func(r *Request) { r.ID = "../../etc/passwd" })
-	seed(func(r *Request) { r.ID = ".." })
-	seed(func(r *Request) { r.Dir = "etc" })
-	seed(func(r *Request) { r.Args = []string{""} })
-	seed(func(r *Request) { r.Timeout, r.MemoryMax = -1, -1 })
+	seed(func(*runs.Request) {})
+	seed(func(r *runs.Request) { r.UID, r.GID, r.Groups = 0, 0, nil })
+	seed(func(r *runs.Request) { r.GID = 0 })
+	seed(func(r *runs.Request) { r.Groups = []uint32{nobody, 0} })
+	seed(func(r *runs.Request) { r.ID = "../../etc/passwd" })
+	seed(func(r *runs.Request) { r.ID = ".." })
+	seed(func(r *runs.Request) { r.Dir = "etc" })
+	seed(func(r *runs.Request) { r.Args = []string{""} })
+	seed(func(r *runs.Request) { r.Timeout, r.MemoryMax = -1, -1 })
 	f.Add([]byte(`{"args":["a"],"io":"pipes","uid":65534,"gid":65534,"UID":0,"Gid":0,"groups":[]}`)) // the last of several names counts
 	f.Add([]byte(`{"args":["a"],"io":"pipes","uid":4294967296}`))
 	f.Add([]byte(`{"args":["a"],"io":"pipes","as_root":true}`))
@@ -52,7 +54,7 @@ func FuzzStartRequest(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var b startBody
+		var b runs.StartBody
 		if decode(r, &b) != nil {
 			return
 		}

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/agent/internal/session"
 )
 
@@ -134,7 +135,7 @@ func (p *spool) finish(e session.Exit) {
 	p.file.Close()
 }
 
-func (p *spool) account(run *Run) {
+func (p *spool) account(run *runs.Run) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	run.Output = p.file.Name()

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"beanstalk-agent/agent/internal/runs"
 )
 
 // Keep bounds what is kept of runs that have ended. The oldest go first; a run that is live is never
@@ -40,8 +42,8 @@ const recordVersion = 1
 
 // record is a file: meta.json while a run is live, status.json once it has ended.
 type record struct {
-	Version int `json:"version"`
-	Run     Run `json:"run"`
+	Version int      `json:"version"`
+	Run     runs.Run `json:"run"`
 
 	Begun uint64 `json:"begun,omitzero"` // the process's start, clock ticks since boot
 	Boot  string `json:"boot,omitzero"`  // which boot that was
@@ -60,7 +62,7 @@ type store struct {
 	pending map[uint64]bool // numbers given to what cannot be seen yet
 	ended   map[string]entry
 	pruned  time.Time
-	unsaved map[string]Run // ended, and the disk would not take the status; tried again with each that follows
+	unsaved map[string]runs.Run // ended, and the disk would not take the status; tried again with each that follows
 }
 
 type entry struct {
@@ -87,7 +89,7 @@ func openStore(dir string, keep Keep, sessions bool, log *slog.Logger) (*store, 
 	if err != nil {
 		return nil, fmt.Errorf("open state: %w", err)
 	}
-	s := &store{dir: dir, keep: keep.withDefaults(), log: log, boot: bootID(), ended: make(map[string]entry), pending: make(map[uint64]bool), unsaved: make(map[string]Run)}
+	s := &store{dir: dir, keep: keep.withDefaults(), log: log, boot: bootID(), ended: make(map[string]entry), pending: make(map[uint64]bool), unsaved: make(map[string]runs.Run)}
 	var orphans []record
 	for _, e := range entries {
 		if !e.IsDir() || !validID(e.Name()) {
@@ -124,7 +126,7 @@ func openStore(dir string, keep Keep, sessions bool, log *slog.Logger) (*store, 
 func (s *store) lose(rec record) {
 	s.endLeftovers(rec)
 	run := rec.Run
-	run.State, run.ExitCode, run.Ended = StateLost, 125, time.Now()
+	run.State, run.ExitCode, run.Ended = runs.StateLost, 125, time.Now()
 	if info, err := os.Stat(s.path(run.ID, "output")); err == nil {
 		run.OutputBytes = info.Size()
 	}
@@ -157,15 +159,15 @@ func (s *store) read(id string) (record, error) {
 		err = fmt.Errorf("record of run %q", rec.Run.ID)
 	}
 	if err != nil {
-		return record{Run: Run{ID: id, Kind: "exec", Name: "unknown", State: StateLost}}, err
+		return record{Run: runs.Run{ID: id, Kind: "exec", Name: "unknown", State: runs.StateLost}}, err
 	}
 	s.addScreen(&rec.Run)
 	return rec, nil
 }
 
 // addScreen fills in what a run's terminal showed last: it is kept after the status was written, if at all.
-func (s *store) addScreen(run *Run) {
-	if run.IO != IOTerminal || run.EndSeq == 0 {
+func (s *store) addScreen(run *runs.Run) {
+	if run.IO != runs.IOTerminal || run.EndSeq == 0 {
 		return
 	}
 	name := s.path(run.ID, "output")
@@ -197,7 +199,7 @@ func parseRecord(b []byte) (record, error) {
 }
 
 // create makes a run's directory and its meta file, before anything is started, and gives it a number.
-func (s *store) create(run *Run) error {
+func (s *store) create(run *runs.Run) error {
 	run.StartSeq = s.number()
 	if err := os.Mkdir(filepath.Join(s.dir, run.ID), 0o700); err != nil {
 		return fmt.Errorf("record run: %w", err)
@@ -207,7 +209,7 @@ func (s *store) create(run *Run) error {
 
 // begun replaces the meta file by one that names the process that was started. By rename, since whoever
 // ends that process one day must not find half a file.
-func (s *store) begun(run Run, begun uint64) error {
+func (s *store) begun(run runs.Run, begun uint64) error {
 	rec := record{Run: run, Begun: begun, Boot: s.boot}
 	if err := s.write(run.ID, "meta.json.new", rec, false); err != nil {
 		return err
@@ -216,7 +218,7 @@ func (s *store) begun(run Run, begun uint64) error {
 }
 
 // finish gives the end a number and writes the status.
-func (s *store) finish(run *Run) error {
+func (s *store) finish(run *runs.Run) error {
 	run.EndSeq = s.number()
 	s.note(*run)
 	err := s.write(run.ID, "status.json", record{Run: *run}, run.Kind == "cron")
@@ -225,7 +227,7 @@ func (s *store) finish(run *Run) error {
 }
 
 // retry keeps a status that could not be written, and writes earlier ones when this one could.
-func (s *store) retry(run Run, err error) {
+func (s *store) retry(run runs.Run, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {
@@ -275,11 +277,11 @@ func (s *store) settled() uint64 {
 	return last
 }
 
-func (s *store) note(run Run) {
+func (s *store) note(run runs.Run) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	kept := run.OutputBytes
-	if run.Truncated || run.IO == IOTerminal {
+	if run.Truncated || run.IO == runs.IOTerminal {
 		kept = s.blocks(run.ID)
 	}
 	s.ended[run.ID] = entry{seq: run.EndSeq, start: run.StartSeq, at: run.Ended, name: run.Name, kind: run.Kind, bytes: kept}

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"beanstalk-agent/agent/internal/runs"
 )
 
 // The exit codes of DESIGN §6, through the whole chain of client, agent's place and supervisor.
@@ -27,7 +29,7 @@ func TestExitCodes(t *testing.T) {
 	nowhere := argv("true")
 	nowhere.Dir = filepath.Join(dir, "absent")
 	for name, c := range map[string]struct {
-		req  Request
+		req  runs.Request
 		want int
 	}{
 		"success":                {argv("true"), 0},
@@ -98,11 +100,11 @@ func signalled(t *testing.T, d *daemon, sig syscall.Signal) (code int) {
 	cmd.Start()
 	out.Read(make([]byte, 6))
 	live := func() int {
-		runs, err := d.List(t.Context(), Filter{Live: true})
+		list, err := d.List(t.Context(), runs.Filter{Live: true})
 		if err != nil {
 			t.Fatal(err)
 		}
-		return len(runs)
+		return len(list)
 	}
 	eventually(t, "the run is listed", func() bool { return live() == 1 }) // its first words may come before
 	eventually(t, "the run has ended", func() bool {
@@ -116,18 +118,18 @@ func signalled(t *testing.T, d *daemon, sig syscall.Signal) (code int) {
 func TestDetachedRun(t *testing.T) {
 	d := start(t)
 	gate := filepath.Join(t.TempDir(), "gate") // else it may have ended before its start is answered
-	run, err := d.Start(t.Context(), spooled("until [ -e "+gate+" ]; do sleep 0.05; done; echo hello; exit 3"), Handover{})
+	run, err := d.Start(t.Context(), spooled("until [ -e "+gate+" ]; do sleep 0.05; done; echo hello; exit 3"), runs.Handover{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if run.State != StateRunning || run.PID == 0 || !alive(run.PID) && run.EndSeq != 0 {
+	if run.State != runs.StateRunning || run.PID == 0 || !alive(run.PID) && run.EndSeq != 0 {
 		t.Errorf("started as %+v", run)
 	}
 	if err := os.WriteFile(gate, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	ended, err := d.Wait(t.Context(), run.ID)
-	if err != nil || ended.State != StateExited || ended.ExitCode != 3 || ended.OutputBytes != 6 {
+	if err != nil || ended.State != runs.StateExited || ended.ExitCode != 3 || ended.OutputBytes != 6 {
 		t.Errorf("ended as %+v, %v", ended, err)
 	}
 	if b, err := os.ReadFile(filepath.Join(d.cfg.StateDir, "runs", run.ID, "output")); string(b) != "hello\n" {
@@ -162,13 +164,13 @@ func TestVanishedClientEndsItsRun(t *testing.T) {
 	for _, pid := range pids {
 		eventually(t, "process "+strconv.Itoa(pid)+" is gone", func() bool { return !alive(pid) })
 	}
-	var run Run
+	var run runs.Run
 	eventually(t, "run has ended", func() bool {
-		runs, err := d.List(t.Context(), Filter{})
-		if err != nil || len(runs) != 1 {
-			t.Fatalf("%v, %v", runs, err)
+		list, err := d.List(t.Context(), runs.Filter{})
+		if err != nil || len(list) != 1 {
+			t.Fatalf("%v, %v", list, err)
 		}
-		run = runs[0]
+		run = list[0]
 		return !run.Live()
 	})
 	if run.StoppedBy != "client vanished" || run.ExitCode != 129 {
@@ -180,18 +182,18 @@ func TestLockIsHeldByOneRun(t *testing.T) {
 	d := start(t)
 	first := spooled("exec sleep 1000")
 	first.Lock = "migrate"
-	run, err := d.Start(t.Context(), first, Handover{})
+	run, err := d.Start(t.Context(), first, runs.Handover{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = d.Start(t.Context(), first, Handover{})
-	if r, ok := errors.AsType[*Refused](err); !errors.Is(err, ErrLocked) || !ok || r.Run == nil || r.Run.ID != run.ID || r.Code != 125 {
+	_, err = d.Start(t.Context(), first, runs.Handover{})
+	if r, ok := errors.AsType[*runs.Refused](err); !errors.Is(err, runs.ErrLocked) || !ok || r.Run == nil || r.Run.ID != run.ID || r.Code != 125 {
 		t.Fatalf("second start: %v", err)
 	}
 	if stopped, err := d.Stop(t.Context(), run.ID, 0); err != nil || stopped.Signal != int(syscall.SIGTERM) || stopped.StoppedBy != "stop" {
 		t.Errorf("stopped as %+v, %v", stopped, err)
 	}
-	if _, err := d.Start(t.Context(), first, Handover{}); err != nil {
+	if _, err := d.Start(t.Context(), first, runs.Handover{}); err != nil {
 		t.Errorf("after the first has gone: %v", err)
 	}
 }

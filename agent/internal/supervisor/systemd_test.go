@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"beanstalk-agent/agent/internal/command"
+	"beanstalk-agent/agent/internal/runs"
 )
 
 // TestOnSystemd runs every TestInside… under a real systemd, in the unit file that is shipped, on both
@@ -146,12 +147,12 @@ systemctl start agent-runs`, unit, containerLimits[layout], insideDir))
 }
 
 // inside returns a client of the unit's supervisor, once it answers.
-func inside(t *testing.T) *Client {
+func inside(t *testing.T) *runs.Client {
 	t.Helper()
 	if os.Getenv("SUPERVISOR_TEST_INSIDE") == "" {
 		t.Skip("run by TestOnSystemd")
 	}
-	c := &Client{Socket: "/run/agent-runs/supervisor.sock", Patience: 20 * time.Second}
+	c := &runs.Client{Socket: "/run/agent-runs/supervisor.sock", Patience: 20 * time.Second}
 	eventually(t, "the unit's supervisor answers", func() bool { _, err := c.Info(t.Context()); return err == nil })
 	return c
 }
@@ -164,16 +165,16 @@ func TestInsidePlace(t *testing.T) {
 	}
 }
 
-func startIn(t *testing.T, c *Client, req Request) Run {
+func startIn(t *testing.T, c *runs.Client, req runs.Request) runs.Run {
 	t.Helper()
-	run, err := c.Start(t.Context(), req, Handover{})
+	run, err := c.Start(t.Context(), req, runs.Handover{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return run
 }
 
-func waitFor(t *testing.T, c *Client, id string) Run {
+func waitFor(t *testing.T, c *runs.Client, id string) runs.Run {
 	t.Helper()
 	run, err := c.Wait(t.Context(), id)
 	if err != nil {
@@ -213,15 +214,15 @@ func TestInsideCommandIsTheUsers(t *testing.T) {
 // Rules are the supervisor's own, whatever the agent asks for.
 func TestInsideRules(t *testing.T) {
 	c := inside(t)
-	for name, change := range map[string]func(*Request){
-		"another user":    func(r *Request) { r.UID, r.GID = 1, 1 },
-		"unknown io":      func(r *Request) { r.IO = "tape" },
-		"relative dir":    func(r *Request) { r.Dir = "tmp" },
-		"id with a slash": func(r *Request) { r.ID = "../x" },
+	for name, change := range map[string]func(*runs.Request){
+		"another user":    func(r *runs.Request) { r.UID, r.GID = 1, 1 },
+		"unknown io":      func(r *runs.Request) { r.IO = "tape" },
+		"relative dir":    func(r *runs.Request) { r.Dir = "tmp" },
+		"id with a slash": func(r *runs.Request) { r.ID = "../x" },
 	} {
 		req := spooled("true")
 		change(&req)
-		if _, err := c.Start(t.Context(), req, Handover{}); err == nil {
+		if _, err := c.Start(t.Context(), req, runs.Handover{}); err == nil {
 			t.Errorf("%s: was started", name)
 		}
 	}
@@ -305,7 +306,7 @@ func TestInsideMemoryLimit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	run, err := c.Start(t.Context(), req, Handover{})
+	run, err := c.Start(t.Context(), req, runs.Handover{})
 	if !strings.Contains(info.Place, "with memory limits") { // a v2 container; a machine has them
 		if err == nil || !strings.Contains(err.Error(), command.ErrNoMemoryLimit.Error()) {
 			t.Errorf("a limit that cannot be kept: %v", err)
@@ -319,7 +320,7 @@ func TestInsideMemoryLimit(t *testing.T) {
 	if !ended.OOM || ended.PeakMemory < 40<<20 || ended.PeakMemory > 64<<20 {
 		t.Errorf("ended as %+v", ended)
 	}
-	if got := verdict(ended); !strings.HasPrefix(got, "killed by the kernel for memory at ") {
+	if got := runs.Verdict(ended); !strings.HasPrefix(got, "killed by the kernel for memory at ") {
 		t.Errorf("it is said: %q", got)
 	}
 }
@@ -338,7 +339,7 @@ func TestInsideSupervisorIsKilled(t *testing.T) {
 	syscall.Kill(info.PID, syscall.SIGKILL)
 	eventually(t, "a new supervisor answers", func() bool { again, err := c.Info(t.Context()); return err == nil && again.PID != info.PID })
 	lost, err := c.Get(t.Context(), run.ID)
-	if err != nil || lost.State != StateLost || lost.Name != "nightly" {
+	if err != nil || lost.State != runs.StateLost || lost.Name != "nightly" {
 		t.Errorf("recorded as %+v, %v", lost, err)
 	}
 	for _, pid := range append(pidsIn(run.Output), run.PID) {
@@ -369,7 +370,7 @@ func TestInsideUnitStops(t *testing.T) {
 	if out, err := exec.Command("systemctl", "stop", "agent-runs").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	for file, want := range map[string]Run{
+	for file, want := range map[string]runs.Run{
 		"/var/lib/agent/runs/" + obeys.ID + "/status.json":    {ExitCode: 3},
 		"/var/lib/agent/runs/" + stubborn.ID + "/status.json": {ExitCode: 137, Signal: 9},
 	} {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"beanstalk-agent/agent/internal/command"
+	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/agent/internal/session"
 )
 
@@ -39,7 +40,7 @@ type terminal struct {
 	attaching sync.Mutex // one new client at a time
 
 	mu       sync.Mutex
-	size     Size
+	size     runs.Size
 	client   *termClient // nil: detached
 	ending   bool        // the command has ended: no new clients
 	unseen   bool        // and there was none: the last screen is on disk
@@ -56,10 +57,10 @@ type termClient struct {
 	done chan struct{} // its reader has ended
 }
 
-func openTerminal(body startBody, conn net.Conn) (*terminal, error) {
+func openTerminal(body runs.StartBody, conn net.Conn) (*terminal, error) {
 	size := body.Size
 	if size.Rows == 0 || size.Cols == 0 {
-		size = Size{Rows: 24, Cols: 80}
+		size = runs.Size{Rows: 24, Cols: 80}
 	}
 	pty, err := command.OpenTerminal(size, body.UID)
 	if err != nil {
@@ -215,7 +216,7 @@ func (t *terminal) obey(kind session.Type, p []byte) {
 		_, _ = t.pty.Master.Write([]byte{4}) // ^D: closing the terminal would hang it up
 	case session.Resize:
 		if s, ok := session.ParseSize(p); ok && s.Rows > 0 && s.Cols > 0 {
-			t.resize(Size(s))
+			t.resize(runs.Size(s))
 		}
 	case session.Signal:
 		if len(p) == 1 {
@@ -224,7 +225,7 @@ func (t *terminal) obey(kind session.Type, p []byte) {
 	}
 }
 
-func (t *terminal) resize(s Size) {
+func (t *terminal) resize(s runs.Size) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.size = s
@@ -234,7 +235,7 @@ func (t *terminal) resize(s Size) {
 // attach gives the session a new client: it sees the scroll-back, then what follows, and the program is
 // made to redraw. A client that is there is let go. Who comes late, when the command has ended, is told nothing
 // yet; a client that does not read does not keep it from the last output any more.
-func (t *terminal) attach(conn net.Conn, size Size) (late bool, err error) {
+func (t *terminal) attach(conn net.Conn, size runs.Size) (late bool, err error) {
 	t.attaching.Lock()
 	defer t.attaching.Unlock()
 	if old := t.current(); old != nil {
@@ -287,14 +288,14 @@ func replay(conn net.Conn, p []byte) error {
 }
 
 // redraw makes the size change for real: programs ignore a WINCH that finds the size they know.
-func (t *terminal) redraw(s Size) {
+func (t *terminal) redraw(s runs.Size) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if s.Rows == 0 || s.Cols == 0 {
 		s = t.size
 	}
 	if s == t.size && s.Rows > 1 {
-		_ = t.pty.Resize(Size{Rows: s.Rows - 1, Cols: s.Cols})
+		_ = t.pty.Resize(runs.Size{Rows: s.Rows - 1, Cols: s.Cols})
 	}
 	t.size = s
 	time.AfterFunc(redrawPause, func() {
@@ -343,7 +344,9 @@ func (t *terminal) finish(e session.Exit) {
 	t.pty.Close()
 }
 
-func (t *terminal) account(run *Run) { run.Attached = t.current() != nil && run.State == StateRunning }
+func (t *terminal) account(run *runs.Run) {
+	run.Attached = t.current() != nil && run.State == runs.StateRunning
+}
 
 // startLimits watches how long the session lasts and how long nothing happens in it, so that no forgotten
 // shell holds memory for months.

@@ -17,6 +17,8 @@ import (
 
 	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
+
+	"beanstalk-agent/agent/internal/runs"
 )
 
 // screenOf is a client process at a terminal, and everything the terminal has shown.
@@ -87,9 +89,9 @@ func (s *screenOf) exitCode(t *testing.T, want int) {
 	}
 }
 
-func onTerminal(line string) Request {
+func onTerminal(line string) runs.Request {
 	r := request(line)
-	r.IO, r.Size = IOTerminal, Size{Rows: 33, Cols: 101}
+	r.IO, r.Size = runs.IOTerminal, runs.Size{Rows: 33, Cols: 101}
 	r.Env = append(r.Env, "TERM=xterm", "PS1=$ ", "HOME=/nonexistent")
 	return r
 }
@@ -101,13 +103,13 @@ func (d *daemon) attach(id string) *exec.Cmd {
 }
 
 // theRun returns the only run there is.
-func (d *daemon) theRun(t *testing.T) Run {
+func (d *daemon) theRun(t *testing.T) runs.Run {
 	t.Helper()
-	runs, err := d.List(t.Context(), Filter{})
-	if err != nil || len(runs) != 1 {
-		t.Fatalf("runs are %+v, %v", runs, err)
+	list, err := d.List(t.Context(), runs.Filter{})
+	if err != nil || len(list) != 1 {
+		t.Fatalf("runs are %+v, %v", list, err)
 	}
-	return runs[0]
+	return list[0]
 }
 
 // moby#35407 starts at 0x0, session-manager-plugin#48 at 80x24.
@@ -345,7 +347,7 @@ func onPTY(t *testing.T, cmd *exec.Cmd) (master *os.File) {
 
 // closeStdin closes this process's copy of the terminal, so that the master sees its end.
 func closeStdin(cmd *exec.Cmd, ioKind string) {
-	if f, ok := cmd.Stdin.(*os.File); ok && ioKind == IOTerminal {
+	if f, ok := cmd.Stdin.(*os.File); ok && ioKind == runs.IOTerminal {
 		f.Close()
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"beanstalk-agent/agent/internal/runs"
 )
 
 // An upgrade from an older build, then a downgrade to it, each with a command, a terminal and a job in flight:
@@ -58,17 +60,17 @@ func replaceAgent(t *testing.T, to, holder string) {
 		t.Errorf("status does not say who holds the runs: %v: %s", err, out)
 	}
 	session := ""
-	runs := ps(t)
-	for _, run := range runs {
+	list := ps(t)
+	for _, run := range list {
 		if run.Supervisor != holder {
 			t.Errorf("held by %q: %+v", run.Supervisor, run)
 		}
-		if run.IO == IOTerminal {
+		if run.IO == runs.IOTerminal {
 			session = run.ID
 		}
 	}
-	if len(runs) != 3 {
-		t.Errorf("ps shows %d runs", len(runs))
+	if len(list) != 3 {
+		t.Errorf("ps shows %d runs", len(list))
 	}
 	shell.typeIn("x=$((x+2)); echo still-$x\r") // not even interrupted
 	shell.expect(t, "still-42")
@@ -126,7 +128,7 @@ func endsWith(t *testing.T, id string, want int) {
 	}
 }
 
-func recordOf(t *testing.T, id string) (run Run) {
+func recordOf(t *testing.T, id string) (run runs.Run) {
 	t.Helper()
 	for _, run := range ps(t, "--all") {
 		if run.ID == id {
@@ -146,7 +148,7 @@ type pipedRun struct {
 
 func waitingPiped(t *testing.T) (p *pipedRun, goOn string) {
 	t.Helper()
-	goOn = filepath.Join("/var/tmp", "go-"+newID())
+	goOn = filepath.Join("/var/tmp", "go-"+runs.NewID())
 	p = &pipedRun{cmd: exec.Command("agent", "exec", "--", "sh", "-c", "seq 1 1000; echo up >&2; while [ ! -e "+goOn+" ]; do sleep 0.02; done; seq 1001 2000; pwd -P >&2; exit 7")}
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.errs
 	if err := p.cmd.Start(); err != nil {

@@ -1,4 +1,4 @@
-package supervisor
+package runs
 
 import (
 	"bufio"
@@ -18,34 +18,6 @@ import (
 
 	"beanstalk-agent/agent/internal/fdconn"
 )
-
-// Errors that a caller may want to tell apart. They arrive wrapped in *Refused.
-var (
-	ErrExists   = errors.New("a run with this id exists")
-	ErrLocked   = errors.New("the lock is held")
-	ErrUnknown  = errors.New("no such run")
-	ErrEnded    = errors.New("the run has ended")
-	ErrNoAttach = errors.New("the run has no terminal")
-	ErrDenied   = errors.New("not allowed")
-	ErrClosing  = errors.New("the supervisor is shutting down")
-)
-
-var errorKinds = map[string]error{
-	"exists": ErrExists, "locked": ErrLocked, "unknown": ErrUnknown, "ended": ErrEnded, "no terminal": ErrNoAttach, "denied": ErrDenied, "closing": ErrClosing,
-}
-
-// Refused is the supervisor's answer when it did not do what it was asked.
-type Refused struct {
-	Message string
-	Hint    string
-	Code    int  // what a client exits with: 125, 126 or 127
-	Run     *Run // the run in the way, for ErrLocked and ErrExists
-
-	kind error
-}
-
-func (e *Refused) Error() string { return e.Message }
-func (e *Refused) Unwrap() error { return e.kind }
 
 // Client talks to the supervisor. The zero value with Socket set is ready; it holds no connection between
 // calls and may be used by several goroutines.
@@ -70,10 +42,10 @@ type Handover struct {
 // is asked again, by the same id, so that the command runs once.
 func (c *Client) Start(ctx context.Context, req Request, h Handover) (run Run, err error) {
 	if req.ID == "" {
-		req.ID = newID()
+		req.ID = NewID()
 	}
 	err = c.start(ctx, req.ID, func() error {
-		return c.send(ctx, "/runs", startBody{Request: req, HasConn: h.Conn != nil}, h, &run)
+		return c.send(ctx, "/runs", StartBody{Request: req, HasConn: h.Conn != nil}, h, &run)
 	}, &run)
 	return run, err
 }
@@ -84,7 +56,7 @@ func (c *Client) Start(ctx context.Context, req Request, h Handover) (run Run, e
 func (c *Client) Begin(ctx context.Context, req Request) (run Run, ended func() (Run, error), err error) {
 	ended = func() (Run, error) { return c.Wait(ctx, req.ID) }
 	err = c.start(ctx, req.ID, func() error {
-		resp, err := c.do(ctx, "POST", "/runs?wait=1", startBody{Request: req})
+		resp, err := c.do(ctx, "POST", "/runs?wait=1", StartBody{Request: req})
 		if err != nil {
 			return err
 		}
@@ -142,7 +114,7 @@ func (c *Client) patiently(ctx context.Context, f func() error) error {
 
 // Attach gives a terminal session a client, in place of one it may have.
 func (c *Client) Attach(ctx context.Context, id string, size Size, h Handover) (run Run, err error) {
-	err = c.send(ctx, "/runs/"+url.PathEscape(id)+"/attach", attachBody{Size: size}, h, &run)
+	err = c.send(ctx, "/runs/"+url.PathEscape(id)+"/attach", AttachBody{Size: size}, h, &run)
 	return run, err
 }
 
@@ -189,13 +161,13 @@ func (c *Client) Wait(ctx context.Context, id string) (run Run, err error) {
 
 // Stop ends a run: TERM to every process, grace (0: the run's own), KILL. It returns once all are gone.
 func (c *Client) Stop(ctx context.Context, id string, grace time.Duration) (run Run, err error) {
-	err = c.call(ctx, "POST", "/runs/"+url.PathEscape(id)+"/stop", stopBody{Grace: grace}, &run)
+	err = c.call(ctx, "POST", "/runs/"+url.PathEscape(id)+"/stop", StopBody{Grace: grace}, &run)
 	return run, err
 }
 
 // Signal sends a signal to the command, or to its process group where a terminal would.
 func (c *Client) Signal(ctx context.Context, id string, sig syscall.Signal) error {
-	return c.call(ctx, "POST", "/runs/"+url.PathEscape(id)+"/signal", signalBody{Signal: int(sig)}, nil)
+	return c.call(ctx, "POST", "/runs/"+url.PathEscape(id)+"/signal", SignalBody{Signal: int(sig)}, nil)
 }
 
 // Info asks the supervisor about itself.
@@ -213,7 +185,7 @@ func (c *Client) Retire(ctx context.Context) (info Info, err error) {
 
 // Shutdown ends all runs (TERM, grace, KILL) and then the supervisor. It returns when the runs are ended.
 func (c *Client) Shutdown(ctx context.Context, grace time.Duration) error {
-	return c.call(ctx, "POST", "/shutdown", stopBody{Grace: grace}, nil)
+	return c.call(ctx, "POST", "/shutdown", StopBody{Grace: grace}, nil)
 }
 
 // Events yields what happened after the event numbered after, oldest first, then what happens, until ctx
@@ -359,16 +331,4 @@ func (c *Client) dial(ctx context.Context) (*fdconn.Conn, error) {
 func nobodyListens(err error) bool {
 	var op *net.OpError
 	return errors.As(err, &op) && (errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ECONNREFUSED))
-}
-
-func refused(resp *http.Response) error {
-	var b errorBody
-	text, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
-	if err := json.Unmarshal(text, &b); err != nil || b.Message == "" {
-		b.Message = fmt.Sprintf("the supervisor answered %q", resp.Status)
-	}
-	if b.Code == 0 {
-		b.Code = 125
-	}
-	return &Refused{Message: b.Message, Hint: b.Hint, Code: b.Code, Run: b.Run, kind: errorKinds[b.Kind]}
 }

@@ -1,4 +1,6 @@
-package supervisor
+// Package runs is a run as everybody but its parent sees it: its record, its output, its outcome in words,
+// and the client of the supervisor, which is that parent.
+package runs
 
 import (
 	"time"
@@ -65,6 +67,13 @@ type Request struct {
 
 	Meta map[string]string `json:"meta,omitzero"` // kept and shown as it is
 }
+
+// Keys of a run's Meta.
+const (
+	MetaHost       = "host"        // the instance that it ran on
+	MetaLogin      = "login"       // the account that its caller had logged in with
+	MetaChosenUser = "chosen_user" // present when root chose its user
+)
 
 // States of a run.
 const (
@@ -163,31 +172,24 @@ type Filter struct {
 	Limit int // the newest so many; 0: all
 }
 
-// startBody is what a start carries: the request and which of the descriptors sent along is what.
-type startBody struct {
+// StartBody is what a start carries: the request, and which of the descriptors sent along is what.
+type StartBody struct {
 	Request
 	HasConn bool `json:"has_conn,omitzero"` // the first descriptor is the client's connection
 }
 
-type attachBody struct {
+// AttachBody is what an attach carries beside the client's connection.
+type AttachBody struct {
 	Size Size `json:"size,omitzero"`
 }
 
-type stopBody struct {
+// StopBody is what a stop and a shutdown carry.
+type StopBody struct {
 	Grace time.Duration `json:"grace_ns,omitzero"`
 	By    string        `json:"by,omitzero"`
 }
 
-type signalBody struct {
+// SignalBody is what a signal carries.
+type SignalBody struct {
 	Signal int `json:"signal"`
-}
-
-// errorBody is the body of every answer that is no success.
-type errorBody struct {
-	Message string `json:"error"`
-	Hint    string `json:"hint,omitzero"`
-	Code    int    `json:"code,omitzero"` // exit code for a client
-	Kind    string `json:"kind,omitzero"` // which of the Err… it is
-	Run     *Run   `json:"run,omitzero"`  // the one in the way: lock holder, same id
-	Status  int    `json:"-"`
 }

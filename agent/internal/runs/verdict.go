@@ -1,12 +1,34 @@
-package supervisor
+package runs
 
 import (
 	"fmt"
 	"time"
 )
 
-// verdict is one line for a person when a run did not simply end by itself; empty otherwise.
-func verdict(run Run) string {
+// Good is how Describe says that a run went well.
+const Good = "exit 0"
+
+// Describe says how a run stands in a few words.
+func Describe(r Run) string {
+	switch {
+	case r.Live():
+		return "running"
+	case r.State == StateLost:
+		return "lost"
+	case r.OOM:
+		return fmt.Sprintf("killed by the kernel for memory at %d MB", r.PeakMemory>>20)
+	case r.TimedOut:
+		return "ended by its time limit"
+	case r.StoppedBy != "":
+		return "ended by " + r.StoppedBy
+	case r.Signal != 0:
+		return fmt.Sprintf("ended by signal %d", r.Signal)
+	}
+	return fmt.Sprintf("exit %d", r.ExitCode)
+}
+
+// Verdict is one line for a person when a run did not simply end by itself; empty otherwise.
+func Verdict(run Run) string {
 	switch {
 	case run.State == StateLost:
 		return "lost: the supervisor died while it ran, so nobody saw how it ended"

@@ -1,0 +1,70 @@
+package runs
+
+import (
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"beanstalk-agent/agent/internal/fdconn"
+)
+
+// This agent under a supervisor that is older (answers less) or newer (answers more).
+func TestOtherSupervisorsAreUnderstood(t *testing.T) {
+	recorded, err := os.ReadFile("testdata/v1/run.json") // never changed, as the supervisor's
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := fdconn.Listen(filepath.Join(t.TempDir(), "s"), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answers := map[string]string{
+		"/v1/runs/recorded": string(recorded),
+		"/v1/runs":          "[" + string(recorded) + `,{"id":"bare"}]`,
+		"/v1/info":          `{"api":1,"version":"0.0.1"}`,
+		"/v1/events":        `{"seq":8,"type":"ended","run":` + string(recorded) + `}{"seq":9,"type":"of the future"}`,
+	}
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if text, ok := answers[r.URL.Path]; ok {
+			io.WriteString(w, text)
+			return
+		}
+		http.NotFound(w, r)
+	})}
+	done := make(chan struct{})
+	go func() { srv.Serve(l); close(done) }()
+	defer func() { srv.Close(); <-done }()
+
+	c := &Client{Socket: l.Addr().String()}
+	run, err := c.Get(t.Context(), "recorded")
+	if err != nil || run.ExitCode != 137 || !run.OOM || run.PeakMemory != 412000000 || run.Took() != 3*time.Second {
+		t.Errorf("run is %+v, %v", run, err)
+	}
+	if got := Verdict(run); got != "killed by the kernel for memory at 392 MB" {
+		t.Errorf("it is said: %q", got)
+	}
+	if list, err := c.List(t.Context(), Filter{}); err != nil || len(list) != 2 || list[1].ID != "bare" {
+		t.Errorf("runs are %+v, %v", list, err)
+	}
+	if info, err := c.Info(t.Context()); err != nil || info.Version != "0.0.1" {
+		t.Errorf("info is %+v, %v", info, err)
+	}
+	var types []string
+	for e, err := range c.Events(t.Context(), 0) {
+		if err != nil {
+			break
+		}
+		types = append(types, e.Type)
+	}
+	if strings.Join(types, ", ") != "ended, of the future" {
+		t.Errorf("events are %q", types)
+	}
+	// A verb that an older one does not have is an error, not a hang.
+	if _, err := c.Retire(t.Context()); err == nil {
+		t.Error("an unknown verb seems to have been done")
+	}
+}
