@@ -11,56 +11,52 @@ import (
 	"time"
 )
 
-// Options says where to ask as a load balancer would.
+// Options says where to ask like a load balancer.
 type Options struct {
 	// Required.
 
-	Checker   *Checker // whose answer it should be
-	PrivateIP string   // the instance's, as load balancers address it
+	Checker   *Checker // which should answer
+	PrivateIP string   // of the instance, as load balancers address it
 
 	// Optional.
 
 	Proxy  string        // nginx; default 127.0.0.1:80
 	Path   string        // the health-check path to try; default the Checker's
-	NodeIP string        // of a Network Load Balancer's node; default a neighbour's address, which no application knows
+	NodeIP string        // of a Network Load Balancer's node; default another address, which no application knows
 	Limit  time.Duration // the load balancer's own time limit; default 5s
 }
 
-// Ask is one check as one kind of load balancer sends it.
+// Ask is one check of one kind of load balancer.
 type Ask struct {
 	As        string  `json:"as"`
 	Host      string  `json:"host"`
 	Status    int     `json:"status"` // 0: no answer
 	ByAgent   bool    `json:"by_agent"`
 	LatencyMS float64 `json:"latency_ms"`
-	Fault     string  `json:"fault,omitempty"` // why this is not what a load balancer needs
+	Fault     string  `json:"fault,omitempty"` // why a load balancer would not be satisfied
 }
 
-// Report is what the load balancers would see.
+// Report is the result for all load balancers.
 type Report struct {
 	Safe bool   `json:"safe"` // to point the environment's health check at Path now
 	Path string `json:"path"`
 	Asks []Ask  `json:"asks"`
-	// Verdict tells an unhealthy application apart from a wrong set-up.
+	// Verdict shows whether the application is unhealthy or the set-up is wrong.
 	Verdict Verdict `json:"verdict"`
 }
 
-// nonceHeader carries a number by which the agent recognises its own question. The nginx snippet
-// passes it on; it has no other meaning.
-const nonceHeader = "X-Agent-Check"
-
-// AsLoadBalancer asks through nginx exactly as an Application, Network and Classic Load Balancer
-// would, and reports whether each would be satisfied by the agent's own answer.
+// AsLoadBalancer asks through nginx exactly like an Application, Network and Classic Load Balancer,
+// and reports whether the agent answers each as it needs.
 //
-// Hosts as in the user guides and as observed: ALB the target's address, with the port where it is
-// not the protocol's; NLB the node's address and the listener's port; CLB the instance's address.
+// Hosts are those of the user guides and as observed: ALB the target's address, with the port where it
+// is not the protocol's; NLB the node's address and the listener's port; CLB the instance's address.
 func AsLoadBalancer(ctx context.Context, o Options) Report {
 	o = o.withDefaults()
 	withPort := net.JoinHostPort(o.PrivateIP, "80") // brackets an IPv6 address
 	bare := strings.TrimSuffix(withPort, ":80")
 	r := Report{Path: o.Path}
-	r.Verdict = o.Checker.check(ctx, asker{own: true, host: bare})
-	r.Safe = r.Verdict.State != Unknown // a 200 without knowing is no sign that the set-up works
+	r.Verdict = o.Checker.check(ctx, client{ownHost: true, host: bare})
+	r.Safe = r.Verdict.State != Unknown // a 200 for an unknown state does not prove the set-up
 	for _, lb := range []struct{ as, host, agent string }{
 		{"ALB", bare, "ELB-HealthChecker/2.0"},
 		{"ALB, with port", withPort, "ELB-HealthChecker/2.0"},
@@ -82,7 +78,7 @@ func (o Options) withDefaults() Options {
 		o.Path = o.Checker.cfg.Path
 	}
 	if o.NodeIP == "" {
-		o.NodeIP = "198.51.100.7" // of a network that is for documentation
+		o.NodeIP = "198.51.100.7" // of a network reserved for documentation
 	}
 	if o.Limit == 0 {
 		o.Limit = 5 * time.Second
@@ -95,7 +91,7 @@ func (o Options) ask(ctx context.Context, as, host, agent string) Ask {
 	defer cancel()
 	a := Ask{As: as, Host: host}
 	nonce := rand.Text()
-	seen := o.Checker.expect(nonce)
+	seen := o.Checker.expectNonce(nonce)
 	transport := &http.Transport{DisableKeepAlives: true, MaxResponseHeaderBytes: maxHeader}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+o.Proxy+o.Path, nil)
 	if err != nil {
@@ -131,7 +127,7 @@ func (o Options) explain(err error) string {
 	return "no usable answer"
 }
 
-// fault judges by the matcher that load balancers have unless told otherwise: 200.
+// fault applies the default matcher of load balancers: 200.
 func (o Options) fault(a Ask) string {
 	switch {
 	case a.ByAgent && a.Status == http.StatusOK:

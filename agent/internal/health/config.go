@@ -11,7 +11,7 @@ import (
 	"beanstalk-agent/agent/internal/endpoint"
 )
 
-// Config says what to ask and how to judge the answer.
+// Config says where the application is probed, and how its answers are judged.
 type Config struct {
 	// Required.
 
@@ -20,38 +20,38 @@ type Config struct {
 
 	// Optional.
 
-	// FindTarget gives the target, before each probe, when Target is empty: for a port that is only
-	// known once the application is deployed, or that its environment may change. An error says that
-	// it cannot be told at the moment: then the last one counts.
+	// FindTarget returns the target before each probe when Target is empty: for a port that is known
+	// after a deployment only, or that the environment may change. On an error the last one is used.
 	FindTarget func(context.Context) (string, error)
 
-	// NginxFile keeps Host and target where the nginx snippet looks for them, for the time in which
-	// the agent is down: /var/lib/agent/nginx-health.conf.
+	// NginxFile has the Host and target that the nginx snippet uses while the agent is down:
+	// /var/lib/agent/nginx-health.conf.
 	NginxFile string
 
-	// Draining reports whether each check is answered 503, whatever the application answers. It is
-	// called for each check, with whether a load balancer sent it.
+	// Draining reports whether checks are answered 503, whatever the application answers. It is called
+	// for each check, with whether a load balancer sent it.
 	Draining func(balancer bool) bool
 
-	// Host gives the Host header to send. It is asked before each probe, so that a changed
-	// environment counts at once. Nil, or an answer of "": none is configured, and each asker's
-	// own Host is passed on and answered with what the application answers, as nginx alone would:
-	// an unset value must never turn an instance red. An error says that it cannot be told at the
-	// moment: then the last answer counts, since nothing says that it has changed. Without one, the
-	// asker's own is sent, and a refusal of that tells nothing about the application.
+	// Host returns the Host header to send. It is called before each probe, so that a changed
+	// environment counts at once.
+	//  (host, nil): probes send it, and clients share the verdict.
+	//  ("", nil), or no Host: each client's own Host is sent and the application's answer returned, as
+	//  by nginx alone. An unset value must never turn an instance red.
+	//  ("", err): the last answer is used. Before the first one the client's own Host is sent, and a
+	//  refusal of that is unknown.
 	Host func(context.Context) (string, error)
 
-	// UnknownHealthy answers 200, not 503, while it cannot be told whether the application is up,
-	// which is not to say that it does not answer. Such a result does not change the state.
+	// UnknownHealthy answers 200, not 503, to a result that is unknown, which does not change the state.
+	// An application that does not answer is unhealthy, not unknown.
 	UnknownHealthy bool
 
 	Headers   map[string]string // sent with each probe; see [CheckHeaders]
 	Method    string            // GET (default) or HEAD
-	Expect    []StatusRange     // what counts as healthy; default 200-299
+	Expect    []StatusRange     // statuses that count as healthy; default 200-299
 	Path      string            // the path answered to the load balancer; default /health
 	Timeout   time.Duration     // for one probe as a whole; default 4s, below a load balancer's 5
-	Lifetime  time.Duration     // how old an answer may be; default 1s, negative: ask each time
-	Grace     time.Duration     // how long after New an application that never answered is called starting; default 0
+	Lifetime  time.Duration     // how old a verdict may be; default 1s, negative: ask each time
+	Grace     time.Duration     // how long after New an application that was never healthy is starting; default 0
 	Failures  int               // failures in a row that make it unhealthy; default 1
 	Successes int               // successes in a row that make it healthy again; default 1
 }

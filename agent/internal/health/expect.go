@@ -46,9 +46,8 @@ func expected(ranges []StatusRange, status int) bool {
 	return slices.ContainsFunc(ranges, func(r StatusRange) bool { return r.Low <= status && status <= r.High })
 }
 
-// CheckHeaders reports every header of a probe that cannot be sent, all at once, in name order.
-// Host is refused because it has a setting of its own, and the headers that frame a message
-// because the probe sets them.
+// CheckHeaders reports every header of a probe that cannot be sent, in name order. Host is refused
+// because it has a setting of its own, and the headers that frame a message because the probe sets them.
 func CheckHeaders(headers map[string]string) error {
 	var faults []error
 	for _, name := range slices.Sorted(maps.Keys(headers)) {
@@ -57,13 +56,15 @@ func CheckHeaders(headers map[string]string) error {
 	return errors.Join(faults...)
 }
 
+var framing = []string{"Connection", "Content-Length", "Transfer-Encoding", "Upgrade", "Te", "Trailer"}
+
 func checkHeader(name, value string) error {
 	switch canonical := textproto.CanonicalMIMEHeaderKey(name); {
 	case !isToken(name):
 		return fmt.Errorf("health header %q: not a header name", name)
 	case canonical == "Host":
 		return fmt.Errorf("health header %q: set health.host instead", name)
-	case slices.Contains([]string{"Connection", "Content-Length", "Transfer-Encoding", "Upgrade", "Te", "Trailer"}, canonical):
+	case slices.Contains(framing, canonical):
 		return fmt.Errorf("health header %q: the probe sets it itself", name)
 	}
 	for i := range len(value) { // the value may be a secret: name the header only

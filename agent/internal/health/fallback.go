@@ -12,18 +12,18 @@ import (
 	"beanstalk-agent/agent/internal/endpoint"
 )
 
-// While the agent is down nginx asks the application itself, and needs to know how. nginx reads its
-// configuration when it starts, which Beanstalk has it do in every deployment; so the agent keeps
-// what it knows in a file that the nginx snippet includes, if it is there.
+// While the agent is down nginx asks the application itself, at the address and with the Host that the
+// agent writes to a file. The nginx snippet includes that file, if it exists, when nginx starts, which
+// it does in every deployment.
 
 // maxSearch is how long Serve looks for a Host that the environment does not have yet. A first
-// deployment, the only one that most instances see, writes the environment and starts nginx a second
-// later: probes would come too late.
+// deployment, the only one of most instances, writes the environment and starts nginx a second later:
+// the first probe would be too late.
 const maxSearch = 15 * time.Minute
 
-// keepFallbackEarly keeps the fallback as soon as its values are known: looked for often as long as
-// they cannot be told, that is before the first deployment, and rarely where there is no Host so far.
-// Looking takes at most a fiftieth of the time, whatever it costs.
+// keepFallbackEarly writes the fallback as soon as its values are known. It looks often while they are
+// unknown, before the first deployment, and rarely where there is no Host so far. It spends at most a
+// fiftieth of the time.
 func (c *Checker) keepFallbackEarly(ctx context.Context) {
 	if c.cfg.NginxFile == "" || c.cfg.Host == nil {
 		return
@@ -34,16 +34,16 @@ func (c *Checker) keepFallbackEarly(ctx context.Context) {
 			return
 		}
 		pause := time.Second
-		if c.neverTold() {
+		if c.hostNeverKnown() {
 			pause = 100 * time.Millisecond
 		}
 		sleep(ctx, max(pause, 50*time.Since(asked)))
 	}
 }
 
-// KeepFallback keeps what nginx needs, as it is now, and reports whether that is all there can be: a
-// Host too. Each probe does the same.
-func (c *Checker) KeepFallback(ctx context.Context) (whole bool) {
+// KeepFallback writes the fallback with the current values and reports whether it has a Host. Each probe
+// does the same.
+func (c *Checker) KeepFallback(ctx context.Context) (complete bool) {
 	host := c.configuredHost(ctx)
 	if p, err := c.currentProber(ctx); err == nil {
 		c.keepFallback(host, p.target)
@@ -52,17 +52,17 @@ func (c *Checker) KeepFallback(ctx context.Context) (whole bool) {
 	return false
 }
 
-// neverTold reports whether there was no answer yet, not even that there is no Host.
-func (c *Checker) neverTold() bool {
+// hostNeverKnown reports whether the Host has never been resolved, successfully or to none.
+func (c *Checker) hostNeverKnown() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.hostErr != nil
 }
 
-// keepFallback writes NginxFile if host, which may be "", or t differ from what was written last. An
-// unknown value never erases a known one: nginx keeps the last good one.
+// keepFallback writes NginxFile if host, which may be "", or t changed since it was last written. An
+// unknown value never replaces a known one.
 func (c *Checker) keepFallback(host string, t endpoint.Endpoint) {
-	if c.neverTold() {
+	if c.hostNeverKnown() {
 		return
 	}
 	text := fallback(host, t)
@@ -80,21 +80,23 @@ func (c *Checker) keepFallback(host string, t endpoint.Endpoint) {
 	c.fallback = text
 }
 
-// plainPath is what can stand in nginx's configuration as it is.
+// plainPath needs no quoting in nginx's configuration.
 var plainPath = regexp.MustCompile(`^[A-Za-z0-9/._~-]+$`)
 
-// fallback is the file's text, without a Host if there is none, or "" when a value has a character that
-// could mean something to nginx.
+// fallback is the file's text, without a Host if there is none, or "" when a value has a character with
+// a meaning for nginx.
 func fallback(host string, t endpoint.Endpoint) string {
 	app := strings.Replace(t.Address, "localhost:", "127.0.0.1:", 1)
 	if _, err := netip.ParseAddrPort(app); t.Network == "tcp" && err != nil {
-		return "" // nginx looks no name up in a variable
+		return "" // nginx resolves no name in a variable
 	}
 	if t.Network == "unix" {
 		app = "unix:" + t.Address + ":"
 	}
 	path := t.Page()
-	if host != "" && endpoint.CheckHost(host) != nil || !plainPath.MatchString(path) || !plainPath.MatchString(strings.NewReplacer(":", "", "[", "", "]", "").Replace(app)) {
+	plain := plainPath.MatchString(path) &&
+		plainPath.MatchString(strings.NewReplacer(":", "", "[", "", "]", "").Replace(app))
+	if !plain || host != "" && endpoint.CheckHost(host) != nil {
 		return ""
 	}
 	text := "# Kept by the agent: how nginx asks the application while the agent is down.\n" +
@@ -111,4 +113,11 @@ func replaceFile(path string, text []byte) error {
 		return err
 	}
 	return os.Rename(path+".new", path)
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
 }

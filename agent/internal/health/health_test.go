@@ -178,17 +178,17 @@ func TestManyAskersOneRequest(t *testing.T) {
 	release := make(chan struct{})
 	target := app(t, func(http.ResponseWriter, *http.Request) { asked.Add(1); <-release })
 	c := newChecker(t, Config{Target: target, Host: host("a.example"), Lifetime: time.Hour})
-	var askers sync.WaitGroup
+	var clients sync.WaitGroup
 	var healthy atomic.Int32
 	for range 100 {
-		askers.Go(func() {
+		clients.Go(func() {
 			if c.Check(t.Context()).Healthy {
 				healthy.Add(1)
 			}
 		})
 	}
 	close(release)
-	askers.Wait()
+	clients.Wait()
 	c.Check(t.Context())
 	if asked.Load() != 1 || healthy.Load() != 100 {
 		t.Errorf("application asked %d times, %d of 100 told healthy; want 1 and 100", asked.Load(), healthy.Load())
@@ -355,7 +355,7 @@ func TestHostThatCannotBeToldIsTheLastOne(t *testing.T) {
 		err  error
 		want int
 	}{
-		{"", err, 503}, // never known, and the asker's own is refused
+		{"", err, 503}, // never known, and the client's own is refused
 		{"www.example.com", nil, 200},
 		{"", err, 200},
 		{"", nil, 400},

@@ -2,7 +2,7 @@ package health
 
 import "time"
 
-// ring keeps the last results in a fixed space.
+// ring keeps the last results.
 type ring struct {
 	results [50]Result
 	next    int
@@ -29,7 +29,7 @@ type Figures struct {
 	Asked     uint64        // requests on the health path
 	Probes    uint64        // requests to the application
 	Failures  uint64        // of Probes
-	Shed      uint64        // connections cut off because too many were open or too slow
+	Shed      uint64        // connections closed because too many were open or too slow
 	Latency   time.Duration // of the last probe
 	LastProbe time.Time     // zero: none yet
 }

@@ -63,7 +63,7 @@ func startServer(t *testing.T, target string) server {
 }
 
 // answers fails the test unless a check is answered 200. How soon is the machine's affair: attackers
-// and asker share it.
+// and client share it.
 func (s server) answers(t *testing.T, when string) {
 	t.Helper()
 	client := http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true}}
@@ -189,16 +189,16 @@ func TestHungApplicationPilesNothingUp(t *testing.T) {
 	target := app(t, func(_ http.ResponseWriter, r *http.Request) { asked.Add(1); <-r.Context().Done() })
 	c := newChecker(t, Config{Target: target, Host: host("a.example"), Timeout: 500 * time.Millisecond, Lifetime: time.Hour})
 	before := runtime.NumGoroutine()
-	var askers sync.WaitGroup
+	var clients sync.WaitGroup
 	var refused atomic.Int32
 	for range 1000 {
-		askers.Go(func() {
+		clients.Go(func() {
 			if v := c.Check(t.Context()); v.Status == 503 {
 				refused.Add(1)
 			}
 		})
 	}
-	askers.Wait()
+	clients.Wait()
 	if asked.Load() != 1 || refused.Load() != 1000 {
 		t.Errorf("application asked %d times, %d of 1000 refused", asked.Load(), refused.Load())
 	}
@@ -233,7 +233,7 @@ func TestConnectionTakenOverEndsWithItsProbe(t *testing.T) {
 	}
 }
 
-// TestManyHostsAtOnce: without a configured Host each asker's own is passed on; however many there are,
+// TestManyHostsAtOnce: without a configured Host each client's own is passed on; however many there are,
 // and however soon they leave again, the application and the agent have a bounded number at a time.
 func TestManyHostsAtOnce(t *testing.T) {
 	var now, most atomic.Int32
@@ -249,7 +249,7 @@ func TestManyHostsAtOnce(t *testing.T) {
 	gone, leave := context.WithCancel(t.Context())
 	leave()
 	for n := range 500 {
-		if v, _ := c.share(gone, asker{own: true, host: fmt.Sprintf("h%d.example", n)}); v.Healthy || v.Status != 503 {
+		if v, _ := c.share(gone, client{ownHost: true, host: fmt.Sprintf("h%d.example", n)}); v.Healthy || v.Status != 503 {
 			t.Fatalf("%+v", v)
 		}
 	}
@@ -302,16 +302,16 @@ func TestBurstIsAnswered(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- c.serveListener(ctx, ln) }()
-	var askers sync.WaitGroup
+	var clients sync.WaitGroup
 	var answered atomic.Int32
 	for _, conn := range conns {
-		askers.Go(func() {
+		clients.Go(func() {
 			if answer, _ := io.ReadAll(conn); strings.HasPrefix(string(answer), "HTTP/1.0 200 OK") {
 				answered.Add(1)
 			}
 		})
 	}
-	askers.Wait()
+	clients.Wait()
 	if f := c.Figures(); int(answered.Load()) != burst || f.Shed != 0 || f.Probes != 1 {
 		t.Errorf("%d of %d answered; %+v", answered.Load(), burst, f)
 	}

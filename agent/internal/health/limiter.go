@@ -10,14 +10,13 @@ import (
 	"time"
 )
 
-// patience is how long a connection may take to send its request while others wait for its place.
+// patience is how long a connection may take to send its request while others wait.
 const patience = 50 * time.Millisecond
 
-// limiter is a listener that keeps at most max connections open. When all places are taken, the
-// next connection waits in the kernel's queue until one is free, or until the oldest one that we
-// wait for has had its patience: that one is cut off. One whose request has arrived but was not
-// read yet, on a busy machine, is not waited for. So slow clients cost others milliseconds, a burst
-// of honest ones is answered, and memory has a bound.
+// limiter is a listener that keeps at most max connections open. Then the next connection waits in the
+// kernel's queue until one ends, or until the oldest one without a request is older than patience: that
+// one is closed. One whose request has arrived but was not read yet, on a busy machine, stays. So slow
+// clients delay others by milliseconds, a burst of normal ones is answered, and memory is limited.
 type limiter struct {
 	net.Listener
 	max    int
@@ -25,7 +24,7 @@ type limiter struct {
 
 	mu      sync.Mutex
 	open    []*limitedConn // oldest first
-	freed   chan struct{}  // holds a token after a place became free
+	freed   chan struct{}  // has a token after a connection ended
 	closing chan struct{}
 	once    sync.Once
 }
@@ -35,30 +34,30 @@ type limitedConn struct {
 	l     *limiter
 	since time.Time
 	once  sync.Once
-	idle  time.Time // since when it was seen to wait for its client; zero: it was not; guarded by l.mu
+	idle  time.Time // since when it was seen waiting for its client; zero: it was not; guarded by l.mu
 
-	reading atomic.Bool
-	whole   atomic.Bool // the request's header has been read: its answer has a time limit
-	tail    []byte      // the last bytes read, until whole
+	reading    atomic.Bool
+	headerRead atomic.Bool // the answer has a time limit
+	tail       []byte      // the last bytes read, until headerRead
 }
 
-// Read also notes the header's end. The server cannot tell of it in time: while a request is on its
-// way to the handler, the connection is read already, to notice a client who leaves.
+// Read also notices the end of the header. The server reports it too late: it reads on before it calls
+// the handler, to notice a client that disconnects.
 func (c *limitedConn) Read(p []byte) (int, error) {
 	c.reading.Store(true)
 	defer c.reading.Store(false)
 	n, err := c.Conn.Read(p)
-	if !c.whole.Load() {
+	if !c.headerRead.Load() {
 		c.tail = append(c.tail, p[:n]...)
 		if bytes.Contains(c.tail, []byte("\n\r\n")) || bytes.Contains(c.tail, []byte("\n\n")) {
-			c.whole.Store(true)
+			c.headerRead.Store(true)
 		}
 		c.tail = c.tail[max(0, len(c.tail)-2):]
 	}
 	return n, err
 }
 
-// waitsForClient reports whether c wants to read and there is nothing to be read.
+// waitsForClient reports whether a read of c is pending and no byte has arrived.
 func (c *limitedConn) waitsForClient() bool {
 	if !c.reading.Load() {
 		return false
@@ -75,11 +74,11 @@ func (c *limitedConn) waitsForClient() bool {
 	return !unread
 }
 
-// slowLocked reports whether c has had its patience and has been waiting for its client for a
-// while: one look could fall between the arrival of the request and its being read.
+// slowLocked reports whether c is older than patience and has waited for its client for a while: at one
+// moment the request may have arrived without being read.
 func (c *limitedConn) slowLocked(now time.Time) bool {
 	switch {
-	case c.whole.Load() || now.Sub(c.since) < patience || !c.waitsForClient():
+	case c.headerRead.Load() || now.Sub(c.since) < patience || !c.waitsForClient():
 		c.idle = time.Time{}
 	case c.idle.IsZero():
 		c.idle = now
@@ -106,10 +105,10 @@ func (l *limiter) Accept() (net.Conn, error) {
 	return c, nil
 }
 
-// waitForPlace returns once fewer than max connections are open. Only Accept adds any.
+// waitForPlace returns once fewer than max connections are open. Only Accept adds one.
 func (l *limiter) waitForPlace() error {
 	for {
-		full, slow := l.look()
+		full, slow := l.findSlow()
 		switch {
 		case !full:
 			return nil
@@ -127,8 +126,8 @@ func (l *limiter) waitForPlace() error {
 	}
 }
 
-// look reports whether all places are taken, and which connection to cut off for one, if any.
-func (l *limiter) look() (full bool, slow *limitedConn) {
+// findSlow reports whether max connections are open, and which one to close, if any.
+func (l *limiter) findSlow() (full bool, slow *limitedConn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.open) < l.max {
@@ -149,11 +148,11 @@ func (l *limiter) Close() error {
 }
 
 func (c *limitedConn) Close() error {
-	c.once.Do(c.leave)
+	c.once.Do(c.release)
 	return c.Conn.Close()
 }
 
-func (c *limitedConn) leave() {
+func (c *limitedConn) release() {
 	c.l.mu.Lock()
 	defer c.l.mu.Unlock()
 	c.l.open = slices.DeleteFunc(c.l.open, func(other *limitedConn) bool { return other == c })

@@ -78,7 +78,7 @@ var malformed = []string{
 }
 
 // TestTenThousandThroughNginx: slow, broken and honest clients in turn, five hundred at any time and ten
-// thousand in all, leave the agent's memory flat, its honest askers answered, and the application
+// thousand in all, leave the agent's memory flat, its honest clients answered, and the application
 // with one request for each lifetime of a verdict. The honest ones are fewer at a time than the agent
 // has places: of more, a busy machine's nginx asks the application for some itself.
 func TestTenThousandThroughNginx(t *testing.T) {

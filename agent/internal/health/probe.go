@@ -17,8 +17,8 @@ const (
 	maxBody   = 512      // of an answer; only read for hints, never shown or kept
 )
 
-// prober sends one request at a time, each over a connection of its own: a kept-alive one would
-// hide an application that no longer accepts.
+// prober sends requests over new connections: a kept-alive one would hide an application that no longer
+// accepts any.
 type prober struct {
 	target    endpoint.Endpoint
 	method    string
@@ -49,8 +49,8 @@ func newProber(t endpoint.Endpoint, c Config) *prober {
 	return p
 }
 
-// ask sends one probe with host, as agent unless that is empty, and waits for the answer until
-// the time limit or ctx ends.
+// ask sends one probe with host, and with agent as User-Agent unless empty, and waits for the answer
+// until the time limit or ctx ends.
 func (p *prober) ask(ctx context.Context, host, agent string) Result {
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()

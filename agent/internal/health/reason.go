@@ -22,15 +22,16 @@ func statusLine(status int) string {
 	return strings.TrimSpace(fmt.Sprintf("%d %s", status, http.StatusText(status)))
 }
 
-// explainError says why there was no answer. It never quotes what the application sent, as the
-// errors of net/http do: that may hold anything.
+// explainError says why there was no answer. Unlike net/http's errors it never quotes the application's
+// bytes.
 func (p *prober) explainError(err error) string {
 	place := p.target.Address
 	op, _ := errors.AsType[*net.OpError](err)
 	dialing := op != nil && op.Op == "dial"
 	switch {
 	case isTimeout(err) && dialing:
-		return fmt.Sprintf("no connection to %s within %s: the application accepts none (is its backlog full?)", place, p.timeout)
+		return fmt.Sprintf("no connection to %s within %s: the application accepts none (is its backlog full?)",
+			place, p.timeout)
 	case isTimeout(err):
 		return fmt.Sprintf("no answer within %s: %s accepts connections but does not answer", p.timeout, place)
 	case errors.Is(err, context.Canceled):
@@ -43,7 +44,8 @@ func (p *prober) explainError(err error) string {
 		return fmt.Sprintf("permission denied on %s: the agent may not connect to it", place)
 	case dialing:
 		return fmt.Sprintf("no connection to %s: %v", place, op.Err)
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
+		errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return fmt.Sprintf("%s closed the connection before its answer was whole", place)
 	}
 	return fmt.Sprintf("the answer of %s is not HTTP/1.1 as expected (does the port speak something else?)", place)
@@ -53,8 +55,8 @@ func isTimeout(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)
 }
 
-// explainAnswer says what an unexpected answer means. The body only serves to recognise a
-// framework's refusal of the Host; no byte of it is repeated.
+// explainAnswer says what an unexpected answer means. It uses the body to recognise a framework's
+// refusal of the Host, and never quotes it.
 func (p *prober) explainAnswer(resp *http.Response, host string, body []byte) string {
 	status := resp.StatusCode
 	blocked := bytes.Contains(body, []byte("Blocked host")) // Rails: 403 with this text
@@ -64,9 +66,11 @@ func (p *prober) explainAnswer(resp *http.Response, host string, body []byte) st
 	case 300 <= status && status < 400 && resp.Header.Get("Location") != "":
 		return p.explainRedirect(status, host, resp.Header.Get("Location"))
 	case status == 400 || blocked:
-		return fmt.Sprintf("%d: the application refuses Host %q (ALLOWED_HOSTS?): set health.host to a name it accepts", status, host)
+		return fmt.Sprintf("%d: the application refuses Host %q (ALLOWED_HOSTS?): set health.host to a name it accepts",
+			status, host)
 	case status == 401 || status == 403:
-		return fmt.Sprintf("%s: %s wants a login: give the health check a page without one", statusLine(status), p.target.Page())
+		return fmt.Sprintf("%s: %s wants a login: give the health check a page without one",
+			statusLine(status), p.target.Page())
 	case status == 404:
 		return fmt.Sprintf("404: the application has no page at %s: set the path of health.target", p.target.Page())
 	case status == 405:
@@ -81,7 +85,7 @@ func (p *prober) explainAnswer(resp *http.Response, host string, body []byte) st
 	return statusLine(status) + " is not an expected status"
 }
 
-// explainRedirect tells the redirects that a health check commonly meets apart.
+// explainRedirect explains the common redirects of a health check.
 func (p *prober) explainRedirect(status int, host, location string) string {
 	u, err := url.Parse(location)
 	if err != nil {
@@ -93,20 +97,26 @@ func (p *prober) explainRedirect(status int, host, location string) string {
 	asked := p.target.Page()
 	switch {
 	case u.Scheme == "https" && sameHost && u.Path == asked && !sentHTTPS:
-		return fmt.Sprintf("%d to %s: the application wants X-Forwarded-Proto: https: set it in health.headers", status, to)
+		return fmt.Sprintf("%d to %s: the application wants X-Forwarded-Proto: https: set it in health.headers",
+			status, to)
 	case u.Scheme == "https" && sameHost && u.Path == asked:
-		return fmt.Sprintf("%d to %s although X-Forwarded-Proto: https was sent: the application does not trust it (Django: SECURE_PROXY_SSL_HEADER; or exempt the path from the redirect)", status, to)
+		return fmt.Sprintf("%d to %s although X-Forwarded-Proto: https was sent: the application does not trust it "+
+			"(Django: SECURE_PROXY_SSL_HEADER; or exempt the path from the redirect)", status, to)
 	case sameHost && u.Path == asked+"/":
-		return fmt.Sprintf("%d to %s: the path needs its final slash: set health.target to %s/", status, to, p.target.Shown())
-	case !sameHost && u.Path == asked && endpoint.CheckHost(u.Hostname()) == nil: // %C2%9B is a character that a terminal obeys
-		return fmt.Sprintf("%d to %s: the application wants another Host: set health.host to %s", status, to, u.Hostname())
+		return fmt.Sprintf("%d to %s: the path needs its final slash: set health.target to %s/",
+			status, to, p.target.Shown())
+	// CheckHost: %C2%9B, for one, is a control character of terminals
+	case !sameHost && u.Path == asked && endpoint.CheckHost(u.Hostname()) == nil:
+		return fmt.Sprintf("%d to %s: the application wants another Host: set health.host to %s",
+			status, to, u.Hostname())
 	case strings.Contains(strings.ToLower(u.Path), "login") || strings.Contains(strings.ToLower(u.Path), "sign"):
 		return fmt.Sprintf("%d to %s: %s wants a login: give the health check a page without one", status, to, asked)
 	}
-	return fmt.Sprintf("%d to %s: redirects are not followed: set health.target to a page that answers itself", status, to)
+	return fmt.Sprintf("%d to %s: redirects are not followed: set health.target to a page that answers itself",
+		status, to)
 }
 
-// shown is a redirect's address without what may be secret in it, and not longer than a line.
+// shown is a redirect's address without user, query and fragment, which may be secret, and of limited length.
 func shown(u *url.URL) string {
 	s := (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
 	if len(s) > 120 {

@@ -20,32 +20,35 @@ const (
 	maxConns      = 128         // about 20 kB each; a busy check is answered in microseconds
 )
 
-// Handler answers a load balancer on Config.Path: the verdict's status and no word about the
-// application. Any other path is 404. Only the asker's Host (when none is configured) and whether
-// it is a load balancer reach the application.
+// nonceHeader has a number by which the agent recognises its own request. The nginx snippet passes it on.
+const nonceHeader = "X-Agent-Check"
+
+// Handler answers a load balancer on Config.Path with the verdict's status and nothing else about the
+// application. Any other path is 404. Only the client's Host (when none is configured) and its name, if
+// it is a load balancer, reach the application.
 func (c *Checker) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.ContentLength != 0 { // cut a body off instead of waiting for it
+		if r.ContentLength != 0 { // do not wait for a body
 			defer http.NewResponseController(w).SetReadDeadline(time.Now())
 		}
-		asker := askerOf(r)
+		from := clientOf(r)
 		switch {
 		case r.URL.Path != c.cfg.Path:
-			say(w, http.StatusNotFound)
+			respond(w, http.StatusNotFound)
 		case r.Method != http.MethodGet && r.Method != http.MethodHead:
 			w.Header().Set("Allow", "GET, HEAD")
-			say(w, http.StatusMethodNotAllowed)
-		case c.arrived(r.Header.Get(nonceHeader), asker):
-			say(w, http.StatusServiceUnavailable)
+			respond(w, http.StatusMethodNotAllowed)
+		case c.recordRequest(r.Header.Get(nonceHeader), from):
+			respond(w, http.StatusServiceUnavailable)
 		default:
-			say(w, c.check(r.Context(), asker).Status)
+			respond(w, c.check(r.Context(), from).Status)
 		}
 	})
 }
 
-// arrived counts one request of a load balancer, recognises it if it is our own question, and
-// reports whether it has to be refused because of a drain.
-func (c *Checker) arrived(nonce string, a asker) (draining bool) {
+// recordRequest counts a request, or marks its nonce if it is our own, and reports whether a drain
+// refuses it.
+func (c *Checker) recordRequest(nonce string, from client) (draining bool) {
 	c.mu.Lock()
 	_, ours := c.nonces[nonce]
 	if ours {
@@ -54,12 +57,11 @@ func (c *Checker) arrived(nonce string, a asker) (draining bool) {
 		c.figures.Asked++
 	}
 	c.mu.Unlock()
-	return c.cfg.Draining(!ours && a.agent != "")
+	return c.cfg.Draining(!ours && from.agent != "")
 }
 
-// expect makes the handler look out for nonce until the func it returns is called, which reports
-// whether it has arrived.
-func (c *Checker) expect(nonce string) (seen func() bool) {
+// expectNonce makes the handler recognise nonce until seen is called, which reports whether it arrived.
+func (c *Checker) expectNonce(nonce string) (seen func() bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.nonces[nonce] = false
@@ -71,7 +73,7 @@ func (c *Checker) expect(nonce string) (seen func() bool) {
 	}
 }
 
-func say(w http.ResponseWriter, status int) {
+func respond(w http.ResponseWriter, status int) {
 	h := w.Header()
 	h.Set("Content-Type", "text/plain")
 	h.Set("Cache-Control", "no-store")
@@ -79,10 +81,10 @@ func say(w http.ResponseWriter, status int) {
 	io.WriteString(w, statusLine(status)+"\n")
 }
 
-// askerOf keeps of a request its Host, if one could be sent, and the name under which AWS's load
-// balancers ask: applications exist that answer those in another way.
-func askerOf(r *http.Request) asker {
-	a := asker{own: true, host: strings.ToLower(r.Host)}
+// clientOf returns a request's Host, if it is valid, and the User-Agent of AWS's load balancers: some
+// applications answer those differently.
+func clientOf(r *http.Request) client {
+	a := client{ownHost: true, host: strings.ToLower(r.Host)}
 	if endpoint.CheckHost(a.host) != nil {
 		a.host = "invalid"
 	}
@@ -94,9 +96,9 @@ func askerOf(r *http.Request) asker {
 	return a
 }
 
-// Serve answers on addr, a loopback address, until ctx is done, then waits for the probes under
-// way. An address that is taken or missing is told once and tried again every 5 s: the rest of
-// the agent must not depend on it. Only an addr that [CheckListen] refuses is an error.
+// Serve answers on addr, a loopback address, until ctx is done, then waits for the probes in flight. An
+// address that is taken or missing is logged once and tried again every 5 s: the rest of the agent must
+// not depend on it. Only an addr that [CheckListen] refuses is an error.
 func (c *Checker) Serve(ctx context.Context, addr string) error {
 	if err := CheckListen(addr); err != nil {
 		return err
@@ -118,15 +120,15 @@ func (c *Checker) Serve(ctx context.Context, addr string) error {
 	return nil
 }
 
-// CheckListen reports why the health listener must not be on addr: only this machine's nginx has
-// business with it.
+// CheckListen reports why the health listener must not be on addr: only this machine's nginx may use it.
 func CheckListen(addr string) error {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
 		return fmt.Errorf("health listen %q: want an address and a port such as 127.0.0.1:8127", addr)
 	}
 	if ip, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !ip.IsLoopback()) {
-		return fmt.Errorf("health listen %q: not a loopback address; the load balancer comes through nginx (see the nginx snippet)", addr)
+		return fmt.Errorf("health listen %q: not a loopback address; "+
+			"the load balancer comes through nginx (see the nginx snippet)", addr)
 	}
 	return nil
 }
@@ -139,7 +141,7 @@ func (c *Checker) serveListener(ctx context.Context, ln net.Listener) error {
 		ReadHeaderTimeout: headerTimeout,
 		WriteTimeout:      c.cfg.Timeout + 2*time.Second,
 		MaxHeaderBytes:    4 << 10,
-		ErrorLog:          log.New(io.Discard, "", 0), // what strangers send wrong is no news
+		ErrorLog:          log.New(io.Discard, "", 0), // errors of strangers are not logged
 	}
 	server.SetKeepAlivesEnabled(false)
 	stop := context.AfterFunc(ctx, func() { limited.Close() })
@@ -156,21 +158,7 @@ func (c *Checker) serveListener(ctx context.Context, ln net.Listener) error {
 	return err
 }
 
-func sleep(ctx context.Context, d time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
-	}
-}
-
-// listenState is whether and where the listener stands.
-type listenState struct {
-	addr string
-	err  error
-}
-
-// Listening returns the address answered on, or why there is none at the moment. Both are zero
-// before Serve.
+// Listening returns the address of the listener, or why there is none. Both are zero before Serve.
 func (c *Checker) Listening() (addr string, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -130,7 +130,7 @@ func TestTargetIsFoundForEachProbe(t *testing.T) {
 	}
 }
 
-// TestOnlyTheProbeReachesTheApplication: of an asker's request, nothing but its Host when none is
+// TestOnlyTheProbeReachesTheApplication: of a client's request, nothing but its Host when none is
 // configured and the name of a load balancer; and of the application's answer, only the status
 // goes back.
 func TestOnlyTheProbeReachesTheApplication(t *testing.T) {
