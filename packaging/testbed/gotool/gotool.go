@@ -32,6 +32,10 @@ const (
 // both units as they are now. It is never moved forward: agents and supervisors of any two ages meet.
 const OlderAgent = "aeb44f6b8a88462522cdcf1189c0e484f357319c"
 
+// LandedAgent is the newest commit that had landed before packages, records' readers and the wire were cut anew: what
+// it left on disk, on the wire and in a register must serve, and be served by, every later agent.
+const LandedAgent = "c2a4529"
+
 // Agent returns the path of the agent as it was built from a commit of this repository, which says that its version
 // is version. A shallow clone does not have it.
 func Agent(t testing.TB, commit, version string) string {
