@@ -11,28 +11,24 @@ import (
 func newCapacityCmd(g *globals) *cobra.Command {
 	var asJSON bool
 	var target int
-	c := &cobra.Command{Use: "capacity", Short: "how many workers fit on this instance, from what they cost; advice only",
+	c := &cobra.Command{Use: "capacity", Args: cobra.NoArgs,
+		Short: "how many workers fit on this instance, from what they cost; advice only",
 		Long: `Does the sum that is done by hand otherwise: the memory that may be in use, less
 what others use and what the workers share, divided by what the largest warm
 worker has of its own. A worker is warm after ten minutes and a second of CPU.
 Whether somebody waits for a worker is judged by the last quarter of an hour.`,
-		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if target < 1 || target > 100 {
 				return misuse(fmt.Errorf("--target %d: expected 1 to 100, percent of the memory", target))
 			}
-			cl, err := g.client()
-			if err != nil {
-				return err
-			}
 			var a capacity.Advice
-			if err := cl.Get(c.Context(), fmt.Sprintf("/v1/capacity?target=%.2f", float64(target)/100), &a); err != nil {
+			if err := g.get(c.Context(), fmt.Sprintf("/v1/capacity?target=%.2f", float64(target)/100), &a); err != nil {
 				return err
 			}
 			if asJSON {
 				return printJSON(g.Out, a)
 			}
-			_, err = fmt.Fprint(g.Out, a.Text())
+			_, err := fmt.Fprint(g.Out, a.Text())
 			return err
 		}}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")

@@ -79,8 +79,9 @@ func Main(args []string, std Stdio, p Programs) int {
 		PersistentPreRun: func(*cobra.Command, []string) { g.fill() },
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.PersistentFlags().StringVar(&g.config, "config", "", "configuration `file` (AGENT_CONFIG; default "+config.DefaultPath+")")
-	root.PersistentFlags().StringVar(&g.socket, "socket", "", "the agent's `socket` (AGENT_SOCKET)")
+	f := root.PersistentFlags()
+	f.StringVar(&g.config, "config", "", "configuration `file` (AGENT_CONFIG; default "+config.DefaultPath+")")
+	f.StringVar(&g.socket, "socket", "", "the agent's `socket` (AGENT_SOCKET)")
 	root.SetArgs(args)
 	root.SetIn(std.In)
 	root.SetOut(std.Out)
@@ -108,7 +109,8 @@ func suggest(root *cobra.Command, args []string, err error) error {
 	if len(rest) > 0 && c.HasSubCommands() {
 		root.SuggestionsMinimumDistance, c.SuggestionsMinimumDistance = 2, 2
 		if names := c.SuggestionsFor(rest[0]); len(names) > 0 {
-			return &api.Error{Message: err.Error(), Hint: "did you mean: " + c.CommandPath() + " " + strings.Join(names, ", "+c.CommandPath()+" ")}
+			before := c.CommandPath() + " "
+			return &api.Error{Message: err.Error(), Hint: "did you mean: " + before + strings.Join(names, ", "+before)}
 		}
 	}
 	return &api.Error{Message: err.Error(), Hint: c.CommandPath() + " --help"}

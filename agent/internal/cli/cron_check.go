@@ -19,11 +19,11 @@ import (
 
 func newCronCheckCmd(g *globals) *cobra.Command {
 	var zone string
-	c := &cobra.Command{Use: "check FILE", Short: "every fault of a cron file, each with its line; for use before a deploy",
+	c := &cobra.Command{Use: "check FILE", Args: cobra.ExactArgs(1),
+		Short: "every fault of a cron file, each with its line; for use before a deploy",
 		Long: `Exit status 0 when the file is good, 1 when it is not. A .yaml or .yml file is a
 worker tier's cron.yaml with the agent's keys, anything else is a crontab.
-Each fault is told as FILE:LINE:COLUMN: …, then the line and a mark below it.`,
-		Args: cobra.ExactArgs(1),
+Each fault is shown as FILE:LINE:COLUMN: …, then the line and a mark below it.`,
 		RunE: func(_ *cobra.Command, args []string) error {
 			t, err := readCron(args[0], zone)
 			if faults, ok := errors.AsType[scheduler.Faults](err); ok {

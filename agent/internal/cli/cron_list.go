@@ -26,12 +26,8 @@ agree on who runs each slot. --cost --file needs no agent.`,
 			if o.file != "" {
 				return misuse(errors.New("--file is for --cost; to look at a file: agent cron check, agent cron next --file"))
 			}
-			cl, err := g.client()
-			if err != nil {
-				return err
-			}
 			var t api.CronTable
-			if err := cl.Get(c.Context(), "/v1/cron", &t); err != nil {
+			if err := g.get(c.Context(), "/v1/cron", &t); err != nil {
 				return err
 			}
 			if asJSON {

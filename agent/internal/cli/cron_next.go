@@ -65,11 +65,8 @@ func (o *nextOptions) upcoming(c *cobra.Command, g *globals) ([]api.Occurrence, 
 		}
 		return cron.Occurrences(t, from, o.n, o.job)
 	}
-	cl, err := g.client()
-	if err != nil {
-		return nil, err
-	}
 	q := url.Values{"from": {from.Format(time.RFC3339Nano)}, "n": {strconv.Itoa(o.n)}, "job": {o.job}}
 	var list []api.Occurrence
-	return list, cl.Get(c.Context(), "/v1/cron/next?"+q.Encode(), &list)
+	err := g.get(c.Context(), "/v1/cron/next?"+q.Encode(), &list)
+	return list, err
 }

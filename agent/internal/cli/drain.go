@@ -26,14 +26,15 @@ type drainOptions struct {
 
 func newDrainCmd(g *globals) *cobra.Command {
 	var o drainOptions
-	c := &cobra.Command{Use: "drain", Short: "answer the load balancer 503 from now on, and wait until the instance is out of service", Args: cobra.NoArgs,
+	c := &cobra.Command{Use: "drain", Args: cobra.NoArgs,
+		Short: "answer the load balancer 503 from now on, and wait until the instance is out of service",
 		Long: `Answers each health check 503 from now on, until undrain or a reboot, and waits
-until nobody needs this instance any more:
+until it is needed no more:
 
   1. a load balancer has asked, and has had the time to count its refusals
      (HealthCheckInterval x UnhealthyThresholdCount, by Beanstalk's defaults 75 s);
   2. the application serves no request, and no cron job or command runs.
-     People's terminal sessions are named, not waited for.
+     Terminal sessions are named, not waited for.
 
 Running work goes on, and cron jobs still start: "agent hold" stops that. An
 application on a single instance, or whose health check does not ask the agent,
@@ -100,10 +101,12 @@ func stayedDrained(ctx context.Context, err error) error {
 	if errors.Is(err, drain.ErrUndrained) {
 		return err
 	}
-	e := &api.Error{Message: err.Error(), Hint: "the instance stays drained: agent drain waits again, agent undrain takes it back"}
+	e := &api.Error{Message: err.Error(),
+		Hint: "the instance stays drained: agent drain waits again, agent undrain takes it back"}
 	switch {
 	case errors.Is(err, drain.ErrNobodyAsks):
-		e.Hint += "\nagent health --as-load-balancer tells whether checks reach the agent; where there is no load balancer, use --wait 0"
+		e.Hint += "\nagent health --as-load-balancer tells whether checks reach the agent; " +
+			"where there is no load balancer, use --wait 0"
 	case ctx.Err() != nil:
 		e.Message += fmt.Sprintf(" (%v)", context.Cause(ctx))
 	}

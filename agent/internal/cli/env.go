@@ -44,11 +44,12 @@ a difference, or the agent cannot be asked; 2 misuse.
 			return o.ask(c, g, args)
 		},
 	}
-	c.Flags().BoolVar(&o.json, "json", false, "print JSON, with values")
-	c.Flags().BoolVar(&o.diff, "diff", false, "compare with the live web process")
-	c.Flags().BoolVar(&o.values, "values", false, "with --diff: show the values")
-	c.Flags().StringVar(&o.file, "file", "", "read this `file` instead")
-	c.Flags().StringVar(&o.format, "format", "systemd", "of --file: systemd (systemd-219: Amazon Linux 2), dotenv or docker")
+	f := c.Flags()
+	f.BoolVar(&o.json, "json", false, "print JSON, with values")
+	f.BoolVar(&o.diff, "diff", false, "compare with the live web process")
+	f.BoolVar(&o.values, "values", false, "with --diff: show the values")
+	f.StringVar(&o.file, "file", "", "read this `file` instead")
+	f.StringVar(&o.format, "format", "systemd", "of --file: systemd (systemd-219: Amazon Linux 2), dotenv or docker")
 	return c
 }
 
@@ -75,16 +76,12 @@ func (o *envOptions) check(c *cobra.Command, args []string) error {
 }
 
 func (o *envOptions) ask(c *cobra.Command, g *globals, args []string) error {
-	cl, err := g.client()
-	if err != nil {
-		return err
-	}
 	path := "/v1/env"
 	if o.json || len(args) > 0 {
 		path += "?values"
 	}
 	var env api.Environment
-	if err := cl.Get(c.Context(), path, &env); err != nil {
+	if err := g.get(c.Context(), path, &env); err != nil {
 		return err
 	}
 	for _, w := range env.Warnings {
@@ -135,7 +132,8 @@ func (o *envOptions) fromFile(g *globals, args []string) error {
 	var vars []api.Variable
 	for _, v := range file.Vars {
 		value := v.Value()
-		vars = append(vars, api.Variable{Name: v.Name, Value: &value, Length: len(value), Source: fmt.Sprintf("%s:%d", o.file, v.Line)})
+		vars = append(vars, api.Variable{Name: v.Name, Value: &value, Length: len(value),
+			Source: fmt.Sprintf("%s:%d", o.file, v.Line)})
 	}
 	return o.print(g, vars, args)
 }

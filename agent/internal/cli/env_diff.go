@@ -11,16 +11,13 @@ import (
 )
 
 func (o *envOptions) compare(c *cobra.Command, g *globals) error {
-	cl, err := g.client()
-	if err != nil {
-		return err
-	}
 	path := "/v1/env/diff"
 	if o.values {
 		path += "?values"
 	}
 	var d api.EnvironmentDiff
-	if err := cl.Get(c.Context(), path, &d); err != nil {
+	err := g.get(c.Context(), path, &d)
+	if err != nil {
 		return err
 	}
 	for _, u := range d.Unread {
@@ -47,5 +44,6 @@ func printDiff(w io.Writer, d api.EnvironmentDiff) {
 			fmt.Fprintf(w, "  a run now:   %q\n", *v.Here)
 		}
 	}
-	fmt.Fprintf(w, "%d the same, %d different (processes %s)\n", d.Same, len(d.Differences), strings.Trim(fmt.Sprint(d.PIDs), "[]"))
+	fmt.Fprintf(w, "%d the same, %d different (processes %s)\n",
+		d.Same, len(d.Differences), strings.Trim(fmt.Sprint(d.PIDs), "[]"))
 }

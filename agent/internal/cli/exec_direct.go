@@ -28,7 +28,8 @@ func (o *execOptions) runDirect(ctx context.Context, g *globals) error {
 	if o.req.Timeout != 0 || o.req.Memory != 0 || o.req.Lock != "" {
 		return misuse(errors.New("--timeout, --memory and --lock need the agent: --direct has none of them"))
 	}
-	p, err := g.Application(ctx, cfg).Env().Profile(ctx, appenv.ProfileOptions{User: o.req.User, Dir: o.req.Dir, Extra: o.req.Env})
+	options := appenv.ProfileOptions{User: o.req.User, Dir: o.req.Dir, Extra: o.req.Env}
+	p, err := g.Application(ctx, cfg).Env().Profile(ctx, options)
 	if err != nil {
 		return exitIf(command.CodeRefused, err)
 	}
@@ -47,7 +48,8 @@ func (g *globals) startAs(ctx context.Context, user string, spec command.Spec) e
 		if spec.Files[i] = int(f.Fd()); term.IsTerminal(spec.Files[i]) {
 			return exitIf(command.CodeRefused, &api.Error{
 				Message: "--direct as " + user + " cannot share this terminal: the command could type into it",
-				Hint:    "redirect all three: agent exec --direct -- … </dev/null 2>&1 | cat; or run it as that user yourself"})
+				Hint: "redirect all three: agent exec --direct -- … </dev/null 2>&1 | cat\n" +
+					"or run it as that user yourself"})
 		}
 	}
 	if err := command.CloseOnExec(); err != nil {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -43,7 +44,8 @@ func (g *globals) load(client bool) (config.Config, error) {
 		return config.Default(), nil
 	}
 	if faults, ok := errors.AsType[config.Faults](err); ok && client {
-		fmt.Fprintf(g.Err, "note: %s has %d faults (agent config check tells them): the default socket is asked\n", path, len(faults))
+		fmt.Fprintf(g.Err, "note: %s has %d faults (see agent config check): the default socket is asked\n",
+			path, len(faults))
 		return config.Default(), nil
 	}
 	return c, err
@@ -62,4 +64,13 @@ func (g *globals) client() (*api.Client, error) {
 		return api.NewClient(c.Socket), nil
 	}
 	return api.NewClient(api.ClientSocket()), nil
+}
+
+// get asks the running agent for path.
+func (g *globals) get(ctx context.Context, path string, out any) error {
+	cl, err := g.client()
+	if err != nil {
+		return err
+	}
+	return cl.Get(ctx, path, out)
 }

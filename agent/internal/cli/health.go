@@ -69,9 +69,10 @@ be satisfied), 1 when it is not or no agent answers.`,
 			return err
 		},
 	}
-	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	c.Flags().BoolVar(&balancer, "as-load-balancer", false, "ask through nginx exactly as a load balancer would: is it safe to point the check here?")
-	c.Flags().BoolVar(&history, "history", false, "the last results, newest last")
+	f := c.Flags()
+	f.BoolVar(&asJSON, "json", false, "print JSON")
+	f.BoolVar(&balancer, "as-load-balancer", false, "ask through nginx as a load balancer would: is it safe to point the check here?")
+	f.BoolVar(&history, "history", false, "the last results, newest last")
 	return c
 }
 
@@ -115,7 +116,8 @@ func printHistory(g *globals, h []health.Result, asJSON bool) error {
 		return printJSON(g.Out, h)
 	}
 	for _, r := range h {
-		fmt.Fprintf(g.Out, "%s  Host %s  %s\n", r.At.Local().Format(time.DateTime), r.Host, outcome(r.Healthy, r.Unknown, r.Status, r.LatencyMS, r.Reason))
+		fmt.Fprintf(g.Out, "%s  Host %s  %s\n", r.At.Local().Format(time.DateTime), r.Host,
+			outcome(r.Healthy, r.Unknown, r.Status, r.LatencyMS, r.Reason))
 	}
 	return nil
 }

@@ -27,7 +27,8 @@ func asLoadBalancer(c *cobra.Command, g *globals, cl *api.Client, asJSON bool) e
 		}
 	} else {
 		for _, a := range r.Asks {
-			fmt.Fprintf(g.Out, "%-16s Host %-20s %s in %.1f ms  %s\n", a.As, a.Host, statusWord(a.Status), a.LatencyMS, a.Fault)
+			fmt.Fprintf(g.Out, "%-16s Host %-20s %s in %.1f ms  %s\n",
+				a.As, a.Host, statusWord(a.Status), a.LatencyMS, a.Fault)
 		}
 		fmt.Fprintln(g.Out, "application:", verdict{Verdict: r.Verdict})
 		for _, d := range r.Draining {

@@ -31,7 +31,7 @@ them nevertheless, and those that come later.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if once && again || cost && again {
-				return misuse(errors.New("--print goes on until it is interrupted: --once and --cost do not go with it"))
+				return misuse(errors.New("--print goes on until interrupted: --once and --cost do not go with it"))
 			}
 			m, err := findMetrics(c.Context(), g)
 			if err != nil {
@@ -79,7 +79,8 @@ func printPayload(g *globals, p cloudwatch.Payload, asJSON bool) error {
 		}
 		slices.Sort(dims)
 		most := d.Values[len(d.Values)-1] // ascending
-		rows = append(rows, []string{d.Name, figure(d.Value, d.Unit), figure(most, d.Unit), d.Unit, strings.Join(dims, " ")})
+		rows = append(rows, []string{d.Name, figure(d.Value, d.Unit), figure(most, d.Unit), d.Unit,
+			strings.Join(dims, " ")})
 	}
 	fmt.Fprintf(g.Err, "namespace %s\n", p.Namespace)
 	return table(g.Out, []string{"METRIC", "MEAN", "MAX", "UNIT", "DIMENSIONS"}, rows)
@@ -112,7 +113,9 @@ func printCost(ctx context.Context, g *globals, m metricsSource, instances int, 
 	if cost.OwnSets > 0 {
 		sets += fmt.Sprintf(", %d for each of %d instances", cost.OwnSets, cost.Instances)
 	}
-	_, err = fmt.Fprintf(g.Out, "metrics   $%.2f   %d: %d series; dimension sets: %s\nrequests  $%.2f   %d of %d instances\ntogether  $%.2f   a month, at the prices of us-east-1\n",
-		cost.ForMetrics, cost.Metrics, cost.Series, sets, cost.Dollars-cost.ForMetrics, cost.Requests, cost.Instances, cost.Dollars)
+	_, err = fmt.Fprintf(g.Out, `metrics   $%.2f   %d: %d series; dimension sets: %s
+requests  $%.2f   %d of %d instances
+together  $%.2f   a month, at the prices of us-east-1
+`, cost.ForMetrics, cost.Metrics, cost.Series, sets, cost.Dollars-cost.ForMetrics, cost.Requests, cost.Instances, cost.Dollars)
 	return err
 }

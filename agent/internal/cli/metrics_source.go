@@ -43,7 +43,8 @@ func findMetrics(ctx context.Context, g *globals) (metricsSource, error) {
 				return c, err
 			}}, err
 	}
-	fmt.Fprintf(g.Err, "note: collected here, without cron, health and the agent itself: no agent answers at %s (%v)\n", none.Socket, none.Cause)
+	fmt.Fprintf(g.Err, "note: collected here, without cron, health and the agent itself: no agent answers at %s (%v)\n",
+		none.Socket, none.Cause)
 	here := g.Metrics(ctx, cfg)
 	return metricsSource{here.Payload, here.Cost, cfg.Metrics.Sample}, nil
 }

@@ -18,10 +18,11 @@ type postOptions struct {
 }
 
 // newPostCmd is what a url: job runs, as the application's user: one POST as
-// Beanstalk's worker daemon makes it. People do not type it.
+// Beanstalk's worker daemon makes it. It is not for a shell.
 func newPostCmd(g *globals) *cobra.Command {
 	var o postOptions
-	c := &cobra.Command{Use: "post PATH", Hidden: true, Short: "POST to the application as a worker tier's daemon does", Args: cobra.ExactArgs(1),
+	c := &cobra.Command{Use: "post PATH", Hidden: true, Args: cobra.ExactArgs(1),
+		Short: "POST to the application as a worker tier's daemon does",
 		RunE: func(c *cobra.Command, args []string) error {
 			o.fromEnv()
 			return o.post(c.Context(), g.Out, args[0])
@@ -52,7 +53,8 @@ func (o *postOptions) fromEnv() {
 func (o *postOptions) post(ctx context.Context, out io.Writer, path string) error {
 	// No proxy: the application's HTTP_PROXY is in this environment, and the headers are for the application alone.
 	transport := &http.Transport{}
-	client := http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	client := http.Client{Transport: transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	base := o.target
 	if socket, ok := strings.CutPrefix(o.target, "unix:"); ok {
 		base = "http://localhost"

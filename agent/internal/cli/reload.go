@@ -1,29 +1,15 @@
 package cli
 
 import (
-	"time"
-
 	"github.com/spf13/cobra"
 )
 
 func newReloadCmd(g *globals) *cobra.Command {
-	return post(g, "reload", "look at the application's tree, cron file and environment again now", func() string { return "/v1/reload" })
+	return post(g, "reload", "look at the application's tree, cron file and environment again now",
+		func() string { return "/v1/reload" })
 }
 
-func newHoldCmd(g *globals) *cobra.Command {
-	var limit time.Duration
-	c := post(g, "hold", "start no cron job until release, or until a limit has passed (a deployment does this)", func() string {
-		return "/v1/hold?limit=" + limit.String()
-	})
-	c.Flags().DurationVar(&limit, "limit", 15*time.Minute, "after this the jobs start again by themselves")
-	return c
-}
-
-func newReleaseCmd(g *globals) *cobra.Command {
-	return post(g, "release", "start cron jobs again; what came due meanwhile runs once", func() string { return "/v1/release" })
-}
-
-// post is a verb that only tells the agent something.
+// post is a verb without an answer.
 func post(g *globals, use, short string, path func() string) *cobra.Command {
 	return &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
 		cl, err := g.client()

@@ -22,12 +22,9 @@ none answers or it is not ready. Whether the application is well, agent health
 says.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			cl, err := g.client()
-			if err != nil {
-				return err
-			}
 			var s api.Status
-			if err := cl.Get(c.Context(), "/v1/status", &s); err != nil {
+			err := g.get(c.Context(), "/v1/status", &s)
+			if err != nil {
 				return err
 			}
 			if asJSON {

@@ -20,7 +20,7 @@ type SuperviseOptions struct {
 	Log         *os.File
 }
 
-// newSuperviseCmd is what agent-runs.service runs; people do not type it. Its rules come from flags, in a unit that
+// newSuperviseCmd is what agent-runs.service runs; it is not for a shell. Its rules come from flags, in a unit that
 // root owns, and from nowhere else.
 func newSuperviseCmd(g *globals) *cobra.Command {
 	o := SuperviseOptions{Log: g.Err}
