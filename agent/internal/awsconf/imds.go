@@ -1,6 +1,7 @@
 package awsconf
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,7 +39,7 @@ func newIMDS(endpoint string, disabled bool) *imds.Client {
 	return imds.New(imds.Options{
 		ClientEnableState: state,
 		EnableFallback:    aws.FalseTernary,
-		Endpoint:          first(endpoint, "http://169.254.169.254"),
+		Endpoint:          cmp.Or(endpoint, "http://169.254.169.254"),
 		HTTPClient: &http.Client{
 			Transport: bounded{&http.Transport{
 				DialContext:           (&net.Dialer{Timeout: imdsDial}).DialContext,
@@ -111,7 +112,7 @@ func brief(err error) error {
 	}
 	// The SDK's token step keeps the text of its cause and not the cause.
 	token := strings.Contains(text, "failed to get API token")
-	if m := tokenStatus.FindStringSubmatch(text); token && m != nil {
+	if m := statusText.FindStringSubmatch(text); token && m != nil {
 		return fmt.Errorf("the instance metadata service refuses a token with status %s", m[1])
 	}
 	if _, unsent := errors.AsType[*smithyhttp.RequestSendError](err); unsent || token {
@@ -120,7 +121,7 @@ func brief(err error) error {
 	return fmt.Errorf("ask the instance metadata service: %w", err)
 }
 
-var tokenStatus = regexp.MustCompile(`StatusCode: ([1-9]\d\d)\b`)
+var statusText = regexp.MustCompile(`StatusCode: ([1-9]\d\d)\b`)
 
 // status is the HTTP status of an answer that is an error, 0 where there was none.
 func status(err error) int {

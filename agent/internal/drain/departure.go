@@ -14,7 +14,7 @@ import (
 type Departure struct {
 	Drains    []Reason  `json:"drains"`              // oldest first
 	Balancer  time.Time `json:"balancer,omitzero"`   // when one of AWS's load balancers asked last
-	Requests  int       `json:"requests"`            // connections that the application serves; -1: cannot be counted here
+	Requests  int       `json:"requests"`            // connections that the application serves; -1: not countable
 	Runs      []string  `json:"runs,omitempty"`      // jobs and commands, which end by themselves
 	Terminals []string  `json:"terminals,omitempty"` // sessions, which are not waited for
 }
@@ -33,9 +33,9 @@ func (d *Drain) Departure(ctx context.Context) (Departure, error) {
 // Waiter waits until a drained instance may be taken away: each load balancer must have taken it out, and its work
 // must be done.
 //
-// A load balancer does not say what it thinks. But each of its nodes asks once in Interval and takes the instance out
-// after Threshold refusals in a row, so that it is out for all of them Interval x Threshold after the drain began, if any
-// asks at all.
+// A load balancer does not report its verdict. But each of its nodes asks once in Interval and takes the instance out
+// after Threshold refusals in a row. So the instance is out for all of them Interval x Threshold after the drain began,
+// if any asks at all.
 type Waiter struct {
 	// Required.
 

@@ -1,8 +1,8 @@
 // Package drain says why this instance is leaving: an operator's wish, a shutdown, or a termination notice.
 //
 // While there is a reason, load balancers are answered 503. A shutdown and a termination notice also hold cron starts,
-// for another instance runs the jobs then. An operator's drain does not: an instance may be drained to be looked at, and
-// be the only one that runs the jobs.
+// for another instance runs the jobs then. An operator's drain does not: an instance may be drained to be looked at,
+// and be the only one that runs the jobs.
 package drain
 
 import (
@@ -32,7 +32,7 @@ type Reason struct {
 	Refused uint64    `json:"told"` // how often a load balancer has been answered 503 since
 }
 
-// HoldForTermination is how long jobs are held on an instance that is leaving: longer than that can still take.
+// HoldForTermination is how long jobs are held on an instance that is leaving. It outlasts any termination.
 const HoldForTermination = 24 * time.Hour
 
 // Config says whom a Drain asks and what it changes.
@@ -40,10 +40,10 @@ type Config struct {
 	// Required.
 
 	Log         *slog.Logger
-	Hold        func(limit time.Duration) // holds cron starts, also across a restart of the agent
-	Release     func()                    // lets them start again
-	Live        func(context.Context) (runs, terminals []string, err error)
-	Connections func(context.Context) int // that the application has accepted; -1: cannot be counted here
+	Hold        func(limit time.Duration)                                   // holds cron starts, also across a restart of the agent
+	Release     func()                                                      // lets them start again
+	Live        func(context.Context) (runs, terminals []string, err error) // the names of what runs
+	Connections func(context.Context) int                                   // that the application has accepted; -1: cannot be counted here
 
 	// Optional.
 
@@ -63,7 +63,7 @@ type Drain struct {
 	interval time.Duration     // of Run
 	noticed  map[string]string // by whom → the last notice; Run's
 
-	holding sync.Mutex // makes one of "is it leaving?" and what follows from that for jobs
+	holding sync.Mutex // makes one step of "is it leaving?" and what that means for jobs
 
 	mu      sync.Mutex
 	reasons []Reason  // oldest first
@@ -194,5 +194,6 @@ func (d *Drain) read() {
 	for i := range d.reasons {
 		d.reasons[i].Refused = 0 // by this agent
 	}
-	d.log.Warn("still draining: load balancers are answered 503", "by", d.reasons[0].By, "reason", d.reasons[0].Reason, "err", err)
+	first := d.reasons[0]
+	d.log.Warn("still draining: load balancers are answered 503", "by", first.By, "reason", first.Reason, "err", err)
 }

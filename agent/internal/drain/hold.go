@@ -2,7 +2,6 @@ package drain
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"time"
 
@@ -61,12 +60,12 @@ func conflict(message string) error {
 func (d *Drain) Status(context.Context) []api.Line {
 	var lines []api.Line
 	for _, r := range d.Reasons() {
-		l := api.Line{What: "health", State: api.Warn, Text: fmt.Sprintf("draining since %s, a load balancer was told %d times: %s",
-			r.Since.Format(time.DateTime), r.Refused, r.Reason)}
+		hint := ""
 		if r.By == Operator {
-			l.Hint = "agent undrain"
+			hint = "agent undrain"
 		}
-		lines = append(lines, l)
+		lines = append(lines, api.NewLine("health", api.Warn, hint, "draining since %s, refused %s of a load balancer: %s",
+			r.Since.Format(time.DateTime), api.Count(int(r.Refused), "check"), r.Reason))
 	}
 	return lines
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -32,12 +31,13 @@ func readSmall(path string) ([]byte, error) {
 	return data, err
 }
 
-// firmware tells an EC2 machine without asking anyone. On Nitro the board's asset tag is the instance's own id.
+// firmware recognises an EC2 machine without a request. On Nitro the board's asset tag is the instance's own id.
 // Source: the EC2 user guide, "Detect whether a host is an EC2 instance".
 func (h host) firmware(f *Facts) {
 	const dmi = "/sys/devices/virtual/dmi/id/"
 	uuid := strings.ToLower(h.word("/sys/hypervisor/uuid"))
-	f.EC2 = h.word(dmi+"sys_vendor") == "Amazon EC2" || h.word(dmi+"bios_vendor") == "Amazon EC2" || strings.HasPrefix(uuid, "ec2")
+	f.EC2 = h.word(dmi+"sys_vendor") == "Amazon EC2" || h.word(dmi+"bios_vendor") == "Amazon EC2" ||
+		strings.HasPrefix(uuid, "ec2")
 	if tag := h.word(dmi + "board_asset_tag"); f.EC2 && strings.HasPrefix(tag, "i-") {
 		f.InstanceID = tag
 	}
@@ -75,7 +75,7 @@ var webUnits = []string{"web.service", "php-fpm.service", "tomcat.service"}
 
 const noUnit = "no web.service yet: the application has not been deployed"
 
-// units looks for the units that the platform has made.
+// units looks for the units that Beanstalk has made.
 func (h host) units(f *Facts) {
 	const deployment = eb + "/deployment/"
 	f.Docker = h.exists(deployment+"env.list") && !h.exists(deployment+"env") ||
@@ -93,8 +93,8 @@ func (h host) units(f *Facts) {
 
 // hasUnit looks where systemd does.
 func (h host) hasUnit(unit string) bool {
-	dirs := []string{"/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system"}
-	return slices.ContainsFunc(dirs, func(dir string) bool { return h.exists(filepath.Join(dir, unit)) })
+	dirs := []string{"/etc", "/run", "/usr/local/lib", "/usr/lib"}
+	return slices.ContainsFunc(dirs, func(dir string) bool { return h.exists(dir + "/systemd/system/" + unit) })
 }
 
 var proxyPass = regexp.MustCompile(`(?m)^\s*(?:proxy_pass\s+https?://|server\s+)(?:127\.0\.0\.1|localhost):(\d+)`)

@@ -133,7 +133,8 @@ func GetConfig(ctx context.Context, o Options, args ...string) ([]byte, error) {
 	if !h.exists(eb + "/bin/get-config") {
 		return nil, ErrNoGetConfig
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, getConfigLimit, fmt.Errorf("no answer within %v: %w", getConfigLimit, context.DeadlineExceeded))
+	late := fmt.Errorf("no answer within %v: %w", getConfigLimit, context.DeadlineExceeded)
+	ctx, cancel := context.WithTimeoutCause(ctx, getConfigLimit, late)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Env = []string{}

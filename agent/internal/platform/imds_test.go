@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"beanstalk-agent/packaging/testbed/planted"
@@ -125,4 +126,25 @@ func TestWhoWaitsIsToldSoon(t *testing.T) {
 		t.Errorf("not known after %s and %d questions", limit, asked.Load())
 	}
 	<-ended // it is complete
+}
+
+// The account's id comes from the metadata service alone: where that comes late, the rest is known from files.
+func TestTheAccountIsAskedForUntilItIsKnown(t *testing.T) {
+	root := tree(t, al2023)
+	synctest.Test(t, func(t *testing.T) {
+		var asked atomic.Int64
+		i := NewInstance(t.Context(), Options{Root: root, IMDS: service{map[string]string{documentPath: document}, func() error {
+			if asked.Add(1) <= 2 {
+				return errors.New("not yet")
+			}
+			return nil
+		}}})
+		if f := i.Facts(); f.InstanceID == "" || f.Region == "" || f.EnvironmentName == "" {
+			t.Fatalf("%+v", f)
+		}
+		i.Run(t.Context(), planted.Log(t))
+		if f := i.Facts(); f.AccountID != "123456789012" || f.Region != "eu-central-1" {
+			t.Errorf("%+v", f)
+		}
+	})
 }

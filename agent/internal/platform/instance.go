@@ -8,14 +8,13 @@ import (
 	"time"
 )
 
-// Instance is the facts as far as they are known by now: those of local files
-// from the start, the rest once Run has asked for them. It is safe for
-// concurrent use.
+// Instance is the facts as far as they are known by now: those of local files from the start, the rest once Run has
+// asked for them. It is safe for concurrent use.
 type Instance struct {
 	options    Options
 	facts      atomic.Pointer[Facts]
 	identified chan struct{}
-	wanted     chan struct{} // somebody waits for what is not known yet
+	wanted     chan struct{} // has an element while a caller awaits a fact
 }
 
 // NewInstance reads local files.
@@ -26,11 +25,11 @@ func NewInstance(ctx context.Context, o Options) *Instance {
 	return i
 }
 
-// AsksMetadata reports whether the metadata service tells who this is, sooner or later.
+// AsksMetadata reports whether the metadata service is asked for the identity, which may come late.
 func (i *Instance) AsksMetadata() bool { return i.options.asksIMDS(*i.facts.Load()) }
 
-// Facts returns what is known now. An agent can be older than the first
-// deployment: until the web process's unit is there it is looked for again.
+// Facts returns what is known now. An agent can be older than the first deployment: until the web process's unit is
+// there it is looked for again.
 func (i *Instance) Facts() Facts {
 	f := i.facts.Load()
 	if !f.Beanstalk || f.Docker || f.WebUnit != "" {
@@ -47,9 +46,8 @@ func (i *Instance) Facts() Facts {
 // Identified is closed once everything was asked for the first time.
 func (i *Instance) Identified() <-chan struct{} { return i.identified }
 
-// Run asks what may be slow and returns once it is known, or ctx is done: at the
-// first boot Beanstalk itself has not told the instance yet what it is. It asks
-// ever more rarely, but each second while somebody waits for it. It does not fail.
+// Run asks what may be slow and returns once it is known, or ctx is done. At the first boot Beanstalk has not written
+// yet what the instance is. Run asks ever more rarely, but each second while a caller awaits a fact. It does not fail.
 func (i *Instance) Run(ctx context.Context, log *slog.Logger) {
 	for wait := 2 * time.Second; ; wait = min(2*wait, 5*time.Minute) {
 		old := i.facts.Load()
@@ -99,8 +97,7 @@ func (i *Instance) GetConfig(ctx context.Context, args ...string) ([]byte, error
 // VersionLabel reads which version of the application is deployed now.
 func (i *Instance) VersionLabel() string { return host{i.options}.versionLabel() }
 
-// Await waits until the facts satisfy ok, for limit at most, and reports whether
-// they do.
+// Await waits until the facts satisfy ok, for limit at most, and reports whether they do.
 func (i *Instance) Await(ctx context.Context, limit time.Duration, ok func(Facts) bool) bool {
 	end := time.NewTimer(limit)
 	defer end.Stop()

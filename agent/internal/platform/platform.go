@@ -88,9 +88,9 @@ func (f Facts) deployed(o Options) Facts {
 	return f
 }
 
-// complete reports whether asking again can add nothing.
+// complete reports whether asking again can add nothing. The account's id comes from the metadata service alone.
 func (f Facts) complete(o Options) bool {
-	return f.EnvironmentName != "" && (!o.asksIMDS(f) || f.InstanceID != "" && f.Region != "")
+	return f.EnvironmentName != "" && (!o.asksIMDS(f) || f.InstanceID != "" && f.Region != "" && f.AccountID != "")
 }
 
 func (f *Facts) missing(s string) { f.Missing = append(f.Missing, s) }
@@ -98,8 +98,9 @@ func (f *Facts) missing(s string) { f.Missing = append(f.Missing, s) }
 // LogValue is the line at start: what this instance is, as far as it is known, nothing secret.
 func (f Facts) LogValue() slog.Value {
 	a := []slog.Attr{
-		slog.Bool("beanstalk", f.Beanstalk), slog.Bool("docker", f.Docker), slog.String("environment", f.EnvironmentName),
-		slog.String("instance", f.InstanceID), slog.String("region", f.Region), slog.String("app_dir", f.AppDir),
+		slog.Bool("beanstalk", f.Beanstalk), slog.Bool("docker", f.Docker),
+		slog.String("environment", f.EnvironmentName), slog.String("instance", f.InstanceID),
+		slog.String("region", f.Region), slog.String("app_dir", f.AppDir),
 	}
 	empty := func(a slog.Attr) bool { return a.Value.Equal(slog.StringValue("")) }
 	return slog.GroupValue(slices.DeleteFunc(a, empty)...)

@@ -23,8 +23,8 @@ func WebPIDs(_ context.Context, o Options, unit string) ([]int, error) {
 	}
 	h := host{Options: o}
 	procs := map[int]process{}
-	for _, base := range []string{"/sys/fs/cgroup/system.slice/", "/sys/fs/cgroup/systemd/system.slice/", "/sys/fs/cgroup/unified/system.slice/"} {
-		data, err := os.ReadFile(h.path(base + unit + "/cgroup.procs"))
+	for _, hierarchy := range []string{"", "systemd/", "unified/"} {
+		data, err := os.ReadFile(h.path("/sys/fs/cgroup/" + hierarchy + "system.slice/" + unit + "/cgroup.procs"))
 		if err != nil {
 			continue
 		}
@@ -42,7 +42,7 @@ func WebPIDs(_ context.Context, o Options, unit string) ([]int, error) {
 	return workers(procs), nil
 }
 
-// process is what tells a worker from a program it runs.
+// process is what distinguishes a worker from a program it runs.
 type process struct {
 	parent int
 	start  uint64 // in clock ticks since boot
