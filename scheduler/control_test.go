@@ -127,7 +127,7 @@ func TestAdoptedRunsCount(t *testing.T) {
 	})
 }
 
-// What was owed when the agent was ended is not settled in silence by a later slot's run
+// What was owed when the agent was ended is not dropped in silence by a later slot's run
 // that goes on, as overlap: allow lets it, nor at all by one that somebody typed.
 func TestAdoptedRunsLeaveWhatWasOwed(t *testing.T) {
 	file := "cron:\n- {name: a, schedule: '*/10 * * * *', command: x, retries: 1, overlap: allow}\n"
@@ -139,7 +139,7 @@ func TestAdoptedRunsLeaveWhatWasOwed(t *testing.T) {
 		"typed":           {Firing{Job: Job{Name: "a"}, Due: midnight.Add(-5 * time.Minute), Reason: Manual}, []string{"1s a catch-up"}}, // and is not tried again
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, "", lasts(time.Second), Config{Saved: settled("*/10 * * * * UTC", 40*time.Minute)}, func(r *rig) {
+			inBubble(t, "", lasts(time.Second), Config{Saved: savedUpTo("*/10 * * * * UTC", 40*time.Minute)}, func(r *rig) {
 				r.after(0)
 				r.s.Hold(time.Hour) // else the loop may be faster than the next lines
 				r.set(file)
@@ -165,7 +165,7 @@ func TestAdoptedBeforeThereIsATable(t *testing.T) {
 		"and is over":    {time.Minute, []string{"5m0s a catch-up"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cfg := Config{Saved: settled("*/10 * * * * UTC", 35*time.Minute)}
+			cfg := Config{Saved: savedUpTo("*/10 * * * * UTC", 35*time.Minute)}
 			cfg.Saved["b"] = SavedJob{ScheduleKey: "*/10 * * * * UTC", Last: midnight, Paused: midnight}
 			inBubble(t, "", lasts(time.Second), cfg, func(r *rig) {
 				for _, job := range []string{"a", "b"} {
@@ -302,7 +302,7 @@ func TestEnvironmentTurnsJobsOnAndOff(t *testing.T) {
 	})
 }
 
-// What cannot be told yet decides nothing: a job that runs goes on to, and one that is off
+// An unknown condition decides nothing: a job that runs goes on to, and one that is off
 // until then owes what passed. What is known and changes owes nothing.
 func TestUnsureWhereThisIs(t *testing.T) {
 	unread := func(name string) Host {
@@ -313,7 +313,7 @@ func TestUnsureWhereThisIs(t *testing.T) {
 		"cron:\n- {name: a, schedule: '*/10 * * * *', command: x, enabled: '${PROD}'}\n":  unread,
 	} {
 		var here atomic.Value
-		cfg := Config{Host: func() Host { return where(here.Load().(string)) }, Saved: settled("*/10 * * * * UTC", 15*time.Minute)}
+		cfg := Config{Host: func() Host { return where(here.Load().(string)) }, Saved: savedUpTo("*/10 * * * * UTC", 15*time.Minute)}
 		turn := func(r *rig, name string) {
 			here.Store(name)
 			r.set(file)
@@ -405,8 +405,8 @@ func TestWhatIsRetried(t *testing.T) {
 				if c.name == "panic" && (st.Counts.Failed != 2 || !strings.Contains(st.Last.Err.Error(), "a bug")) {
 					t.Errorf("got %+v", st)
 				}
-				if told := slices.Contains(r.log, "1h0m0s a panicked 1"); told != (c.name == "panic") {
-					t.Errorf("told %q", r.log)
+				if reported := slices.Contains(r.log, "1h0m0s a panicked 1"); reported != (c.name == "panic") {
+					t.Errorf("reported %q", r.log)
 				}
 			})
 		})
@@ -453,7 +453,7 @@ func TestReplacedRunIsNoFailure(t *testing.T) {
 	})
 }
 
-// A run beyond its time limit, which the Runner should have ended, is told once.
+// A run beyond its time limit, which the Runner should have ended, is reported once.
 func TestOverdueIsToldOnce(t *testing.T) {
 	file := "cron:\n- {name: a, schedule: '0 1 * * *', command: x, timeout: 10m}\n"
 	inBubble(t, file, lasts(3*time.Hour), Config{}, func(r *rig) {
@@ -464,11 +464,11 @@ func TestOverdueIsToldOnce(t *testing.T) {
 
 func TestRefusedSaveIsOfferedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var told []EventKind
+		var reported []EventKind
 		var offered []int
 		s := New(Config{
 			Runner:  lasts(0),
-			OnEvent: func(e Event) { told = append(told, e.Kind) },
+			OnEvent: func(e Event) { reported = append(reported, e.Kind) },
 			Save: func(k map[string]SavedJob) error {
 				offered = append(offered, len(k))
 				if len(offered) < 4 {
@@ -481,8 +481,8 @@ func TestRefusedSaveIsOfferedAgain(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
 		s.Run(ctx)
-		if fmt.Sprint(offered) != "[2 2 2 2]" || fmt.Sprint(told) != "[save-failed]" {
-			t.Errorf("offered %v, told %v", offered, told)
+		if fmt.Sprint(offered) != "[2 2 2 2]" || fmt.Sprint(reported) != "[save-failed]" {
+			t.Errorf("offered %v, reported %v", offered, reported)
 		}
 	})
 }

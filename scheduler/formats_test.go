@@ -84,7 +84,7 @@ func TestCrontabFaults(t *testing.T) {
 	}
 }
 
-// A crontab's lines are cut at odd places by people; what they probably did not mean is
+// Lines of a crontab are often cut at odd places; what was probably not meant is
 // said, and the job runs.
 func TestWarnings(t *testing.T) {
 	tab := mustParse(t, "crontab", "MAILTO=ops@example.com\n*/90 * * * * x\n")

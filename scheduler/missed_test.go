@@ -14,15 +14,15 @@ import (
 
 var midnight = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC) // when a bubble begins
 
-// settled is what an earlier life saved about the jobs a and b, some time ago.
-func settled(spec string, ago time.Duration) map[string]SavedJob {
+// savedUpTo is what the previous process saved about the jobs a and b, some time ago.
+func savedUpTo(spec string, ago time.Duration) map[string]SavedJob {
 	k := SavedJob{ScheduleKey: spec, Last: midnight.Add(-ago)}
 	return map[string]SavedJob{"a": k, "b": k}
 }
 
 // A slot that passed while the agent was down runs once, and says what it stands for.
 func TestDownTimeIsCaughtUpOnce(t *testing.T) {
-	cfg := Config{Saved: settled("*/10 * * * * UTC", 45*time.Minute)}
+	cfg := Config{Saved: savedUpTo("*/10 * * * * UTC", 45*time.Minute)}
 	inBubble(t, "*/10 * * * * a\n", lasts(time.Second), cfg, func(r *rig) {
 		r.after(9 * time.Minute)
 		r.want("0s a catch-up")
@@ -31,15 +31,15 @@ func TestDownTimeIsCaughtUpOnce(t *testing.T) {
 			t.Errorf("got due %v, %d coalesced, why %q", f.Due, f.Coalesced, f.Why)
 		}
 		if k := r.saved["a"]; !k.Last.Equal(midnight) {
-			t.Errorf("saved %v as settled, want %v", k.Last, midnight)
+			t.Errorf("saved %v as done, want %v", k.Last, midnight)
 		}
 	})
 }
 
-// What is older than catch_up is counted and told, not run.
+// What is older than catch_up is counted and reported, not run.
 func TestTooOldIsToldAsMissed(t *testing.T) {
 	file := "cron:\n- {name: a, schedule: '30 * * * *', command: x, catch_up: 20m}\n- {name: b, schedule: '30 * * * *', command: x, catch_up: false}\n"
-	cfg := Config{Saved: settled("30 * * * * UTC", 2*time.Hour)}
+	cfg := Config{Saved: savedUpTo("30 * * * * UTC", 2*time.Hour)}
 	inBubble(t, file, lasts(time.Second), cfg, func(r *rig) {
 		r.after(time.Minute)
 		r.want("0s a missed 2", "0s b missed 2")
@@ -48,7 +48,7 @@ func TestTooOldIsToldAsMissed(t *testing.T) {
 				t.Errorf("%s: got %+v", job, c)
 			}
 			if k := r.saved[job]; !k.Last.Equal(midnight.Add(-30 * time.Minute)) {
-				t.Errorf("%s: saved %v as settled", job, k.Last)
+				t.Errorf("%s: saved %v as done", job, k.Last)
 			}
 		}
 	})
@@ -57,12 +57,12 @@ func TestTooOldIsToldAsMissed(t *testing.T) {
 // A start less than a minute late is on time even where nothing is caught up.
 func TestLateByLessThanAMinuteIsOnTime(t *testing.T) {
 	file := "cron:\n- {name: a, schedule: '0 * * * *', command: x, catch_up: false}\n"
-	cfg := Config{Saved: settled("0 * * * * UTC", time.Minute)}
+	cfg := Config{Saved: savedUpTo("0 * * * * UTC", time.Minute)}
 	inBubble(t, file, lasts(time.Second), cfg, func(r *rig) { r.want("0s a scheduled") })
 
 	// Those before it are missed, and it is not one of them, however many they are.
 	for _, hours := range []int{3, 3000} {
-		cfg.Saved = settled("0 * * * * UTC", time.Duration(hours)*time.Hour)
+		cfg.Saved = savedUpTo("0 * * * * UTC", time.Duration(hours)*time.Hour)
 		inBubble(t, file, lasts(time.Second), cfg, func(r *rig) {
 			r.want("0s a scheduled", fmt.Sprintf("0s a missed %d", min(hours-1, 1000)))
 			if c := r.state("a").Counts; !c.LastMissed.Equal(midnight.Add(-time.Hour)) {
@@ -74,7 +74,7 @@ func TestLateByLessThanAMinuteIsOnTime(t *testing.T) {
 
 // Nothing is owed of the time before a job was first seen, or had its schedule.
 func TestNewScheduleOwesNothing(t *testing.T) {
-	cfg := Config{Saved: settled("*/5 * * * * UTC", 45*time.Minute)}
+	cfg := Config{Saved: savedUpTo("*/5 * * * * UTC", 45*time.Minute)}
 	inBubble(t, "*/10 * * * * a\n*/10 * * * * c\n", lasts(time.Second), cfg, func(r *rig) {
 		r.after(15 * time.Minute)
 		r.want("0s a dropped 0", "10m0s a scheduled", "10m0s c scheduled")
@@ -87,7 +87,7 @@ func TestNewScheduleOwesNothing(t *testing.T) {
 	})
 }
 
-// A slot that came while starts were held and that is not started after all is told:
+// A slot that came while starts were held and that is not started after all is reported:
 // the deployment that held it may have changed its job, or taken it out.
 func TestHeldSlotsThatWillNotRunAreTold(t *testing.T) {
 	file := "cron:\n- {name: a, schedule: '*/10 * * * *', command: x, enabled: '${ON}'}\n"
@@ -197,7 +197,7 @@ func TestClockGoesBack(t *testing.T) {
 }
 
 // A run that is only about to start, waiting for a claim or a lock, is not on record
-// anywhere: whatever ends the process then, the next life owes the slot. From the moment
+// anywhere: whatever ends the process then, the next process owes the slot. From the moment
 // it is recorded, and when it turned out not to start, nothing is owed.
 func TestASlotIsOwedUntilItsRunIsRecorded(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -224,7 +224,7 @@ func TestASlotIsOwedUntilItsRunIsRecorded(t *testing.T) {
 					r.mu.Lock()
 					defer r.mu.Unlock()
 					if got := r.saved["a"].Last; !got.Equal(want) {
-						t.Errorf("%s: settled up to %v, want %v", when, got, want)
+						t.Errorf("%s: done up to %v, want %v", when, got, want)
 					}
 				}
 				r.after(90 * time.Minute)
@@ -234,9 +234,9 @@ func TestASlotIsOwedUntilItsRunIsRecorded(t *testing.T) {
 					check("after", c.want)
 				}
 				r.end()
-				check("in the next life", c.want)
-				if told := slices.Contains(r.log, "1h30m0s a owed 1"); told != (name == "stopped before") {
-					t.Errorf("told %v", r.log)
+				check("in the next process", c.want)
+				if reported := slices.Contains(r.log, "1h30m0s a owed 1"); reported != (name == "stopped before") {
+					t.Errorf("reported %v", r.log)
 				}
 			})
 		})
@@ -244,7 +244,7 @@ func TestASlotIsOwedUntilItsRunIsRecorded(t *testing.T) {
 }
 
 // A job that nothing is known of begins now. Where that is must be on record before its
-// first slot comes, however slow the disk: killed then, the next life would begin anew.
+// first slot comes, however slow the disk: killed then, the next process would begin anew.
 func TestWhereAJobBeginsIsSavedBeforeItStarts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var saved atomic.Bool
@@ -269,15 +269,15 @@ func TestWhereAJobBeginsIsSavedBeforeItStarts(t *testing.T) {
 	})
 }
 
-// What is settled is told before it is saved: killed in between, the next life tells it
-// again, and the other way round nobody would.
+// An event is delivered before it is saved as done: killed in between, the next process
+// delivers it again; in the other order it would be lost.
 func TestToldBeforeSaved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		told := false
-		s := New(Config{Runner: lasts(time.Hour), Saved: settled("30 * * * * UTC", 3*time.Hour),
-			OnEvent: func(Event) { time.Sleep(10 * time.Second); told = true },
+		reported := false
+		s := New(Config{Runner: lasts(time.Hour), Saved: savedUpTo("30 * * * * UTC", 3*time.Hour),
+			OnEvent: func(Event) { time.Sleep(10 * time.Second); reported = true },
 			Save: func(k map[string]SavedJob) error {
-				if len(k) > 0 && !told {
+				if len(k) > 0 && !reported {
 					t.Errorf("saved %v first", k)
 				}
 				return nil
@@ -289,7 +289,7 @@ func TestToldBeforeSaved(t *testing.T) {
 	})
 }
 
-// What waited when the agent stopped is still owed, and the next life runs it.
+// What waited when the agent stopped is still owed, and the next process runs it.
 func TestWaitingStartsSurviveARestart(t *testing.T) {
 	var kept map[string]SavedJob
 	file := "0 * * * * a\n0 * * * * b\n"
@@ -305,9 +305,9 @@ func TestWaitingStartsSurviveARestart(t *testing.T) {
 		r.mu.Unlock()
 	})
 	if a, b := kept["a"].Last, kept["b"].Last; !a.Equal(midnight.Add(time.Hour)) || !b.Equal(midnight) {
-		t.Errorf("settled: a %v, b %v; b has not run at one o'clock", a, b)
+		t.Errorf("done: a %v, b %v; b has not run at one o'clock", a, b)
 	}
-	for name, k := range kept { // the second life's bubble begins at midnight too
+	for name, k := range kept { // the second process's bubble begins at midnight too
 		k.Last = k.Last.Add(-135 * time.Minute)
 		kept[name] = k
 	}

@@ -63,7 +63,7 @@ cron:
 	}
 }
 
-// Everything wrong with a file is told at once, each with its place.
+// Everything wrong with a file is reported at once, each with its place.
 func TestAllFaultsAreToldAtOnce(t *testing.T) {
 	got := faultLines(t, "cron.yaml", `version: 1
 cron:

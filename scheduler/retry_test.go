@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// A run that an earlier life began and that has failed meanwhile is tried again. Its slot,
-// which was not on record as settled, is not run a second time.
+// A run that the previous process began and that has failed meanwhile is tried again. Its slot,
+// which was not on record as done, is not run a second time.
 func TestFailureOfAnEarlierLifeIsTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		started := make(chan Firing, 10)
@@ -33,7 +33,7 @@ func TestFailureOfAnEarlierLifeIsTriedAgain(t *testing.T) {
 	})
 }
 
-// A failure that would be tried again, and is not, is told: nobody else tells it.
+// A failure that would be tried again, and is not, is reported: nothing else reports it.
 func TestGivingUpIsTold(t *testing.T) {
 	file := "cron:\n- {name: a, schedule: '0 1 * * *', command: x, retries: 2, backoff: 4m}\n"
 	fails := func(ctx context.Context, f Firing) error {

@@ -25,7 +25,7 @@ func TestAYearOfJobsInTwentyZones(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
 		s := New(Config{
-			OnEvent: func(e Event) { t.Errorf("told of %+v", e) },
+			OnEvent: func(e Event) { t.Errorf("event %+v", e) },
 			Runner: runnerFunc(func(_ context.Context, f Firing) error {
 				mu.Lock()
 				defer mu.Unlock()

@@ -77,7 +77,7 @@ func TestAdvice(t *testing.T) {
 		{"not even one", tiny, TooBig, Memory, 0, 1},
 		{"the base is shared and paid once", preload, Keep, Memory, 104, 8},
 		{"the worst worker counts", uneven, Keep, Memory, 11, 4},
-		{"nobody can tell who waits", unknown, Keep, Memory, 14, 4},
+		{"the backlog is not known", unknown, Keep, Memory, 14, 4},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			a := Advise(tt.m)
@@ -136,7 +136,7 @@ func TestRecycledWorkerDoesNotSpoilTheSum(t *testing.T) {
 }
 
 // Reading many large workers takes minutes; the memory of those not read yet must not
-// count as other people's meanwhile.
+// count as other processes' meanwhile.
 func TestAWorkerNotMeasuredYetIsOneLikeTheOthers(t *testing.T) {
 	all := instance(workers(8, worker(300, 40)))
 	want := Advise(all)
@@ -147,7 +147,7 @@ func TestAWorkerNotMeasuredYetIsOneLikeTheOthers(t *testing.T) {
 	}
 }
 
-func TestProcfileIsToldApart(t *testing.T) {
+func TestSettingsDependOnTheProcfile(t *testing.T) {
 	m := instance(workers(20, worker(300, 0)))
 	m.SetBy = Procfile
 	a := Advise(m)

@@ -5,30 +5,30 @@ import (
 	"time"
 )
 
-// crew is a family of processes: each is {pid, parent, PSS in MiB}.
-func crew(ps ...[3]int) (out []Process) {
+// group is a family of processes: each is {pid, parent, PSS in MiB}.
+func group(ps ...[3]int) (out []Process) {
 	for _, p := range ps {
 		out = append(out, Process{PID: p[0], Parent: p[1], Worker: Worker{PSS: uint64(p[2]) * mib}})
 	}
 	return out
 }
 
-func TestWorkersAreToldFromTheRest(t *testing.T) {
+func TestWorkersAreSeparatedFromTheRest(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		ps      []Process
 		workers []int // PSS in MiB
 		rest    uint64
 	}{
-		{"one process", crew([3]int{10, 1, 90}), []int{90}, 0},
-		{"master and workers", crew([3]int{10, 1, 20}, [3]int{11, 10, 80}, [3]int{12, 10, 70}), []int{80, 70}, 20},
-		{"below a shell", crew([3]int{9, 1, 1}, [3]int{10, 9, 20}, [3]int{11, 10, 80}, [3]int{12, 10, 70}), []int{80, 70}, 21},
-		{"in any order", crew([3]int{12, 10, 70}, [3]int{10, 9, 20}, [3]int{9, 1, 1}, [3]int{11, 10, 80}), []int{70, 80}, 21},
-		{"one worker below a shell", crew([3]int{9, 1, 1}, [3]int{10, 9, 20}, [3]int{11, 10, 80}), []int{80}, 21},
-		{"a shell and its program", crew([3]int{9, 1, 1}, [3]int{10, 9, 80}), []int{80}, 1},
-		{"a worker runs something", crew([3]int{10, 1, 20}, [3]int{11, 10, 80}, [3]int{12, 10, 70}, [3]int{13, 11, 30}), []int{80, 70}, 50},
-		{"the only worker runs something", crew([3]int{10, 1, 20}, [3]int{11, 10, 80}, [3]int{13, 11, 30}), []int{80}, 50},
-		{"nobody's children", crew([3]int{10, 1, 50}, [3]int{20, 1, 60}), []int{50, 60}, 0},
+		{"one process", group([3]int{10, 1, 90}), []int{90}, 0},
+		{"master and workers", group([3]int{10, 1, 20}, [3]int{11, 10, 80}, [3]int{12, 10, 70}), []int{80, 70}, 20},
+		{"below a shell", group([3]int{9, 1, 1}, [3]int{10, 9, 20}, [3]int{11, 10, 80}, [3]int{12, 10, 70}), []int{80, 70}, 21},
+		{"in any order", group([3]int{12, 10, 70}, [3]int{10, 9, 20}, [3]int{9, 1, 1}, [3]int{11, 10, 80}), []int{70, 80}, 21},
+		{"one worker below a shell", group([3]int{9, 1, 1}, [3]int{10, 9, 20}, [3]int{11, 10, 80}), []int{80}, 21},
+		{"a shell and its program", group([3]int{9, 1, 1}, [3]int{10, 9, 80}), []int{80}, 1},
+		{"a worker runs something", group([3]int{10, 1, 20}, [3]int{11, 10, 80}, [3]int{12, 10, 70}, [3]int{13, 11, 30}), []int{80, 70}, 50},
+		{"the only worker runs something", group([3]int{10, 1, 20}, [3]int{11, 10, 80}, [3]int{13, 11, 30}), []int{80}, 50},
+		{"no parent in the group", group([3]int{10, 1, 50}, [3]int{20, 1, 60}), []int{50, 60}, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			ws, rest := Split(tt.ps)

@@ -1,7 +1,6 @@
 // Package claim lets one instance of a fleet run each slot of a job, by compare-and-swap on one S3 object per job.
 //
 // A slot is a job's scheduled time, the same on instances whose clocks differ. The object, the job's register, lists
-// A slot is a job's scheduled time, the same on instances whose clocks differ. The object, the job's register, lists
 // the last claims, newest first. A claim reads the register and writes it back with the slot added, on the condition
 // that it has not changed in between; S3 decides. Three rules keep it right:
 //

@@ -166,7 +166,7 @@ func TestStoreOutOfReach(t *testing.T) {
 	})
 }
 
-// The write took effect, and then nothing answers until the window is over: nobody else will run the slot, so it is
+// The write took effect, and then nothing answers until the window is over: no other instance will run the slot, so it is
 // pursued, and runs late rather than never.
 func TestUnansweredClaimIsPursued(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -191,7 +191,7 @@ func TestUnansweredClaimIsPursued(t *testing.T) {
 }
 
 // And if nothing answers for as long again, it is said that the slot may be taken and does not run; the next slot's
-// write tells the register.
+// write enters that in the register.
 func TestUnansweredClaimIsNamed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, ss := fleet(t, 2)
@@ -232,12 +232,12 @@ func TestDenialIsAConfigurationError(t *testing.T) {
 			}
 		}
 		if n := strings.Count(logs.String(), "slots cannot be claimed"); n != 1 {
-			t.Errorf("told %d times", n)
+			t.Errorf("reported %d times", n)
 		}
 		f.before = nil
 		mustClaim(t, ss[0], firstSlot, Won)
 		if !strings.Contains(logs.String(), "slots can be claimed again") {
-			t.Error("the end of it is not told")
+			t.Error("the end of it is not reported")
 		}
 	})
 }
@@ -278,7 +278,7 @@ func TestForeignRegisterIsNotOverwritten(t *testing.T) {
 	}
 }
 
-// A slow clock's slot is added beside the newer ones while the register can tell that nobody took it.
+// A slow clock's slot is added beside the newer ones while the register shows that it is free.
 func TestLateSlot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, ss := fleet(t, 2)
@@ -428,7 +428,7 @@ func FuzzRegister(f *testing.F) {
 	})
 }
 
-// FuzzRefusal: what answers in S3's place may be a proxy, and say anything. It is told in words, on one line.
+// FuzzRefusal: what answers in S3's place may be a proxy, and say anything. The message is one printable line.
 func FuzzRefusal(f *testing.F) {
 	f.Add(403, `<?xml version="1.0"?><Error><Code>AccessDenied</Code><Message>User: x is not authorized</Message></Error>`)
 	f.Add(404, `<Error><Code>NoSuchBucket</Code></Error>`)

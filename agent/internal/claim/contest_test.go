@@ -26,7 +26,7 @@ type contest struct {
 
 	mu     sync.Mutex
 	won    map[jobSlot][]string // owners
-	lost   map[jobSlot]int      // how many were told that another has it
+	lost   map[jobSlot]int      // how many claims were lost
 	missed map[jobSlot][]string // errors
 	late   int                  // superseded
 }
@@ -93,7 +93,7 @@ func (c *contest) doubles() (n int) {
 	return n
 }
 
-// A miss is named only if it explains what everybody saw: when somebody was told that another has the slot, the other
+// A miss is named only if it explains all results: when a claim was lost, the other
 // must have said that it may be marked as its own.
 func (c *contest) silent() (n int) {
 	for job := range c.jobs {

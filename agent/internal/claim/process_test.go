@@ -17,7 +17,7 @@ import (
 	"beanstalk-agent/packaging/testbed/versity"
 )
 
-// A claimant in a process of its own is the test binary, told by its environment: URL, owner, ledger, start in Unix
+// A claimant in a process of its own is the test binary, configured by its environment: URL, owner, ledger, start in Unix
 // milliseconds, first slot, slots and period.
 const childEnv = "CLAIM_TEST_CHILD"
 
@@ -188,7 +188,7 @@ func judgeLedger(t *testing.T, ledger string, slots int, seen map[int64]Run) {
 			named[n] = lines.Text()
 		}
 	}
-	unfinished, nobody := 0, 0
+	unfinished, unclaimed := 0, 0
 	for n := range slots {
 		run, claimed := seen[firstSlot.Add(time.Duration(n)*time.Minute).Unix()]
 		switch {
@@ -200,13 +200,13 @@ func judgeLedger(t *testing.T, ledger string, slots int, seen map[int64]Run) {
 		case named[n] != "":
 			t.Logf("slot %d did not run: %s", n, named[n])
 		case !asked[n]:
-			nobody++
+			unclaimed++
 		default:
 			t.Errorf("slot %d did not run, and nothing says so: register %+v", n, run)
 		}
 	}
 	t.Logf("%d slots: %d ran once, %d claimed by owners that were killed before the start, %d when no claimant was alive and awake",
-		slots, len(won), unfinished, nobody)
+		slots, len(won), unfinished, unclaimed)
 	if len(won) < len(asked)/2 {
 		t.Errorf("only %d of %d slots ran", len(won), len(asked))
 	}

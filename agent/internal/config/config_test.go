@@ -75,7 +75,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 	}
 }
 
-// Each fault is told where it stands, and all of a file's are told at once.
+// Each fault is reported with its place, and all of a file at once.
 func TestFaults(t *testing.T) {
 	for _, tc := range []struct{ name, text, want string }{
 		{"unknown key", "metrics:\n  intervall: 60s\n", `a.yaml:2:3: metrics.intervall: unknown key: did you mean interval?`},

@@ -143,7 +143,7 @@ func TestDescriptorsArriveWithHTTPRequests(t *testing.T) {
 	}
 }
 
-func TestCloseClosesWhatNobodyTook(t *testing.T) {
+func TestCloseClosesDescriptorsNotTaken(t *testing.T) {
 	server, client := pair(t)
 	r, w := pipe(t)
 	if err := Send(client.UnixConn, []byte("x"), fdOf(t, w)); err != nil {
@@ -182,7 +182,7 @@ func TestReceivedDescriptorsAreCloseOnExec(t *testing.T) {
 	}
 }
 
-// Reason: anybody may connect to a socket of mode 0666; nobody may fill the agent's descriptor table.
+// Reason: every user may connect to a socket of mode 0666; none may fill the agent's descriptor table.
 func TestTooManyDescriptorsAreRefusedAndClosed(t *testing.T) {
 	server, client := pair(t)
 	r, w := pipe(t)

@@ -84,15 +84,15 @@ func FuzzFormat(f *testing.F) {
 			if m.contentType != "application/json" {
 				continue
 			}
-			var told struct{ Text, Job, Tail string } // encoded, "<" is another sign: what Slack sees is what it decodes
-			if err := json.Unmarshal(m.body, &told); err != nil {
+			var received struct{ Text, Job, Tail string } // encoded, "<" is another sign: what Slack sees is what it decodes
+			if err := json.Unmarshal(m.body, &received); err != nil {
 				t.Fatalf("%s: %v: %s", typ, err, m.body)
 			}
-			if typ == Slack && (strings.ContainsAny(told.Text, "<>") || strings.Count(told.Text, "```") > 2+strings.Count(job+reason, "```")) {
-				t.Fatalf("a job's words reach Slack as a command: %q", told.Text)
+			if typ == Slack && (strings.ContainsAny(received.Text, "<>") || strings.Count(received.Text, "```") > 2+strings.Count(job+reason, "```")) {
+				t.Fatalf("a job's words reach Slack as a command: %q", received.Text)
 			}
-			if typ == Webhook && utf8.ValidString(job) && told.Job != job {
-				t.Fatalf("job %q is told as %q", job, told.Job)
+			if typ == Webhook && utf8.ValidString(job) && received.Job != job {
+				t.Fatalf("job %q is sent as %q", job, received.Job)
 			}
 		}
 	})

@@ -159,7 +159,7 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// TestNotifyNeverBlocks: with nobody to take them, events are counted, not waited for.
+// TestNotifyNeverBlocks: while Run does not run, events are counted, not waited for.
 func TestNotifyNeverBlocks(t *testing.T) {
 	n := mustNew(t, Config{})
 	for range maxQueue + 10 {
@@ -170,7 +170,7 @@ func TestNotifyNeverBlocks(t *testing.T) {
 	}
 }
 
-// TestRunSendsWhatWaitsBeforeItEnds: an event just before the end is still told.
+// TestRunSendsWhatWaitsBeforeItEnds: an event just before the end is still sent.
 func TestRunSendsWhatWaitsBeforeItEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		web := &recorder{statuses: []int{200}}
@@ -199,12 +199,12 @@ func TestSuccessAfterFailureIsARecovery(t *testing.T) {
 		stop()
 		got := strings.NewReplacer("https://", "", ".example", "").Replace(strings.Join(web.urls, " "))
 		if want := "hc/u/start hc/u hc/u/start slack/x hc/u/fail hc/u/start slack/x hc/u hc/u slack/x"; sorted(got) != sorted(want) {
-			t.Errorf("told\n%s\nwant\n%s", got, want)
+			t.Errorf("sent\n%s\nwant\n%s", got, want)
 		}
 	})
 }
 
-// A job may name who is told of it. A name that nobody has must not mean silence.
+// A job may name its targets. An unknown name must not mean silence.
 func TestNamedTargets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		web := &recorder{statuses: []int{200}}
@@ -221,12 +221,12 @@ func TestNamedTargets(t *testing.T) {
 		stop()
 		got := strings.NewReplacer("https://", "", ".example", "").Replace(strings.Join(web.urls, " "))
 		if want := "dev hc/u/fail dev ops dev ops dev ops"; sorted(got) != sorted(want) {
-			t.Errorf("told %s, want %s", got, want)
+			t.Errorf("sent %s, want %s", got, want)
 		}
 	})
 }
 
-// sorted makes the order between targets, which is nobody's promise, not matter.
+// sorted makes the order between targets, which is not promised, not matter.
 func sorted(s string) string {
 	counts := map[string]int{}
 	for _, f := range strings.Fields(s) {
@@ -254,7 +254,7 @@ func TestRealServer(t *testing.T) {
 				t.Errorf("got %s", msg)
 			}
 			if strings.Contains(msg, "no space") {
-				t.Error("output was sent although nobody asked for it")
+				t.Error("output was sent although no target asked for it")
 			}
 		case <-time.After(10 * time.Second):
 			t.Fatal("nothing arrived in 10 s")
@@ -344,7 +344,7 @@ func TestAddressesAreResolvedWhenUsed(t *testing.T) {
 	})
 }
 
-// TestRecoveryFromAFailureElsewhere: a job whose last failure another instance told of.
+// TestRecoveryFromAFailureElsewhere: a job whose last failure another instance reported.
 func TestRecoveryFromAFailureElsewhere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &recorder{statuses: []int{200}}

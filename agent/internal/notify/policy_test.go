@@ -7,15 +7,15 @@ import (
 	"time"
 )
 
-// TestPolicy plays events of one job, one a minute with a cooldown of ten, and writes down what a
-// reader is told: f failed, o overdue, r recovered, . nothing; a digit says how many were held
+// TestPolicy passes events of one job, one a minute with a cooldown of ten, and notes what a
+// reader gets: f failed, o overdue, r recovered, . nothing; a digit says how many were held
 // back; a space lets a minute pass without an event. After a capital, F or G, the event comes with
 // how the run before it ended on another instance: failed, or well.
 func TestPolicy(t *testing.T) {
-	for name, tt := range map[string]struct{ events, told string }{
+	for name, tt := range map[string]struct{ events, sent string }{
 		"first failure":                     {"f", "f"},
 		"repeated failures are held back":   {"fff", "f.."},
-		"and told after the cooldown":       {"fff        f", "f..        f2"},
+		"and sent after the cooldown":       {"fff        f", "f..        f2"},
 		"recovery once":                     {"frr", "fr."},
 		"recovery says what was held back":  {"fffr", "f..r2"},
 		"overdue and failed are both bad":   {"fo", "f."},
@@ -25,40 +25,40 @@ func TestPolicy(t *testing.T) {
 		"two jobs' worth of quiet forgets":  {"fr          f", "fr          f"},
 		"waiting news replaced by the last": {"frfo         ", "fr..      o1  "},
 		"failed elsewhere, well here":       {"Fr", "r"},
-		"a recovery told elsewhere":         {"fGf          ", "f.       f  "},
+		"a recovery on another instance":    {"fGf          ", "f.       f  "},
 		"failing elsewhere meanwhile":       {"frFfFr", "fr.r1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := policy{cooldown: 10 * time.Minute, jobs: map[string]*jobNotices{}}
 			now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-			var told strings.Builder
+			var sent strings.Builder
 			var before Kind
 			for _, c := range tt.events {
 				if k, ok := map[rune]Kind{'F': Failed, 'G': Succeeded}[c]; ok {
 					before = k
 					continue
 				}
-				told.WriteString(tell(p.due(now)))
+				sent.WriteString(letters(p.due(now)))
 				kind, isEvent := map[rune]Kind{'f': Failed, 'o': Overdue, 'r': Recovered}[c]
 				if n, ok := (notice{}), false; isEvent {
 					if n, ok = p.onEvent(Event{Job: "j", Kind: kind, Before: before}, now); ok {
-						told.WriteString(tell([]notice{n}))
+						sent.WriteString(letters([]notice{n}))
 					} else {
-						told.WriteByte('.')
+						sent.WriteByte('.')
 					}
 				} else {
-					told.WriteByte(' ')
+					sent.WriteByte(' ')
 				}
 				now, before = now.Add(time.Minute), ""
 			}
-			if got, want := squeeze(told.String()), squeeze(tt.told); got != want {
-				t.Errorf("events %q: told %q, want %q", tt.events, got, want)
+			if got, want := squeeze(sent.String()), squeeze(tt.sent); got != want {
+				t.Errorf("events %q: sent %q, want %q", tt.events, got, want)
 			}
 		})
 	}
 }
 
-func tell(ns []notice) (out string) {
+func letters(ns []notice) (out string) {
 	for _, n := range ns {
 		out += string(n.Kind[0])
 		if n.heldBack > 0 {
