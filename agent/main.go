@@ -19,6 +19,7 @@ import (
 	"beanstalk-agent/agent/internal/buildinfo"
 	"beanstalk-agent/agent/internal/cli"
 	"beanstalk-agent/agent/internal/lifecycle"
+	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/agent/internal/supervisor"
 )
 
@@ -31,7 +32,7 @@ var programs = cli.Programs{
 	Supervise: supervise,
 	Check:     healthFaults,
 	Retire: func(ctx context.Context) error {
-		_, err := (&supervisor.Client{Socket: systemSupervisor}).Retire(ctx)
+		_, err := (&runs.Client{Socket: systemSupervisor}).Retire(ctx)
 		return err
 	},
 	Application: newApplication,

@@ -6,8 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"beanstalk-agent/agent/internal/launch"
-	"beanstalk-agent/agent/internal/supervisor"
+	"beanstalk-agent/agent/internal/runs"
 )
 
 func newCronHistoryCmd(g *globals) *cobra.Command {
@@ -34,14 +33,14 @@ func newCronHistoryCmd(g *globals) *cobra.Command {
 	return c
 }
 
-func printPast(g *globals, list []supervisor.Run) error {
+func printPast(g *globals, list []runs.Run) error {
 	if len(list) == 0 {
 		fmt.Fprintln(g.Err, "no runs are kept")
 		return nil
 	}
 	var rows [][]string
 	for _, r := range list {
-		rows = append(rows, []string{r.ID, r.Name, r.Started.Local().Format("01-02 15:04:05"), tookOf(r), launch.Describe(r), megabytes(r.PeakMemory), cmp.Or(r.Meta[launch.HostOf], "-"), r.Reason})
+		rows = append(rows, []string{r.ID, r.Name, r.Started.Local().Format("01-02 15:04:05"), tookOf(r), runs.Describe(r), megabytes(r.PeakMemory), cmp.Or(r.Meta[runs.MetaHost], "-"), r.Reason})
 	}
 	return table(g.Out, []string{"ID", "JOB", "STARTED", "TOOK", "STATE", "PEAK", "HOST", "WHY"}, rows)
 }

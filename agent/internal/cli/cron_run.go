@@ -4,7 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"beanstalk-agent/agent/internal/api"
-	"beanstalk-agent/agent/internal/supervisor"
+	"beanstalk-agent/agent/internal/runs"
 )
 
 func newCronRunCmd(g *globals) *cobra.Command {
@@ -17,7 +17,7 @@ func newCronRunCmd(g *globals) *cobra.Command {
 			if err != nil {
 				return exitIf(125, err)
 			}
-			var r supervisor.Run
+			var r runs.Run
 			if err := cl.Post(c.Context(), api.Path("cron", args[0], "run"), nil, &r); err != nil {
 				return exitIf(125, err)
 			}

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/term"
 
 	"beanstalk-agent/agent/internal/api"
+	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/agent/internal/session"
-	"beanstalk-agent/agent/internal/supervisor"
 )
 
 type execOptions struct {
@@ -69,7 +69,7 @@ func (o *execOptions) run(c *cobra.Command, g *globals) error {
 		return exitIf(125, err)
 	}
 	if o.req.Mode == api.Detached {
-		var r supervisor.Run
+		var r runs.Run
 		if err := cl.Post(c.Context(), "/v1/runs", o.req, &r); err != nil {
 			return exitIf(refusal(err), err)
 		}

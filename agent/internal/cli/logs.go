@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"beanstalk-agent/agent/internal/api"
-	"beanstalk-agent/agent/internal/supervisor"
+	"beanstalk-agent/agent/internal/runs"
 )
 
 func newLogsCmd(g *globals) *cobra.Command {
@@ -46,12 +46,12 @@ func newLogsCmd(g *globals) *cobra.Command {
 
 // newest returns the id of the run that what names: an id, or a job's name.
 func newest(ctx context.Context, cl *api.Client, what string) (string, error) {
-	var r supervisor.Run
+	var r runs.Run
 	err := cl.Get(ctx, api.Path("runs", what), &r)
 	if err == nil {
 		return r.ID, nil
 	}
-	var list []supervisor.Run
+	var list []runs.Run
 	if cl.Get(ctx, "/v1/runs?all=1&n=1&name="+url.QueryEscape(what), &list) == nil && len(list) > 0 {
 		return list[0].ID, nil
 	}

@@ -10,8 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"beanstalk-agent/agent/internal/launch"
-	"beanstalk-agent/agent/internal/supervisor"
+	"beanstalk-agent/agent/internal/runs"
 )
 
 type psOptions struct {
@@ -50,7 +49,7 @@ func (o *psOptions) check(c *cobra.Command) error {
 }
 
 // list asks for the runs that the options choose.
-func (o *psOptions) list(c *cobra.Command, g *globals) ([]supervisor.Run, error) {
+func (o *psOptions) list(c *cobra.Command, g *globals) ([]runs.Run, error) {
 	cl, err := g.client()
 	if err != nil {
 		return nil, err
@@ -60,7 +59,7 @@ func (o *psOptions) list(c *cobra.Command, g *globals) ([]supervisor.Run, error)
 		q.Set("all", "1")
 		q.Set("n", strconv.Itoa(o.n))
 	}
-	list := []supervisor.Run{}
+	list := []runs.Run{}
 	err = cl.Get(c.Context(), "/v1/runs?"+q.Encode(), &list)
 	return list, err
 }
@@ -80,11 +79,11 @@ func (o *psOptions) print(c *cobra.Command, g *globals) error {
 	return table(g.Out, []string{"ID", "KIND", "NAME", "USER", "PID", "STARTED", "TOOK", "STATE", "PEAK"}, rows)
 }
 
-func runRow(r supervisor.Run) []string {
-	return []string{r.ID, r.Kind, r.Name, r.User, strconv.Itoa(r.PID), r.Started.Local().Format("01-02 15:04:05"), tookOf(r), launch.Describe(r), megabytes(r.PeakMemory)}
+func runRow(r runs.Run) []string {
+	return []string{r.ID, r.Kind, r.Name, r.User, strconv.Itoa(r.PID), r.Started.Local().Format("01-02 15:04:05"), tookOf(r), runs.Describe(r), megabytes(r.PeakMemory)}
 }
 
-func tookOf(r supervisor.Run) string {
+func tookOf(r runs.Run) string {
 	if r.Ended.IsZero() {
 		return ago(r.Started)
 	}

@@ -8,8 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"beanstalk-agent/agent/internal/api"
-	"beanstalk-agent/agent/internal/launch"
-	"beanstalk-agent/agent/internal/supervisor"
+	"beanstalk-agent/agent/internal/runs"
 )
 
 func newWaitCmd(g *globals) *cobra.Command {
@@ -29,7 +28,7 @@ const patience = 30 * time.Second
 
 // waitFor waits for a run and passes its exit status on.
 func waitFor(ctx context.Context, g *globals, cl *api.Client, id string) error {
-	var r supervisor.Run
+	var r runs.Run
 	err := cl.Wait(ctx, patience, func(ctx context.Context) error {
 		return cl.Get(ctx, api.Path("runs", id, "wait"), &r)
 	})
@@ -37,7 +36,7 @@ func waitFor(ctx context.Context, g *globals, cl *api.Client, id string) error {
 		return exitIf(125, err)
 	}
 	if r.ExitCode != 0 {
-		fmt.Fprintf(g.Err, "%s %s: %s\n", r.Name, r.ID, launch.Describe(r))
+		fmt.Fprintf(g.Err, "%s %s: %s\n", r.Name, r.ID, runs.Describe(r))
 	}
 	return exitWith(r.ExitCode)
 }

@@ -17,7 +17,7 @@ import (
 
 	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/fdconn"
-	"beanstalk-agent/agent/internal/supervisor"
+	"beanstalk-agent/agent/internal/runs"
 )
 
 // Access is what a route asks of its caller.
@@ -32,7 +32,7 @@ const (
 
 // touch reports whether c may attach to a run, read its output or end it, as an error: a run as a user whom
 // root chose is root's, or its terminal would be a way to become that user.
-func touch(c api.Caller, run supervisor.Run) error {
+func touch(c api.Caller, run runs.Run) error {
 	if c.Owner || run.Meta[api.ChosenUser] == "" {
 		return nil
 	}
@@ -40,7 +40,7 @@ func touch(c api.Caller, run supervisor.Run) error {
 }
 
 // visible is what c may know of runs: arguments may hold secrets, and are root's alone.
-func visible(c api.Caller, runs ...supervisor.Run) []supervisor.Run {
+func visible(c api.Caller, runs ...runs.Run) []runs.Run {
 	for i := range runs {
 		if !c.Owner {
 			runs[i].Args = nil

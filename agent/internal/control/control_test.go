@@ -18,8 +18,8 @@ import (
 
 	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/fdconn"
+	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/agent/internal/session"
-	"beanstalk-agent/agent/internal/supervisor"
 	"beanstalk-agent/packaging/testbed/planted"
 )
 
@@ -225,14 +225,14 @@ func TestExecHandsTheConnectionOver(t *testing.T) {
 		if who.UID != uint32(os.Geteuid()) || !who.Owner {
 			t.Errorf("caller %+v", who)
 		}
-		return func(_ context.Context, h supervisor.Handover) (supervisor.Run, error) {
+		return func(_ context.Context, h runs.Handover) (runs.Run, error) {
 			if req.Args[0] == "refuse" {
-				return supervisor.Run{}, &api.Error{Status: http.StatusConflict, Exit: 127, Message: "command not found", Hint: "look in PATH"}
+				return runs.Run{}, &api.Error{Status: http.StatusConflict, Exit: 127, Message: "command not found", Hint: "look in PATH"}
 			}
 			if _, err := syscall.Write(h.Files[1], []byte("on stdout")); err != nil {
 				t.Error(err)
 			}
-			return supervisor.Run{}, fdconn.Use(h.Conn, func(fd int) error { // as the supervisor does, with a copy
+			return runs.Run{}, fdconn.Use(h.Conn, func(fd int) error { // as the supervisor does, with a copy
 				w := os.NewFile(uintptr(dup(t, fd)), "conn")
 				defer w.Close()
 				return errors.Join(session.WriteHello(w, session.Hello{Run: "r"}), session.WriteExit(w, session.Exit{Run: "r", Code: 7}))
@@ -268,9 +268,9 @@ func TestExecHandsTheConnectionOver(t *testing.T) {
 func TestExecRefusesBytesBeforeTheAnswer(t *testing.T) {
 	b := &fake{}
 	b.prepare = func(context.Context, api.Caller, api.ExecRequest) (Prepared, error) {
-		return func(context.Context, supervisor.Handover) (supervisor.Run, error) {
+		return func(context.Context, runs.Handover) (runs.Run, error) {
 			t.Error("the connection was handed over")
-			return supervisor.Run{}, errors.New("too late")
+			return runs.Run{}, errors.New("too late")
 		}, nil
 	}
 	conn, err := fdconn.Dial(t.Context(), serveAt(t, b))
@@ -301,17 +301,17 @@ type knownRuns struct {
 	touched []string
 }
 
-var known = map[string]supervisor.Run{
+var known = map[string]runs.Run{
 	"ours":  {ID: "ours", Args: []string{"psql", "--password=planted-5c1e"}},
 	"roots": {ID: "roots", Args: []string{"cat", "planted-5c1e"}, Meta: map[string]string{api.ChosenUser: "postgres"}},
 }
 
-func (k *knownRuns) List(context.Context, supervisor.Filter) ([]supervisor.Run, error) {
-	return []supervisor.Run{known["ours"], known["roots"]}, nil
+func (k *knownRuns) List(context.Context, runs.Filter) ([]runs.Run, error) {
+	return []runs.Run{known["ours"], known["roots"]}, nil
 }
-func (k *knownRuns) Get(_ context.Context, id string) (supervisor.Run, error)  { return known[id], nil }
-func (k *knownRuns) Wait(_ context.Context, id string) (supervisor.Run, error) { return known[id], nil }
-func (k *knownRuns) Stop(_ context.Context, id string, _ time.Duration) (supervisor.Run, error) {
+func (k *knownRuns) Get(_ context.Context, id string) (runs.Run, error)  { return known[id], nil }
+func (k *knownRuns) Wait(_ context.Context, id string) (runs.Run, error) { return known[id], nil }
+func (k *knownRuns) Stop(_ context.Context, id string, _ time.Duration) (runs.Run, error) {
 	k.touched = append(k.touched, "stop "+id)
 	return known[id], nil
 }

@@ -12,8 +12,8 @@ import (
 
 	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/fdconn"
+	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/agent/internal/session"
-	"beanstalk-agent/agent/internal/supervisor"
 )
 
 // exec starts a command. Detached, it answers with the run. Otherwise the
@@ -34,10 +34,10 @@ func (s *Server) exec(c *call) error {
 		return err
 	}
 	if req.Mode == api.Detached {
-		return answer(c)(start(c.ctx(), supervisor.Handover{}))
+		return answer(c)(start(c.ctx(), runs.Handover{}))
 	}
 	return c.handOver(func(conn *fdconn.Conn) error {
-		_, err := start(c.ctx(), supervisor.Handover{Conn: conn, Files: files})
+		_, err := start(c.ctx(), runs.Handover{Conn: conn, Files: files})
 		return err
 	})
 }
@@ -52,7 +52,7 @@ func (s *Server) attach(c *call) error {
 		return err
 	}
 	return c.handOver(func(conn *fdconn.Conn) error {
-		_, err := s.Backend.Runs().Attach(c.ctx(), run.ID, supervisor.Size(size), supervisor.Handover{Conn: conn})
+		_, err := s.Backend.Runs().Attach(c.ctx(), run.ID, runs.Size(size), runs.Handover{Conn: conn})
 		return err
 	})
 }

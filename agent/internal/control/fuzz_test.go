@@ -19,23 +19,23 @@ import (
 
 	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/fdconn"
-	"beanstalk-agent/agent/internal/supervisor"
+	"beanstalk-agent/agent/internal/runs"
 )
 
 // asked is a backend that answers everything, and minds what it is asked.
 type asked struct{ t *testing.T }
 
-func (a *asked) List(context.Context, supervisor.Filter) ([]supervisor.Run, error) {
-	return []supervisor.Run{{ID: "a"}}, nil
+func (a *asked) List(context.Context, runs.Filter) ([]runs.Run, error) {
+	return []runs.Run{{ID: "a"}}, nil
 }
-func (a *asked) Get(_ context.Context, id string) (supervisor.Run, error) {
-	return supervisor.Run{ID: id}, nil
+func (a *asked) Get(_ context.Context, id string) (runs.Run, error) {
+	return runs.Run{ID: id}, nil
 }
-func (a *asked) Wait(ctx context.Context, id string) (supervisor.Run, error) { return a.Get(ctx, id) }
-func (a *asked) Stop(ctx context.Context, id string, _ time.Duration) (supervisor.Run, error) {
+func (a *asked) Wait(ctx context.Context, id string) (runs.Run, error) { return a.Get(ctx, id) }
+func (a *asked) Stop(ctx context.Context, id string, _ time.Duration) (runs.Run, error) {
 	return a.Get(ctx, id)
 }
-func (a *asked) Attach(ctx context.Context, id string, _ supervisor.Size, _ supervisor.Handover) (supervisor.Run, error) {
+func (a *asked) Attach(ctx context.Context, id string, _ runs.Size, _ runs.Handover) (runs.Run, error) {
 	return a.Get(ctx, id)
 }
 func (a *asked) Logs(_ context.Context, w io.Writer, _ string, _ int, _ bool) error {
@@ -58,8 +58,8 @@ func (a *askedCron) Cost(_ context.Context, instances int) (api.CronCost, error)
 	}
 	return api.CronCost{}, nil
 }
-func (a *askedCron) Trigger(context.Context, api.Caller, string) (supervisor.Run, error) {
-	return supervisor.Run{}, nil
+func (a *askedCron) Trigger(context.Context, api.Caller, string) (runs.Run, error) {
+	return runs.Run{}, nil
 }
 func (a *askedCron) Pause(context.Context, string, bool) error { return nil }
 
@@ -125,7 +125,7 @@ func FuzzRoutes(f *testing.F) {
 			if req.Args[0] == "" || strings.Contains(strings.Join(append(req.Args, req.Env...), ""), "\x00") {
 				t.Errorf("prepared %+v", req)
 			}
-			return func(context.Context, supervisor.Handover) (supervisor.Run, error) { return supervisor.Run{}, nil }, nil
+			return func(context.Context, runs.Handover) (runs.Run, error) { return runs.Run{}, nil }, nil
 		}
 		var faults bytes.Buffer
 		s := &Server{Backend: b, Log: slog.New(slog.NewTextHandler(&faults, &slog.HandlerOptions{Level: slog.LevelError}))}

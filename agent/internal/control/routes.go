@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"beanstalk-agent/agent/internal/api"
-	"beanstalk-agent/agent/internal/supervisor"
+	"beanstalk-agent/agent/internal/runs"
 )
 
 // Backend is who answers the routes: the daemon, by its features. Where a method returns any, its type is the feature's
@@ -64,15 +64,15 @@ type Drain interface {
 }
 
 // Prepared is an exec ready to start.
-type Prepared = func(context.Context, supervisor.Handover) (supervisor.Run, error)
+type Prepared = func(context.Context, runs.Handover) (runs.Run, error)
 
 // Runs is the supervisor, as far as clients reach it through the agent.
 type Runs interface {
-	List(context.Context, supervisor.Filter) ([]supervisor.Run, error)
-	Get(ctx context.Context, id string) (supervisor.Run, error)
-	Wait(ctx context.Context, id string) (supervisor.Run, error)
-	Stop(ctx context.Context, id string, grace time.Duration) (supervisor.Run, error)
-	Attach(ctx context.Context, id string, size supervisor.Size, h supervisor.Handover) (supervisor.Run, error)
+	List(context.Context, runs.Filter) ([]runs.Run, error)
+	Get(ctx context.Context, id string) (runs.Run, error)
+	Wait(ctx context.Context, id string) (runs.Run, error)
+	Stop(ctx context.Context, id string, grace time.Duration) (runs.Run, error)
+	Attach(ctx context.Context, id string, size runs.Size, h runs.Handover) (runs.Run, error)
 	Logs(ctx context.Context, w io.Writer, id string, lines int, follow bool) error
 }
 
@@ -81,7 +81,7 @@ type Cron interface {
 	List(context.Context) (api.CronTable, error)
 	Next(ctx context.Context, from time.Time, n int, job string) ([]api.Occurrence, error)
 	Cost(ctx context.Context, instances int) (api.CronCost, error)
-	Trigger(ctx context.Context, who api.Caller, job string) (supervisor.Run, error)
+	Trigger(ctx context.Context, who api.Caller, job string) (runs.Run, error)
 	Pause(ctx context.Context, job string, paused bool) error
 }
 
@@ -157,10 +157,10 @@ func (c *call) instances() int {
 	return min(max(n, 1), 1e6)
 }
 
-func (c *call) filter() supervisor.Filter {
+func (c *call) filter() runs.Filter {
 	q := c.r.URL.Query()
 	n, _ := strconv.Atoi(q.Get("n"))
-	return supervisor.Filter{Kind: q.Get("kind"), Name: q.Get("name"), Live: !q.Has("all"), Limit: n}
+	return runs.Filter{Kind: q.Get("kind"), Name: q.Get("name"), Live: !q.Has("all"), Limit: n}
 }
 
 // answer replies with what a function returned, or with its error.
@@ -189,7 +189,7 @@ func (s *Server) runs(c *call) error {
 }
 
 // one replies with a run.
-func (c *call) one(run supervisor.Run, err error) error {
+func (c *call) one(run runs.Run, err error) error {
 	if err != nil {
 		return err
 	}
@@ -197,7 +197,7 @@ func (c *call) one(run supervisor.Run, err error) error {
 }
 
 // touched returns the run of the request's path, if the caller may touch it.
-func (s *Server) touched(c *call) (supervisor.Run, error) {
+func (s *Server) touched(c *call) (runs.Run, error) {
 	run, err := s.Backend.Runs().Get(c.ctx(), c.id())
 	if err != nil {
 		return run, err
