@@ -19,6 +19,7 @@ import (
 	"beanstalk-agent/agent/internal/drain"
 	"beanstalk-agent/agent/internal/health"
 	"beanstalk-agent/agent/internal/launch"
+	"beanstalk-agent/agent/internal/metrics"
 	"beanstalk-agent/agent/internal/platform"
 	"beanstalk-agent/agent/internal/supervisor"
 )
@@ -35,7 +36,8 @@ type backend struct {
 	people   *notices
 	check    *health.Checker
 	drain    *drain.Drain
-	metrics  *metricsParts
+	metrics  *metrics.Metrics
+	deployed func() // called when a deployment may have moved the web process
 	cfg      config.Config
 }
 
@@ -48,14 +50,14 @@ func (b *backend) Prepare(ctx context.Context, who api.Caller, req api.ExecReque
 	return b.launcher.Prepare(ctx, who, req)
 }
 
-func (b *backend) Metrics(context.Context) (any, error) { return b.metrics.publisher.Preview(), nil }
+func (b *backend) Metrics(context.Context) (any, error) { return b.metrics.Preview(), nil }
 
 func (b *backend) MetricsCost(_ context.Context, instances int) (any, error) {
-	return b.metrics.publisher.Cost(instances), nil
+	return b.metrics.Cost(instances), nil
 }
 
 func (b *backend) Capacity(_ context.Context, target float64) (any, error) {
-	return b.metrics.capacity(target)
+	return b.metrics.Capacity(target)
 }
 
 func (b *backend) Health(ctx context.Context) (any, error) {
@@ -97,7 +99,7 @@ type balancerAnswer struct {
 
 // Reload looks at what a deployment may have changed.
 func (b *backend) Reload(ctx context.Context) error {
-	b.metrics.deployed.Add(1)
+	b.deployed()
 	b.check.KeepFallback(ctx)
 	return b.cron.reload(ctx)
 }

@@ -34,7 +34,7 @@ import (
 //	   ↑                                  appenv (read at each start)
 //	status, env, …                           ↓
 //	load balancer → nginx → health ──── the application
-//	collectors → sampling → cloudwatch → spool → CloudWatch
+//	collectors → metrics → cloudwatch → spool → CloudWatch
 
 // options are what the command line says of an agent to start.
 type options struct {
@@ -94,9 +94,8 @@ func runAgent(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	back := &backend{started: time.Now(), cfg: cfg, app: beside, inst: inst, env: env, launcher: launcher, cron: cron, people: people, check: check, drain: leave, metrics: metrics,
+	back := &backend{started: time.Now(), cfg: cfg, app: beside, inst: inst, env: env, launcher: launcher, cron: cron, people: people, check: check, drain: leave, metrics: metrics, deployed: metrics.Deployed,
 		runs: spooled{runs}}
-	defer metrics.sources.Close()
 	server := &control.Server{Listener: ln, Allow: cfg.Exec.Allow, Log: log, Backend: back}
 	alive := func(ctx context.Context) error { return api.NewClient(cfg.Socket).Get(ctx, "/v1/status?self", nil) }
 
@@ -106,8 +105,8 @@ func runAgent(ctx context.Context, o options) error {
 		{Name: "identity", Run: func(ctx context.Context) error { inst.Run(ctx, log); return nil }},
 		{Name: "ends", Run: newEnds(cfg, runs, cron, log).Run},
 		{Name: "notices", Run: people.notifier.Run},
-		{Name: "metrics", Run: metrics.publisher.Run, Grace: 8 * time.Second},
-		{Name: "sampling", Run: metrics.loop.Run},
+		{Name: "metrics", Run: metrics.Publish, Grace: 8 * time.Second},
+		{Name: "sampling", Run: metrics.Sample},
 		{Name: "health", Run: func(ctx context.Context) error { return check.Serve(ctx, cfg.Health.Listen) }},
 		{Name: "termination notices", Run: leave.Run},
 		{Name: "scheduler", Run: cron.run, Grace: 5 * time.Second},

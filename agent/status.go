@@ -5,16 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"time"
 
 	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/buildinfo"
-	"beanstalk-agent/agent/internal/cloudwatch"
 	"beanstalk-agent/agent/internal/cron"
 	"beanstalk-agent/agent/internal/launch"
 	"beanstalk-agent/agent/internal/supervisor"
-	"beanstalk-agent/collectors"
 	"beanstalk-agent/scheduler"
 )
 
@@ -26,7 +23,7 @@ func (b *backend) Status(ctx context.Context, self bool) api.Status {
 	s := api.Status{Version: buildinfo.Version(), PID: os.Getpid(), Started: b.started, Ready: true}
 	answers := func(ctx context.Context) []api.Line { return b.healthLines(ctx, !self) }
 	for _, part := range []func(context.Context) []api.Line{
-		b.app.Status, b.runLines, b.cronLines, b.noticeLines, answers, b.drain.Status, b.metricLines,
+		b.app.Status, b.runLines, b.cronLines, b.noticeLines, answers, b.drain.Status, b.metrics.Status,
 	} {
 		s.Lines = append(s.Lines, part(ctx)...)
 	}
@@ -121,33 +118,6 @@ func (b *backend) healthLines(ctx context.Context, ask bool) []api.Line {
 			where = " (asked " + v.Target + ")" + where
 		}
 		lines = append(lines, api.NewLine("health", state, "", "%d in %.1f ms: %s%s", v.Status, v.LatencyMS, v.Reason, where))
-	}
-	return lines
-}
-
-func (b *backend) metricLines(context.Context) []api.Line {
-	s := b.metrics.publisher.Status()
-	state := map[cloudwatch.State]api.State{cloudwatch.Sending: api.Good, cloudwatch.Local: api.Note,
-		cloudwatch.Waiting: api.Warn, cloudwatch.Denied: api.Bad}[s.State]
-	text := fmt.Sprintf("%s: %d series, %d sent, %d waiting, %d dropped", s.State, s.Series, s.Sent, s.Spooled, s.Dropped)
-	if s.PossibleDuplicates > 0 {
-		text += fmt.Sprintf(", %d possibly sent twice", s.PossibleDuplicates)
-	}
-	reason, hint, _ := strings.Cut(s.Reason, "; run: ")
-	if reason != "" {
-		text += ": " + reason
-	}
-	lines := []api.Line{api.NewLine("metrics", state, hint, "%s", text)}
-	for _, name := range s.Unknown {
-		lines = append(lines, api.NewLine("metrics", api.Warn, dimensionHints[name], "%s is not known here: the sets of metrics.dimensions with it are left out", name))
-	}
-	if v := b.metrics.victim.Load(); v != nil && time.Since(v.at) < 24*time.Hour {
-		lines = append(lines, api.NewLine("metrics", api.Warn, "", "the kernel killed %s for want of memory at %s", v.text, v.at.Format(time.TimeOnly)))
-	}
-	for _, r := range b.metrics.loop.Last().Results {
-		if r.Err != nil && !errors.Is(r.Err, collectors.ErrNoData) {
-			lines = append(lines, api.NewLine("metrics", api.Warn, "", "%s: %v", r.Collector, r.Err))
-		}
 	}
 	return lines
 }

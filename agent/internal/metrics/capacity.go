@@ -1,4 +1,4 @@
-package main
+package metrics
 
 import (
 	"context"
@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"beanstalk-agent/agent/internal/api"
-	"beanstalk-agent/agent/internal/appfile"
 	"beanstalk-agent/agent/internal/capacity"
 	"beanstalk-agent/collectors"
 )
@@ -15,12 +14,8 @@ import (
 // maxProcfile is far above what a Procfile of some processes takes, in bytes.
 const maxProcfile = 64 << 10
 
-// headroomEvery is how often the sum is done again; workers grow slowly.
-const headroomEvery = time.Minute
-
-// capacity is what the measured workers say about how many fit, with the share
-// target of the memory in use; 0: the usual one.
-func (m *metricsParts) capacity(target float64) (capacity.Advice, error) {
+// Capacity is how many workers fit, from the measured ones, with the share target of the memory in use; 0: the usual.
+func (m *Metrics) Capacity(target float64) (capacity.Advice, error) {
 	web := m.web.Load()
 	var g collectors.GroupSnapshot
 	if web != nil {
@@ -30,10 +25,10 @@ func (m *metricsParts) capacity(target float64) (capacity.Advice, error) {
 		return capacity.Advice{}, api.Unavailable(errors.New("no web process has been found yet"))
 	}
 	in := capacity.Measured{CPUs: runtime.NumCPU(), Target: target, Load: m.recent.Load(g.At), SetBy: capacity.PythonOptions}
-	if text, err := appfile.Read(m.appDir(), "Procfile", maxProcfile); err == nil {
+	if text, err := m.app.ReadFile("Procfile", maxProcfile); err == nil {
 		in.SetBy = capacity.SetByOf(text)
 	}
-	for _, s := range m.loop.Last().Samples {
+	for _, s := range m.loop.newest().Samples {
 		switch s.Name {
 		case "mem_total":
 			in.Total = uint64(s.Value)
@@ -50,22 +45,25 @@ func (m *metricsParts) capacity(target float64) (capacity.Advice, error) {
 	return capacity.Advise(in), nil
 }
 
-// watch remembers the load that the advice rests on.
-func (m *metricsParts) watch(b collectors.Batch) {
+// addLoad records the load that the advice rests on.
+func (m *Metrics) addLoad(b collectors.Batch) {
 	var l capacity.Load
 	for _, s := range b.Samples {
 		switch {
 		case s.Name == "listen_backlog":
 			l.Backlog, l.BacklogKnown = int(s.Value), true
-		case s.Name == "group_cpu" && s.Labels[0].Value == webName:
+		case s.Name == "group_cpu" && s.Labels[0].Value == webGroup:
 			l.CPU = s.Value
 		}
 	}
 	m.recent.Add(b.At, l)
 }
 
-// headroom is the collector of worker_headroom: how many more workers fit. While
-// that is not known there is none, for 0 would be an answer.
+// headroomEvery is how often the advice is computed again; workers grow slowly.
+const headroomEvery = time.Minute
+
+// headroom is the collector of worker_headroom: how many more workers fit. While that is not known there is no sample,
+// since an alarm would take 0 for an answer.
 type headroom struct {
 	advise func() (capacity.Advice, error)
 	next   time.Time
@@ -74,7 +72,7 @@ type headroom struct {
 
 func (h *headroom) Name() string { return "capacity" }
 
-// Collect does the sum once a minute and gives its result at every tick.
+// Collect computes the advice once a minute and returns it at every tick.
 func (h *headroom) Collect(context.Context) ([]collectors.Sample, error) {
 	if now := time.Now(); !now.Before(h.next) {
 		h.next, h.out = now.Add(headroomEvery), h.out[:0]

@@ -1,4 +1,4 @@
-package main
+package metrics
 
 import (
 	"go/ast"
@@ -19,7 +19,7 @@ import (
 // documented reads the tables of the page: names with their units, by section.
 func documented(t *testing.T) map[string]map[string]string {
 	t.Helper()
-	text, err := os.ReadFile("../packaging/docs/metrics.md")
+	text, err := os.ReadFile("../../../packaging/docs/metrics.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +46,7 @@ func named(t *testing.T) map[string]string {
 	units := map[string]collectors.Unit{"None": collectors.None, "Count": collectors.Count, "Percent": collectors.Percent, "Bytes": collectors.Bytes,
 		"Seconds": collectors.Seconds, "Milliseconds": collectors.Milliseconds, "BytesPerSecond": collectors.BytesPerSecond, "CountPerSecond": collectors.CountPerSecond}
 	found := map[string]string{}
-	for _, dir := range []string{"../collectors", ".", "internal/cloudwatch"} {
+	for _, dir := range []string{".", "../../../collectors", "../cloudwatch", "../cron", "../health", "../.."} {
 		files, _ := filepath.Glob(dir + "/*.go")
 		for _, file := range files {
 			if strings.HasSuffix(file, "_test.go") {
@@ -65,7 +65,7 @@ func named(t *testing.T) map[string]string {
 						}
 					}
 				case *ast.CallExpr:
-					if f, ok := n.Fun.(*ast.Ident); ok && (f.Name == "count" || f.Name == "own") && len(n.Args) > 0 {
+					if f, ok := n.Fun.(*ast.Ident); ok && (f.Name == "count" || f.Name == "add") && len(n.Args) > 0 {
 						if name := constant(n.Args[0]); name != "" {
 							found[name] = string(collectors.Count)
 						}
@@ -127,9 +127,8 @@ func constant(e ast.Expr) string {
 	return s
 }
 
-// The page lists every figure that can be made, with its unit, and tells those
-// that are sent from those that are kept. What the agent's own pressure files are
-// called is put together at run time, so they are named here.
+// The page lists every metric that can be made, with its unit, and whether it is sent. The names of the host's pressure
+// are put together at run time, so they are listed here.
 func TestEveryMetricIsDocumented(t *testing.T) {
 	made := named(t)
 	for _, name := range []string{"memory_some", "memory_full", "cpu_some", "io_some", "io_full"} {
@@ -141,8 +140,8 @@ func TestEveryMetricIsDocumented(t *testing.T) {
 	page := documented(t)
 	sections := map[bool]string{false: "Sent", true: "Kept on the instance"}
 	for name, unit := range made {
-		if got := page[sections[kept[name]]][name]; got != unit {
-			t.Errorf("%s, %s: the page has %q under %q", name, unit, got, sections[kept[name]])
+		if got := page[sections[unpublished[name]]][name]; got != unit {
+			t.Errorf("%s, %s: the page has %q under %q", name, unit, got, sections[unpublished[name]])
 		}
 	}
 	for _, section := range sections {

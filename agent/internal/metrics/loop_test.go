@@ -1,4 +1,4 @@
-package sampling
+package metrics
 
 import (
 	"context"
@@ -14,14 +14,12 @@ func TestTicksFallOnMultiplesOfTheInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(1700 * time.Millisecond) // start between two multiples
 		var at []time.Time
-		l := &Loop{Interval: 5 * time.Second,
-			Gather: func(_ context.Context, at time.Time) collectors.Batch { return collectors.Batch{At: at} },
-			Sinks:  []func(collectors.Batch){func(b collectors.Batch) { at = append(at, b.At) }}}
+		l := &loop{interval: 5 * time.Second,
+			gather: func(_ context.Context, at time.Time) collectors.Batch { return collectors.Batch{At: at} },
+			sinks:  []func(collectors.Batch){func(b collectors.Batch) { at = append(at, b.At) }}}
 		ctx, cancel := context.WithTimeout(t.Context(), 21*time.Second)
 		defer cancel()
-		if err := l.Run(ctx); err != nil {
-			t.Fatal(err)
-		}
+		l.run(ctx)
 		if len(at) != 6 {
 			t.Fatalf("%d ticks in 21 s, want one at once, four more and one at the end", len(at))
 		}
@@ -30,32 +28,31 @@ func TestTicksFallOnMultiplesOfTheInterval(t *testing.T) {
 				t.Errorf("tick %d at %s, want %s", i, a.UTC(), want)
 			}
 		}
-		if got := l.Last().At; !got.Equal(at[5]) {
-			t.Errorf("Last is of %s", got)
+		if got := l.newest().At; !got.Equal(at[5]) {
+			t.Errorf("newest is of %s", got)
 		}
 	})
 }
 
-// What was counted since the last tick is told at the end, and a stuck collector does
-// not hold it up.
+// A count since the last tick is sampled at the stop, and a stuck collector does not delay it.
 func TestTheEndIsATick(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var n atomic.Int64
-		told := 0.0
-		l := &Loop{Interval: 5 * time.Second,
-			Gather: func(ctx context.Context, at time.Time) collectors.Batch {
+		sampled := 0.0
+		l := &loop{interval: 5 * time.Second,
+			gather: func(ctx context.Context, at time.Time) collectors.Batch {
 				if n.Load() > 0 { // one of them is stuck, from now on
 					<-ctx.Done()
 				}
 				return collectors.Batch{At: at, Samples: []collectors.Sample{{Name: "n", Value: float64(n.Swap(0))}}}
 			},
-			Sinks: []func(collectors.Batch){func(b collectors.Batch) { told += b.Samples[0].Value }}}
+			sinks: []func(collectors.Batch){func(b collectors.Batch) { sampled += b.Samples[0].Value }}}
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(12*time.Second, func() { n.Add(1); cancel() })
 		began := time.Now()
-		l.Run(ctx)
-		if took := time.Since(began); told != 1 || took > 14*time.Second {
-			t.Errorf("told %v of 1, ended %v after it began", told, took)
+		l.run(ctx)
+		if took := time.Since(began); sampled != 1 || took > 14*time.Second {
+			t.Errorf("sampled %v of 1, ended %v after it began", sampled, took)
 		}
 	})
 }
@@ -65,14 +62,14 @@ func TestTheEndIsATick(t *testing.T) {
 func TestSlowCollectionLosesTicks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := 0
-		l := &Loop{Interval: time.Second, Gather: func(_ context.Context, at time.Time) collectors.Batch {
+		l := &loop{interval: time.Second, gather: func(_ context.Context, at time.Time) collectors.Batch {
 			n++
 			time.Sleep(2500 * time.Millisecond)
 			return collectors.Batch{At: at}
 		}}
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
-		l.Run(ctx)
+		l.run(ctx)
 		if n > 5 { // with the one at the end
 			t.Errorf("%d collections in 10 s of 2.5 s each", n)
 		}

@@ -1,0 +1,29 @@
+package health
+
+import (
+	"testing"
+	"time"
+
+	"beanstalk-agent/collectors"
+)
+
+// An alarm on a verdict of long ago would never end, or never ring.
+func TestHealthOfLongAgoIsNoSample(t *testing.T) {
+	f := Figures{LastProbe: time.Now().Add(-askedWithin + time.Minute), State: Unhealthy, Latency: 5 * time.Millisecond}
+	if out := f.Samples(nil); len(out) != 2 || out[0].Value != 1 || out[1].Value != 5 {
+		t.Errorf("asked a while ago: got %v", out)
+	}
+	f.LastProbe = f.LastProbe.Add(-time.Minute)
+	if out := f.Samples(nil); len(out) != 0 {
+		t.Errorf("not asked any more: got %v", out)
+	}
+}
+
+func TestSamplesAllocateNothing(t *testing.T) {
+	c := &Checker{}
+	c.figures.LastProbe = time.Now()
+	out := make([]collectors.Sample, 0, 2)
+	if n := testing.AllocsPerRun(100, func() { out = c.Samples(out[:0]) }); n != 0 || len(out) != 2 {
+		t.Errorf("%v allocations, %v", n, out)
+	}
+}
