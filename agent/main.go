@@ -30,7 +30,7 @@ func main() {
 var programs = cli.Programs{
 	Run:       func(ctx context.Context, o cli.RunOptions) error { return runAgent(ctx, options(o)) },
 	Supervise: supervise,
-	Check:     healthFaults,
+	Check:     checkConfig,
 	Retire: func(ctx context.Context) error {
 		_, err := (&runs.Client{Socket: systemSupervisor}).Retire(ctx)
 		return err

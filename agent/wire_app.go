@@ -35,6 +35,12 @@ func newApplication(ctx context.Context, cfg config.Config) *app.App {
 	return app.New(appConfig(cfg), platform.NewInstance(ctx, platformOptions(cfg, nil)))
 }
 
+// checkConfig reports what the features would refuse.
+func checkConfig(cfg config.Config, fault func(key, format string, a ...any)) {
+	healthFaults(cfg, fault)
+	metricsConfig(cfg).Check(fault)
+}
+
 // newAWS says as whom and where the agent itself speaks to AWS.
 func newAWS(cfg config.Config) (*awsconf.AWS, error) {
 	return awsconf.New(awsconf.Config{Region: cfg.AWS.Region, CloudWatchEndpoint: cfg.AWS.CloudWatchEndpoint, S3Endpoint: cfg.AWS.S3Endpoint})

@@ -136,10 +136,7 @@ func New(c Config) (*Publisher, error) {
 }
 
 func (c Config) check() error {
-	var errs []error
-	if why := badNamespace(c.Namespace); why != "" {
-		errs = append(errs, fmt.Errorf("use namespace %q: %s", c.Namespace, why))
-	}
+	errs := []error{CheckNamespace(c.Namespace)}
 	if c.Interval < time.Second {
 		errs = append(errs, fmt.Errorf("publish every %v: at least one second is needed", c.Interval))
 	}
@@ -154,17 +151,31 @@ func (c Config) check() error {
 			"such as [[EnvironmentName]]"))
 	}
 	for _, set := range c.Dimensions {
-		for _, name := range set {
-			if why := badDimensionName(name); why != "" {
-				errs = append(errs, fmt.Errorf("use dimension %q: %s", name, why))
-			}
-		}
-		if most := maxDimensions - maxLabels - 1; len(set) > most { // the one is InstanceId
-			errs = append(errs, fmt.Errorf("use dimension set %q: it has %d names, "+
-				"at most %d leave room for a sample's own", set, len(set), most))
-		}
+		errs = append(errs, CheckSet(set))
 	}
 	return errors.Join(errs...)
+}
+
+// CheckNamespace returns why CloudWatch would refuse a namespace.
+func CheckNamespace(s string) error {
+	if why := badNamespace(s); why != "" {
+		return fmt.Errorf("use namespace %q: %s", s, why)
+	}
+	return nil
+}
+
+// CheckSet returns why a set of dimension names cannot be used.
+func CheckSet(set []string) error {
+	for _, name := range set {
+		if why := badDimensionName(name); why != "" {
+			return fmt.Errorf("use dimension %q: %s", name, why)
+		}
+	}
+	if most := maxDimensions - maxLabels - 1; len(set) > most { // the one is InstanceId
+		return fmt.Errorf("use dimension set %q: it has %d names, at most %d leave room for a sample's own",
+			set, len(set), most)
+	}
+	return nil
 }
 
 // sets are the configured sets and those that other settings add, each once: a repeated set would count twice.

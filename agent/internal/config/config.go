@@ -14,7 +14,6 @@ import (
 	"net/url"
 	"os"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -149,7 +148,7 @@ func Default() Config {
 	}
 }
 
-// Check reports faults that only another package can find, in a Config without others.
+// Check reports the faults of one feature's section. Of a key with a fault already no other is reported.
 type Check func(c Config, fault func(key, format string, a ...any))
 
 // Load reads and checks the file at path. A missing file is the default
@@ -174,10 +173,8 @@ func Parse(name string, data []byte, checks ...Check) (Config, error) {
 	d.decode(data, &c)
 	if len(d.faults) == 0 {
 		c.validate(d.fault)
-	}
-	if len(d.faults) == 0 {
 		for _, check := range checks {
-			check(c, d.fault)
+			check(c, d.others())
 		}
 	}
 	if len(d.faults) > 0 {
@@ -189,7 +186,6 @@ func Parse(name string, data []byte, checks ...Check) (Config, error) {
 
 // validate reports every invalid value; key is the dotted path.
 func (c *Config) validate(fault func(key, format string, a ...any)) {
-	c.Metrics.validate(fault)
 	c.Health.validate(fault)
 	if c.App.Dir != "" && !path.IsAbs(c.App.Dir) {
 		fault("app.dir", "expected an absolute path, have %q", c.App.Dir)
@@ -211,42 +207,6 @@ func (c *Config) validate(fault func(key, format string, a ...any)) {
 	}
 	for i, n := range c.Notify {
 		oneOf(fault, fmt.Sprintf("notify[%d].type", i), n.Type, "slack", "webhook", "rollbar", "checkin")
-	}
-}
-
-func (m *Metrics) validate(fault func(key, format string, a ...any)) {
-	if m.Interval < 10*time.Second || m.Interval > time.Hour {
-		fault("metrics.interval", "expected 10s to 1h, have %s", m.Interval)
-	}
-	if m.Sample < time.Second || m.Sample > m.Interval {
-		fault("metrics.sample", "expected 1s to metrics.interval (%s), have %s", m.Interval, m.Sample)
-	}
-	oneOf(fault, "metrics.send", m.Send, "auto", "on", "off")
-	if n := m.Namespace; n == "" || len(n) > 255 || strings.HasPrefix(n, "AWS/") || n[0] == ':' {
-		fault("metrics.namespace", "expected 1 to 255 characters, not beginning with AWS/ or a colon, have %q", n)
-	}
-	known := []string{"EnvironmentName", "InstanceId", "AutoScalingGroupName"}
-	for i, set := range m.Dimensions {
-		for _, name := range set {
-			oneOf(fault, fmt.Sprintf("metrics.dimensions[%d]", i), name, known...)
-		}
-	}
-	for i, g := range m.Groups {
-		key := fmt.Sprintf("metrics.groups[%d]", i)
-		if g.Name == "" {
-			fault(key, "a group needs a name")
-		} else if first := slices.IndexFunc(m.Groups, func(o Group) bool { return o.Name == g.Name }); first < i {
-			fault(key+".name", "%q is the name of metrics.groups[%d], too: their figures would be mixed", g.Name, first)
-		}
-		if n := btoi(g.Unit != "") + btoi(g.Port != 0) + btoi(g.Match != ""); n != 1 {
-			fault(key, "expected exactly one of unit, port or match, have %d", n)
-		}
-		if _, err := regexp.Compile(g.Match); err != nil {
-			fault(key+".match", "expected a regular expression: %v", err)
-		}
-		if g.Port < 0 || g.Port > 65535 {
-			fault(key+".port", "expected 1 to 65535, have %d", g.Port)
-		}
 	}
 }
 

@@ -84,14 +84,12 @@ func TestFaults(t *testing.T) {
 		{"not a duration", "metrics: {interval: 60}\n", `a.yaml:1:21: metrics.interval: expected a duration such as 30s, have "60"`},
 		{"not a list", "exec: {allow: root}\n", `a.yaml:1:15: exec.allow: expected a list, have one value`},
 		{"not a mapping", "app: /var/app\n", `a.yaml:1:6: app: expected keys and values, have one value`},
-		{"out of range", "metrics: {interval: 1s}\n", "a.yaml:1:21: metrics.interval: expected 10s to 1h, have 1s\n" +
-			"a.yaml:1:10: metrics.sample: expected 1s to metrics.interval (1s), have 5s"},
 		{"host with a scheme", "health:\n  host: https://www.example.com\n", `a.yaml:2:9: health.host: expected one host name such as www.example.com, or ${NAME}, have "https://www.example.com"`},
 		{"public listener", "health:\n  listen: 0.0.0.0:8127\n", `a.yaml:2:11: health.listen: expected a loopback address such as 127.0.0.1:8127, have "0.0.0.0:8127": nginx stands before it`},
 		{"unknown as a status", "health: {unknown: 200}\n", `a.yaml:1:19: health.unknown: expected unhealthy, healthy, have "200"`},
 		{"a query in the path", "health: {path: '/up?deep=1'}\n", `a.yaml:1:16: health.path: expected a path that begins with a slash, without a query, have "/up?deep=1"`},
 		{"twice", "socket: /a\nsocket: /b\n", `a.yaml:2:1: `},
-		{"groups of one name", "metrics:\n  groups:\n  - {name: web, port: 80}\n  - {name: jobs, port: 81}\n  - {port: 82, name: web}\n", `a.yaml:5:22: metrics.groups[2].name: "web" is the name of metrics.groups[0], too`},
+		{"out of range", "health: {timeout: 1h}\n", "a.yaml:1:19: health.timeout: expected 100ms to 1m, have 1h0m0s"},
 		{"syntax", "app: {dir: [}\n", `a.yaml:1:`},
 		{"two", "cron: {timezone: Mars/Base}\nexec: {audit: all}\nx: 1\n", "a.yaml:3:1: x: unknown key"},
 		{"secret address is no list", "notify: https://hooks.example.com/planted-5c1e\n", "a.yaml:1:9: notify: expected a list, have one value"},
@@ -123,6 +121,21 @@ func TestAllFaultsAtOnce(t *testing.T) {
 	_, err := Parse("a.yaml", []byte("metrics:\n  interval: x\n  sample: y\nfoo: 1\nexec: {allow: 3}\n"))
 	if got := strings.Count(err.Error(), "\n") + 1; got != 4 {
 		t.Errorf("got %d faults, want 4:\n%v", got, err)
+	}
+}
+
+// A feature's check runs beside the others, and does not repeat a fault.
+func TestChecksOfFeaturesAddFaults(t *testing.T) {
+	check := func(c Config, fault func(key, format string, a ...any)) {
+		fault("health.timeout", "too long")
+		fault("metrics.dimensions", "expected one of %d", 3)
+		fault("metrics.dimensions", "expected another")
+	}
+	_, err := Parse("a.yaml", []byte("health: {timeout: 1h}\nmetrics:\n  dimensions: []\n"), check)
+	want := "a.yaml:1:19: health.timeout: expected 100ms to 1m, have 1h0m0s\n" +
+		"a.yaml:3:15: metrics.dimensions: expected one of 3\na.yaml:3:15: metrics.dimensions: expected another"
+	if err == nil || err.Error() != want {
+		t.Errorf("got\n%v\nwant\n%s", err, want)
 	}
 }
 

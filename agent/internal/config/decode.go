@@ -64,6 +64,16 @@ func (d *decoder) fault(key, format string, a ...any) {
 	d.faults = append(d.faults, Fault{d.file, p.line, p.column, message})
 }
 
+// others reports faults of keys that have none yet.
+func (d *decoder) others() func(key, format string, a ...any) {
+	known := slices.Clone(d.faults)
+	return func(key, format string, a ...any) {
+		if !slices.ContainsFunc(known, func(f Fault) bool { return strings.HasPrefix(f.Message, key+": ") }) {
+			d.fault(key, format, a...)
+		}
+	}
+}
+
 func (d *decoder) decode(data []byte, into *Config) {
 	f, err := parser.ParseBytes(data, 0)
 	if err != nil {
