@@ -1,9 +1,15 @@
 package collectors
 
 import (
-	"cmp"
+	"context"
+	"errors"
+	"fmt"
 	"io/fs"
+	"slices"
+	"strings"
 	"time"
+
+	"github.com/shirou/gopsutil/v3/disk"
 )
 
 // DiskConfig says which filesystems count. Its zero value is right for a live host.
@@ -14,7 +20,7 @@ import (
 //	disk_inodes_used_percent  Percent
 //
 // They carry no path: the series must not change its name when another
-// filesystem becomes the fullest. Fullest says which one it is.
+// filesystem becomes the fullest.
 type DiskConfig struct {
 	// Paths are the mount points to look at. Optional: those backed by a local
 	// block device and writable, the root, and /tmp.
@@ -24,30 +30,105 @@ type DiskConfig struct {
 	// again, for a disk does not fill in seconds. Optional, 1 minute.
 	Every time.Duration
 
-	Proc fs.FS // optional: what /proc is; Linux only
+	Proc string // optional: where /proc is; Linux only
 }
 
-// DiskUse is one filesystem's use.
-type DiskUse struct {
-	Path   string
-	Bytes  float64 // percent used of what users other than root can have, as df says it
-	Inodes float64 // percent; 0 where the filesystem has no fixed number
+// Disk reads how full the fullest local filesystem is. It is a collector of its
+// own, apart from Host: a sick disk can make it wait.
+type Disk struct {
+	cfg  DiskConfig
+	next time.Time
+	out  []Sample
+	err  error
 }
 
-// diskSamples gives the fullest filesystem's figures, and which one it is.
-func diskSamples(out []Sample, uses []DiskUse) ([]Sample, DiskUse) {
-	full := fullest(uses, func(u DiskUse) float64 { return u.Bytes })
-	inodes := fullest(uses, func(u DiskUse) float64 { return u.Inodes })
-	return append(out,
-		Sample{"disk_used_percent", Percent, full.Bytes, nil},
-		Sample{"disk_inodes_used_percent", Percent, inodes.Inodes, nil}), full
+// NewDisk returns a Disk.
+func NewDisk(cfg DiskConfig) *Disk {
+	if cfg.Every == 0 {
+		cfg.Every = time.Minute
+	}
+	if cfg.Proc == "" {
+		cfg.Proc = "/proc"
+	}
+	return &Disk{cfg: cfg}
 }
 
-func fullest(uses []DiskUse, by func(DiskUse) float64) (most DiskUse) {
-	for _, u := range uses {
-		if most.Path == "" || cmp.Compare(by(u), by(most)) > 0 {
-			most = u
+// Name is "disk".
+func (d *Disk) Name() string { return "disk" }
+
+// Collect gives the fullest filesystem's figures, read anew every so often. The
+// percentages are those of df: what is reserved for root counts as neither used
+// nor free.
+func (d *Disk) Collect(ctx context.Context) ([]Sample, error) {
+	now := time.Now()
+	if now.Before(d.next) {
+		return d.out, d.err
+	}
+	d.next, d.out = now.Add(d.cfg.Every), d.out[:0]
+	paths, err := d.paths(gopsutilContext(ctx, d.cfg.Proc))
+	if err != nil {
+		d.err = err
+		return nil, err
+	}
+	var bytes, inodes float64
+	var errs []error
+	read := 0
+	for _, path := range paths {
+		use, err := disk.UsageWithContext(ctx, path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // unmounted since we looked
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("read size of filesystem %q: %w", path, err))
+			continue
+		}
+		bytes, inodes = max(bytes, use.UsedPercent), max(inodes, use.InodesUsedPercent)
+		read++
+	}
+	if read > 0 {
+		d.out = append(d.out,
+			Sample{"disk_used_percent", Percent, bytes, nil},
+			Sample{"disk_inodes_used_percent", Percent, inodes, nil})
+	} else if len(errs) == 0 {
+		errs = append(errs, fmt.Errorf("%w: no local filesystem", ErrNoData))
+	}
+	d.err = errors.Join(errs...)
+	return d.out, d.err
+}
+
+func (d *Disk) paths(ctx context.Context) ([]string, error) {
+	if len(d.cfg.Paths) > 0 {
+		return d.cfg.Paths, nil
+	}
+	all, err := disk.PartitionsWithContext(ctx, true)
+	if err != nil {
+		return nil, fmt.Errorf("list filesystems: %w", err)
+	}
+	return localDisks(all), nil
+}
+
+// localDisks picks the filesystems that can fill up and whose size can be asked
+// without waiting for another machine: a block device, the root whatever it is
+// (a container's is an overlay), and /tmp, in memory on Amazon Linux 2023. One
+// device mounted twice counts once.
+//
+// On Linux the mounts are those of process 1. Our own, by our unit's
+// ProtectSystem=strict, are all read-only.
+func localDisks(mounts []disk.PartitionStat) (paths []string) {
+	seen := map[string]bool{}
+	for _, m := range mounts {
+		isDevice := strings.HasPrefix(m.Device, "/dev/") && !strings.HasPrefix(m.Fstype, "fuse")
+		switch {
+		case slices.Contains(m.Opts, "ro"), slices.Contains(remote, m.Fstype):
+		case isDevice && !seen[m.Device]:
+			seen[m.Device] = true
+			paths = append(paths, m.Mountpoint)
+		case !isDevice && (m.Mountpoint == "/" || m.Mountpoint == "/tmp"):
+			paths = append(paths, m.Mountpoint)
 		}
 	}
-	return most
+	return paths
 }
+
+// remote filesystems can make statfs wait for ever.
+var remote = []string{"nfs", "nfs4", "cifs", "smb3", "9p", "virtiofs", "ceph", "lustre", "afs"}

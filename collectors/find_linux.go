@@ -14,10 +14,10 @@ import (
 	"beanstalk-agent/collectors/procstat"
 )
 
-// finder looks for a group's processes. To walk all of /proc costs 25 ms with a
-// hundred processes, so it is never done by the clock alone: by port only when
-// the kernel shows a listener that was not searched for in vain before, by
-// pattern ever more rarely.
+// finder looks for a group's processes. A walk of all of /proc costs 25 ms with
+// a hundred processes. For a port it is done only when there is a listening
+// socket that the last search did not fail to match; for a pattern, ever more
+// rarely.
 type finder struct {
 	cfg       *GroupConfig
 	hierarchy hierarchy
@@ -33,7 +33,7 @@ type finder struct {
 	wait     time.Duration // until then, doubled each time
 }
 
-// where says in words what the group is looked for by.
+// where names the ways the group is looked for.
 func (f *finder) where() string {
 	var ways []string
 	if f.cfg.Cgroup != "" {
@@ -247,7 +247,7 @@ func (f *finder) from(roots []int) *source {
 	return &source{roots: roots, found: fmt.Sprintf("process %d and its children", roots[0])}
 }
 
-// whole reports whether all roots are in s, and nobody who does not descend from them.
+// whole reports whether s holds all roots, and else only their descendants.
 func (f *finder) whole(s *source, roots []int) bool {
 	var pids []int
 	for i := range s.procs {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -41,7 +42,7 @@ func TestCapturedHosts(t *testing.T) {
 			}
 			got := print(out)
 			if v == "v2" {
-				h := NewHost(HostConfig{Proc: proc})
+				h := NewHost(HostConfig{Proc: "testdata/v2/proc"})
 				defer h.Close()
 				out, err := h.Collect(context.Background())
 				if err != nil {
@@ -57,7 +58,7 @@ func TestCapturedHosts(t *testing.T) {
 // At the first tick pressure is the kernel's own mean, since there is no
 // interval yet.
 func TestFirstPressureIsTheKernelsMean(t *testing.T) {
-	h := NewHost(HostConfig{Proc: os.DirFS("testdata/v2/proc")})
+	h := NewHost(HostConfig{Proc: "testdata/v2/proc"})
 	defer h.Close()
 	got, err := collect(t, h)
 	if err != nil {
@@ -77,29 +78,65 @@ func TestFirstPressureIsTheKernelsMean(t *testing.T) {
 	}
 }
 
-// A figure that the kernel does not have is left out; one that is garbled is an
-// error beside the others.
-func TestHostGivesWhatItCan(t *testing.T) {
-	proc := fstest.MapFS{
-		"meminfo": {Data: []byte("MemTotal: 1000 kB\nMemAvailable: 400 kB\nSwapTotal: 100 kB\nSwapFree: 25 kB\n")},
-		"vmstat":  {Data: []byte("pswpin 1\npswpout 2\n")},
-		"loadavg": {Data: []byte("much\n")},
+// files writes a directory of small files.
+func files(t *testing.T, texts map[string]string) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	for name, text := range texts {
+		name = filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
-	h := NewHost(HostConfig{Proc: proc})
+	return dir
+}
+
+// A figure that the kernel does not have is left out; one that is garbled is an
+// error beside the others. HOST_PROC leads gopsutil nowhere else.
+func TestHostGivesWhatItCan(t *testing.T) {
+	t.Setenv("HOST_PROC", t.TempDir())
+	proc := files(t, map[string]string{
+		"meminfo":      "MemTotal: 1000 kB\nMemFree: 100 kB\nMemAvailable: 400 kB\nBuffers: 50 kB\nCached: 300 kB\nSReclaimable: 20 kB\nSwapTotal: 100 kB\nSwapFree: 25 kB\n",
+		"vmstat":       "pswpin 1\npswpout 2\n",
+		"loadavg":      "12.34 0.01 0.05 1/123 4567\n",
+		"pressure/cpu": "much\n",
+	})
+	h, old := NewHost(HostConfig{Proc: proc}), NewHost(HostConfig{Proc: proc, CloudWatchAgentFormula: true})
 	defer h.Close()
+	defer old.Close()
 	got, err := collect(t, h)
-	fails(t, err, "loadavg", `"much"`)
-	if got["mem_used_percent"].Value != 60 || got["swap_used_percent"].Value != 75 {
-		t.Errorf("got %v", got)
+	if err != nil || got["mem_used_percent"].Value != 60 || got["swap_used_percent"].Value != 75 || got["load_1m"].Value != 12.34 {
+		t.Errorf("got %v, %v", got, err)
 	}
 	if _, ok := got["pressure_memory_some"]; ok {
 		t.Error("pressure without its files")
 	}
-	proc["vmstat"] = &fstest.MapFile{Data: []byte("pswpin 11\npswpout 2\n")}
-	h.vmstat.close()
-	got, _ = collect(t, h)
-	if got["swap_in"].Value <= 0 || got["swap_out"].Value != 0 {
-		t.Errorf("swapping: got in %v, out %v", got["swap_in"], got["swap_out"])
+	if got, _ := collect(t, old); got["mem_used_percent"].Value != 53 {
+		t.Errorf("the CloudWatch agent's formula: got %v, want 53", got["mem_used_percent"].Value)
+	}
+	for name, text := range map[string]string{"vmstat": "pswpin 11\npswpout 2\n", "pressure/cpu": "some avg10=much\n"} {
+		if err := os.WriteFile(filepath.Join(proc, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err = collect(t, h)
+	fails(t, err, "pressure", `much"`)
+	if got["swap_in"].Value <= 0 || got["swap_out"].Value != 0 || got["mem_total"].Value == 0 {
+		t.Errorf("got %v", got)
+	}
+}
+
+// gopsutil tells nobody that it could not read the file.
+func TestHostWithoutMeminfoFails(t *testing.T) {
+	h := NewHost(HostConfig{Proc: files(t, map[string]string{"loadavg": "1 1 1 1/1 1\n"})})
+	defer h.Close()
+	got, err := collect(t, h)
+	fails(t, err, "memory")
+	if got["load_1m"].Value != 1 || len(got) != 2 {
+		t.Errorf("got %v, want the load all the same", got)
 	}
 }
 

@@ -24,10 +24,10 @@ type PanicError struct {
 func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
 
 // Gatherer asks its collectors, each in a goroutine of its own and under one
-// time limit, so that a stuck one costs its own samples and nobody else's. A
+// time limit, so that a stuck one costs only its own samples. A
 // collector that is still stuck at the next Gather is not asked again, so stuck
-// ones do not pile up; it counts as failed until it returns. What it says then is
-// part of the batch after.
+// ones do not pile up; it counts as failed until it returns. Its samples are then
+// part of the next batch.
 //
 // Beside the collectors' samples a batch holds, for each of them,
 // collector_duration and collector_ok (1 or 0; none for ErrNoData): silence is
@@ -140,15 +140,6 @@ func (g *Gatherer) Close() error {
 	return errors.Join(errs...)
 }
 
-// Gather asks cs once. It is for a caller that asks rarely: it keeps nothing,
-// and closes nothing.
-func Gather(ctx context.Context, at time.Time, limit time.Duration, cs ...Collector) Batch {
-	g := NewGatherer(limit, cs...)
-	b := g.Gather(ctx, at)
-	g.cancel(nil)
-	return b
-}
-
 // context returns the context of this Gather: the last one, unless it was
 // cancelled or the caller's is another.
 func (g *Gatherer) context(parent context.Context) context.Context {
@@ -174,8 +165,8 @@ func (g *Gatherer) reapLate() {
 	}
 }
 
-// cameLate keeps what a collector says too late for its own Gather: it may be a
-// count, which is told once.
+// cameLate keeps the samples of a collector that answered after its own Gather:
+// one may be a count, which is reported once.
 func (g *Gatherer) cameLate(i int) {
 	g.slots[i].busy = false
 	g.late = append(g.late, g.slots[i].samples...)
@@ -210,8 +201,7 @@ func (g *Gatherer) anyBusy() bool {
 	return false
 }
 
-// batch puts the answers together; late is what happened to those who have not
-// given one.
+// batch puts the answers together; late is the error of collectors without one.
 func (g *Gatherer) batch(at time.Time, late error) Batch {
 	g.samples, g.results = append(g.samples[:0], g.late...), g.results[:0]
 	g.late = g.late[:0]

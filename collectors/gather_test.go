@@ -36,12 +36,14 @@ func value(b Batch, name, label string) (float64, bool) {
 func TestGatherTellsHowEachFared(t *testing.T) {
 	boom := errors.New("boom")
 	at := time.Unix(1000, 0)
-	b := Gather(t.Context(), at, time.Second,
+	g := NewGatherer(time.Second,
 		one("good"),
 		fake{"bad", func(context.Context) ([]Sample, error) { return []Sample{{Name: "partial"}}, boom }},
 		fake{"absent", func(context.Context) ([]Sample, error) { return nil, ErrNoData }},
 		fake{"panics", func(context.Context) ([]Sample, error) { panic("argh") }},
 		fake{"exits", func(context.Context) ([]Sample, error) { runtime.Goexit(); return nil, nil }})
+	defer g.Close()
+	b := g.Gather(t.Context(), at)
 	if !b.At.Equal(at) {
 		t.Errorf("timestamp: got %v, want the one given, %v", b.At, at)
 	}

@@ -14,7 +14,7 @@ import (
 //
 //	group_processes       Count    0 when the group is gone
 //	group_exits           Count    processes that ended since the last tick
-//	group_memory_pss      Bytes    what the group costs: shared pages counted once
+//	group_memory_pss      Bytes    cost of the group: shared pages counted once
 //	group_memory_pss_age  Seconds  age of the oldest reading group_memory_pss rests on
 //	group_memory_anon     Bytes    the cgroup's anonymous memory, where it is accounted
 //	group_memory_rss      Bytes    resident memory added up: too much, see below
@@ -26,7 +26,7 @@ import (
 // each: half too much for a usual Django under gunicorn, four times with
 // preloading. PSS divides such a page among them, but reading it is dear, so it
 // is read now and then and scaled by resident memory in between, which
-// group_memory_pss_age tells: 0 means that all was read in this tick, and a
+// group_memory_pss_age shows: 0 means that all was read in this tick, and a
 // process that was not read yet counts with its own age. Where
 // the group's cgroup accounts memory, anonymous memory, nearly all of it, is
 // exact at every tick and only the rest is as old as that.
@@ -35,9 +35,9 @@ type GroupConfig struct {
 
 	Cgroup   string         // a path below the cgroup root: system.slice/web.service
 	Unit     string         // a systemd unit, in whatever slice: web.service
-	Port     uint16         // who listens on this TCP port, and its children
-	UnixPath string         // who listens on this UNIX socket, and its children
-	Match    *regexp.Regexp // whose command line matches, and their children
+	Port     uint16         // listeners on this TCP port, and their children
+	UnixPath string         // listeners on this UNIX socket, and their children
+	Match    *regexp.Regexp // processes whose command line matches, and their children
 
 	// PSSEvery is how old a process's PSS may become, if the time that reading
 	// it may take allows. Optional, 1 minute.
@@ -97,7 +97,7 @@ type Process struct {
 	CPU         time.Duration
 	RSS         uint64
 	PSS         uint64    // as of the last reading, scaled by RSS since
-	Private     uint64    // pages nobody else maps, as of the last reading
+	Private     uint64    // pages no other process maps, as of the last reading
 	ReadAt      time.Time // of PSS and Private; zero: not read yet, or not allowed to
 }
 

@@ -31,6 +31,7 @@ type Group struct {
 	denied  error     // why PSS cannot be read
 	retry   time.Time // when to try nevertheless
 	seen    bool      // the group was found at least once
+	boot    bootClock
 	at      time.Time
 	last    groupFigures
 
@@ -51,7 +52,8 @@ func NewGroup(cfg GroupConfig) *Group {
 	}
 	return &Group{
 		cfg: cfg, label: groupLabel(cfg.Name), members: newMembers(cfg.Proc), buf: make([]byte, 8192),
-		finder: finder{cfg: &cfg, hierarchy: hierarchy{sys: cfg.Sys}, socket: newListenSocket(cfg.Port, cfg.UnixPath, cfg.Proc)},
+		finder: finder{cfg: &cfg, hierarchy: hierarchy{sys: cfg.Sys},
+			socket: newListenSocket(cfg.Port, cfg.UnixPath, cfg.Proc)},
 	}
 }
 
@@ -167,7 +169,7 @@ func (g *Group) fromRoots() error {
 			return err
 		}
 		if !alive {
-			gone := g.pids[i] // whose number may be a stranger's soon
+			gone := g.pids[i] // its PID may be reused
 			g.source.roots = slices.DeleteFunc(g.source.roots, func(pid int) bool { return pid == gone })
 			continue
 		}
@@ -305,7 +307,7 @@ func (g *Group) Snapshot() GroupSnapshot {
 	if g.source != nil {
 		s.Found = g.source.found
 	}
-	boot := g.at.Add(-sinceBoot())
+	boot := g.boot.at(g.at)
 	for _, m := range g.members.byPID {
 		s.Processes = append(s.Processes, Process{
 			PID: m.pid, Parent: m.Parent, Started: boot.Add(m.SinceBoot()), Threads: m.Threads, CPU: m.CPU,

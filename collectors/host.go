@@ -1,6 +1,14 @@
 package collectors
 
-import "io/fs"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+
+	"github.com/shirou/gopsutil/v3/load"
+	"github.com/shirou/gopsutil/v3/mem"
+)
 
 // HostConfig says where a Host reads and how it counts. Its zero value is right
 // for a live host.
@@ -29,29 +37,89 @@ import "io/fs"
 // MemAvailable. So do we; the figure is usually some points higher.
 // CloudWatchAgentFormula brings the old one back, for alarms that were tuned to it.
 type HostConfig struct {
-	Proc fs.FS // optional: what /proc is; Linux only
+	Proc string // optional: where /proc is; Linux only
 
 	// CloudWatchAgentFormula makes mem_used_percent what the CloudWatch agent
 	// sends under that name.
 	CloudWatchAgentFormula bool // optional
 }
 
-// memorySamples are the samples that every system has.
-func memorySamples(out []Sample, m *meminfo, cloudWatchAgent bool) []Sample {
-	total := float64(m.total)
-	available := 100 * float64(m.available) / total
-	used := 100 - available
-	if cloudWatchAgent {
-		used = 100 * float64(m.usedLikeCloudWatchAgent()) / total
+// Host reads the whole machine's memory, swap, load and pressure. A figure the
+// kernel does not have is left out; one that cannot be read is an error beside
+// the others.
+type Host struct {
+	cfg    HostConfig
+	kernel hostKernel // what gopsutil does not read, or reads at a higher price
+	out    []Sample
+}
+
+// NewHost returns a Host; it opens nothing before its first Collect.
+func NewHost(cfg HostConfig) *Host {
+	if cfg.Proc == "" {
+		cfg.Proc = "/proc"
+	}
+	return &Host{cfg: cfg, kernel: newHostKernel(cfg.Proc)}
+}
+
+// Name is "host".
+func (h *Host) Name() string { return "host" }
+
+// Close gives back the open files.
+func (h *Host) Close() error {
+	h.kernel.close()
+	return nil
+}
+
+// Collect reads memory, swap, load and pressure.
+func (h *Host) Collect(ctx context.Context) ([]Sample, error) {
+	ctx = gopsutilContext(ctx, h.cfg.Proc)
+	h.out = h.out[:0]
+	swap, memoryErr := h.memory(ctx)
+	loadErr := h.load(ctx)
+	var kernelErr error
+	h.out, kernelErr = h.kernel.collect(h.out, swap)
+	return h.out, errors.Join(memoryErr, loadErr, kernelErr)
+}
+
+// memory reports whether the host has swap.
+func (h *Host) memory(ctx context.Context) (hasSwap bool, err error) {
+	m, err := mem.VirtualMemoryWithContext(ctx)
+	if err != nil {
+		return false, fmt.Errorf("read memory: %w", err)
+	}
+	if m.Total == 0 { // gopsutil passes over a file that it cannot read
+		return false, errors.New("read memory: the system does not say how much there is")
+	}
+	swapTotal, swapFree, err := swapOf(ctx, m)
+	if err != nil {
+		return false, fmt.Errorf("read swap: %w", err)
+	}
+	total := float64(m.Total)
+	available := min(float64(m.Available), total)
+	used := 100 - 100*available/total
+	if h.cfg.CloudWatchAgentFormula {
+		used = 100 * (1 - min(float64(m.Free)+float64(m.Buffers)+float64(m.Cached), total)/total)
 	}
 	var swap float64
-	if m.swapTotal > 0 {
-		swap = 100 * (1 - float64(min(m.swapFree, m.swapTotal))/float64(m.swapTotal))
+	if swapTotal > 0 {
+		swap = 100 * (1 - float64(min(swapFree, swapTotal))/float64(swapTotal))
 	}
-	return append(out,
+	h.out = append(h.out,
 		Sample{"mem_used_percent", Percent, used, nil},
-		Sample{"mem_available_percent", Percent, available, nil},
-		Sample{"mem_available", Bytes, float64(m.available), nil},
+		Sample{"mem_available_percent", Percent, 100 * available / total, nil},
+		Sample{"mem_available", Bytes, available, nil},
 		Sample{"mem_total", Bytes, total, nil},
 		Sample{"swap_used_percent", Percent, swap, nil})
+	return swapTotal > 0, nil
+}
+
+func (h *Host) load(ctx context.Context) error {
+	avg, err := load.AvgWithContext(ctx)
+	if err != nil {
+		return fmt.Errorf("read load: %w", err)
+	}
+	h.out = append(h.out,
+		Sample{"load_1m", None, avg.Load1, nil},
+		Sample{"load_per_cpu", None, avg.Load1 / float64(runtime.NumCPU()), nil})
+	return nil
 }

@@ -5,18 +5,15 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"runtime"
 	"time"
+
+	"github.com/shirou/gopsutil/v3/mem"
 )
 
-// Host reads the whole machine's memory, swap, load and pressure. A figure the
-// kernel does not have is left out; one that cannot be read is an error beside
-// the others.
-type Host struct {
-	cfg      HostConfig
-	meminfo  kernelFile
+// hostKernel reads what gopsutil does not: pressure, and swapping without the
+// rest of SwapMemory.
+type hostKernel struct {
 	vmstat   kernelFile
-	loadavg  kernelFile
 	pressure [3]pressureFile
 
 	buf  []byte
@@ -35,37 +32,40 @@ type pressureFile struct {
 	absent     bool
 }
 
-// NewHost returns a Host; it opens nothing before its first Collect.
-func NewHost(cfg HostConfig) *Host {
-	if cfg.Proc == nil {
-		cfg.Proc = os.DirFS("/proc")
-	}
-	h := &Host{cfg: cfg, buf: make([]byte, 8192)}
-	h.meminfo = kernelFile{fsys: cfg.Proc, name: "meminfo"}
-	h.vmstat = kernelFile{fsys: cfg.Proc, name: "vmstat"}
-	h.loadavg = kernelFile{fsys: cfg.Proc, name: "loadavg"}
+func newHostKernel(proc string) hostKernel {
+	fsys := os.DirFS(proc)
+	h := hostKernel{vmstat: kernelFile{fsys: fsys, name: "vmstat"}, buf: make([]byte, 8192)}
 	for i, kind := range []string{"memory", "cpu", "io"} {
 		p := &h.pressure[i]
-		p.fsys, p.name = cfg.Proc, "pressure/"+kind
+		p.fsys, p.name = fsys, "pressure/"+kind
 		p.some, p.full = "pressure_"+kind+"_some", "pressure_"+kind+"_full"
 	}
 	h.pressure[1].full = ""
 	return h
 }
 
-// Name is "host".
-func (h *Host) Name() string { return "host" }
+func (h *hostKernel) close() {
+	h.vmstat.close()
+	for i := range h.pressure {
+		h.pressure[i].close()
+	}
+}
 
-// Collect reads memory, swap, load and pressure.
-func (h *Host) Collect(context.Context) ([]Sample, error) {
-	h.out = h.out[:0]
+// swapOf returns what VirtualMemory found out too: SwapMemory would read more
+// files for it.
+func swapOf(_ context.Context, m *mem.VirtualMemoryStat) (total, free uint64, err error) {
+	return m.SwapTotal, m.SwapFree, nil
+}
+
+// collect adds to out. A host without swap does not pay for reading vmstat.
+func (h *hostKernel) collect(out []Sample, hasSwap bool) ([]Sample, error) {
+	h.out = out
 	now := time.Now()
 	var errs []error
-	if err := h.memory(now); err != nil {
-		errs = append(errs, err)
-	}
-	if err := h.load(); err != nil {
-		errs = append(errs, err)
+	if hasSwap {
+		if err := h.swapping(now); err != nil {
+			errs = append(errs, err)
+		}
 	}
 	for i := range h.pressure {
 		if err := h.stalls(&h.pressure[i], now); err != nil {
@@ -75,35 +75,8 @@ func (h *Host) Collect(context.Context) ([]Sample, error) {
 	return h.out, errors.Join(errs...)
 }
 
-// Close gives back the open files.
-func (h *Host) Close() error {
-	h.meminfo.close()
-	h.vmstat.close()
-	h.loadavg.close()
-	for i := range h.pressure {
-		h.pressure[i].close()
-	}
-	return nil
-}
-
-func (h *Host) memory(now time.Time) error {
-	b, err := h.meminfo.read(&h.buf)
-	if err != nil {
-		return err
-	}
-	m, err := parseMeminfo(b)
-	if err != nil {
-		return err
-	}
-	h.out = memorySamples(h.out, &m, h.cfg.CloudWatchAgentFormula)
-	if m.swapTotal == 0 {
-		return nil // nothing can be swapped: vmstat is not worth its price
-	}
-	return h.swapping(now)
-}
-
 // swapping gives the pages moved since the last tick, as a rate.
-func (h *Host) swapping(now time.Time) error {
+func (h *hostKernel) swapping(now time.Time) error {
 	b, err := h.vmstat.read(&h.buf)
 	if err != nil {
 		return err
@@ -122,22 +95,7 @@ func (h *Host) swapping(now time.Time) error {
 	return nil
 }
 
-func (h *Host) load() error {
-	b, err := h.loadavg.read(&h.buf)
-	if err != nil {
-		return err
-	}
-	load, err := parseLoadavg(b)
-	if err != nil {
-		return err
-	}
-	h.out = append(h.out,
-		Sample{"load_1m", None, load, nil},
-		Sample{"load_per_cpu", None, load / float64(runtime.NumCPU()), nil})
-	return nil
-}
-
-func (h *Host) stalls(f *pressureFile, now time.Time) error {
+func (h *hostKernel) stalls(f *pressureFile, now time.Time) error {
 	if f.absent {
 		return nil
 	}
@@ -165,7 +123,7 @@ func (h *Host) stalls(f *pressureFile, now time.Time) error {
 
 // stall gives the exact share of the time since the last tick; at the first one
 // the kernel's own mean of ten seconds.
-func (h *Host) stall(name string, now, last stall, elapsed time.Duration) {
+func (h *hostKernel) stall(name string, now, last stall, elapsed time.Duration) {
 	if name == "" || !now.has {
 		return
 	}

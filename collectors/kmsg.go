@@ -25,7 +25,7 @@ func parseKmsg(b []byte) (r kmsgRecord, ok bool) {
 	return kmsgRecord{kernel: p < 8, text: text}, ok
 }
 
-// oomReader puts what the kernel says of a kill, over several records, into
+// oomReader puts several records of the kernel about one kill into
 // Victims. The summary line comes first and has the cgroup:
 //
 //	oom-kill:constraint=…,oom_memcg=/a,task_memcg=/a/b,task=python3,pid=3954,uid=0

@@ -36,7 +36,7 @@ func (l *Listen) Close() error {
 	return nil
 }
 
-// Collect reads the queue. Without a listener it is ErrNoData: nobody can be
+// Collect reads the queue. Without a listener it is ErrNoData: no client can be
 // waiting, and a backlog of 0 would look healthy.
 func (l *Listen) Collect(context.Context) ([]Sample, error) {
 	l.out = l.out[:0]
@@ -52,7 +52,7 @@ func (l *Listen) Collect(context.Context) ([]Sample, error) {
 	}
 	q := &l.socket.found
 	if len(q.inodes) == 0 {
-		return nil, l.nobody()
+		return nil, l.noListener()
 	}
 	l.out = append(l.out, Sample{"listen_backlog", Count, float64(q.backlog), l.label})
 	if q.limit > 0 {
@@ -74,9 +74,9 @@ func (l *Listen) connections(now time.Time) error {
 	return nil
 }
 
-func (l *Listen) nobody() error {
+func (l *Listen) noListener() error {
 	if l.cfg.Port != 0 {
-		return fmt.Errorf("%w: nobody listens on port %d", ErrNoData, l.cfg.Port)
+		return fmt.Errorf("%w: no listener on port %d", ErrNoData, l.cfg.Port)
 	}
-	return fmt.Errorf("%w: nobody listens on %q", ErrNoData, l.cfg.UnixPath)
+	return fmt.Errorf("%w: no listener on %q", ErrNoData, l.cfg.UnixPath)
 }

@@ -24,5 +24,5 @@ func (l *Listen) Close() error { return nil }
 
 // Collect returns ErrNoData.
 func (l *Listen) Collect(context.Context) ([]Sample, error) {
-	return nil, fmt.Errorf("%w: this system does not tell accept queues", ErrNoData)
+	return nil, fmt.Errorf("%w: this system does not show accept queues", ErrNoData)
 }

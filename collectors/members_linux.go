@@ -12,7 +12,7 @@ import (
 )
 
 // member is one process of a group. Its stat file stays open: once the process
-// is gone reading it fails, whoever has its number by then.
+// is gone reading it fails, even if its PID was reused.
 type member struct {
 	procstat.Stat
 	pid      int

@@ -6,8 +6,7 @@ import (
 	"time"
 )
 
-// OOMConfig says what becomes of a victim's name. Its zero value counts kills
-// and names nobody.
+// OOMConfig says where victims are reported. Its zero value only counts kills.
 type OOMConfig struct {
 	// Report is called, from within Collect, for every process the kernel
 	// killed for want of memory. It must return soon. Optional.

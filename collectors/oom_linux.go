@@ -13,8 +13,8 @@ import (
 
 // OOM counts the processes that the kernel killed for want of memory since the
 // last tick, those killed within a cgroup's limit too, as oom_kills (Count), and
-// finds out who they were. The counter tells that, the kernel's log whom; so the
-// log is read only when the counter has risen. It is opened before, at its end:
+// names them. The number is in /proc/vmstat, the names are in the kernel's log; so
+// the log is read only when the number has risen. It is opened before, at its end:
 // a record's time cannot tell an old kill from a new one, since the log's clock
 // is not corrected as the system's is and some days later is seconds behind it.
 type OOM struct {
@@ -26,8 +26,8 @@ type OOM struct {
 	started bool
 	kills   uint64        // as of the last tick
 	owed    uint64        // kills not named yet
-	reader  oomReader     // of what is said of them
-	log     io.ReadCloser // what was said since the last look; nil: it cannot be opened
+	reader  oomReader     // of the log's lines about them
+	log     io.ReadCloser // from the last look on; nil: it cannot be opened
 	logErr  error         // why
 }
 

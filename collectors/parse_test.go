@@ -24,22 +24,6 @@ func fails(t *testing.T, err error, want ...string) {
 	}
 }
 
-func TestParseMeminfo(t *testing.T) {
-	m, err := parseMeminfo([]byte("MemTotal: 1000 kB\nMemFree: 100 kB\nMemAvailable:    600 kB\nBuffers: 50 kB\nCached: 300 kB\nSReclaimable: 20 kB\nSwapTotal: 0 kB\nSwapFree: 0 kB\nHugePages_Total: 0\n"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if m.total != 1000<<10 || m.available != 600<<10 || m.usedLikeCloudWatchAgent() != 530<<10 {
-		t.Errorf("got %+v, used %d", m, m.usedLikeCloudWatchAgent())
-	}
-	_, err = parseMeminfo([]byte("MemTotal: 1000 kB\nMemAvailable: lots kB\n"))
-	fails(t, err, "meminfo", "line 2", `"MemAvailable: lots kB"`, "number of kB")
-	_, err = parseMeminfo([]byte("MemTotal: 1000 kB\n"))
-	fails(t, err, "no MemAvailable", "3.14")
-	_, err = parseMeminfo(nil)
-	fails(t, err, "no MemTotal")
-}
-
 func TestParsePressure(t *testing.T) {
 	p, err := parsePressure([]byte("some avg10=1.25 avg60=0.00 avg300=0.00 total=123\nfull avg10=0.50 avg60=0.00 avg300=0.00 total=45\n"))
 	want := pressure{some: stall{1.25, 123, true}, full: stall{0.5, 45, true}}
@@ -62,14 +46,6 @@ func TestParseVmstat(t *testing.T) {
 	}
 	_, err = parseVmstat([]byte("pswpin -1\n"))
 	fails(t, err, "vmstat", "line 1", "a number")
-}
-
-func TestParseLoadavg(t *testing.T) {
-	if load, err := parseLoadavg([]byte("12.34 0.01 0.05 1/123 4567\n")); err != nil || load != 12.34 {
-		t.Errorf("got %v, %v", load, err)
-	}
-	_, err := parseLoadavg([]byte("high\n"))
-	fails(t, err, "loadavg", `"high"`)
 }
 
 func TestParseStatm(t *testing.T) {
@@ -121,31 +97,6 @@ func TestParseProcCgroup(t *testing.T) {
 			t.Errorf("%q: got %q, want %q", text, got, want)
 		}
 	}
-}
-
-func TestLocalDisks(t *testing.T) {
-	ms, err := parseMountinfo([]byte(strings.Join([]string{
-		`22 1 259:1 / / rw,noatime shared:1 - xfs /dev/nvme0n1p1 rw,attr2`,
-		`23 22 0:21 / /proc rw,nosuid - proc proc rw`,
-		`24 22 0:30 / /tmp rw,nosuid - tmpfs tmpfs rw,size=1k`,
-		`25 22 259:5 / /mnt/my\040data rw - ext4 /dev/nvme1n1 rw`,
-		`26 22 259:5 /sub /mnt/bind rw - ext4 /dev/nvme1n1 rw`,
-		`27 22 7:0 / /snap/core ro - squashfs /dev/loop0 ro`,
-		`28 22 0:40 / /efs rw - nfs4 fs-1.efs:/ rw`,
-		`29 22 0:41 / /s3 rw - fuse.mount /dev/fuse rw`,
-		`30 22 0:42 / /run rw - tmpfs tmpfs rw`,
-		`31 22 0:43 / /odd rw - tmpfs  rw`,
-		`32 22 259:9 / /srv ro,relatime - xfs /dev/nvme2n1 rw,attr2`, // as ProtectSystem=strict shows every mount
-	}, "\n") + "\n"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := []string{"/", "/tmp", "/mnt/my data", "/srv"}
-	if got := localDisks(ms); !slices.Equal(got, want) {
-		t.Errorf("got %q, want %q", got, want)
-	}
-	_, err = parseMountinfo([]byte("22 1 259:1 / /\n"))
-	fails(t, err, "mountinfo", "line 1")
 }
 
 func TestParseProcNet(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 type netSocket struct {
 	port   uint16 // TCP only
 	state  uint8
-	queue  uint32 // TCP listeners only: connections that nobody has accepted yet
+	queue  uint32 // TCP listeners only: connections not accepted yet
 	inode  uint64
 	path   []byte // UNIX only
 	listen bool   // UNIX only: the line is a listener's

@@ -16,8 +16,8 @@ const pssShare = 5000
 // pssFirst is what a group just found may cost at once, for figures soon.
 const pssFirst = 50 * time.Millisecond
 
-// pssSettle is how old a reading must be before growth makes it due again.
-const pssSettle = 5 * time.Second
+// pssMinAge is how old a reading must be before growth makes it due again.
+const pssMinAge = 5 * time.Second
 
 // pssBudget is a purse of time that fills slowly and may be overdrawn by one
 // reading, which it then takes the longer to make up for: a process so large
@@ -39,11 +39,11 @@ func (b *pssBudget) fill(now time.Time) {
 func (b *pssBudget) open() bool            { return b.purse > 0 }
 func (b *pssBudget) spend(d time.Duration) { b.purse -= d }
 
-// pssReading is what a process's smaps_rollup said, and when.
+// pssReading is a process's smaps_rollup at one time.
 type pssReading struct {
 	smaps
 	at       time.Time
-	resident uint64 // resident memory as stat told it then: the two files differ a little
+	resident uint64 // resident memory as stat showed it then: the two files differ a little
 	first    uint64 // PSS at the first reading
 }
 
@@ -61,7 +61,7 @@ func (r *pssReading) estimate(rss uint64) float64 {
 func (r *pssReading) due(rss uint64, now time.Time, every time.Duration) bool {
 	age := now.Sub(r.at)
 	moved := max(rss, r.resident) - min(rss, r.resident)
-	return r.at.IsZero() || age >= every || age >= pssSettle && moved > r.resident/4+1<<20
+	return r.at.IsZero() || age >= every || age >= pssMinAge && moved > r.resident/4+1<<20
 }
 
 // urgency orders due processes: the smallest first, but each grows more urgent

@@ -2,13 +2,19 @@
 //
 // A [Collector] is asked every few seconds and answers with a handful of
 // [Sample] values; a [Gatherer] asks several at once and puts one timestamp on
-// what they say. Collectors keep the descriptors they read and one buffer, so a
-// steady tick allocates nothing; each has a Close that gives them back.
+// their answers.
 //
-// On Linux the figures come from the files under /proc and /sys, which are
-// handed in, so that tests read captured ones, and from the kernel's socket
-// diagnostics. On other systems they come from gopsutil, and what the system
-// cannot say is [ErrNoData].
+// Memory, swap and load (each tick), disks, mount points and boot time (once a
+// minute) come from gopsutil: 36 µs and about 180 allocations a tick. So does all
+// else on systems other than Linux; a figure the system does not have is
+// [ErrNoData].
+//
+// On Linux the rest is read here, from files that are kept open and into one
+// buffer, without an allocation. gopsutil has no PSS, no pressure (PSI), no
+// cgroups, no accept queues and no names of OOM victims. It reads a group of five
+// processes in 632 µs and 509 allocations, this package in 38; SwapMemory takes
+// 60 µs more for the two counters of /proc/vmstat. The directories are handed in,
+// so that tests read captured files.
 //
 // Names follow the CloudWatch agent's where it has one (mem_used_percent,
 // swap_used_percent, disk_used_percent) and are in the same snake_case where it

@@ -7,7 +7,7 @@ import "errors"
 type smaps struct {
 	pss     uint64 // each page divided by the number of processes that map it
 	anon    uint64 // the part of pss that is no file; since Linux 5.4
-	private uint64 // pages nobody else maps
+	private uint64 // pages no other process maps
 	hasAnon bool
 }
 

@@ -39,7 +39,7 @@ type diagSocket struct {
 	family uint8
 	port   uint16 // TCP only
 	state  uint8
-	queue  uint32 // a listener's connections that nobody has accepted yet
+	queue  uint32 // a listener's connections not accepted yet
 	limit  uint32 // how many there may be before the kernel refuses
 	inode  uint32
 	path   []byte // UNIX only; in the reply's own bytes

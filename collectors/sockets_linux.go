@@ -26,7 +26,7 @@ type listenSocket struct {
 	file   socketFile // what path is just now
 	byName bool       // the kernel's number for that file is not stat's: an overlay
 
-	nextStat time.Time // when to look at the path again, though somebody listens on that file
+	nextStat time.Time // when to look at the path again, though that file has a listener
 
 	found listenQueue // by the look at hand
 	named listenQueue // those bound to a file of that name, whether it is the same or not
@@ -40,7 +40,7 @@ type listenSocket struct {
 
 // listenQueue is the sum over the listeners found.
 type listenQueue struct {
-	backlog  uint64   // connections nobody has accepted yet
+	backlog  uint64   // connections not accepted yet
 	limit    uint64   // how many there may be; 0: not known
 	inodes   []uint32 // one for each listener
 	families []uint8  // theirs, each once; empty when they came from /proc/net
@@ -231,7 +231,8 @@ func (f *socketFile) is(s *diagSocket) bool {
 // without them, a module that cannot be loaded, an address family that is
 // forbidden to us.
 func diagUnusable(err error) bool {
-	return isNoFamily(err) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPROTONOSUPPORT)
+	return isNoFamily(err) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) ||
+		errors.Is(err, unix.EPROTONOSUPPORT)
 }
 
 func isNoFamily(err error) bool {

@@ -51,7 +51,7 @@ type source struct {
 func (h *hierarchy) cgroup(name string) *source {
 	name = path.Clean(strings.Trim(name, "/"))
 	if name == "." || !fs.ValidPath(name) {
-		return nil // the root cgroup is everybody's
+		return nil // the root cgroup holds every process
 	}
 	for _, tree := range h.trees() {
 		procs := h.procs(path.Join(tree, name))
@@ -134,7 +134,7 @@ func (s *source) cpuUsed(buf *[]byte) (used time.Duration, ok bool, err error) {
 
 // pidlistKept is how soon a list of processes read again may be the old one.
 // Version 1 makes the list at the first reading of an open file and keeps it
-// until nobody has read it for a second (kernel/cgroup/cgroup-v1.c,
+// until it has not been read for a second (kernel/cgroup/cgroup-v1.c,
 // CGROUP_PIDLIST_DESTROY_DELAY); the rest is for a kernel that is late.
 const pidlistKept = 3 * time.Second
 
