@@ -1,10 +1,10 @@
 #!/bin/sh
-# Holds new cron runs while this deployment swaps the application; what runs
-# already goes on. A deployment that fails never gets to the hook that releases
-# them, so the hold ends by itself.
-# The same file serves hooks/predeploy and confighooks/predeploy. It must never
-# fail a deployment or make one wait: a time limit, exit 0 whatever happens, and
-# none of the application's variables (they are all in a hook's environment).
+# Holds new cron runs while this deployment replaces the application; running ones
+# continue. The hold ends by itself, because a failed deployment does not reach the
+# hook that releases it.
+# The same file serves hooks/predeploy and confighooks/predeploy. It must never fail
+# or delay a deployment: it has a time limit, always exits 0, and drops the
+# application's variables, which a hook inherits.
 agent=/opt/agent/bin/agent
 [ -x "$agent" ] || exit 0
 env -i HOME=/root PATH=/usr/bin:/bin timeout -k 2 10 "$agent" hold </dev/null 2>&1 ||

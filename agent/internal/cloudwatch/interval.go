@@ -69,15 +69,15 @@ func (p *Publisher) takeClosed(now time.Time, all bool) (out []closed) {
 // zero. An alarm on them treats missing data as good. Losses are published once batches arrive again: a batch of the
 // outage may itself be dropped, with the counters in it.
 func (p *Publisher) addOwnLocked(w *window) {
-	add := func(name string, v uint64) {
+	count := func(name string, v uint64) {
 		if v > 0 {
 			p.aggregate.into(w, collectors.Sample{Name: name, Unit: collectors.Count, Value: float64(v)})
 		}
 	}
-	add("metrics_spooled", uint64(p.queue.datums))
+	count("metrics_spooled", uint64(p.queue.datums))
 	if p.state == Sending {
-		add("metrics_dropped", p.counts.unreported.dropped)
-		add("possible_duplicates", p.counts.unreported.duplicates)
+		count("metrics_dropped", p.counts.unreported.dropped)
+		count("possible_duplicates", p.counts.unreported.duplicates)
 		p.counts.unreported = unreported{}
 	}
 }

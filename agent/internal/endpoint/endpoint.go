@@ -22,8 +22,8 @@ type Endpoint struct {
 
 // Parse reads "http://HOST:PORT/PATH" or "unix:/SOCKET:/PATH".
 //
-// https is refused: the application's own port on the instance speaks http, and a certificate
-// check against a loopback address would fail for a reason that is not the application's.
+// https is refused: the application's own port on the instance speaks http, and a certificate does
+// not fit a loopback address.
 func Parse(s string) (Endpoint, error) {
 	if rest, ok := strings.CutPrefix(s, "unix:"); ok {
 		return parseUnix(s, rest)
@@ -31,11 +31,14 @@ func Parse(s string) (Endpoint, error) {
 	u, err := url.Parse(s)
 	switch {
 	case err != nil:
-		return Endpoint{}, fmt.Errorf("health target %q: not an address: want http://127.0.0.1:8000/health or unix:/path.sock:/health", s)
+		return Endpoint{}, fmt.Errorf("health target %q: not an address: "+
+			"want http://127.0.0.1:8000/health or unix:/path.sock:/health", s)
 	case u.Scheme != "http":
-		return Endpoint{}, fmt.Errorf("health target %q: want http://… or unix:/path.sock:/…, for the application's own port", s)
+		return Endpoint{}, fmt.Errorf("health target %q: "+
+			"want http://… or unix:/path.sock:/…, for the application's own port", s)
 	case u.User != nil:
-		return Endpoint{}, errors.New("health target: a user and password do not belong in the address; set health.headers")
+		return Endpoint{}, errors.New(
+			"health target: a user and password do not belong in the address; set health.headers")
 	case u.Hostname() == "":
 		return Endpoint{}, fmt.Errorf("health target %q: has no host: want http://127.0.0.1:8000/health", s)
 	case u.Fragment != "" || strings.Contains(s, "#"):
@@ -60,7 +63,8 @@ func parseUnix(s, rest string) (Endpoint, error) {
 	e := Endpoint{Network: "unix", Address: socket, Path: p}
 	switch {
 	case !path.IsAbs(socket) || path.Clean(socket) == "/":
-		return Endpoint{}, fmt.Errorf("health target %q: the socket needs an absolute path: want unix:/path.sock:/health", s)
+		return Endpoint{}, fmt.Errorf("health target %q: the socket needs an absolute path: "+
+			"want unix:/path.sock:/health", s)
 	case len(socket) > 107: // sockaddr_un holds 108 bytes, the last one zero
 		return Endpoint{}, fmt.Errorf("health target %q: the socket's path is longer than 107 bytes", s)
 	case strings.ContainsRune(socket, 0):
@@ -94,7 +98,7 @@ func (e Endpoint) Page() string {
 // Shown is the endpoint in the form Parse reads, without its query.
 func (e Endpoint) Shown() string { return e.Origin() + e.Page() }
 
-// Origin is the endpoint without its path: what a path is to be put behind.
+// Origin is the endpoint without its path.
 func (e Endpoint) Origin() string {
 	if e.Network == "unix" {
 		return "unix:" + e.Address + ":"
@@ -127,7 +131,8 @@ func CheckHost(host string) error {
 		c := host[i]
 		letter := 'a' <= c|0x20 && c|0x20 <= 'z'
 		if !letter && (c < '0' || c > '9') && !strings.ContainsRune(".-_:[]", rune(c)) {
-			return fmt.Errorf("health host: %q cannot be part of a host name: want a name such as www.example.com, without http:// or a path", c)
+			return fmt.Errorf("health host: %q cannot be part of a host name: "+
+				"want a name such as www.example.com, without http:// or a path", c)
 		}
 	}
 	return nil
