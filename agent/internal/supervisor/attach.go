@@ -116,17 +116,3 @@ func (s *server) show(id string, t *terminal) {
 	}
 	s.shown[id] = t
 }
-
-// keepScreen keeps what a terminal showed last when nobody was there to see it.
-func (s *store) keepScreen(id string, text []byte) {
-	if err := os.WriteFile(s.path(id, "output"), text, 0o600); err != nil {
-		s.log.Warn("cannot keep what a terminal showed last", "run", id, "err", err)
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if e, ok := s.ended[id]; ok {
-		e.bytes = int64(len(text))
-		s.ended[id] = e
-	}
-}

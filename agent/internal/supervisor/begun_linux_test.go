@@ -61,12 +61,12 @@ func TestUnreadableRecordIsToldAsLost(t *testing.T) {
 	for _, id := range []string{"a", "b"} {
 		run := newRun(&runs.Request{ID: id, Args: []string{"x"}, Kind: "cron", Name: "nightly", IO: runs.IOSpool})
 		s.store.create(&run)
-		s.store.settle(run.StartSeq)
+		s.store.acknowledge(run.StartSeq)
 		run.State, run.Ended = runs.StateExited, time.Now()
 		if err := s.store.finish(&run); err != nil {
 			t.Fatal(err)
 		}
-		s.store.settle(run.EndSeq)
+		s.store.acknowledge(run.EndSeq)
 	}
 	for _, file := range []string{"meta.json", "status.json"} {
 		if err := os.WriteFile(s.store.path("a", file), []byte("{"), 0o600); err != nil {

@@ -16,6 +16,8 @@ import (
 
 	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/packaging/testbed/planted"
+
+	"golang.org/x/sys/unix"
 )
 
 func open(t testing.TB, dir string, keep Keep) *store {
@@ -192,6 +194,54 @@ func TestStatusThatCannotBeWritten(t *testing.T) {
 	if rec, err := open(t, s.dir, Keep{}).read("full"); err != nil || rec.Run.ExitCode != 7 || rec.Run.State != runs.StateExited {
 		t.Errorf("on disk as %+v, %v", rec.Run, err)
 	}
+}
+
+// Reason: while a disk hangs, those who ask for runs must be answered. A pipe that is not read hangs as one does.
+func TestLookingAtRunsDoesNotWaitForTheDisk(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "runs"), Keep{})
+	end := func(id string) error {
+		run := newRun(&runs.Request{ID: id, Args: []string{strings.Repeat("x", 1<<20)}, IO: runs.IOPipes})
+		run.State, run.Ended = runs.StateExited, time.Now()
+		if err := s.create(&run); err != nil {
+			t.Fatal(err)
+		}
+		if id == "hanging" {
+			if err := unix.Mkfifo(s.path(id, "status.json"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return s.finish(&run)
+	}
+	if end("hanging") == nil {
+		t.Fatal("written into a pipe without a reader")
+	}
+	pipe, err := os.OpenFile(s.path("hanging", "status.json"), os.O_RDWR|unix.O_NONBLOCK, 0) // writing, too, or a read would not wait
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := make(chan error, 1)
+	go func() { next <- end("next") }()
+	if _, err := pipe.Read(make([]byte, 1)); err != nil { // from here on the store hangs in its write
+		t.Fatal(err)
+	}
+	looked := make(chan error, 1)
+	go func() {
+		rec, err := s.read("hanging")
+		if all := s.list(func(string, entry) bool { return true }); err == nil && (len(all) != 2 || rec.Run.State != runs.StateExited) {
+			err = fmt.Errorf("found %v, %+v", all, rec.Run)
+		}
+		looked <- err
+	}()
+	select {
+	case err := <-looked:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("no answer while a write hangs")
+	}
+	pipe.Close()
+	<-next
 }
 
 func FuzzParseRecord(f *testing.F) {

@@ -153,7 +153,7 @@ func (s *server) streamEvents(ctx context.Context, w http.ResponseWriter, after 
 // as durable as those; a run that retention has removed has no events any more, and one whose record cannot
 // be read is lost.
 func (s *server) events(after uint64) []runs.Event {
-	last := s.store.settled()
+	last := s.store.acknowledged()
 	if last <= after {
 		return nil
 	}

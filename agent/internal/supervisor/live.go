@@ -55,7 +55,7 @@ func (s *server) start(ctx context.Context, body runs.StartBody, files []int) (r
 	}
 	if refusal = l.launch(body, cred, files); refusal != nil {
 		s.store.remove(l.id)
-		s.store.settle(l.run.StartSeq)
+		s.store.acknowledge(l.run.StartSeq)
 		s.forget(l)
 		s.work.Done()
 		return runs.Run{}, refusal
@@ -86,7 +86,7 @@ func (s *server) reserve(ctx context.Context, req *runs.Request) (*live, *runs.R
 		if !errors.Is(err, fs.ErrExist) { // what is there is another's
 			s.store.remove(l.id) // or the next supervisor tells of a run that was lost
 		}
-		s.store.settle(l.run.StartSeq)
+		s.store.acknowledge(l.run.StartSeq)
 		s.forget(l)
 		s.work.Done()
 		return nil, &runs.Refused{Status: 500, Message: err.Error()}
@@ -183,7 +183,7 @@ func (l *live) launch(body runs.StartBody, cred *command.Credential, files []int
 			l.s.log.Error("cannot record run", "run", run.ID, "err", err)
 		}
 	}
-	l.s.store.settle(run.StartSeq)
+	l.s.store.acknowledge(run.StartSeq)
 	io.begun(l)
 	if t, ok := io.(*terminal); ok {
 		l.s.show(l.id, t)
@@ -237,7 +237,7 @@ func (l *live) follow(timeout time.Duration) {
 	l.mu.Lock()
 	l.run = run
 	l.mu.Unlock()
-	l.s.store.settle(run.EndSeq)
+	l.s.store.acknowledge(run.EndSeq)
 	close(l.ended)
 	l.s.log.Info("run ended", "run", run.ID, "job", run.Name, "code", run.ExitCode, "took", run.Took())
 	var delivery sync.WaitGroup

@@ -318,7 +318,7 @@ func (t *terminal) end() {
 	}
 	t.mu.Unlock()
 	if t.unseen {
-		t.l.s.store.keepScreen(t.l.id, t.last())
+		t.l.s.store.saveScreen(t.l.id, t.last())
 	}
 }
 
@@ -336,7 +336,7 @@ func (t *terminal) finish(e session.Exit) {
 	seen := c != nil && session.WriteExit(c.conn, e) == nil
 	t.out.Unlock()
 	if !seen && !t.unseen {
-		t.l.s.store.keepScreen(t.l.id, last)
+		t.l.s.store.saveScreen(t.l.id, last)
 	}
 	if c != nil {
 		t.drop(c)
