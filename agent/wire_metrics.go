@@ -28,7 +28,8 @@ func counters(cron, health func([]collectors.Sample) []collectors.Sample) []metr
 	return []metrics.Counter{{Name: "health", Read: health}, {Name: "cron", Read: cron}}
 }
 
-func newMetrics(cfg config.Config, a *app.App, aws *awsconf.AWS, check *health.Checker, cron *cronParts, log *slog.Logger) (*metrics.Metrics, error) {
+func newMetrics(cfg config.Config, a *app.App, aws *awsconf.AWS, check *health.Checker, cron *cronParts,
+	log *slog.Logger) (*metrics.Metrics, error) {
 	c := metricsConfig(cfg, counters(cron.samples, check.Samples)...)
 	c.Connect, c.SpoolDir, c.Log = aws.CloudWatch, filepath.Join(cfg.StateDir, "spool"), log
 	c.RunName = func(ctx context.Context, id string) (string, error) {

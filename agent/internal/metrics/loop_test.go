@@ -75,3 +75,19 @@ func TestSlowCollectionLosesTicks(t *testing.T) {
 		}
 	})
 }
+
+// What is done with a batch costs the host nothing but time, at every tick for months.
+func TestATickAllocatesNothing(t *testing.T) {
+	m, err := New(Config{Namespace: "N", Dimensions: [][]string{{"EnvironmentName"}}, Interval: time.Minute, Sample: 5 * time.Second, Send: "off"}, beside(t, t.TempDir()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := collectors.Batch{Results: []collectors.Result{{Collector: "host"}, {Collector: "listen", Err: collectors.ErrNoData}},
+		Samples: []collectors.Sample{{Name: "mem_total", Unit: collectors.Bytes, Value: 1}, {Name: "listen_backlog", Unit: collectors.Count},
+			{Name: "group_cpu", Unit: collectors.Percent, Value: 3, Labels: []collectors.Label{{Key: "group", Value: webGroup}}}}}
+	m.loop.gather = func(_ context.Context, at time.Time) collectors.Batch { b.At = at; return b }
+	now := time.Unix(1e9, 0)
+	if n := testing.AllocsPerRun(100, func() { m.loop.tick(t.Context(), now) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
