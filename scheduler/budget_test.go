@@ -82,6 +82,15 @@ func TestTableBeyondTheBudgetCostsNoMore(t *testing.T) {
 	}
 }
 
+// A merge key reads a mapping anew each time, also one of which nothing is taken.
+func TestMergesHaveABudget(t *testing.T) {
+	text := "x-m: &m {" + strings.Repeat("k: 1, ", 1900) + "}\ncron:\n" +
+		strings.Repeat("- {name: j, schedule: '@daily', command: x, <<: ["+strings.Repeat("*m,", 2500)+"*m]}\n", 20)
+	if n := allocated(func() { Parse("cron.yaml", []byte(text), ParseOptions{}) }); n > 300<<20 && !raceDetector {
+		t.Errorf("20 jobs that merge 2500 mappings each: %d MB allocated", n>>20)
+	}
+}
+
 // A message quotes the file, and a file may have a thousand faults.
 func TestFaultsOfLongValuesAreShort(t *testing.T) {
 	text := "x-n: &n " + strings.Repeat("\u00ad", 30_000) + "\ncron:\n" + strings.Repeat("- {name: *n, schedule: '@daily', command: x}\n", 50)

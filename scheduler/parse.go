@@ -29,6 +29,7 @@ const (
 	scheduleBytes = 80
 	zoneBytes     = 6 << 10
 	textBytes     = 16 // of a list, beside the text itself
+	keyBytes      = 8
 	nodeBytes     = 600
 )
 

@@ -30,6 +30,9 @@ func (y *cronYAML) entries(n ast.Node) []pair {
 	lines := map[string]int{}
 	for it := m.MapRange(); it.Next(); {
 		k := it.Key()
+		if !y.spend(k, keyBytes) { // a merge reads all keys again
+			return own
+		}
 		if k.IsMergeKey() {
 			merged = append(merged, it.Value())
 			continue
@@ -62,9 +65,6 @@ func (y *cronYAML) merge(own []pair, there map[string]int, n ast.Node) []pair {
 	}
 	for _, s := range sources {
 		for _, e := range y.entries(s) {
-			if !y.spend(s, 8) {
-				return own
-			}
 			if _, ok := there[e.key]; !ok {
 				there[e.key] = 0
 				own = append(own, e)
