@@ -21,6 +21,7 @@ import (
 	"beanstalk-agent/agent/internal/launch"
 	"beanstalk-agent/agent/internal/metrics"
 	"beanstalk-agent/agent/internal/platform"
+	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/agent/internal/supervisor"
 )
 
@@ -168,12 +169,19 @@ func (b *backend) EnvironmentDiff(ctx context.Context, values bool) (api.Environ
 type spooled struct{ *supervisor.Client }
 
 func (s spooled) Logs(ctx context.Context, w io.Writer, id string, lines int, follow bool) error {
-	err := s.Client.Logs(ctx, w, id, lines, follow)
+	return s.noOutput(id, s.Client.Logs(ctx, w, id, lines, follow))
+}
+
+func (s spooled) noOutput(id string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return &api.Error{Status: http.StatusNotFound, Message: fmt.Sprintf("run %q has no output here", id),
 			Hint: "the output of an exec went to its own stdout; a detached run and a job have a file"}
 	}
 	return notFound(id, err)
+}
+
+func (s spooled) Follow(ctx context.Context, w io.Writer, id string, from runs.Position, begin func(int64)) error {
+	return s.noOutput(id, s.Client.Follow(ctx, w, id, from, begin))
 }
 
 func (s spooled) Get(ctx context.Context, id string) (supervisor.Run, error) {

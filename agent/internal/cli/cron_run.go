@@ -21,7 +21,7 @@ func newCronRunCmd(g *globals) *cobra.Command {
 			if err := cl.Post(c.Context(), api.Path("cron", args[0], "run"), nil, &r); err != nil {
 				return exitIf(125, err)
 			}
-			if err := follow(c.Context(), cl, r.ID, g.Out); err != nil {
+			if err := cl.Follow(c.Context(), r.ID, 0, patience, g.Out); err != nil {
 				return exitIf(125, err)
 			}
 			return waitFor(c.Context(), g, cl, r.ID)

@@ -29,7 +29,7 @@ func newLogsCmd(g *globals) *cobra.Command {
 				return err
 			}
 			if followIt {
-				return follow(c.Context(), cl, id, g.Out)
+				return cl.Follow(c.Context(), id, lines, patience, g.Out)
 			}
 			out, err := cl.Stream(c.Context(), fmt.Sprintf("%s?lines=%d", api.Path("runs", id, "output"), lines))
 			if err != nil {
@@ -56,23 +56,4 @@ func newest(ctx context.Context, cl *api.Client, what string) (string, error) {
 		return list[0].ID, nil
 	}
 	return "", err
-}
-
-// follow copies a run's output until the run ends; an agent that restarts
-// meanwhile is asked again from where the output stood.
-func follow(ctx context.Context, cl *api.Client, id string, w io.Writer) error {
-	var written int64
-	return cl.Wait(ctx, patience, func(ctx context.Context) error {
-		out, err := cl.Stream(ctx, api.Path("runs", id, "output")+"?follow")
-		if err != nil {
-			return err
-		}
-		defer out.Close()
-		if _, err := io.CopyN(io.Discard, out, written); err != nil {
-			return err
-		}
-		n, err := io.Copy(w, out)
-		written += n
-		return err
-	})
 }

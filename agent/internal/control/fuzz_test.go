@@ -43,6 +43,12 @@ func (a *asked) Logs(_ context.Context, w io.Writer, _ string, _ int, _ bool) er
 	return err
 }
 
+func (a *asked) Follow(_ context.Context, w io.Writer, _ string, _ runs.Position, begin func(int64)) error {
+	begin(0)
+	_, err := io.WriteString(w, "output\n")
+	return err
+}
+
 type askedCron struct{ t *testing.T }
 
 func (a *askedCron) List(context.Context) (api.CronTable, error) { return api.CronTable{}, nil }
@@ -99,7 +105,7 @@ func FuzzRoutes(f *testing.F) {
 	for _, target := range []string{
 		"/v1/cron/next", "/v1/cron/next?n=-1", "/v1/cron/next?n=99999999999999999999&from=9999-12-31T23:59:59Z", "/v1/cron/next?n=3&from=x",
 		"/v1/cron/cost?instances=9223372036854775807", "/v1/metrics/cost?instances=-5", "/v1/capacity?target=NaN", "/v1/env?name=A&name=&values",
-		"/v1/runs?n=-1&kind=x&all", "/v1/runs/..%2F..%2Finfo", "/v1/runs/%00", "/v1/runs/abc/output?lines=9223372036854775807&follow", "//v1/runs", "/v1/../v1/status", "*",
+		"/v1/runs?n=-1&kind=x&all", "/v1/runs/..%2F..%2Finfo", "/v1/runs/%00", "/v1/runs/abc/output?lines=9223372036854775807&follow", "/v1/runs/abc/output?follow&at=-9", "//v1/runs", "/v1/../v1/status", "*",
 	} {
 		f.Add("GET", target, "")
 	}

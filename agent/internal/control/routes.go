@@ -74,6 +74,7 @@ type Runs interface {
 	Stop(ctx context.Context, id string, grace time.Duration) (runs.Run, error)
 	Attach(ctx context.Context, id string, size runs.Size, h runs.Handover) (runs.Run, error)
 	Logs(ctx context.Context, w io.Writer, id string, lines int, follow bool) error
+	Follow(ctx context.Context, w io.Writer, id string, from runs.Position, begin func(at int64)) error
 }
 
 // Cron is the scheduler, as far as clients reach it.
@@ -259,7 +260,14 @@ func (s *Server) output(c *call) error {
 		return err
 	}
 	w := &flusher{w: c.w, rc: http.NewResponseController(c.w)}
-	err = s.Backend.Runs().Logs(c.ctx(), w, run.ID, lines, q.Has("follow"))
+	if q.Has("at") { // a client that goes on where it stopped reading
+		at, _ := strconv.ParseInt(q.Get("at"), 10, 64)
+		err = s.Backend.Runs().Follow(c.ctx(), w, run.ID, runs.Position{At: at, Lines: lines}, func(at int64) {
+			c.w.Header().Set(api.OutputAt, strconv.FormatInt(at, 10))
+		})
+	} else {
+		err = s.Backend.Runs().Logs(c.ctx(), w, run.ID, lines, q.Has("follow"))
+	}
 	if err != nil && w.begun {
 		panic(http.ErrAbortHandler)
 	}

@@ -19,7 +19,10 @@ type OutputReader struct {
 	f       *os.File
 	at      int64
 	pending []byte // words of ours that have not been read yet
+	ends    bool   // a Read ends with errCut where something was cut, without words of ours
 }
+
+var errCut = errors.New("output was cut here")
 
 // OpenOutput opens a run's spool, which only the supervisor's user may do. A run without one is
 // fs.ErrNotExist.
@@ -65,6 +68,10 @@ func (r *OutputReader) skipHole() error {
 	if err != nil {
 		return err
 	}
+	next, ok := nextData(r.f, r.at)
+	if r.ends && (info.Size() < r.at || ok && next > r.at) {
+		return errCut
+	}
 	if info.Size() < r.at { // cut off at the end, see spool.bound: what follows comes after the head
 		r.pending = []byte("\n[agent: output was cut here]\n")
 		r.at = info.Size()
@@ -72,7 +79,6 @@ func (r *OutputReader) skipHole() error {
 	if r.at >= info.Size() {
 		return io.EOF
 	}
-	next, ok := nextData(r.f, r.at)
 	if !ok {
 		return io.EOF
 	}
@@ -144,6 +150,56 @@ func (c *Client) Logs(ctx context.Context, w io.Writer, id string, lines int, fo
 		return err
 	}
 	return c.follow(ctx, w, run.ID, r)
+}
+
+// Position says where an output is to be read from.
+type Position struct {
+	At    int64 // a place in the spool, which may have been cut there since
+	Lines int   // above 0: the last so many lines instead
+}
+
+// Follow copies a run's output to w from a position on, until the run has ended or to where its output was cut. begin
+// is told first where the copy begins. So the caller always knows which place it has read to, and can go on there.
+func (c *Client) Follow(ctx context.Context, w io.Writer, id string, from Position, begin func(at int64)) error {
+	run, err := c.Get(ctx, id)
+	if err != nil {
+		return err
+	}
+	r, err := OpenOutput(run)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if err := r.seek(from); err != nil {
+		return err
+	}
+	begin(r.at)
+	if run.Live() {
+		err = c.follow(ctx, w, run.ID, r)
+	} else {
+		_, err = io.Copy(w, r)
+	}
+	if errors.Is(err, errCut) {
+		return nil
+	}
+	return err
+}
+
+// seek moves to a position, or to what comes after it where it was cut.
+func (r *OutputReader) seek(p Position) error {
+	r.ends = true
+	if p.Lines > 0 {
+		return r.Tail(p.Lines)
+	}
+	info, err := r.f.Stat()
+	if err != nil {
+		return err
+	}
+	r.at = min(max(p.At, 0), info.Size())
+	if next, ok := nextData(r.f, r.at); ok {
+		r.at = next
+	}
+	return nil
 }
 
 // follow copies until a copy that began after the run's end has found nothing more.

@@ -2,6 +2,7 @@ package runs
 
 import (
 	"bytes"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -35,5 +36,47 @@ func TestTailOfAnyNumberOfLines(t *testing.T) {
 		if err := r.Tail(lines); err != nil || r.at != from {
 			t.Errorf("the last %d lines begin at %d, want %d (%v)", lines, r.at, from, err)
 		}
+	}
+}
+
+// A reader that knows its place is given nothing that is not in the output, and stops where some was cut.
+func TestReadingFromAPlaceStopsAtACut(t *testing.T) {
+	spool := filepath.Join(t.TempDir(), "output")
+	f, err := os.Create(spool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	const block, tail = 4096, 1 << 20
+	if _, err := f.Write(bytes.Repeat([]byte("a"), block)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte("end\n"), tail); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		from   Position
+		at     int64
+		length int
+		err    error
+	}{
+		{Position{}, 0, block, errCut}, {Position{At: 4000}, 4000, 96, errCut},
+		{Position{At: block}, tail, 4, nil}, {Position{At: 5000}, tail, 4, nil}, {Position{Lines: 1}, tail, 4, nil},
+		{Position{At: tail + 4}, tail + 4, 0, nil}, {Position{At: 1 << 40}, tail + 4, 0, nil}, {Position{At: -1}, 0, block, errCut},
+	} {
+		r, err := OpenOutput(Run{Output: spool})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = r.seek(c.from)
+		at := r.at
+		var b bytes.Buffer
+		if err == nil {
+			_, err = io.Copy(&b, r)
+		}
+		if at != c.at || b.Len() != c.length || err != c.err {
+			t.Errorf("%+v: %d bytes from %d, %v; want %d from %d, %v", c.from, b.Len(), at, err, c.length, c.at, c.err)
+		}
+		r.Close()
 	}
 }
