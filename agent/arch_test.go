@@ -37,7 +37,7 @@ var imports = map[string]struct {
 	"agent/internal/claim":    {nil, "a claim is about a name and a time, whatever runs then"},
 	"agent/internal/health":   {[]string{"agent/internal/endpoint", "collectors"}, "a verdict must not wait for any other part"},
 	"agent/internal/endpoint": {nil, "it is an address and its grammar"},
-	"agent/internal/drain":    {[]string{"agent/internal/api"}, "a reason to leave must not wait for any other part"},
+	"agent/internal/drain":    {[]string{"agent/internal/api", "agent/internal/runs"}, "a reason to leave must not wait for any other part"},
 	"agent/internal/app": {[]string{"agent/internal/api", "agent/internal/appenv", "agent/internal/appfile", "agent/internal/endpoint",
 		"agent/internal/platform", "collectors", "packaging"}, "it answers questions about the application and asks no feature"},
 	"agent/internal/appfile":   {nil, "it is the one way to read what the application can write"},

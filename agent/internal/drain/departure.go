@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"beanstalk-agent/agent/internal/runs"
 )
 
 // Departure is how far a drained instance is on its way out of service.
@@ -25,8 +27,15 @@ func (d *Drain) Departure(ctx context.Context) (Departure, error) {
 	dep := Departure{Drains: slices.Clone(d.reasons), Balancer: d.asked}
 	d.mu.Unlock()
 	dep.Requests = d.cfg.Connections(ctx)
-	var err error
-	dep.Runs, dep.Terminals, err = d.cfg.Live(ctx)
+	live, err := d.cfg.Runs(ctx, runs.Filter{Live: true})
+	for _, r := range live {
+		name := strings.TrimSpace(fmt.Sprintf("%s %s (%s)", r.Kind, r.Name, r.ID))
+		if r.IO == runs.IOTerminal {
+			dep.Terminals = append(dep.Terminals, name)
+		} else {
+			dep.Runs = append(dep.Runs, name)
+		}
+	}
 	return dep, err
 }
 

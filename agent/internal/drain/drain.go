@@ -16,6 +16,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"beanstalk-agent/agent/internal/runs"
 )
 
 // Values of Reason.By besides the kinds of termination notice.
@@ -39,11 +41,13 @@ const HoldForTermination = 24 * time.Hour
 type Config struct {
 	// Required.
 
-	Log         *slog.Logger
-	Hold        func(limit time.Duration)                                   // holds cron starts, also across a restart of the agent
-	Release     func()                                                      // lets them start again
-	Live        func(context.Context) (runs, terminals []string, err error) // the names of what runs
-	Connections func(context.Context) int                                   // that the application has accepted; -1: cannot be counted here
+	Log     *slog.Logger
+	Hold    func(limit time.Duration) // holds cron starts, also across a restart of the agent
+	Release func()                    // lets them start again
+	Runs    func(context.Context, runs.Filter) ([]runs.Run, error)
+
+	// Connections counts those that the application has accepted; -1: they cannot be counted here.
+	Connections func(context.Context) int
 
 	// Optional.
 

@@ -4,11 +4,13 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/packaging/testbed/planted"
 )
 
@@ -23,8 +25,8 @@ func newDrain(t *testing.T, file string) (*Drain, *jobs) {
 	j := &jobs{}
 	return New(Config{
 		Log: planted.Log(t), File: file, Hold: j.hold, Release: func() { j.hold(0) },
-		Live: func(context.Context) (runs, terminals []string, err error) {
-			return []string{"job"}, []string{"shell"}, nil
+		Runs: func(_ context.Context, _ runs.Filter) ([]runs.Run, error) {
+			return []runs.Run{{ID: "abc", Kind: "cron", Name: "nightly"}, {ID: "def", Kind: "exec", IO: runs.IOTerminal}}, nil
 		},
 		Connections: func(context.Context) int { return 3 },
 	}), j
@@ -57,7 +59,7 @@ func TestRefusesUntilEachReasonIsTakenBack(t *testing.T) {
 	}
 	dep, err := d.Departure(t.Context())
 	if err != nil || len(dep.Drains) != 1 || dep.Drains[0].By != "spot" || dep.Drains[0].Refused != 1 || time.Since(dep.Balancer) > time.Minute ||
-		dep.Requests != 3 || len(dep.Runs) != 1 || len(dep.Terminals) != 1 {
+		dep.Requests != 3 || !slices.Equal(dep.Runs, []string{"cron nightly (abc)"}) || !slices.Equal(dep.Terminals, []string{"exec  (def)"}) {
 		t.Errorf("%+v, %v", dep, err)
 	}
 }

@@ -64,7 +64,8 @@ func (d *Drain) Status(context.Context) []api.Line {
 		if r.By == Operator {
 			hint = "agent undrain"
 		}
-		lines = append(lines, api.NewLine("health", api.Warn, hint, "draining since %s, refused %s of a load balancer: %s",
+		lines = append(lines, api.NewLine("health", api.Warn, hint,
+			"draining since %s, refused %s of a load balancer: %s",
 			r.Since.Format(time.DateTime), api.Count(int(r.Refused), "check"), r.Reason))
 	}
 	return lines
