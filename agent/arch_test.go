@@ -43,7 +43,6 @@ var imports = map[string]struct {
 	"agent/internal/appfile":   {nil, "it is the one way to read what the application can write"},
 	"agent/internal/notify":    {nil, "it tells what it is told"},
 	"agent/internal/lifecycle": {nil, "order is data; it knows no service"},
-	"agent/internal/sampling":  {[]string{"collectors"}, "it asks collectors and hands on"},
 	"agent/internal/crontable": {[]string{"agent/internal/appfile", "scheduler"}, "it connects a file and a table"},
 	"agent/internal/fdconn":    {nil, "it is a kind of socket"},
 	"agent/internal/command":   {[]string{"collectors/procstat"}, "it starts one command and knows nobody who asks for one"},
