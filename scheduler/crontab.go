@@ -32,9 +32,9 @@ type crontab struct {
 	env    []string
 	shared bool // jobs have env, or the first part of it: it may grow, not change
 	shell  string
-	job    Job // what the next entry starts from
+	job    Job // the defaults of the next entry
 
-	copies map[string]int // how many names were numbered, by what they have in common
+	copies map[string]int // how many names got a number, by the name without it
 }
 
 func (p *parser) crontab() {

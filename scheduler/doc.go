@@ -1,4 +1,4 @@
-// Package scheduler knows when jobs are due and what a cron file means.
+// Package scheduler reads cron files and starts jobs when they are due.
 //
 // It runs nothing itself: [Parse] turns the bytes of a cron file into a [Table],
 // and a [Scheduler] hands each due run to the caller's [Runner]. The package opens
@@ -7,7 +7,7 @@
 // time.LoadLocation, which reads the system's zones: a binary should import
 // time/tzdata, for hosts that have none.
 //
-// What is due when:
+// When a job is due:
 //
 //   - A schedule whose hour field admits all 24 hours, and @every, follows elapsed
 //     time: it is due at every instant whose wall clock reads so. @every counts from

@@ -85,7 +85,7 @@ func (a *activity) count(r *run, err, cause error, now time.Time) {
 	}
 }
 
-// overdue says what of the job is late, or "".
+// overdue says that a run or a start of the job is late, or "".
 func (a *activity) overdue(now time.Time) (due time.Time, text string) {
 	for _, r := range a.running {
 		limit := r.firing.Job.Timeout

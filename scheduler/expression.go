@@ -86,7 +86,7 @@ func parseExpr(expr string, seconds bool, loc *time.Location) (s Schedule, wrong
 	return z, nil, warns
 }
 
-// parseMacro reads what begins with @.
+// parseMacro reads an expression that begins with @.
 func parseMacro(expr string, loc *time.Location) (Schedule, []exprError) {
 	if e, ok := macros[expr]; ok {
 		s, wrongs, _ := parseExpr(e, false, loc)
@@ -162,7 +162,7 @@ func parseField(i int, word string) (mask uint64, wrongs, warns []exprError) {
 }
 
 // parsePart reads one element of a field's list, and says what is wrong with it. It refuses
-// what robfig's parser accepts although it is a mistake.
+// mistakes that robfig's parser accepts.
 func parsePart(i int, part string) (mask uint64, wrong string) {
 	f := &fields[i]
 	body, step, stepped := strings.Cut(part, "/")
@@ -187,8 +187,7 @@ func parsePart(i int, part string) (mask uint64, wrong string) {
 	return [...]uint64{spec.Second, spec.Minute, spec.Hour, spec.Dom, spec.Month, spec.Dow}[i], ""
 }
 
-// parseWeekday makes up for what robfig's parser does not know: that Sunday is also 7,
-// so that fri-sun and 5-7 are ranges.
+// parseWeekday adds to robfig's parser that Sunday is also 7, so that fri-sun is a range.
 func parseWeekday(low, high, step string, ranged, stepped bool) (mask uint64, wrong string) {
 	from, ok := weekday(low)
 	to := from
@@ -281,7 +280,7 @@ func parts(list string) func(func(int, string) bool) {
 	}
 }
 
-// moved shifts what was found in a word to where the word stands.
+// moved shifts errors of a word to the place of the word in the expression.
 func moved(ws []exprError, by int) []exprError {
 	for i := range ws {
 		ws[i].at += by

@@ -13,7 +13,7 @@ type Fault struct {
 	Line, Column int    // from 1; the column counts characters
 	Message      string // what is wrong; never a command or a value of the environment
 	Hint         string // what to do about it; may be empty
-	Excerpt      string // the line and a mark below it; may show what must not be logged
+	Excerpt      string // the line and a mark below it; do not log it: it may show a secret
 }
 
 // String gives the fault on one line, without the excerpt: FILE:LINE:COLUMN: …

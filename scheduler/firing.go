@@ -10,7 +10,7 @@ import (
 // A Firing is one run that is to start now.
 type Firing struct {
 	Job     Job
-	Due     time.Time // the slot: the scheduled time, without splay; what a fleet agrees on
+	Due     time.Time // the slot: the scheduled time, without splay, the same in a whole fleet
 	Seq     uint64    // counts the starts of one Scheduler, from 1
 	Reason  Reason
 	Why     string // more about the reason; may be empty
@@ -115,7 +115,7 @@ var (
 	ErrNotRunning = errors.New("the scheduler is not running")
 )
 
-// SavedJob is what must outlive the process about one job.
+// SavedJob is the state of one job that outlives the process.
 type SavedJob struct {
 	ScheduleKey string    `json:"spec"`            // the schedule and zone that Last belongs to
 	Last        time.Time `json:"last"`            // every slot up to here is done: started, skipped or missed
@@ -141,7 +141,7 @@ const (
 	Overlapped EventKind = "overlapped" // slots skipped since the job still ran
 	Replaced   EventKind = "replaced"   // a run was ended for the next one
 	Waiting    EventKind = "waiting"    // a start waits: for room, a lock, or the run before
-	Dropped    EventKind = "dropped"    // a waiting start, or what may have been one, will not happen
+	Dropped    EventKind = "dropped"    // a start that waited, or may have, will not happen
 	GaveUp     EventKind = "gave-up"    // a run that failed is not tried again, though its job says so
 	Panicked   EventKind = "panicked"   // the Runner did, and reports nothing itself
 	Overdue    EventKind = "overdue"    // a run should have started or ended by now

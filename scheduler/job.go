@@ -22,7 +22,7 @@ type Job struct {
 	// How to run it.
 	Env       []string      // K=V, in the order of the file, over the application's own
 	Dir       string        // relative to the application's directory; "" is that itself
-	Timeout   time.Duration // 0: none. The Runner's to keep: it knows how to end a tree
+	Timeout   time.Duration // 0: none. Enforced by the Runner
 	MaxOutput int64         // bytes of output kept; 0: the Runner's own limit
 	Notify    []string      // names of notification targets, as the file has them
 
@@ -40,7 +40,7 @@ type Job struct {
 	Environments []string   // patterns of environment names; empty: everywhere
 }
 
-// Overlap says what becomes of a slot that comes due while the job still runs.
+// Overlap is the policy for a slot that comes due while the job still runs.
 type Overlap uint8
 
 const (
@@ -63,7 +63,7 @@ const (
 
 func (o On) String() string { return [...]string{"", "one", "all", ""}[o&3] }
 
-// ClaimError says what the Runner does when a claim can be neither won nor lost.
+// ClaimError is the Runner's policy for a claim that is neither won nor lost.
 type ClaimError uint8
 
 const (
@@ -73,7 +73,7 @@ const (
 
 func (c ClaimError) String() string { return [...]string{"skip", "run"}[c&1] }
 
-// What a job that does not say gets.
+// Defaults of a job.
 const (
 	DefaultBackoff = 30 * time.Second
 	// DefaultCatchUp is long enough for a deployment, a restart or a reboot, and short
@@ -83,7 +83,7 @@ const (
 	CatchUpAlways = time.Duration(math.MaxInt64)
 )
 
-// A Table is what one cron file says, in the order of the file. It is not changed once
+// A Table has the jobs of one cron file, in the order of the file. It is not changed once
 // parsed. The zero Table is that of an empty or deleted file.
 type Table struct {
 	Jobs     []Job

@@ -48,7 +48,7 @@ func (s *Scheduler) saveLoop(ctx context.Context) {
 	s.saveNow()
 }
 
-// saveNow passes what changed to Save. It reports the first of several errors in a row.
+// saveNow passes changes to Save. It reports the first of several errors in a row.
 func (s *Scheduler) saveNow() {
 	s.saveMu.Lock()
 	defer s.saveMu.Unlock()

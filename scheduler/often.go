@@ -2,8 +2,8 @@ package scheduler
 
 import "time"
 
-// PerMonth gives how often s is due in a month: a twelfth of what it is in the year after
-// from. Where it is due more often than most times, those are taken for the rest.
+// PerMonth gives how often s is due in a month: a twelfth of the number in the year after
+// from. It extrapolates from the first most times.
 func PerMonth(s Schedule, from time.Time, most int) int {
 	const year = 365 * 24 * time.Hour
 	at, end := from, from.Add(year)

@@ -20,10 +20,10 @@ const (
 	maxJobs  = 10_000
 	maxName  = 100
 	maxEnv   = 500
-	maxTable = 8 << 20 // of what the file describes, references followed: see spend
+	maxTable = 8 << 20 // of the jobs, references followed: see spend
 )
 
-// What parts of a table take, rounded up.
+// Sizes of parts of a table, rounded up.
 const (
 	jobBytes      = 320
 	scheduleBytes = 80

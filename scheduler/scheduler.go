@@ -20,7 +20,7 @@ const (
 
 const notRunning = "the agent was not running"
 
-// Config is what a [Scheduler] is made of.
+// Config of a [Scheduler].
 type Config struct {
 	Runner Runner // required
 
@@ -28,12 +28,12 @@ type Config struct {
 	// call a method that causes events. Optional.
 	OnEvent func(Event)
 
-	// Saved is what Save was given by the process before this one, by job name. Optional.
+	// Saved has the values that the process before this one passed to Save. Optional.
 	// The Runner may get a slot again whose run it recorded just before that process ended:
 	// it must not run it twice.
 	Saved map[string]SavedJob
 
-	// Save writes what changed since the last call; a zero SavedJob means that the job can be
+	// Save writes the changes since the last call; a zero SavedJob means that the job can be
 	// forgotten. It is called before anything starts, by SetTable, and else from a goroutine of
 	// its own, never concurrently; it may be slow. After an error it is called again within a
 	// minute. Optional.
@@ -249,7 +249,7 @@ func (s *Scheduler) Hold(limit time.Duration) {
 	s.poke()
 }
 
-// Release ends a hold. What came due meanwhile starts, each job once.
+// Release ends a hold. Jobs that came due meanwhile start, each once.
 func (s *Scheduler) Release() {
 	s.mu.Lock()
 	defer s.unlock()

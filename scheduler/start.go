@@ -161,7 +161,7 @@ func (s *Scheduler) overlap(e *entry, f Firing, since, now time.Time) {
 		fmt.Sprintf("skipped: still running since %s (%s)", since.Format(time.RFC3339), took))
 }
 
-// blockedBy says what a start must wait for, or "".
+// blockedBy names the limit or lock that a start must wait for, or "".
 func (s *Scheduler) blockedBy(e *entry) string {
 	switch {
 	case s.cfg.Limit > 0 && s.running >= s.cfg.Limit:
@@ -181,7 +181,7 @@ func (s *Scheduler) wait(e *entry, f Firing, now time.Time, what string) {
 	s.reportJob(Waiting, e, f.Due, 1+f.Coalesced, "waits for "+what)
 }
 
-// startWaiting starts what can start now of what waits, oldest first.
+// startWaiting starts the waiting firings that can start now, oldest first.
 func (s *Scheduler) startWaiting() {
 	if len(s.waiting) == 0 || s.base == nil || s.held() {
 		return
@@ -294,7 +294,7 @@ func (s *Scheduler) recorded(e *entry, r *run) {
 	}
 }
 
-// finish records the end of a run, and starts or plans what follows from it.
+// finish records the end of a run, plans a retry, and starts waiting firings.
 func (s *Scheduler) finish(e *entry, r *run, err, cause error) {
 	s.mu.Lock()
 	defer s.unlock()

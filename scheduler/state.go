@@ -30,7 +30,7 @@ type RunState struct {
 	Attempt int
 }
 
-// WaitState is a start that waits, and what for.
+// WaitState is a start that waits.
 type WaitState struct {
 	Due   time.Time
 	Since time.Time

@@ -13,7 +13,7 @@ type Occurrence struct {
 	Note string    // why it is not where the file puts it: daylight saving; else ""
 }
 
-// Upcoming gives what is due after from, in order of time and then of the file. It ends only
+// Upcoming gives the due times after from, in order of time and then of the file. It ends only
 // when nothing is due any more: the caller stops it. Keep chooses the jobs; nil is all.
 func (t Table) Upcoming(from time.Time, keep func(Job) bool) iter.Seq[Occurrence] {
 	return func(yield func(Occurrence) bool) {

@@ -21,8 +21,8 @@ type cronYAML struct {
 	broken  bool // some part was not valid YAML
 	anchors map[string]ast.Node
 	merges  int                   // merge keys the job may still have, against those that nest without end
-	envs    map[ast.Node][]string // what references to an environment share
-	job     Job                   // what each job starts from
+	envs    map[ast.Node][]string // environments shared by references
+	job     Job                   // the defaults of each job
 }
 
 // Limits of a part of the file: one job, or all the rest. goccy's parser recurses and takes
@@ -34,7 +34,7 @@ const (
 	maxDepth    = 50
 )
 
-// deepLine finds what nests on one line without a bracket.
+// deepLine matches deep nesting on one line without a bracket.
 var deepLine = regexp.MustCompile(`(?:(?:[-?:]|[&!*][^ \t\n]*)[ \t]+){20}`)
 
 // tooDeep says why a part must not be given to the parser, or "".
@@ -329,7 +329,7 @@ type jobNodes struct {
 	named                  bool
 }
 
-// finish checks what concerns more than one key.
+// finish checks conditions on more than one key.
 func (y *cronYAML) finish(j *Job, b *jobNodes) {
 	fault := func(hint, format string, args ...any) { y.fault(j.Line, y.indent(j.Line), hint, format, args...) }
 	what := "the job"

@@ -13,7 +13,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 )
 
-// jobKeys reads each key of a job. What depends on other keys waits in jobNodes.
+// jobKeys reads each key of a job. Values that depend on other keys go into jobNodes.
 var jobKeys = map[string]func(*cronYAML, *Job, *jobNodes, pair){
 	"name":          (*cronYAML).name,
 	"schedule":      func(_ *cronYAML, _ *Job, b *jobNodes, e pair) { b.schedule = e.value },

@@ -74,7 +74,7 @@ func (y *cronYAML) merge(own []pair, there map[string]int, n ast.Node) []pair {
 	return own
 }
 
-// spend takes n bytes of the table's budget for what stands at a node.
+// spend takes n bytes of the table's budget for a node.
 func (y *cronYAML) spend(at ast.Node, n int) bool {
 	line, column := y.place(at)
 	return y.parser.spend(n, line, column)

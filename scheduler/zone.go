@@ -59,7 +59,7 @@ func (z *zoned) nextElapsed(t time.Time) time.Time {
 		if end.IsZero() || at.Before(end) {
 			return at
 		}
-		// The offset changes first: look again from the second before its first.
+		// The offset changes first: go on from the second before its first.
 		t, after = end, naive(end).Add(-time.Second)
 	}
 }
@@ -86,9 +86,9 @@ func (z *zoned) nextNaive(w time.Time) time.Time {
 	return time.Time{}
 }
 
-// stretchEnd is when the offset that a zone has at t can next change; zero where it never does. Go says of
-// the last day of a leap year, beyond the zone's table, that this was before t (golang/go#81583): until it is
-// mended, who goes from stretch to stretch would not get past that day.
+// stretchEnd is when the zone's offset at t can next change; zero where it never does. On the
+// last day of a leap year beyond the zone's table, Go's ZoneBounds gives an end before t
+// (golang/go#81583), with which a loop over stretches would not pass that day.
 func stretchEnd(t time.Time) time.Time {
 	_, end := t.ZoneBounds()
 	if end.IsZero() || end.After(t) {
@@ -107,7 +107,7 @@ func naive(t time.Time) time.Time {
 // the present one while a repeated stretch passes for the second time.
 func reached(t time.Time) time.Time {
 	// No zone ever set its clock back by more than a day (Alaska in 1867, Kwajalein in
-	// 1969), so what was shown earlier than two days ago cannot be ahead.
+	// 1969), so a time shown more than two days ago cannot be ahead.
 	const lookBack = 48 * time.Hour
 	latest := naive(t)
 	for start, _ := t.ZoneBounds(); !start.IsZero() && t.Sub(start) < lookBack; {

@@ -1,5 +1,5 @@
 // Package capacity says how many workers of a web application fit on an
-// instance, from what its workers were measured to cost.
+// instance, from the measured memory and CPU of its workers.
 //
 // A team does this by hand when it sets NumProcesses: start the application, let
 // it warm up, measure a process, divide 60 % of the memory by it. Live figures
@@ -40,7 +40,7 @@ type Measured struct {
 // Worker is one process of the application.
 type Worker struct {
 	Private uint64        // pages that no other process maps: the cost of one more worker
-	PSS     uint64        // Private and its part of what is shared; 0: not measured
+	PSS     uint64        // Private and its part of the shared pages; 0: not measured
 	Age     time.Duration // since it was started
 	CPU     time.Duration // used since then; a worker without any has answered no request
 }
@@ -56,7 +56,7 @@ const (
 	Procfile
 )
 
-// Bound is what keeps the number of workers down.
+// Bound is the resource that limits the number of workers.
 type Bound string
 
 // The bounds.

@@ -9,7 +9,7 @@ type Process struct {
 }
 
 // Split separates the workers from the rest of a group, which is added up: the
-// master they were forked from, a shell above it, what a worker has started.
+// master they were forked from, a shell above it, processes that a worker has started.
 //
 // The workers are the children of the process with the most children, which is
 // how a forking server looks. Of several such processes it is the one with the

@@ -2,7 +2,7 @@ package notify
 
 import "time"
 
-// Kind is what happened to a job.
+// Kind of an event.
 type Kind string
 
 const (

@@ -41,7 +41,7 @@ func (t Target) format(n notice) (message, error) {
 	})
 }
 
-// webhookBody is what a generic webhook receives. Fields are added, never changed, while Version
+// webhookBody is the body for a generic webhook. Fields are added, never changed, while Version
 // stays 1.
 type webhookBody struct {
 	Version     int       `json:"version"`

@@ -15,7 +15,7 @@ import (
 type Type string
 
 const (
-	Slack   Type = "slack"   // an incoming webhook of Slack, or of what understands its messages
+	Slack   Type = "slack"   // an incoming webhook of Slack, or of a service that understands its messages
 	Webhook Type = "webhook" // any address that takes our JSON
 	Rollbar Type = "rollbar" // an item of a Rollbar project
 	CheckIn Type = "checkin" // a dead man's switch: gets starts, successes and failures
@@ -98,7 +98,7 @@ func (t Target) wants(e Event) bool {
 	switch {
 	case len(t.Jobs) > 0 && !slices.ContainsFunc(t.Jobs, matches):
 		return false
-	case t.Type == CheckIn: // an overdue or missed job is what its server notices by itself
+	case t.Type == CheckIn: // its server notices an overdue or missed job itself
 		return e.Kind != Overdue && e.Kind != Missed
 	case len(t.On) > 0:
 		return slices.Contains(t.On, e.Kind)

@@ -37,7 +37,7 @@ func WriteHello(w io.Writer, h Hello) error {
 // Refusal says why there is no session. As JSON it is the body of every answer but 101.
 type Refusal struct {
 	Status  int    `json:"-"`             // HTTP
-	Code    int    `json:"code"`          // what the client exits with: 125, 126 or 127
+	Code    int    `json:"code"`          // the client's exit code: 125, 126 or 127
 	Message string `json:"error"`         // one line
 	Hint    string `json:"hint,omitzero"` // what to do about it
 }

@@ -101,7 +101,7 @@ func (r *Reader) Next() (Type, []byte, error) {
 // Exit is how the session's run ended.
 type Exit struct {
 	Run        string        `json:"run"`
-	Code       int           `json:"code"` // what the client exits with, DESIGN §6
+	Code       int           `json:"code"` // the client's exit code, DESIGN §6
 	Signal     int           `json:"signal,omitzero"`
 	OOM        bool          `json:"oom,omitzero"`
 	PeakMemory uint64        `json:"peak_memory,omitzero"` // bytes
