@@ -35,7 +35,7 @@ var imports = map[string]struct {
 	"agent/internal/cloudwatch": {[]string{"collectors"},
 		"it sends samples and knows nothing of who measures them"},
 	"agent/internal/claim":    {nil, "a claim is about a name and a time, whatever runs then"},
-	"agent/internal/health":   {[]string{"agent/internal/endpoint", "collectors"}, "a verdict must not wait for any other part"},
+	"agent/internal/health":   {[]string{"agent/internal/api", "agent/internal/endpoint", "collectors"}, "a verdict must not wait for any other part"},
 	"agent/internal/endpoint": {nil, "it is an address and its grammar"},
 	"agent/internal/drain":    {[]string{"agent/internal/api", "agent/internal/runs"}, "a reason to leave must not wait for any other part"},
 	"agent/internal/app": {[]string{"agent/internal/api", "agent/internal/appenv", "agent/internal/appfile", "agent/internal/endpoint",

@@ -11,7 +11,7 @@ import (
 	"beanstalk-agent/agent/internal/buildinfo"
 	"beanstalk-agent/agent/internal/cron"
 	"beanstalk-agent/agent/internal/launch"
-	"beanstalk-agent/agent/internal/supervisor"
+	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/scheduler"
 )
 
@@ -21,7 +21,7 @@ func (b *backend) Status(ctx context.Context, self bool) api.Status {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	s := api.Status{Version: buildinfo.Version(), PID: os.Getpid(), Started: b.started, Ready: true}
-	answers := func(ctx context.Context) []api.Line { return b.healthLines(ctx, !self) }
+	answers := func(ctx context.Context) []api.Line { return b.check.Status(ctx, !self) }
 	for _, part := range []func(context.Context) []api.Line{
 		b.app.Status, b.runLines, b.cronLines, b.noticeLines, answers, b.drain.Status, b.metrics.Status,
 	} {
@@ -35,7 +35,7 @@ func (b *backend) runLines(ctx context.Context) []api.Line {
 	if err != nil {
 		return []api.Line{api.NewLine("runs", api.Bad, "sudo systemctl status agent-runs", "the supervisor does not answer: %v", err)}
 	}
-	live, err := b.runs.List(ctx, supervisor.Filter{Live: true})
+	live, err := b.runs.List(ctx, runs.Filter{Live: true})
 	if err != nil {
 		return []api.Line{api.NewLine("runs", api.Bad, "", "%v", err)}
 	}
@@ -88,36 +88,6 @@ func (b *backend) noticeLines(context.Context) []api.Line {
 			state, text = api.Warn, text+": "+t.LastError
 		}
 		lines = append(lines, api.NewLine("notices", state, "", "%s", text))
-	}
-	return lines
-}
-
-func (b *backend) healthLines(ctx context.Context, ask bool) []api.Line {
-	var lines []api.Line
-	where := ""
-	if addr, err := b.check.Listening(); err != nil {
-		lines = append(lines, api.NewLine("health", api.Bad, "stop what holds it, or set health.listen", "not listening: %v", err))
-	} else {
-		where = " (load balancers ask " + addr + ")"
-	}
-	if host, err := b.app.Host(ctx); host == "" && err == nil {
-		text := "no host configured"
-		if b.cfg.Health.Host != "" {
-			text = b.cfg.Health.Host + " gives no host name"
-		}
-		lines = append(lines, api.NewLine("health", api.Note, "set health.host, or HEALTH_HOST in the application's environment, to a host the application accepts",
-			"%s: the load balancer's own is passed on", text))
-	}
-	if ask {
-		v := b.check.Check(ctx)
-		state := api.Good
-		if !v.Healthy {
-			state = api.Warn
-		}
-		if v.Target != "" { // without the Host: that is a value of the environment, and a status is shown to others
-			where = " (asked " + v.Target + ")" + where
-		}
-		lines = append(lines, api.NewLine("health", state, "", "%d in %.1f ms: %s%s", v.Status, v.LatencyMS, v.Reason, where))
 	}
 	return lines
 }

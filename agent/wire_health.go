@@ -1,56 +1,37 @@
 package main
 
 import (
-	"fmt"
+	"context"
 	"log/slog"
 	"net"
 	"path/filepath"
-	"strings"
 
 	"beanstalk-agent/agent/internal/app"
 	"beanstalk-agent/agent/internal/config"
-	"beanstalk-agent/agent/internal/endpoint"
 	"beanstalk-agent/agent/internal/health"
 )
 
-func newHealth(cfg config.Config, a *app.App, draining func(balancer bool) bool, log *slog.Logger) (*health.Checker, error) {
-	expect, err := health.ParseExpect(cfg.Health.Expect)
-	if err != nil {
-		return nil, fmt.Errorf("health.expect: %w", err)
-	}
-	return health.New(health.Config{
-		Target: cfg.Health.Target, FindTarget: a.Page, Log: log,
-		Draining:  draining,
-		NginxFile: filepath.Join(cfg.StateDir, "nginx-health.conf"),
-		Host:      a.Host,
-		Headers:   cfg.Health.Headers, Method: cfg.Health.Method, Expect: expect, Path: cfg.Health.Path,
+// healthConfig is the part of it that a file says.
+func healthConfig(cfg config.Config) health.Config {
+	return health.Config{
+		Target: cfg.Health.Target, HostSetting: cfg.Health.Host, NginxFile: filepath.Join(cfg.StateDir, "nginx-health.conf"),
+		Headers: cfg.Health.Headers, Method: cfg.Health.Method, Expect: cfg.Health.Expect, Path: cfg.Health.Path,
 		Timeout: cfg.Health.Timeout, Grace: cfg.Health.Grace, Failures: cfg.Health.Failures,
 		UnknownHealthy: cfg.Health.Unknown == "healthy",
-	})
+	}
 }
 
-// healthFaults tells, with its line, what newHealth would refuse, or only a probe
-// would find: an agent that does not start is a fault told too late.
-func healthFaults(c config.Config, fault func(key, format string, a ...any)) {
-	told := func(key string, err error) {
-		if err != nil {
-			fault(key, "%v", err)
-		}
-	}
-	h := c.Health
-	_, err := health.ParseExpect(h.Expect)
-	told("health.expect", err)
-	told("health.headers", health.CheckHeaders(h.Headers))
-	if h.Host != "" && !strings.Contains(h.Host, "${") {
-		told("health.host", endpoint.CheckHost(h.Host))
-	}
-	switch _, err := endpoint.Parse(h.Target); {
-	case h.Target == "" || err == nil:
-	case strings.Contains(h.Target, "@"): // which may be a password, so the value is not told
-		fault("health.target", "expected an address without user and password: set health.headers")
-	default:
-		told("health.target", err)
-	}
+func newHealth(cfg config.Config, a *app.App, draining func(balancer bool) bool, log *slog.Logger) (*health.Checker, error) {
+	c := healthConfig(cfg)
+	c.FindTarget, c.Host, c.Draining, c.Log = a.Page, a.Host, draining, log
+	return health.New(c)
+}
+
+// healthFaults reports, with its line, what newHealth would refuse, or only a probe would find.
+func healthFaults(cfg config.Config, fault func(key, format string, a ...any)) {
+	c := healthConfig(cfg)
+	c.FindTarget = func(context.Context) (string, error) { return "", nil }
+	c.Check(fault)
 }
 
 // privateIP is the address that a load balancer uses: that of the interface

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"beanstalk-agent/agent/internal/endpoint"
@@ -41,13 +42,16 @@ type Config struct {
 	//  refusal of that is unknown.
 	Host func(context.Context) (string, error)
 
+	// HostSetting is what the configuration says of Host, for Check and Status.
+	HostSetting string
+
 	// UnknownHealthy answers 200, not 503, to a result that is unknown, which does not change the state.
 	// An application that does not answer is unhealthy, not unknown.
 	UnknownHealthy bool
 
 	Headers   map[string]string // sent with each probe; see [CheckHeaders]
 	Method    string            // GET (default) or HEAD
-	Expect    []StatusRange     // statuses that count as healthy; default 200-299
+	Expect    string            // statuses that count as healthy, see [ParseExpect]; default 200-299
 	Path      string            // the path answered to the load balancer; default /health
 	Timeout   time.Duration     // for one probe as a whole; default 4s, below a load balancer's 5
 	Lifetime  time.Duration     // how old a verdict may be; default 1s, negative: ask each time
@@ -60,7 +64,7 @@ func (c Config) withDefaults() Config {
 	if c.Method == "" {
 		c.Method = http.MethodGet
 	}
-	if c.Expect == nil {
+	if c.Expect == "" {
 		c.Expect = defaultExpect
 	}
 	if c.Path == "" {
@@ -80,24 +84,44 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// check returns every fault of a Config that has its defaults.
-func (c Config) check() error {
-	faults := []error{CheckHeaders(c.Headers)}
-	if c.FindTarget == nil || c.Target != "" {
-		_, err := endpoint.Parse(c.Target)
-		faults = append(faults, err)
+// Check reports everything that New would refuse or only a probe would find, each with its key in the configuration
+// file. No value is shown that may be a password.
+func (c Config) Check(fault func(key, format string, a ...any)) {
+	report := func(key string, err error) {
+		if err != nil {
+			fault(key, "%v", err)
+		}
 	}
-	if c.Log == nil {
-		faults = append(faults, errors.New("health: Config.Log is required"))
+	_, err := ParseExpect(c.Expect)
+	report("health.expect", err)
+	report("health.headers", CheckHeaders(c.Headers))
+	if c.HostSetting != "" && !strings.Contains(c.HostSetting, "${") {
+		report("health.host", endpoint.CheckHost(c.HostSetting))
+	}
+	switch _, err := endpoint.Parse(c.Target); {
+	case err == nil, c.Target == "" && c.FindTarget != nil:
+	case strings.Contains(c.Target, "@"):
+		fault("health.target", "expected an address without user and password: set health.headers")
+	default:
+		report("health.target", err)
 	}
 	if c.Method != http.MethodGet && c.Method != http.MethodHead {
-		faults = append(faults, fmt.Errorf("health method %q: want GET or HEAD", c.Method))
+		fault("health.method", "expected GET or HEAD, have %q", c.Method)
 	}
-	if c.Path[0] != '/' {
-		faults = append(faults, fmt.Errorf("health path %q: does not begin with /", c.Path))
+	if !strings.HasPrefix(c.Path, "/") {
+		fault("health.path", "expected a path that begins with /, have %q", c.Path)
 	}
 	if c.Timeout < 0 {
-		faults = append(faults, fmt.Errorf("health timeout %s: must be positive", c.Timeout))
+		fault("health.timeout", "expected a positive duration, have %s", c.Timeout)
+	}
+}
+
+// check returns every fault of a Config that has its defaults.
+func (c Config) check() error {
+	var faults []error
+	c.Check(func(key, format string, a ...any) { faults = append(faults, fmt.Errorf(key+": "+format, a...)) })
+	if c.Log == nil {
+		faults = append(faults, errors.New("health: Config.Log is required"))
 	}
 	return errors.Join(faults...)
 }

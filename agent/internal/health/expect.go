@@ -14,7 +14,7 @@ import (
 type StatusRange struct{ Low, High int }
 
 // defaultExpect is any success. A redirect is not one: a load balancer's default matcher is 200.
-var defaultExpect = []StatusRange{{200, 299}}
+const defaultExpect = "200-299"
 
 // ParseExpect reads statuses and ranges separated by commas, such as "200-299,401".
 func ParseExpect(s string) ([]StatusRange, error) {

@@ -29,7 +29,8 @@ type prober struct {
 }
 
 func newProber(t endpoint.Endpoint, c Config) *prober {
-	p := &prober{target: t, method: c.Method, headers: http.Header{}, expect: c.Expect, timeout: c.Timeout}
+	expect, _ := ParseExpect(c.Expect) // checked by New
+	p := &prober{target: t, method: c.Method, headers: http.Header{}, expect: expect, timeout: c.Timeout}
 	p.headers.Set("User-Agent", agentName)
 	for name, value := range c.Headers {
 		p.headers.Set(name, value)

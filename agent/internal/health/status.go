@@ -1,0 +1,45 @@
+package health
+
+import (
+	"context"
+
+	"beanstalk-agent/agent/internal/api"
+)
+
+// Status says who may ask for the verdict, and what the application answers now; with probe false it is not asked.
+func (c *Checker) Status(ctx context.Context, probe bool) []api.Line {
+	var lines []api.Line
+	where := ""
+	if addr, err := c.Listening(); err != nil {
+		hint := "stop what holds it, or set health.listen"
+		lines = append(lines, api.NewLine("health", api.Bad, hint, "not listening: %v", err))
+	} else {
+		where = " (load balancers ask " + addr + ")"
+	}
+	if c.cfg.Host != nil {
+		if host, err := c.cfg.Host(ctx); host == "" && err == nil {
+			lines = append(lines, c.noHost())
+		}
+	}
+	if !probe {
+		return lines
+	}
+	v := c.Check(ctx)
+	state := api.Good
+	if !v.Healthy {
+		state = api.Warn
+	}
+	if v.Target != "" { // not the Host: that is a value of the environment, and a status is shown to others
+		where = " (asked " + v.Target + ")" + where
+	}
+	return append(lines, api.NewLine("health", state, "", "%d in %.1f ms: %s%s", v.Status, v.LatencyMS, v.Reason, where))
+}
+
+func (c *Checker) noHost() api.Line {
+	text := "no host configured"
+	if c.cfg.HostSetting != "" {
+		text = c.cfg.HostSetting + " gives no host name"
+	}
+	hint := "set health.host, or HEALTH_HOST in the application's environment, to a host the application accepts"
+	return api.NewLine("health", api.Note, hint, "%s: the load balancer's own is passed on", text)
+}
