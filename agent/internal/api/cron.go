@@ -17,7 +17,7 @@ type CronJob struct {
 	Failures int        `json:"failures,omitempty"`
 	Skipped  uint64     `json:"skipped,omitempty"`       // was due while still running
 	Since    *time.Time `json:"skipped_since,omitempty"` // the first of those that go on; none: a run has started since
-	Missed   uint64     `json:"missed,omitempty"`        // was due while nobody could start it
+	Missed   uint64     `json:"missed,omitempty"`        // was due, and could not be started
 	MissedAt *time.Time `json:"last_missed,omitempty"`
 }
 

@@ -11,7 +11,8 @@ import (
 
 func newCronHistoryCmd(g *globals) *cobra.Command {
 	o := psOptions{kind: "cron", all: true}
-	c := &cobra.Command{Use: "history [NAME]", Short: "past runs of the jobs on this instance, newest first", Args: cobra.MaximumNArgs(1),
+	c := &cobra.Command{Use: "history [NAME]", Args: cobra.MaximumNArgs(1),
+		Short: "past runs of the jobs on this instance, newest first",
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := o.check(c); err != nil {
 				return misuse(err)
@@ -40,7 +41,8 @@ func printPast(g *globals, list []runs.Run) error {
 	}
 	var rows [][]string
 	for _, r := range list {
-		rows = append(rows, []string{r.ID, r.Name, r.Started.Local().Format("01-02 15:04:05"), tookOf(r), runs.Describe(r), megabytes(r.PeakMemory), cmp.Or(r.Meta[runs.MetaHost], "-"), r.Reason})
+		rows = append(rows, []string{r.ID, r.Name, r.Started.Local().Format("01-02 15:04:05"), tookOf(r), runs.Describe(r),
+			megabytes(r.PeakMemory), cmp.Or(r.Meta[runs.MetaHost], "-"), r.Reason})
 	}
 	return table(g.Out, []string{"ID", "JOB", "STARTED", "TOOK", "STATE", "PEAK", "HOST", "WHY"}, rows)
 }

@@ -24,7 +24,7 @@ agree on who runs each slot. --cost --file needs no agent.`,
 				return o.print(c, g, asJSON)
 			}
 			if o.file != "" {
-				return misuse(errors.New("--file is for --cost; to look at a file: agent cron check, agent cron next --file"))
+				return misuse(errors.New("--file goes with --cost; see agent cron check, agent cron next --file"))
 			}
 			var t api.CronTable
 			if err := g.get(c.Context(), "/v1/cron", &t); err != nil {
@@ -85,5 +85,6 @@ func cronRow(j api.CronJob) []string {
 	if j.Note != "" {
 		notes = append([]string{j.Note}, notes...)
 	}
-	return []string{j.Name, j.Schedule, when(j.Next), when(j.Last), j.Result, j.On, cmp.Or(j.Host, "-"), strings.Join(notes, "; ")}
+	return []string{j.Name, j.Schedule, when(j.Next), when(j.Last), j.Result, j.On, cmp.Or(j.Host, "-"),
+		strings.Join(notes, "; ")}
 }

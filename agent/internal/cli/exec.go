@@ -20,7 +20,8 @@ type execOptions struct {
 
 func newExecCmd(g *globals) *cobra.Command {
 	var o execOptions
-	c := &cobra.Command{Use: "exec [flags] -- COMMAND [ARG…]", Short: "run a command as the application would: its environment, user and directory",
+	c := &cobra.Command{Use: "exec [flags] -- COMMAND [ARG…]", Args: cobra.MinimumNArgs(1),
+		Short: "run a command as the application would: its environment, user and directory",
 		Long: `Runs COMMAND with the application's environment, as the application's user, in
 the application's directory. Without a terminal the command gets exactly this
 command's stdin, stdout and stderr. With one it gets a terminal of its own that
@@ -35,7 +36,6 @@ executable; 127 not found; 2 misuse of these flags.
   agent exec -- python manage.py migrate
   agent exec -- pg_dump mydb | gzip > dump.gz
   agent exec -d --timeout 2h -- python manage.py rebuild_index`,
-		Args: cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			o.req.Args = args
 			if err := o.check(g); err != nil {

@@ -71,7 +71,8 @@ be satisfied), 1 when it is not or no agent answers.`,
 	}
 	f := c.Flags()
 	f.BoolVar(&asJSON, "json", false, "print JSON")
-	f.BoolVar(&balancer, "as-load-balancer", false, "ask through nginx as a load balancer would: is it safe to point the check here?")
+	f.BoolVar(&balancer, "as-load-balancer", false,
+		"ask through nginx as a load balancer would: is it safe to point the check here?")
 	f.BoolVar(&history, "history", false, "the last results, newest last")
 	return c
 }

@@ -116,6 +116,7 @@ func printCost(ctx context.Context, g *globals, m metricsSource, instances int, 
 	_, err = fmt.Fprintf(g.Out, `metrics   $%.2f   %d: %d series; dimension sets: %s
 requests  $%.2f   %d of %d instances
 together  $%.2f   a month, at the prices of us-east-1
-`, cost.ForMetrics, cost.Metrics, cost.Series, sets, cost.Dollars-cost.ForMetrics, cost.Requests, cost.Instances, cost.Dollars)
+`, cost.ForMetrics, cost.Metrics, cost.Series, sets, cost.Dollars-cost.ForMetrics, cost.Requests, cost.Instances,
+		cost.Dollars)
 	return err
 }

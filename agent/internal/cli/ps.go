@@ -80,7 +80,8 @@ func (o *psOptions) print(c *cobra.Command, g *globals) error {
 }
 
 func runRow(r runs.Run) []string {
-	return []string{r.ID, r.Kind, r.Name, r.User, strconv.Itoa(r.PID), r.Started.Local().Format("01-02 15:04:05"), tookOf(r), runs.Describe(r), megabytes(r.PeakMemory)}
+	return []string{r.ID, r.Kind, r.Name, r.User, strconv.Itoa(r.PID), r.Started.Local().Format("01-02 15:04:05"), tookOf(r),
+		runs.Describe(r), megabytes(r.PeakMemory)}
 }
 
 func tookOf(r runs.Run) string {

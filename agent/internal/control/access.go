@@ -30,17 +30,18 @@ const (
 	Owner
 )
 
-// touch reports whether c may attach to a run, read its output or end it, as an error: a run as a user whom
-// root chose is root's, or its terminal would be a way to become that user.
-func touch(c api.Caller, run runs.Run) error {
+// mayControl reports whether c may attach to a run, read its output or end it, as an error. A run whose user root chose
+// is root's: its terminal would be a way to become that user.
+func mayControl(c api.Caller, run runs.Run) error {
 	if c.Owner || run.Meta[api.ChosenUser] == "" {
 		return nil
 	}
-	return &api.Error{Status: http.StatusForbidden, Exit: 125, Message: fmt.Sprintf("run %s is root's: %s may not touch it", run.ID, c.Login), Hint: "try again with sudo"}
+	return &api.Error{Status: http.StatusForbidden, Exit: 125, Hint: "try again with sudo",
+		Message: fmt.Sprintf("run %s is root's: %s may not touch it", run.ID, c.Login)}
 }
 
-// visible is what c may know of runs: arguments may hold secrets, and are root's alone.
-func visible(c api.Caller, runs ...runs.Run) []runs.Run {
+// redact leaves out of runs what c may not see: arguments may hold secrets, and are for root alone.
+func redact(c api.Caller, runs ...runs.Run) []runs.Run {
 	for i := range runs {
 		if !c.Owner {
 			runs[i].Args = nil
@@ -69,7 +70,7 @@ func nameOf(uid string) string {
 	return uid
 }
 
-// loginUID is who began the session that a process is in; empty when nobody logged in, or the kernel does not say.
+// loginUID is the user that began a process's session; empty when it began without a login, or the kernel does not say.
 func loginUID(pid int) string {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/loginuid", pid))
 	id := strings.TrimSpace(string(b))
@@ -85,7 +86,8 @@ func admit(c api.Caller, want Access, allow []string) error {
 		return nil
 	}
 	if want == Owner {
-		return &api.Error{Status: http.StatusForbidden, Message: fmt.Sprintf("%s may not do this: only root may", c.Login), Hint: "try again with sudo"}
+		return &api.Error{Status: http.StatusForbidden, Hint: "try again with sudo",
+			Message: fmt.Sprintf("%s may not do this: only root may", c.Login)}
 	}
 	uid := strconv.FormatUint(uint64(c.UID), 10)
 	for _, name := range allow {

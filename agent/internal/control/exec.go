@@ -3,9 +3,7 @@ package control
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"net"
-	"net/http"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -47,7 +45,7 @@ func (s *Server) attach(c *call) error {
 	if err := c.decode(&size); err != nil {
 		return err
 	}
-	run, err := s.touched(c)
+	run, err := s.authorizedRun(c)
 	if err != nil {
 		return err
 	}
@@ -59,20 +57,17 @@ func (s *Server) attach(c *call) error {
 
 // checkExec refuses a request that cannot be started.
 func checkExec(r api.ExecRequest, files int) error {
-	bad := func(format string, a ...any) error {
-		return &api.Error{Status: http.StatusBadRequest, Message: fmt.Sprintf(format, a...)}
-	}
 	want := map[string]int{api.Pipes: 3, api.Terminal: 0, api.Detached: 0}
 	n, known := want[r.Mode]
 	switch {
 	case !known:
-		return bad("unknown mode %q", r.Mode)
+		return badRequest("unknown mode %q", r.Mode)
 	case len(r.Args) == 0 || r.Args[0] == "":
-		return bad("no command was given")
+		return badRequest("no command was given")
 	case files != n:
-		return bad("%d descriptors came with the request, expected %d", files, n)
+		return badRequest("%d descriptors came with the request, expected %d", files, n)
 	case slices.ContainsFunc(r.Args, hasNUL) || slices.ContainsFunc(r.Env, hasNUL):
-		return bad("an argument or variable has a NUL byte, which no program can be given")
+		return badRequest("an argument or variable has a NUL byte, which no program can be given")
 	}
 	return nil
 }
@@ -105,7 +100,8 @@ func refuseRaw(conn net.Conn, err error) {
 		return
 	}
 	e := asError(err)
-	_ = session.WriteRefusal(conn, &session.Refusal{Status: e.Status, Code: cmp.Or(e.Exit, 125), Message: e.Message, Hint: e.Hint})
+	_ = session.WriteRefusal(conn,
+		&session.Refusal{Status: e.Status, Code: cmp.Or(e.Exit, 125), Message: e.Message, Hint: e.Hint})
 }
 
 func closeAll(files []int) {

@@ -96,13 +96,15 @@ type route struct {
 func (s *Server) routes() []route {
 	b := s.Backend
 	return []route{
-		{"GET /v1/status", Callers, func(c *call) error { return c.reply(b.Status(c.ctx(), c.r.URL.Query().Has("self"))) }},
+		{"GET /v1/status", Callers, func(c *call) error {
+			return c.reply(b.Status(c.ctx(), c.r.URL.Query().Has("self")))
+		}},
 
 		{"POST /v1/runs", Callers, s.exec}, // another user than the application's: Owner, see Prepare
 		{"GET /v1/runs", Callers, s.runs},
 		{"GET /v1/runs/{id}", Callers, func(c *call) error { return c.one(b.Runs().Get(c.ctx(), c.id())) }},
 		{"GET /v1/runs/{id}/wait", Callers, func(c *call) error { return c.one(b.Runs().Wait(c.ctx(), c.id())) }},
-		// These three of a run whose user root chose: Owner, see touch.
+		// These three of a run whose user root chose: Owner, see mayControl.
 		{"GET /v1/runs/{id}/output", Callers, s.output},
 		{"POST /v1/runs/{id}/stop", Callers, s.stop},
 		{"POST /v1/runs/{id}/attach", Callers, s.attach},
@@ -112,9 +114,15 @@ func (s *Server) routes() []route {
 		{"GET /v1/cron/cost", Callers, func(c *call) error {
 			return answer(c)(b.Cron().Cost(c.ctx(), c.instances()))
 		}},
-		{"POST /v1/cron/{id}/run", Callers, func(c *call) error { return c.one(b.Cron().Trigger(c.ctx(), c.Caller, c.id())) }},
-		{"POST /v1/cron/{id}/pause", Callers, func(c *call) error { return c.did(b.Cron().Pause(c.ctx(), c.id(), true)) }},
-		{"POST /v1/cron/{id}/resume", Callers, func(c *call) error { return c.did(b.Cron().Pause(c.ctx(), c.id(), false)) }},
+		{"POST /v1/cron/{id}/run", Callers, func(c *call) error {
+			return c.one(b.Cron().Trigger(c.ctx(), c.Caller, c.id()))
+		}},
+		{"POST /v1/cron/{id}/pause", Callers, func(c *call) error {
+			return c.did(b.Cron().Pause(c.ctx(), c.id(), true))
+		}},
+		{"POST /v1/cron/{id}/resume", Callers, func(c *call) error {
+			return c.did(b.Cron().Pause(c.ctx(), c.id(), false))
+		}},
 
 		{"GET /v1/env", Callers, func(c *call) error {
 			q := c.r.URL.Query()
@@ -132,7 +140,9 @@ func (s *Server) routes() []route {
 			target, _ := strconv.ParseFloat(c.r.URL.Query().Get("target"), 64)
 			return answer(c)(b.Capacity(c.ctx(), target))
 		}},
-		{"GET /v1/health/as-load-balancer", Callers, func(c *call) error { return answer(c)(b.HealthAsLoadBalancer(c.ctx())) }},
+		{"GET /v1/health/as-load-balancer", Callers, func(c *call) error {
+			return answer(c)(b.HealthAsLoadBalancer(c.ctx()))
+		}},
 		{"GET /v1/health", Callers, func(c *call) error { return answer(c)(b.Health(c.ctx())) }},
 		{"GET /v1/drain", Callers, func(c *call) error { return answer(c)(b.Departure(c.ctx())) }},
 		{"GET /v1/health/history", Callers, func(c *call) error { return answer(c)(b.HealthHistory(c.ctx())) }},
@@ -147,6 +157,10 @@ func (s *Server) routes() []route {
 		{"POST /v1/hold", Owner, s.hold},
 		{"POST /v1/release", Owner, func(c *call) error { return c.did(b.Release(c.ctx())) }},
 	}
+}
+
+func badRequest(format string, a ...any) *api.Error {
+	return &api.Error{Status: http.StatusBadRequest, Message: fmt.Sprintf(format, a...)}
 }
 
 func (c *call) ctx() context.Context { return c.r.Context() }
@@ -186,7 +200,7 @@ func (s *Server) runs(c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.reply(visible(c.Caller, runs...))
+	return c.reply(redact(c.Caller, runs...))
 }
 
 // one replies with a run.
@@ -194,16 +208,16 @@ func (c *call) one(run runs.Run, err error) error {
 	if err != nil {
 		return err
 	}
-	return c.reply(visible(c.Caller, run)[0])
+	return c.reply(redact(c.Caller, run)[0])
 }
 
-// touched returns the run of the request's path, if the caller may touch it.
-func (s *Server) touched(c *call) (runs.Run, error) {
+// authorizedRun returns the run of the request's path, if the caller may control it.
+func (s *Server) authorizedRun(c *call) (runs.Run, error) {
 	run, err := s.Backend.Runs().Get(c.ctx(), c.id())
 	if err != nil {
 		return run, err
 	}
-	return run, touch(c.Caller, run)
+	return run, mayControl(c.Caller, run)
 }
 
 func (s *Server) stop(c *call) error {
@@ -211,7 +225,7 @@ func (s *Server) stop(c *call) error {
 	if err := c.decode(&req); err != nil {
 		return err
 	}
-	run, err := s.touched(c)
+	run, err := s.authorizedRun(c)
 	if err != nil {
 		return err
 	}
@@ -224,11 +238,12 @@ const maxHold = 7 * 24 * time.Hour
 func (s *Server) hold(c *call) error {
 	limit, err := time.ParseDuration(c.r.URL.Query().Get("limit"))
 	if err != nil {
-		return &api.Error{Status: http.StatusBadRequest, Message: "limit: " + err.Error()}
+		return badRequest("limit: %v", err)
 	}
 	if limit <= 0 || limit > maxHold {
-		return &api.Error{Status: http.StatusBadRequest, Message: fmt.Sprintf("limit: expected more than 0 and at most %s, have %s", maxHold, limit),
-			Hint: "agent cron pause NAME keeps one job from starting for as long as you like"}
+		e := badRequest("limit: expected more than 0 and at most %s, have %s", maxHold, limit)
+		e.Hint = "agent cron pause NAME keeps one job from starting for as long as you like"
+		return e
 	}
 	return c.did(s.Backend.Hold(c.ctx(), limit))
 }
@@ -239,12 +254,12 @@ func (s *Server) next(c *call) error {
 	if t := q.Get("from"); t != "" {
 		var err error
 		if from, err = time.Parse(time.RFC3339, t); err != nil {
-			return &api.Error{Status: http.StatusBadRequest, Message: "from: " + err.Error()}
+			return badRequest("from: %v", err)
 		}
 	}
 	n, err := strconv.Atoi(q.Get("n"))
 	if err != nil || n < 1 || n > api.MaxNext { // without a number they would never end
-		return &api.Error{Status: http.StatusBadRequest, Message: fmt.Sprintf("n: expected 1 to %d, have %q", api.MaxNext, q.Get("n"))}
+		return badRequest("n: expected 1 to %d, have %q", api.MaxNext, q.Get("n"))
 	}
 	return answer(c)(s.Backend.Cron().Next(c.ctx(), from, n, q.Get("job")))
 }
@@ -255,7 +270,7 @@ func (s *Server) next(c *call) error {
 func (s *Server) output(c *call) error {
 	q := c.r.URL.Query()
 	lines, _ := strconv.Atoi(q.Get("lines"))
-	run, err := s.touched(c)
+	run, err := s.authorizedRun(c)
 	if err != nil {
 		return err
 	}

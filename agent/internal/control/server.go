@@ -68,7 +68,7 @@ func (s *Server) handler() http.Handler {
 
 func (s *Server) serve(rt route, w http.ResponseWriter, r *http.Request) {
 	conn, ok := fdconn.FromContext(r.Context())
-	if !ok { // a listener of another kind: nobody is known, so nobody is admitted
+	if !ok { // a listener of another kind does not say who calls
 		writeError(w, &api.Error{Status: http.StatusForbidden, Message: "the caller is not known"})
 		return
 	}
@@ -83,8 +83,7 @@ func (s *Server) serve(rt route, w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// guard turns a panic into an error and a line in the log: net/http would say
-// it in a place where nobody looks.
+// guard turns a panic into an error and a line in the log; net/http would log it at debug level.
 func (s *Server) guard(rt route, c *call) (err error) {
 	defer func() {
 		switch p := recover(); p {
@@ -92,8 +91,10 @@ func (s *Server) guard(rt route, c *call) (err error) {
 		case http.ErrAbortHandler:
 			panic(p)
 		default:
-			s.Log.Error("request failed", "route", rt.pattern, "err", fmt.Errorf("panic: %v", p), "stack", string(debug.Stack()))
-			err = &api.Error{Status: http.StatusInternalServerError, Message: "the agent failed to answer this: its log says why"}
+			s.Log.Error("request failed", "route", rt.pattern, "err", fmt.Errorf("panic: %v", p),
+				"stack", string(debug.Stack()))
+			err = &api.Error{Status: http.StatusInternalServerError,
+				Message: "the agent failed to answer this: its log says why"}
 		}
 	}()
 	return rt.handle(c)
