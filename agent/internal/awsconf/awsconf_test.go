@@ -73,11 +73,6 @@ func TestEnvironmentIsEnough(t *testing.T) {
 
 // Off EC2 nothing answers: a start waits for this, so it must end soon, and say which of the two is missing.
 func TestNothingAnswers(t *testing.T) {
-	deaf, err := net.Listen("tcp", "127.0.0.1:0") // accepts into its backlog and never answers
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer deaf.Close()
 	roleless := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPut {
 			w.Header().Set("X-Aws-Ec2-Metadata-Token-Ttl-Seconds", "300")
@@ -91,7 +86,7 @@ func TestNothingAnswers(t *testing.T) {
 		vars  map[string]string
 		words string
 	}{
-		"deaf":     {map[string]string{"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://" + deaf.Addr().String()}, "and no instance metadata service answers"},
+		"deaf":     {map[string]string{"AWS_EC2_METADATA_SERVICE_ENDPOINT": deaf(t)}, "and no instance metadata service answers"},
 		"disabled": {map[string]string{"AWS_EC2_METADATA_DISABLED": "TRUE"}, "and AWS_EC2_METADATA_DISABLED is set"},
 		"refused":  {map[string]string{"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:1"}, "and no instance metadata service answers"},
 		"no role":  {map[string]string{"AWS_EC2_METADATA_SERVICE_ENDPOINT": roleless.URL}, "and the instance has no role: give its environment an instance profile"},

@@ -99,7 +99,7 @@ func (a *AWS) instanceRegion(ctx context.Context) (string, error) {
 
 var errNoRole = errors.New("the instance has no role: give its environment an instance profile")
 
-// brief says in a few words what the SDK says in many. An operator reads it at the end of a sentence.
+// brief shortens an error of the SDK, for an operator who reads it at the end of a sentence.
 func brief(err error) error {
 	text := err.Error()
 	if s := status(err); s == http.StatusNotFound && strings.Contains(text, "IMDS role") {

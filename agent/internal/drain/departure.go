@@ -108,8 +108,8 @@ func (w Waiter) Wait(ctx context.Context) error {
 	}
 }
 
-// next is what d has to wait for, "" for nothing, and a key that changes when it is worth saying again. A drain may be
-// older than the waiting, and its count younger: the agent restarted.
+// next returns what to wait for, "" for nothing, and a key that changes when that is worth saying again. After a restart
+// of the agent the drain is older than the waiting, and its count younger.
 func (w Waiter) next(d Departure, start, now time.Time) (what, key string, err error) {
 	if len(d.Drains) == 0 {
 		return "", "", ErrUndrained
@@ -133,7 +133,7 @@ func (w Waiter) next(d Departure, start, now time.Time) (what, key string, err e
 	return "", "", nil
 }
 
-// work is what the instance is still doing, that has to end.
+// work lists what the instance is still doing and has to end.
 func (w Waiter) work(d Departure) (work []string) {
 	if d.Requests > 0 {
 		work = append(work, fmt.Sprintf("requests that the application serves: %d", d.Requests))

@@ -50,7 +50,7 @@ func longestPause(answered bool) time.Duration {
 	return maxAbsentPause
 }
 
-// poll asks for both kinds of notice, whatever becomes of the other. No notice is no error.
+// poll asks for both kinds of notice, also where one of them fails. No notice is no error.
 func (d *Drain) poll(ctx context.Context) error {
 	state, err := d.cfg.Metadata(ctx, "meta-data/autoscaling/target-lifecycle-state")
 	// Only Terminated is a notice. Standby and Detached are no end: Beanstalk detaches the healthy
@@ -66,11 +66,11 @@ func (d *Drain) poll(ctx context.Context) error {
 	return errors.Join(err, spotErr)
 }
 
-// spotNotice reads {"action":"terminate","time":"2026-11-22T08:22:00Z"}. What is no such object is no notice: whoever
-// answers for the metadata service with some page must not take the instance out of service.
+// spotNotice reads {"action":"terminate","time":"2026-11-22T08:22:00Z"}. Any other answer is no notice: a page of a
+// service that stands in for the metadata must not take the instance out of service.
 func spotNotice(body string) (reason string) {
 	var notice struct{ Action, Time string }
-	_ = json.Unmarshal([]byte(body), &notice) // without an action it is no notice, whatever is wrong with it
+	_ = json.Unmarshal([]byte(body), &notice) // a time that is no text does not spoil the action
 	if notice.Action == "" {
 		return ""
 	}
@@ -81,7 +81,7 @@ func spotNotice(body string) (reason string) {
 	return reason
 }
 
-// notice drains, once for each text of a notice: an operator must be able to read when it came.
+// notice drains, once for each text of a notice, so that the log says when it came.
 func (d *Drain) notice(by, text, reason string) {
 	if d.noticed[by] == text {
 		return

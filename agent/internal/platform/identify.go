@@ -22,8 +22,8 @@ const (
 	imdsLimit      = 2 * time.Second
 )
 
-// Identify returns the facts with what get-config and the metadata service add, in at most about two seconds. It does
-// not fail; what did is in Missing.
+// Identify returns the facts with what get-config and the metadata service add, in at most about two seconds. Missing
+// names what failed.
 func (f Facts) Identify(ctx context.Context, o Options) Facts {
 	h := host{Options: o}
 	var container, platform map[string]any

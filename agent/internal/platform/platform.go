@@ -2,8 +2,8 @@
 //
 // Two steps, because the agent must be ready at once: [Detect] reads local files only and takes well under a
 // millisecond; [Facts.Identify] asks what may be slow, Beanstalk's get-config and the instance metadata service, at
-// the same time and each with its own short limit. Neither fails: what is known is in Facts, what is not is named in
-// Missing. Nothing is asked of the network off EC2.
+// the same time and each with its own short limit. Neither fails: Facts has what is known, and Missing names the rest.
+// Nothing is asked of the network off EC2.
 package platform
 
 import (
