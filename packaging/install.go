@@ -114,7 +114,7 @@ func (h *host) place(binary string) error {
 func (h *host) unit(name string) error {
 	path := filepath.Join(unitDir, name)
 	if target, err := os.Readlink(h.at(path)); err == nil && target == "/dev/null" {
-		h.note("%s is masked, left so; sudo systemctl unmask %s brings it back", name, name)
+		h.note("%s is masked and stays so; to undo: sudo systemctl unmask %s", name, name)
 		return nil
 	}
 	_, err := h.file(path, 0o644, UnitFile(name))

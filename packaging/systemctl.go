@@ -54,7 +54,7 @@ func (h *host) preflight(ctx context.Context, o Options) error {
 		return nil
 	}
 	if err := o.Preflight(); err != nil {
-		return fmt.Errorf("install: the agent that runs is left as it is: %w", err)
+		return fmt.Errorf("install: the running agent is unchanged: %w", err)
 	}
 	return nil
 }
@@ -90,9 +90,9 @@ func (h *host) putBack(ctx context.Context, ran bool, cause error) error {
 	err := h.rollBack()
 	err = errors.Join(err, h.systemctl(ctx, "daemon-reload"), h.systemctl(ctx, "restart", agentUnit))
 	if err != nil {
-		return fmt.Errorf("start the agent: %w; put the one before it back: %w", cause, err)
+		return fmt.Errorf("start the agent: %w; restore the old one: %w", cause, err)
 	}
-	return fmt.Errorf("start the new agent: %w; the one before it is back and runs", cause)
+	return fmt.Errorf("start the new agent: %w; the old one is restored and runs", cause)
 }
 
 // retireSupervisor asks the old supervisor to end once nothing runs in it, when its
@@ -103,12 +103,12 @@ func (h *host) retireSupervisor(ctx context.Context, before string, retire func(
 	if now == "0" || now != before || current {
 		return
 	}
-	h.note("%s goes on with the version before until nothing runs in it", runsUnit)
+	h.note("%s keeps the old version until nothing runs in it", runsUnit)
 	if retire == nil || h.dry {
 		return
 	}
 	if err := retire(ctx); err != nil {
-		h.note("ask %s to make way: %v", runsUnit, err)
+		h.note("ask %s to end: %v", runsUnit, err)
 	}
 }
 

@@ -84,7 +84,7 @@ var faults = []fault{
 	{name: "the new agent would not take the configuration", says: "agent.yaml:", damage: func(t *testing.T, app string) {
 		edit(t, app, ".ebextensions/agent-yaml.config", "      metrics:", "      metricks:")
 	}},
-	{name: "the new agent does not start", says: "the one before it is back", starts: true,
+	{name: "the new agent does not start", says: "the old one is restored", starts: true,
 		before: `mkdir -p /etc/systemd/system/agent.service.d && printf '[Service]\nExecStartPre=/bin/sh -c "! /opt/agent/bin/agent version | grep -q 2.0.0"\n' \
 			>/etc/systemd/system/agent.service.d/test.conf && systemctl daemon-reload`,
 		after: "rm -r /etc/systemd/system/agent.service.d && systemctl daemon-reload"},

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -112,16 +113,6 @@ func (g *Group) processes() []int {
 	return pids
 }
 
-func readPIDs(name string) (pids []int) {
-	text, _ := readFile(name)
-	for field := range strings.FieldsSeq(text) {
-		if pid, err := strconv.Atoi(field); err == nil {
-			pids = append(pids, pid)
-		}
-	}
-	return pids
-}
-
 func (g *Group) empty() bool {
 	if g.seen != nil {
 		return g.seen.empty()
@@ -147,6 +138,13 @@ func (g *Group) Usage(s *Status) {
 	if n, perr := strconv.ParseUint(strings.TrimSpace(text), 10, 64); err == nil && perr == nil {
 		s.PeakMemory = n
 	}
+}
+
+func (g *Group) memoryDir() string {
+	if g.place.memory == "" {
+		return ""
+	}
+	return g.dirs[slices.Index(g.place.dirs, g.place.memory)]
 }
 
 // Remove deletes the control groups. The kernel keeps one busy for a moment after its last process.
@@ -182,23 +180,13 @@ func removeTree(dir string) error {
 	return unix.Rmdir(dir)
 }
 
-// counter reads one "name value" line of a control group's file; -1 when there is none.
-func counter(dir, file, name string) int64 {
-	text, err := readFile(filepath.Join(dir, file))
-	if err != nil {
-		return -1
+// EndSession ends the rest of the run whose leader started at the given time, unless another process has that
+// PID now.
+func EndSession(leader int, start uint64) error {
+	if now := StartTime(leader); now != 0 && now != start {
+		return nil
 	}
-	for line := range strings.SplitSeq(text, "\n") {
-		if v, ok := strings.CutPrefix(line, name+" "); ok {
-			if n, err := strconv.ParseInt(v, 10, 64); err == nil {
-				return n
-			}
-		}
-	}
-	return -1
-}
-
-func exists(name string) bool {
-	_, err := os.Stat(name)
-	return err == nil
+	g := &Group{place: &Place{}, seen: &session{foreign: true}}
+	g.Leader(leader)
+	return g.End(Step{Signal: unix.SIGTERM, Wait: killWait})
 }

@@ -4,15 +4,11 @@ import (
 	"bufio"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
-
-	"golang.org/x/sys/unix"
 )
 
 // leaf is the supervisor's own group on v2, where only leaves may hold processes once a controller is on
@@ -151,13 +147,6 @@ func (g *Group) limitMemory(n int64) error {
 	return nil
 }
 
-func (g *Group) memoryDir() string {
-	if g.place.memory == "" {
-		return ""
-	}
-	return g.dirs[slices.Index(g.place.dirs, g.place.memory)]
-}
-
 // parseOwn reads /proc/self/cgroup (cgroups(7)): controller to path; v2's is the empty name.
 func parseOwn(r io.Reader) map[string]string {
 	paths := make(map[string]string)
@@ -203,44 +192,4 @@ func parseMounts(r io.Reader) mounts {
 		}
 	}
 	return m
-}
-
-// readFile reads one of the kernel's files with three system calls. os.ReadFile takes nine: it tries to add
-// each file to the poller.
-func readFile(name string) (string, error) {
-	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return "", &fs.PathError{Op: "open", Path: name, Err: err}
-	}
-	defer unix.Close(fd)
-	text := make([]byte, 0, 1024)
-	for {
-		n, err := unix.Read(fd, text[len(text):cap(text)])
-		switch {
-		case err == unix.EINTR:
-			continue
-		case err != nil:
-			return "", &fs.PathError{Op: "read", Path: name, Err: err}
-		case n == 0:
-			return string(text), nil
-		}
-		text = text[:len(text)+n]
-		if len(text) == cap(text) {
-			text = slices.Grow(text, len(text))
-		}
-	}
-}
-
-// write writes one of the kernel's files in one call and never creates it.
-func write(dir, name, value string) error {
-	name = filepath.Join(dir, name)
-	fd, err := unix.Open(name, unix.O_WRONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return &fs.PathError{Op: "open", Path: name, Err: err}
-	}
-	defer unix.Close(fd)
-	if _, err = unix.Write(fd, []byte(value)); err != nil {
-		return &fs.PathError{Op: "write", Path: name, Err: err}
-	}
-	return nil
 }

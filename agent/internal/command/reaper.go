@@ -11,6 +11,30 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Status is how a command ended. A code other than 0 is a Status, not an error.
+type Status struct {
+	Code       int            // 0 … 255 as the command chose it; 128+Signal when a signal ended it
+	Signal     syscall.Signal // 0: it ended by itself
+	OOM        bool           // the kernel killed one of its processes for memory
+	PeakMemory uint64         // bytes; of the group where known, else of the largest process; 0: not known
+	CPU        time.Duration  // user and system, of the command and the children it waited for
+}
+
+// Process is a command that was started.
+type Process struct {
+	PID   int
+	Begun uint64 // start time in clock ticks since boot, for a PID may be reused; 0: not known
+
+	done   chan struct{}
+	status Status // written before done is closed
+}
+
+// Done is closed when the command itself has ended; its child processes may still run.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Status returns how the command ended. It is valid once Done is closed.
+func (p *Process) Status() Status { return p.status }
+
 // Reaper collects every child of this process: its commands, and orphans that a subreaper inherits. While
 // it runs, nothing else in the process may wait for children: os/exec's Wait would not find them. The zero
 // value is ready.

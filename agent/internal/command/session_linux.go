@@ -24,6 +24,8 @@ type session struct {
 	known  map[int]uint64 // pid to start time, because a pid may be reused
 }
 
+const maxrssUnit = 1024 // getrusage(2): ru_maxrss is in kilobytes
+
 // Subreaper makes this process the parent of every orphan below it.
 func Subreaper() error { return unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }
 
@@ -150,15 +152,4 @@ func readStat(pid int) (p procstat.Stat, ok bool) {
 func StartTime(pid int) uint64 {
 	p, _ := readStat(pid)
 	return p.Started
-}
-
-// EndSession ends the rest of the run whose leader started at the given time, unless another process has that
-// PID now.
-func EndSession(leader int, start uint64) error {
-	if now := StartTime(leader); now != 0 && now != start {
-		return nil
-	}
-	g := &Group{place: &Place{}, seen: &session{foreign: true}}
-	g.Leader(leader)
-	return g.End(Step{Signal: unix.SIGTERM, Wait: killWait})
 }

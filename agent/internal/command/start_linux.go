@@ -12,8 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const maxrssUnit = 1024 // getrusage(2): ru_maxrss is in kilobytes
-
 const defaultUmask = 0o022
 
 // forkExec starts path. Properties of the calling thread are set on a thread of its own, which then ends; the

@@ -8,8 +8,6 @@ import (
 	"syscall"
 )
 
-const maxrssUnit = 1 // bytes, where it is not Linux
-
 func forkExec(path string, argv []string, spec Spec) (int, error) {
 	if spec.NoNewPrivs {
 		return 0, errors.New("no_new_privs is only known to Linux")

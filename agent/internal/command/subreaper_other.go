@@ -2,6 +2,8 @@
 
 package command
 
+const maxrssUnit = 1 // bytes, where it is not Linux
+
 // Subreaper does nothing: other systems have none.
 func Subreaper() error { return nil }
 
