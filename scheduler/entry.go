@@ -64,7 +64,7 @@ func (e *entry) active() *activity {
 }
 
 // count counts the end of a run.
-func (a *activity) count(r *run, err, cause error, now time.Time) {
+func (a *activity) count(r *run, err, cause error) {
 	switch {
 	case errors.Is(err, ErrElsewhere):
 		a.counts.Elsewhere++
@@ -79,10 +79,7 @@ func (a *activity) count(r *run, err, cause error, now time.Time) {
 	}
 	a.counts.Runs++
 	a.overdueReported = false
-	a.last = Result{
-		Seq: r.firing.Seq, Due: r.firing.Due, Started: r.started, Ended: now,
-		Reason: r.firing.Reason, Attempt: r.firing.Attempt, Err: err,
-	}
+	a.last = Result{Due: r.firing.Due, Started: r.started, Err: err}
 }
 
 // overdue says that a run or a start of the job is late, or "".

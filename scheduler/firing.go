@@ -11,7 +11,6 @@ import (
 type Firing struct {
 	Job     Job
 	Due     time.Time // the slot: the scheduled time, without splay, the same in a whole fleet
-	Seq     uint64    // counts the starts of one Scheduler, from 1
 	Reason  Reason
 	Why     string // more about the reason; may be empty
 	Attempt int    // from 1; above 1 the reason is Retry
@@ -74,12 +73,8 @@ type Runner interface {
 
 // Result is how a run ended.
 type Result struct {
-	Seq     uint64
 	Due     time.Time
 	Started time.Time
-	Ended   time.Time
-	Reason  Reason
-	Attempt int
 	Err     error // nil: it succeeded
 }
 

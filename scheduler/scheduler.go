@@ -73,8 +73,7 @@ type Scheduler struct {
 	waiting []*entry        // starts that wait, oldest first
 	busy    map[*entry]bool // those with a run or a waiting start
 	running int
-	locks   map[string]int // runs that hold each lock
-	seq     uint64
+	locks   map[string]int      // runs that hold each lock
 	saved   map[string]SavedJob // of jobs that no table has had yet
 	dirty   map[string]SavedJob // to be saved
 	events  []Event             // delivered when mu is released

@@ -240,8 +240,7 @@ func (s *Scheduler) giveUp(e *entry, f Firing, why string) {
 
 // launch starts a run now.
 func (s *Scheduler) launch(e *entry, f Firing, do func(context.Context, Firing) error) *run {
-	s.seq++
-	f.Seq, f.Job = s.seq, *e.job
+	f.Job = *e.job
 	a := e.active()
 	if f.Reason == Scheduled {
 		a.overlapSince = time.Time{}
@@ -312,7 +311,7 @@ func (s *Scheduler) finish(e *entry, r *run, err, cause error) {
 			delete(s.locks, lock)
 		}
 	}
-	a.count(r, err, cause, now)
+	a.count(r, err, cause)
 	if errors.Is(err, errPanicked) {
 		s.reportJob(Panicked, e, r.firing.Due, 1+r.firing.Coalesced, "whether it runs is not known: "+err.Error())
 	}

@@ -22,18 +22,12 @@ type JobState struct {
 
 // RunState is a run in progress.
 type RunState struct {
-	Seq     uint64
-	Due     time.Time
 	Started time.Time
 	Reason  Reason
-	Why     string
-	Attempt int
 }
 
 // WaitState is a start that waits.
 type WaitState struct {
-	Due   time.Time
-	Since time.Time
 	For   string
 	Slots int // that it stands for
 }
@@ -68,11 +62,10 @@ func (e *entry) state() JobState {
 		return st
 	}
 	for _, r := range a.running {
-		f := &r.firing
-		st.Running = append(st.Running, RunState{f.Seq, f.Due, r.started, f.Reason, f.Why, f.Attempt})
+		st.Running = append(st.Running, RunState{r.started, r.firing.Reason})
 	}
 	if a.waiting != nil {
-		st.Waiting = &WaitState{a.waiting.Due, a.waitingSince, a.waitingFor, 1 + a.waiting.Coalesced}
+		st.Waiting = &WaitState{a.waitingFor, 1 + a.waiting.Coalesced}
 	}
 	if a.retry != nil {
 		st.Retry = a.retryAt
