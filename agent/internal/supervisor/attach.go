@@ -13,8 +13,8 @@ import (
 	"beanstalk-agent/agent/internal/session"
 )
 
-// attachRun gives a terminal session a client. One that has ended, too: who comes at that very moment, or
-// hours after a connection dropped in the middle of a migration, sees the last output and gets the exit code.
+// attachRun gives a terminal session a client. One that has ended, too: a client that comes at that moment, or
+// hours after its connection dropped in the middle of a migration, sees the last output and gets the exit code.
 func (s *server) attachRun(w http.ResponseWriter, r *http.Request) *runs.Refused {
 	var body runs.AttachBody
 	if e := decode(r, &body); e != nil {
@@ -25,7 +25,8 @@ func (s *server) attachRun(w http.ResponseWriter, r *http.Request) *runs.Refused
 		return e
 	}
 	if run.IO != runs.IOTerminal {
-		return &runs.Refused{Status: 409, Kind: runs.KindNoAttach, Message: "run " + run.ID + " has no terminal", Hint: "agent logs -f " + run.ID, Run: &run}
+		return &runs.Refused{Status: 409, Kind: runs.KindNoAttach, Run: &run,
+			Message: "run " + run.ID + " has no terminal", Hint: "agent logs -f " + run.ID}
 	}
 	conn, e := clientOf(r)
 	if e != nil {
@@ -57,12 +58,12 @@ func clientOf(r *http.Request) (net.Conn, *runs.Refused) {
 }
 
 func (s *server) attachTo(id string, conn net.Conn, size runs.Size) error {
-	if t := s.terminal(id); t != nil {
+	if l, t := s.shownTerminal(id); t != nil {
 		if late, err := t.attach(conn, size); !late {
 			return err
 		}
-		<-t.l.ended
-		return attachEnded(conn, t.l.snapshot(), t.last())
+		<-l.ended
+		return attachEnded(conn, l.snapshot(), t.last())
 	}
 	run, l, e := s.find(id) // again: it may have ended since
 	switch {
@@ -85,7 +86,8 @@ func (s *server) attachTo(id string, conn net.Conn, size runs.Size) error {
 func attachEnded(conn net.Conn, run runs.Run, last []byte) error {
 	defer conn.Close()
 	_ = conn.SetWriteDeadline(time.Now().Add(replayLimit))
-	if err := session.WriteHello(conn, session.Hello{Run: run.ID, Terminal: true, Attached: true, Ended: true}); err != nil {
+	hello := session.Hello{Run: run.ID, Terminal: true, Attached: true, Ended: true}
+	if err := session.WriteHello(conn, hello); err != nil {
 		return fmt.Errorf("greet client: %w", err)
 	}
 	if err := replay(conn, last); err != nil {
@@ -98,21 +100,75 @@ func attachEnded(conn net.Conn, run runs.Run, last []byte) error {
 	return session.WriteExit(conn, e)
 }
 
-// terminal returns a run's terminal from its beginning until its last output is delivered or on disk: longer
-// than there is a command.
-func (s *server) terminal(id string) *terminal {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.shown[id]
+// attach gives the session a new client: it sees the scroll-back, then what follows, and the program is
+// made to redraw. The client before it is detached. late reports that the command has ended: nothing was sent to
+// the new client yet, and a client before it that does not read no longer delays the last output.
+func (t *terminal) attach(conn net.Conn, size runs.Size) (late bool, err error) {
+	t.attaching.Lock()
+	defer t.attaching.Unlock()
+	if old := t.current(); old != nil {
+		t.detach(old, "attached elsewhere")
+		t.pty.Master.SetWriteDeadline(time.Now()) // it may be stuck in typing to a program that does not read
+		<-old.done
+		t.pty.Master.SetWriteDeadline(time.Time{})
+	}
+	t.out.Lock()
+	defer t.out.Unlock()
+	_ = conn.SetWriteDeadline(time.Now().Add(replayLimit))
+	c := t.serve(conn)
+	if c == nil {
+		return true, nil
+	}
+	if err := t.catchUp(c); err != nil {
+		t.drop(c)
+		return false, err
+	}
+	t.redraw(size)
+	return false, nil
 }
 
-// show notes a run's terminal, nil when it is done with.
-func (s *server) show(id string, t *terminal) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if t == nil {
-		delete(s.shown, id)
-		return
+// catchUp greets a client and shows it the scroll-back.
+func (t *terminal) catchUp(c *termClient) error {
+	if err := session.WriteHello(c.conn, session.Hello{Run: t.o.name(), Terminal: true, Attached: true}); err != nil {
+		return fmt.Errorf("greet client: %w", err)
 	}
-	s.shown[id] = t
+	if err := replay(c.conn, t.back.replay()); err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.ending { // else it has the limit of the end
+		_ = c.conn.SetWriteDeadline(time.Time{})
+	}
+	return nil
+}
+
+// replay sends p as output, in frames.
+func replay(conn net.Conn, p []byte) error {
+	for len(p) > 0 {
+		n := min(len(p), 32<<10)
+		if err := session.WriteFrame(conn, session.Output, p[:n]); err != nil {
+			return fmt.Errorf("replay to client: %w", err)
+		}
+		p = p[n:]
+	}
+	return nil
+}
+
+// redraw makes the size change for real: programs ignore a WINCH that finds the size they know.
+func (t *terminal) redraw(s runs.Size) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if s.Rows == 0 || s.Cols == 0 {
+		s = t.size
+	}
+	if s == t.size && s.Rows > 1 {
+		_ = t.pty.Resize(runs.Size{Rows: s.Rows - 1, Cols: s.Cols})
+	}
+	t.size = s
+	time.AfterFunc(redrawPause, func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		_ = t.pty.Resize(t.size) // whatever it is by then
+	})
 }

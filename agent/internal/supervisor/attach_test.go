@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"beanstalk-agent/agent/internal/fdconn"
 	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/agent/internal/session"
 )
@@ -271,10 +272,11 @@ func sleeper(t *testing.T) (ours, theirs *os.File) {
 func takesNoMore(t *testing.T, ours *os.File) {
 	t.Helper()
 	eventually(t, "the client takes no more", func() (full bool) {
-		control(ours, func(fd int) {
+		_ = fdconn.Use(ours, func(fd int) error {
 			queued, _ := unix.IoctlGetInt(fd, unix.SIOCOUTQ)
 			room, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF)
 			full = queued >= room
+			return nil
 		})
 		return full
 	})

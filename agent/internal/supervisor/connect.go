@@ -6,9 +6,9 @@ import (
 	"beanstalk-agent/agent/internal/runs"
 )
 
-// connect makes a run's streams of what was handed over. It takes the files over: on refusal they are
-// closed.
-func (s *server) connect(body runs.StartBody, l *live, files []int) (streams, *runs.Refused) {
+// connect makes a run's streams of what was handed over; output is the file of a spool. It owns the files: on
+// refusal they are closed.
+func connect(body runs.StartBody, output string, files []int) (streams, *runs.Refused) {
 	want := 0
 	if body.HasConn {
 		want++
@@ -29,7 +29,7 @@ func (s *server) connect(body runs.StartBody, l *live, files []int) (streams, *r
 		}
 		conn, files = c, files[1:]
 	}
-	io, err := s.streamsFor(body, l, conn, files)
+	io, err := streamsFor(body, output, conn, files)
 	if err != nil {
 		closeFiles(files)
 		if conn != nil {
@@ -40,14 +40,14 @@ func (s *server) connect(body runs.StartBody, l *live, files []int) (streams, *r
 	return io, nil
 }
 
-func (s *server) streamsFor(body runs.StartBody, l *live, conn net.Conn, files []int) (streams, error) {
+func streamsFor(body runs.StartBody, output string, conn net.Conn, files []int) (streams, error) {
 	switch body.IO {
 	case runs.IOPipes:
 		return &piped{fds: [3]int(files), conn: conn}, nil
 	case runs.IOTerminal:
 		return openTerminal(body, conn)
 	default:
-		p, err := openSpool(s.store.path(l.id, "output"), body.MaxOutput)
+		p, err := openSpool(output, body.MaxOutput)
 		if err != nil {
 			return nil, err
 		}

@@ -2,10 +2,7 @@ package supervisor
 
 import (
 	"cmp"
-	"context"
 	"errors"
-	"io/fs"
-	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -32,137 +29,9 @@ type live struct {
 	ender sync.WaitGroup // End at work
 }
 
-// streams is a run's standard streams: piped, terminal or spooled.
-type streams interface {
-	files() [3]int         // for the command
-	begun(l *live)         // the command runs
-	failed()               // it does not: close everything, in silence
-	finish(e session.Exit) // it has ended, and that is known: deliver what is left, then the exit, and close everything
-	account(run *runs.Run) // fill in what is known of the output
-}
-
-// start does what a request asks for. The descriptors are its own to close.
-func (s *server) start(ctx context.Context, body runs.StartBody, files []int) (runs.Run, *runs.Refused) {
-	cred, refusal := s.cfg.check(&body.Request)
-	if refusal != nil {
-		closeFiles(files)
-		return runs.Run{}, refusal
-	}
-	l, refusal := s.reserve(ctx, &body.Request)
-	if refusal != nil {
-		closeFiles(files)
-		return runs.Run{}, refusal
-	}
-	if refusal = l.launch(body, cred, files); refusal != nil {
-		s.store.remove(l.id)
-		s.store.acknowledge(l.run.StartSeq)
-		s.forget(l)
-		s.work.Done()
-		return runs.Run{}, refusal
-	}
-	run := l.snapshot()
-	s.log.Info("run started", "run", run.ID, "job", run.Name, "kind", run.Kind, "pid", run.PID)
-	return run, nil
-}
-
-// reserve gives the request an id and its lock, and records it: from here on it is live.
-func (s *server) reserve(ctx context.Context, req *runs.Request) (*live, *runs.Refused) {
-	run := newRun(req)
-	run.Supervisor = s.cfg.Version
-	l := &live{
-		s: s, id: run.ID, lock: run.Lock, grace: cmp.Or(req.Grace, stopGrace), run: run,
-		ended: make(chan struct{}), gone: make(chan struct{}),
-	}
-	if refusal := s.enlist(ctx, l, req.LockWait); refusal != nil {
-		return nil, refusal
-	}
-	err := s.store.create(&run)
-	l.mu.Lock() // it is on the books already, and may be asked for
-	l.run = run
-	l.mu.Unlock()
-	if err != nil && req.IO != runs.IOSpool {
-		s.log.Error("cannot record run; it goes on", "run", l.id, "err", err) // on a full disk a person must be able to work
-	} else if err != nil {
-		if !errors.Is(err, fs.ErrExist) { // what is there is another's
-			s.store.remove(l.id) // or the next supervisor tells of a run that was lost
-		}
-		s.store.acknowledge(l.run.StartSeq)
-		s.forget(l)
-		s.work.Done()
-		return nil, &runs.Refused{Status: 500, Message: err.Error()}
-	}
-	return l, nil
-}
-
-// enlist waits for the lock for at most wait.
-func (s *server) enlist(ctx context.Context, l *live, wait time.Duration) *runs.Refused {
-	ctx, cancel := context.WithTimeout(ctx, wait)
-	defer cancel()
-	for {
-		s.mu.Lock()
-		refusal, changed := s.enlistLocked(l), s.changed
-		s.mu.Unlock()
-		if refusal == nil || refusal.Kind != runs.KindLocked || wait <= 0 {
-			return refusal
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return refusal
-		}
-	}
-}
-
-func (s *server) enlistLocked(l *live) *runs.Refused {
-	if s.closing {
-		return &runs.Refused{Status: 503, Kind: runs.KindClosing, Message: "the supervisor is shutting down", Hint: "try again in a moment"}
-	}
-	if other, ok := s.live[l.id]; ok {
-		run := other.snapshot()
-		return &runs.Refused{Status: 409, Kind: runs.KindExists, Message: "run " + l.id + " exists", Run: &run}
-	}
-	if s.store.has(l.id) {
-		return &runs.Refused{Status: 409, Kind: runs.KindExists, Message: "run " + l.id + " exists"}
-	}
-	if holder, ok := s.locks.take(l.lock, l.id); !ok {
-		return lockedBy(l.lock, s.live[holder].snapshot())
-	}
-	s.live[l.id] = l
-	s.work.Add(1)
-	return nil
-}
-
-func lockedBy(name string, run runs.Run) *runs.Refused {
-	who := cmp.Or(run.Caller.Login, run.Kind)
-	return &runs.Refused{
-		Status: 409, Kind: runs.KindLocked, Code: command.CodeRefused, Run: &run,
-		Message: "lock " + name + " is held by run " + run.ID + " (" + run.Name + ", " + who + ", since " + run.Started.UTC().Format("15:04:05") + " UTC)",
-		Hint:    "agent wait " + run.ID + ", or agent stop " + run.ID,
-	}
-}
-
-// forget takes a run off the books: it never began, or it is gone whole.
-func (s *server) forget(l *live) {
-	s.mu.Lock()
-	delete(s.live, l.id)
-	s.locks.release(l.lock, l.id)
-	s.changedLocked()
-	s.mu.Unlock()
-	close(l.gone)
-}
-
-func newRun(req *runs.Request) runs.Run {
-	return runs.Run{
-		ID: cmp.Or(req.ID, runs.NewID()), Kind: cmp.Or(req.Kind, "exec"), Name: cmp.Or(req.Name, filepath.Base(req.Args[0])),
-		Args: req.Args, IO: req.IO, Dir: req.Dir, User: req.User, UID: req.UID, Caller: req.Caller, Lock: req.Lock,
-		Version: req.Version, Slot: req.Slot, Attempt: req.Attempt, Reason: req.Reason, Meta: req.Meta, Detached: req.Detached,
-		State: runs.StateStarting, Started: time.Now(),
-	}
-}
-
 // launch starts the command. On error nothing of it is left but the record.
 func (l *live) launch(body runs.StartBody, cred *command.Credential, files []int) *runs.Refused {
-	io, refusal := l.s.connect(body, l, files) // takes the files over
+	io, refusal := connect(body, l.s.store.path(l.id, "output"), files)
 	if refusal != nil {
 		return refusal
 	}
@@ -185,8 +54,8 @@ func (l *live) launch(body runs.StartBody, cred *command.Credential, files []int
 	}
 	l.s.store.acknowledge(run.StartSeq)
 	io.begun(l)
-	if t, ok := io.(*terminal); ok {
-		l.s.show(l.id, t)
+	if body.IO == runs.IOTerminal {
+		l.s.show(l)
 	}
 	go l.follow(body.Timeout) // server.work waits for it
 	if l.s.announce() {
@@ -220,7 +89,7 @@ func startFailed(err error) *runs.Refused {
 	return e
 }
 
-// follow waits for the command, records its end, tells it, and sees the last of its processes go.
+// follow waits for the command, records and reports its end, and waits for the last of its processes.
 func (l *live) follow(timeout time.Duration) {
 	if timeout > 0 {
 		t := time.AfterFunc(timeout, func() { l.stop("timeout", 0) })
@@ -243,7 +112,7 @@ func (l *live) follow(timeout time.Duration) {
 	var delivery sync.WaitGroup
 	delivery.Go(func() { // a client that does not read must not hold the lock
 		l.io.finish(exitOf(run))
-		l.s.show(l.id, nil)
+		l.s.hide(l)
 	})
 	l.s.announce()
 	l.cleanUp()
@@ -352,6 +221,10 @@ func (l *live) signal(sig syscall.Signal) error {
 	}
 	return syscall.Kill(pid, sig)
 }
+
+func (l *live) name() string { return l.id }
+
+func (l *live) saveScreen(text []byte) { l.s.store.saveScreen(l.id, text) }
 
 // snapshot is the run as it is now.
 func (l *live) snapshot() runs.Run {

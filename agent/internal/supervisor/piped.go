@@ -2,10 +2,7 @@ package supervisor
 
 import (
 	"net"
-	"os"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 
 	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/agent/internal/session"
@@ -15,29 +12,29 @@ import (
 // carries signals one way and the exit the other; its end is how a vanished client is noticed.
 type piped struct {
 	fds  [3]int
-	conn net.Conn // nil: nobody to tell
+	conn net.Conn // nil: no client waits
 }
 
 func (p *piped) files() [3]int { return p.fds }
 
-func (p *piped) begun(l *live) {
+func (p *piped) begun(o owner) {
 	closeFiles(p.fds[:]) // or the readers of the client's stdout would never see its end
 	if p.conn == nil {
 		return
 	}
-	_ = session.WriteHello(p.conn, session.Hello{Run: l.id}) // a client that is gone is told by the read
-	go p.listen(l)                                           // ends when finish closes the connection
+	_ = session.WriteHello(p.conn, session.Hello{Run: o.name()}) // listen notices a client that is gone
+	go p.listen(o)                                               // ends when finish closes the connection
 }
 
-func (p *piped) listen(l *live) {
+func (p *piped) listen(o owner) {
 	for r := (session.Reader{R: p.conn}); ; {
 		t, payload, err := r.Next()
 		if err != nil {
-			l.vanished() // does nothing once the run has ended
+			o.vanished() // does nothing once the run has ended
 			return
 		}
 		if t == session.Signal && len(payload) == 1 {
-			_ = l.signal(syscall.Signal(payload[0]))
+			_ = o.signal(syscall.Signal(payload[0]))
 		}
 	}
 }
@@ -57,18 +54,3 @@ func (p *piped) finish(e session.Exit) {
 }
 
 func (p *piped) account(*runs.Run) {}
-
-// connOf makes a connection of a descriptor that was handed over. It is consumed in any case.
-func connOf(fd int) (net.Conn, error) {
-	f := os.NewFile(uintptr(fd), "client")
-	defer f.Close()
-	return net.FileConn(f)
-}
-
-func closeFiles(files []int) {
-	for _, fd := range files {
-		if fd >= 0 {
-			unix.Close(fd)
-		}
-	}
-}

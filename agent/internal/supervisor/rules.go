@@ -69,7 +69,8 @@ func (c *Config) credential(req *runs.Request) (*command.Credential, *runs.Refus
 	for _, g := range append([]uint32{req.GID}, req.Groups...) {
 		if !slices.Contains(groups, g) && !c.AllowRoot && !c.allowsGroup(g) {
 			refusal := denied("user %s is not in group %d", userName(req.UID, req.User), g)
-			refusal.Hint = fmt.Sprintf("if the web unit's Group= or SupplementaryGroups= says so: add --allow-group %d to agent-runs.service", g)
+			refusal.Hint = fmt.Sprintf(
+				"if the web unit's Group= or SupplementaryGroups= says so: add --allow-group %d to agent-runs.service", g)
 			return nil, refusal
 		}
 	}
@@ -131,12 +132,4 @@ func userName(uid uint32, name string) string {
 		return strconv.FormatUint(uint64(uid), 10)
 	}
 	return fmt.Sprintf("%s (%d)", name, uid)
-}
-
-func misuse(format string, args ...any) *runs.Refused {
-	return &runs.Refused{Status: 400, Code: command.CodeRefused, Message: fmt.Sprintf(format, args...)}
-}
-
-func denied(format string, args ...any) *runs.Refused {
-	return &runs.Refused{Status: 403, Code: command.CodeRefused, Kind: runs.KindDenied, Message: fmt.Sprintf(format, args...)}
 }

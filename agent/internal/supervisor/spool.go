@@ -24,9 +24,9 @@ const (
 	spoolLate = time.Second
 )
 
-// spool is a run whose output goes straight into a file: nobody is in the data path. Its size is bounded
-// from outside, by giving the blocks in the middle back to the disk while the command goes on appending:
-// the beginning and the end stay, where they are.
+// spool is a run whose output goes straight into a file: no byte passes through us. Its size is bounded from
+// outside, by giving the blocks in the middle back to the disk while the command goes on appending. The
+// beginning and the end stay where they are.
 type spool struct {
 	file *os.File // appended to by the command
 	fds  [3]int   // the first is ours until the command has begun
@@ -38,7 +38,7 @@ type spool struct {
 	pause   time.Duration
 	seen    int64 // size at the last look
 	cut     int64 // end of what was given back
-	dropped int64 // bytes that the size does not tell any more, where blocks cannot be given back
+	dropped int64 // bytes cut off the end, where blocks cannot be given back
 }
 
 func openSpool(name string, max int64) (*spool, error) {
@@ -58,10 +58,10 @@ func openSpool(name string, max int64) (*spool, error) {
 
 func (p *spool) files() [3]int { return p.fds }
 
-func (p *spool) begun(l *live) {
+func (p *spool) begun(o owner) {
 	unix.Close(p.fds[0])
 	if p.conn != nil {
-		_ = session.WriteHello(p.conn, session.Hello{Run: l.id})
+		_ = session.WriteHello(p.conn, session.Hello{Run: o.name()})
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"beanstalk-agent/agent/internal/command"
+	"beanstalk-agent/agent/internal/fdconn"
 	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/agent/internal/session"
 )
@@ -19,7 +20,7 @@ import (
 // Waits of a terminal session.
 const (
 	redrawPause  = 100 * time.Millisecond // between two sizes, so that the program sees both
-	lastWords    = 100 * time.Millisecond // for output of processes that keep the terminal open after the command
+	lateOutput   = 100 * time.Millisecond // for output of processes that keep the terminal open after the command
 	deliverLimit = 30 * time.Second       // for a client that does not read
 	replayLimit  = 5 * time.Second
 	warnBefore   = time.Minute // of a limit; a tenth of a limit that is shorter than ten minutes
@@ -31,10 +32,11 @@ type terminal struct {
 	pty  *command.Terminal
 	idle time.Duration
 	hard time.Duration // the run's time limit, for its warning
-	l    *live
+	o    owner
 	done chan struct{} // the reader has read everything
 
-	out  sync.Mutex // held while output goes to the scroll-back and the client, so that a new client misses none and sees none twice
+	// out is held while output goes to the scroll-back and the client: a new client misses none and sees none twice.
+	out  sync.Mutex
 	back scrollback
 
 	attaching sync.Mutex // one new client at a time
@@ -66,7 +68,9 @@ func openTerminal(body runs.StartBody, conn net.Conn) (*terminal, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &terminal{pty: pty, idle: body.Idle, hard: body.Timeout, done: make(chan struct{}), size: size, first: conn, active: time.Now()}, nil
+	return &terminal{
+		pty: pty, idle: body.Idle, hard: body.Timeout, done: make(chan struct{}), size: size, first: conn, active: time.Now(),
+	}, nil
 }
 
 func (t *terminal) files() [3]int { return [3]int{t.pty.Slave, t.pty.Slave, t.pty.Slave} }
@@ -78,11 +82,11 @@ func (t *terminal) failed() {
 	}
 }
 
-func (t *terminal) begun(l *live) {
-	t.l = l
+func (t *terminal) begun(o owner) {
+	t.o = o
 	t.pty.CloseSlave()
 	if t.first != nil {
-		_ = session.WriteHello(t.first, session.Hello{Run: l.id, Terminal: true})
+		_ = session.WriteHello(t.first, session.Hello{Run: o.name(), Terminal: true})
 		t.serve(t.first)
 	}
 	t.startLimits()
@@ -112,7 +116,7 @@ func (t *terminal) read() {
 func (t *terminal) drain(buf []byte) {
 	for total := 0; total < session.MaxPayload; {
 		n := 0
-		_ = control(t.pty.Master, func(fd int) { n, _ = unix.Read(fd, buf) })
+		_ = fdconn.Use(t.pty.Master, func(fd int) (err error) { n, err = unix.Read(fd, buf); return err })
 		if n <= 0 {
 			return
 		}
@@ -121,16 +125,8 @@ func (t *terminal) drain(buf []byte) {
 	}
 }
 
-func control(f *os.File, use func(fd int)) error {
-	raw, err := f.SyscallConn()
-	if err != nil {
-		return err
-	}
-	return raw.Control(func(fd uintptr) { use(int(fd)) })
-}
-
 // show keeps output and passes it on. A client that reads slowly slows the program, as a terminal does;
-// one that is gone is let go, and the program does not notice.
+// one that is gone is dropped, and the program does not notice.
 func (t *terminal) show(p []byte) {
 	t.touch()
 	t.out.Lock()
@@ -181,12 +177,12 @@ func (t *terminal) forget(c *termClient) {
 	}
 }
 
-// letGo tells a client that the run goes on without it. It is the client no more before that: what is shown
-// afterwards it does not see. Output that it does not read waits for it no longer than a second.
-func (t *terminal) letGo(c *termClient, words string) {
+// detach removes the client, then sends it an Exit message. Output written after removal is not delivered.
+// A client that does not read is given a second.
+func (t *terminal) detach(c *termClient, words string) {
 	t.forget(c)
 	_ = c.conn.SetWriteDeadline(time.Now().Add(time.Second))
-	_ = session.WriteExit(c.conn, session.Exit{Run: t.l.id, Detached: true, Message: words})
+	_ = session.WriteExit(c.conn, session.Exit{Run: t.o.name(), Detached: true, Message: words})
 	c.conn.Close()
 }
 
@@ -200,7 +196,7 @@ func (t *terminal) listen(c *termClient) {
 			return
 		}
 		if kind == session.Detach {
-			t.letGo(c, "")
+			t.detach(c, "")
 			return
 		}
 		t.obey(kind, p)
@@ -211,7 +207,7 @@ func (t *terminal) obey(kind session.Type, p []byte) {
 	switch kind {
 	case session.Input:
 		t.touch()
-		_, _ = t.pty.Master.Write(p) // an error is the end of the run, told by others
+		_, _ = t.pty.Master.Write(p) // an error means that the run ends, which others notice
 	case session.EOF:
 		_, _ = t.pty.Master.Write([]byte{4}) // ^D: closing the terminal would hang it up
 	case session.Resize:
@@ -220,7 +216,7 @@ func (t *terminal) obey(kind session.Type, p []byte) {
 		}
 	case session.Signal:
 		if len(p) == 1 {
-			_ = t.l.signal(syscall.Signal(p[0]))
+			_ = t.o.signal(syscall.Signal(p[0]))
 		}
 	}
 }
@@ -232,84 +228,11 @@ func (t *terminal) resize(s runs.Size) {
 	_ = t.pty.Resize(s)
 }
 
-// attach gives the session a new client: it sees the scroll-back, then what follows, and the program is
-// made to redraw. A client that is there is let go. Who comes late, when the command has ended, is told nothing
-// yet; a client that does not read does not keep it from the last output any more.
-func (t *terminal) attach(conn net.Conn, size runs.Size) (late bool, err error) {
-	t.attaching.Lock()
-	defer t.attaching.Unlock()
-	if old := t.current(); old != nil {
-		t.letGo(old, "attached elsewhere")
-		t.pty.Master.SetWriteDeadline(time.Now()) // it may be stuck in typing to a program that does not read
-		<-old.done
-		t.pty.Master.SetWriteDeadline(time.Time{})
-	}
-	t.out.Lock()
-	defer t.out.Unlock()
-	_ = conn.SetWriteDeadline(time.Now().Add(replayLimit))
-	c := t.serve(conn)
-	if c == nil {
-		return true, nil
-	}
-	if err := t.catchUp(c); err != nil {
-		t.drop(c)
-		return false, err
-	}
-	t.redraw(size)
-	return false, nil
-}
-
-// catchUp greets a client and shows it the scroll-back.
-func (t *terminal) catchUp(c *termClient) error {
-	if err := session.WriteHello(c.conn, session.Hello{Run: t.l.id, Terminal: true, Attached: true}); err != nil {
-		return fmt.Errorf("greet client: %w", err)
-	}
-	if err := replay(c.conn, t.back.replay()); err != nil {
-		return err
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if !t.ending { // else it has the limit of the end
-		_ = c.conn.SetWriteDeadline(time.Time{})
-	}
-	return nil
-}
-
-// replay sends p as output, in frames.
-func replay(conn net.Conn, p []byte) error {
-	for len(p) > 0 {
-		n := min(len(p), 32<<10)
-		if err := session.WriteFrame(conn, session.Output, p[:n]); err != nil {
-			return fmt.Errorf("replay to client: %w", err)
-		}
-		p = p[n:]
-	}
-	return nil
-}
-
-// redraw makes the size change for real: programs ignore a WINCH that finds the size they know.
-func (t *terminal) redraw(s runs.Size) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if s.Rows == 0 || s.Cols == 0 {
-		s = t.size
-	}
-	if s == t.size && s.Rows > 1 {
-		_ = t.pty.Resize(runs.Size{Rows: s.Rows - 1, Cols: s.Cols})
-	}
-	t.size = s
-	time.AfterFunc(redrawPause, func() {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		_ = t.pty.Resize(t.size) // whatever it is by then
-	})
-}
-
-// end lets no more clients in. What nobody is there to see it keeps on disk, for who attaches later, before
-// anybody is told of the end; it does not wait for a client, which may not read.
+// end stops accepting clients, and saves output that no client is there to read: the run is reported as ended
+// only then. It does not wait for a client, which may not read.
 func (t *terminal) end() {
 	t.stopLimits()
-	_ = t.pty.Master.SetReadDeadline(time.Now().Add(lastWords))
+	_ = t.pty.Master.SetReadDeadline(time.Now().Add(lateOutput))
 	t.mu.Lock()
 	t.ending = true
 	t.unseen = t.client == nil
@@ -318,7 +241,7 @@ func (t *terminal) end() {
 	}
 	t.mu.Unlock()
 	if t.unseen {
-		t.l.s.store.saveScreen(t.l.id, t.last())
+		t.o.saveScreen(t.last())
 	}
 }
 
@@ -328,7 +251,7 @@ func (t *terminal) last() []byte {
 	return t.back.last()
 }
 
-// finish delivers the last output and then the exit. What a client did not take is kept, too.
+// finish delivers the last output and then the exit. Output that the client did not take is saved, too.
 func (t *terminal) finish(e session.Exit) {
 	last := t.last()
 	t.out.Lock() // a client may still be catching up
@@ -336,7 +259,7 @@ func (t *terminal) finish(e session.Exit) {
 	seen := c != nil && session.WriteExit(c.conn, e) == nil
 	t.out.Unlock()
 	if !seen && !t.unseen {
-		t.l.s.store.saveScreen(t.l.id, last)
+		t.o.saveScreen(last)
 	}
 	if c != nil {
 		t.drop(c)
@@ -394,7 +317,7 @@ func (t *terminal) checkIdle() {
 	t.mu.Unlock()
 	switch {
 	case left <= 0:
-		t.l.stop("idle", 0)
+		t.o.stop("idle", 0)
 	case warn:
 		t.say(fmt.Sprintf("this session ends in %s unless you type: it was idle", left.Round(time.Second)))
 	}
