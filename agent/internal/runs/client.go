@@ -38,8 +38,8 @@ type Handover struct {
 }
 
 // Start starts a run. When it returns without error the command runs and, with a handed over connection,
-// the client has been told so on it. An error may be a *Refused. A supervisor that ends while it is asked
-// is asked again, by the same id, so that the command runs once.
+// the client has its Hello. An error may be a *Refused. When the supervisor ends before it answers, the next
+// one is asked for the same id, so that the command runs once.
 func (c *Client) Start(ctx context.Context, req Request, h Handover) (run Run, err error) {
 	if req.ID == "" {
 		req.ID = NewID()
@@ -97,7 +97,7 @@ func (c *Client) patiently(ctx context.Context, f func() error) error {
 	end := time.Now().Add(c.Patience)
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 200*time.Millisecond) {
 		err := f()
-		if pause == 5*time.Millisecond && !nobodyListens(err) {
+		if pause == 5*time.Millisecond && !noListener(err) {
 			end = time.Now().Add(c.Patience)
 		}
 		_, refused := errors.AsType[*Refused](err)
@@ -217,8 +217,7 @@ func (c *Client) Events(ctx context.Context, after uint64) iter.Seq2[Event, erro
 	}
 }
 
-// call makes one request and decodes its answer into out. What only asks is asked again while nobody
-// answers.
+// call makes one request and decodes its answer into out. A GET is repeated while no supervisor answers.
 func (c *Client) call(ctx context.Context, method, path string, body, out any, files ...int) error {
 	once := func() error { return c.once(ctx, method, path, body, out, files...) }
 	if method == "GET" {
@@ -265,7 +264,7 @@ func (c *Client) do(ctx context.Context, method, path string, body any, files ..
 		}
 		return nil, err
 	}
-	resp.Body = &body1{ReadCloser: resp.Body, conn: conn, stop: stop}
+	resp.Body = &connBody{ReadCloser: resp.Body, conn: conn, stop: stop}
 	return resp, nil
 }
 
@@ -300,24 +299,24 @@ func roundTrip(conn *fdconn.Conn, req *http.Request, files []int) (*http.Respons
 	return resp, nil
 }
 
-// body1 closes its connection with itself.
-type body1 struct {
+// connBody closes its connection with itself.
+type connBody struct {
 	io.ReadCloser
 	conn *fdconn.Conn
 	stop func() bool
 }
 
-func (b *body1) Close() error {
+func (b *connBody) Close() error {
 	b.stop()
 	return b.conn.Close() // the body's own Close would read the rest first
 }
 
-// dial connects, trying again for Patience while nobody listens.
+// dial connects, trying again for Patience while no supervisor listens.
 func (c *Client) dial(ctx context.Context) (*fdconn.Conn, error) {
 	end := time.Now().Add(c.Patience)
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 200*time.Millisecond) {
 		conn, err := fdconn.Dial(ctx, c.Socket)
-		if err == nil || time.Now().Add(pause).After(end) || !nobodyListens(err) {
+		if err == nil || time.Now().Add(pause).After(end) || !noListener(err) {
 			return conn, err
 		}
 		select {
@@ -328,7 +327,7 @@ func (c *Client) dial(ctx context.Context) (*fdconn.Conn, error) {
 	}
 }
 
-func nobodyListens(err error) bool {
+func noListener(err error) bool {
 	var op *net.OpError
 	return errors.As(err, &op) && (errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ECONNREFUSED))
 }

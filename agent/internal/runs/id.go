@@ -33,7 +33,7 @@ func runID(job string, due time.Time, attempt int, layout string) string {
 }
 
 // idName is a job's name in the letters that an id may have; names that differ
-// only in others are told apart by a short hash.
+// only in others differ in a short hash.
 func idName(name string) string {
 	b := make([]byte, 0, len(name))
 	same := true

@@ -220,7 +220,7 @@ func (c *Client) follow(ctx context.Context, w io.Writer, id string, r *OutputRe
 		}
 		select {
 		case err := <-ended:
-			ended <- err // for the one who waits for the goroutine
+			ended <- err // for the deferred receive
 			if err != nil {
 				return errors.Join(err, context.Cause(ctx))
 			}

@@ -8,9 +8,9 @@ import (
 	"beanstalk-agent/agent/internal/command"
 )
 
-// API is the version in the path of every request. Fields are only ever added. The client ignores those
-// it does not know; the server refuses a request that has one, since a limit it does not know is a limit
-// it would not keep. What an older supervisor may well ignore goes into Request.Meta.
+// API is the version in the path of every request. Fields are only ever added. The client ignores those it does
+// not know. The server refuses a request that has one: it would not keep a limit that it does not know. Facts
+// that an older supervisor may ignore go into Request.Meta.
 const API = 1
 
 // Size is a terminal's size in characters.
@@ -23,7 +23,7 @@ const (
 	IOSpool    = "spool"    // output straight into a file, input from /dev/null
 )
 
-// Caller is who asked, as the kernel told the agent.
+// Caller is the process that asked, as the kernel names it to the agent.
 type Caller struct {
 	UID   uint32 `json:"uid"`
 	PID   int    `json:"pid,omitzero"`
@@ -37,7 +37,7 @@ type Request struct {
 	Env  []string `json:"env"`  // the whole environment; never written to disk
 	IO   string   `json:"io"`   // required: IOPipes, IOTerminal or IOSpool
 
-	ID     string   `json:"id,omitzero"`   // [a-z0-9._-], at most 64; empty: the supervisor chooses. One that exists is refused with ErrExists
+	ID     string   `json:"id,omitzero"`   // [a-z0-9._-], at most 64; empty: the supervisor chooses
 	Kind   string   `json:"kind,omitzero"` // "exec" (default) or "cron"
 	Name   string   `json:"name,omitzero"` // job name, or program name (default)
 	Dir    string   `json:"dir,omitzero"`
@@ -59,7 +59,7 @@ type Request struct {
 	LockWait    time.Duration `json:"lock_wait_ns,omitzero"` // how long to wait for it; 0: refuse at once
 
 	Caller   Caller    `json:"caller,omitzero"`
-	Detached bool      `json:"detached,omitzero"` // nobody waits for it: -d, or cron
+	Detached bool      `json:"detached,omitzero"` // no client waits for it: -d, or cron
 	Version  string    `json:"version,omitzero"`  // of the application
 	Slot     time.Time `json:"slot,omitzero"`     // when a cron run was due
 	Attempt  int       `json:"attempt,omitzero"`
@@ -119,7 +119,7 @@ type Run struct {
 	PeakMemory uint64        `json:"peak_memory,omitzero"` // bytes
 	CPU        time.Duration `json:"cpu_ns,omitzero"`
 	TimedOut   bool          `json:"timed_out,omitzero"`
-	StoppedBy  string        `json:"stopped_by,omitzero"`  // "timeout", "idle", "stop", "client vanished", "shutdown"; empty: it ended by itself
+	StoppedBy  string        `json:"stopped_by,omitzero"`  // "timeout", "idle", "stop", "client vanished", "shutdown"
 	LeftBehind int           `json:"left_behind,omitzero"` // processes that outlived the command and were ended
 
 	Output      string `json:"output,omitzero"`       // file of a spooled run, for OpenOutput
@@ -144,8 +144,8 @@ const (
 	EventEnded   = "ended"
 )
 
-// Event tells of a run's start or end. Seq grows without gaps that matter: an agent that was away asks
-// for what came after the last it has seen.
+// Event reports a run's start or end. Seq grows: an agent that was away asks for the events after the last that
+// it has seen.
 type Event struct {
 	Seq  uint64 `json:"seq"`
 	Type string `json:"type"`

@@ -17,7 +17,7 @@ import (
 // maxBody bounds a request: an environment and an argv together stay below 2 MiB in the kernel.
 const maxBody = 8 << 20
 
-// guard lets in who may call, and closes descriptors that nobody took.
+// guard refuses callers of another user, and closes descriptors that the handler did not take.
 func guard(h func(http.ResponseWriter, *http.Request) *runs.Refused) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, ok := fdconn.FromContext(r.Context())
@@ -67,5 +67,7 @@ func misuse(format string, args ...any) *runs.Refused {
 }
 
 func denied(format string, args ...any) *runs.Refused {
-	return &runs.Refused{Status: 403, Code: command.CodeRefused, Kind: runs.KindDenied, Message: fmt.Sprintf(format, args...)}
+	return &runs.Refused{
+		Status: 403, Code: command.CodeRefused, Kind: runs.KindDenied, Message: fmt.Sprintf(format, args...),
+	}
 }

@@ -11,7 +11,7 @@ import (
 // touched. Zero fields take the default.
 type Keep struct {
 	Count   int           // runs in all; default 2000
-	PerName int           // runs of one job or program, so that a minutely job cannot push out a nightly one; default 100
+	PerName int           // runs of one job or program: a minutely job must not push out a nightly one; default 100
 	Age     time.Duration // default 30 days
 	Bytes   int64         // of spools in all; default 512 MiB
 }

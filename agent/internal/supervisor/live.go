@@ -70,8 +70,8 @@ func (l *live) fork(body runs.StartBody, cred *command.Credential, io streams) (
 		return err
 	}
 	l.proc, err = command.Start(command.Spec{
-		Args: body.Args, Env: body.Env, Files: io.files(), Dir: body.Dir, Cred: cred, Umask: body.Umask,
-		Terminal: body.IO == runs.IOTerminal, Group: l.group, NoNewPrivs: body.NoNewPrivs, OOMScoreAdj: body.OOMScoreAdj,
+		Args: body.Args, Env: body.Env, Files: io.files(), Dir: body.Dir, Cred: cred, Umask: body.Umask, Group: l.group,
+		Terminal: body.IO == runs.IOTerminal, NoNewPrivs: body.NoNewPrivs, OOMScoreAdj: body.OOMScoreAdj,
 	}, l.s.reaper)
 	if err != nil {
 		return err
@@ -155,8 +155,8 @@ func (l *live) cleanUp() {
 	}
 }
 
-// stop ends the run: TERM to every process, grace (0: the run's own), KILL. It returns at once. Whoever
-// comes first is who stopped it. A terminal is hung up first, since an interactive shell ignores TERM.
+// stop ends the run: TERM to every process, grace (0: the run's own), KILL. It returns at once. The
+// first caller is recorded as the reason. A terminal is hung up first: an interactive shell ignores TERM.
 func (l *live) stop(by string, grace time.Duration) {
 	term := command.Step{Signal: syscall.SIGTERM, Wait: cmp.Or(grace, l.grace)}
 	if l.onTerminal() {
@@ -182,7 +182,8 @@ const hangupWait = time.Second
 
 // vanished ends the run as a terminal's hang-up would, DESIGN §5.
 func (l *live) vanished() {
-	l.end("client vanished", command.Step{Signal: syscall.SIGHUP, Wait: hangupWait}, command.Step{Signal: syscall.SIGTERM, Wait: 3 * time.Second})
+	l.end("client vanished", command.Step{Signal: syscall.SIGHUP, Wait: hangupWait},
+		command.Step{Signal: syscall.SIGTERM, Wait: 3 * time.Second})
 }
 
 func (l *live) end(by string, steps ...command.Step) {
@@ -199,8 +200,8 @@ func (l *live) end(by string, steps ...command.Step) {
 	})
 }
 
-// toGroup are the signals that a terminal sends to everyone in the foreground, and the two that ask a
-// whole pipeline to go. Others reach the command alone: their default is to end who does not expect them.
+// toGroup are the signals that a terminal sends to its foreground group, and the two that ask a whole pipeline
+// to end. Others reach the command alone: by default they end a process that does not expect them.
 var toGroup = map[syscall.Signal]bool{
 	syscall.SIGINT: true, syscall.SIGQUIT: true, syscall.SIGHUP: true, syscall.SIGTERM: true,
 	syscall.SIGTSTP: true, syscall.SIGCONT: true, syscall.SIGWINCH: true,

@@ -1,9 +1,9 @@
 package supervisor
 
-// locks is which run holds which name. Runs die with their supervisor, so it need not outlive it.
+// locks maps a name to the run that holds it. Runs end with their supervisor, so it is not saved.
 type locks map[string]string
 
-// take gives name to run id, or tells who has it.
+// take gives name to run id, or returns the run that holds it.
 func (l *locks) take(name, id string) (holder string, ok bool) {
 	if name == "" {
 		return "", true

@@ -49,7 +49,7 @@ func parseRecord(b []byte) (record, error) {
 }
 
 // writeRecord makes one of a run's files. Readers ask us while we run; a torn file found after a crash counts
-// as absent. What was written survives our own death. Only sync survives a power cut, too, and costs a disk's
+// as absent. A written file survives our own death. Only sync survives a power cut, too, and costs a disk's
 // round trip: a cron job's history is synced, a command typed at a prompt is not. The first fsync of a new
 // file writes its name, too, and the directories made just before: ext4 and XFS have them in the same or an
 // earlier transaction (TestRecordSurvivesPowerCut).

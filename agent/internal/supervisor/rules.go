@@ -70,7 +70,8 @@ func (c *Config) credential(req *runs.Request) (*command.Credential, *runs.Refus
 		if !slices.Contains(groups, g) && !c.AllowRoot && !c.allowsGroup(g) {
 			refusal := denied("user %s is not in group %d", userName(req.UID, req.User), g)
 			refusal.Hint = fmt.Sprintf(
-				"if the web unit's Group= or SupplementaryGroups= says so: add --allow-group %d to agent-runs.service", g)
+				"if the web unit's Group= or SupplementaryGroups= says so: add --allow-group %d to agent-runs.service",
+				g)
 			return nil, refusal
 		}
 	}

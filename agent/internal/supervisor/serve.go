@@ -117,8 +117,8 @@ func (s *server) serve(ctx context.Context, l *fdconn.Listener) error {
 	return nil
 }
 
-// watchIdle ends Serve when nobody needs it: retired and no run left, or IdleExit without agent and runs.
-// When the last run has ended it gives memory back: a supervisor idles for most of its life.
+// watchIdle ends Serve when it is retired and no run is left, or after IdleExit without agent and runs.
+// After the last run it gives memory back: a supervisor is idle most of the time.
 func (s *server) watchIdle(ctx context.Context) {
 	for tidy := time.Duration(0); ; {
 		idle, alone, changed := s.idle()
@@ -144,8 +144,8 @@ func (s *server) watchIdle(ctx context.Context) {
 	}
 }
 
-// tidyAfter is how long no run lasts before memory is given back: a job each second must not have it each
-// time.
+// tidyAfter is the time without a run before memory is given back: not after each run of a job that runs each
+// second.
 const tidyAfter = 5 * time.Second
 
 // after is time.After, or never.

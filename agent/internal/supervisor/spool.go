@@ -17,8 +17,8 @@ import (
 // defaultMaxOutput is how much of a spool is kept.
 const defaultMaxOutput = 16 << 20
 
-// How often a spool's size is looked at. What a run writes between two looks is the most by which it can
-// exceed its limit, for that long; a run that is silent costs one fstat a second.
+// How often a spool's size is looked at. Between two looks a run can exceed its limit by as much as it
+// writes; a run that is silent costs one fstat a second.
 const (
 	spoolSoon = 50 * time.Millisecond
 	spoolLate = time.Second
@@ -97,7 +97,7 @@ func (p *spool) bound() (busy bool) {
 		p.cut = to
 	} else if size > 2*p.max {
 		// No such thing on this file system. Cut the end off instead: the command appends, so it goes on
-		// after the head. What it writes between our look and the cut is lost uncounted.
+		// after the head. Bytes written between our look and the cut are lost uncounted.
 		if unix.Ftruncate(p.fds[1], head) == nil {
 			p.dropped += size - head
 			p.seen = head

@@ -37,7 +37,7 @@ type store struct {
 }
 
 // seqGap is more than the numbers that one supervisor gives to runs that leave no record: a power cut takes
-// those of the last seconds, and a full disk those of the commands that people type.
+// those of the last seconds, and a full disk those of commands typed at a prompt.
 const seqGap = 1 << 20
 
 // openStore reads what there is. Runs without a status were live when their supervisor died: each is

@@ -2,15 +2,15 @@
 //
 // Contract. Serve listens on a socket that only the agent's own user may use, starts what it is asked to
 // within its own rules, owns terminals, spools and control groups, and writes how each run ended before it
-// tells anybody. It reads no configuration and no environment file and speaks to no network. A client
-// whose connection the agent handed over is answered on that connection; package session says how.
+// reports it. It reads no configuration and no environment file and speaks to no network. A client whose
+// connection the agent handed over is answered on that connection; package session says how.
 //
-// What outlives what: the agent may end in any way and come back, runs do not notice. If this process is
-// killed, systemd ends what is left of the runs, and the next supervisor records them as lost, by name.
+// The agent may end in any way and come back: runs go on. If this process is killed, systemd ends the
+// processes of its runs, and the next supervisor records each run as lost, by name.
 //
 // On disk, below Config.StateDir: runs/ID/meta.json (written at the start), output (a spool, if any) and
 // status.json (written at the end, whole: a run that has one needs nothing else). One that is torn counts as
-// not written; see store.write.
+// not written; see writeRecord.
 package supervisor
 
 import (

@@ -69,7 +69,8 @@ func openTerminal(body runs.StartBody, conn net.Conn) (*terminal, error) {
 		return nil, err
 	}
 	return &terminal{
-		pty: pty, idle: body.Idle, hard: body.Timeout, done: make(chan struct{}), size: size, first: conn, active: time.Now(),
+		pty: pty, idle: body.Idle, hard: body.Timeout, done: make(chan struct{}),
+		size: size, first: conn, active: time.Now(),
 	}, nil
 }
 
@@ -105,7 +106,7 @@ func (t *terminal) read() {
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			t.drain(buf)
 		}
-		if err != nil { // EIO: nobody has the terminal open any more
+		if err != nil { // EIO: no process has the terminal open any more
 			return
 		}
 	}
