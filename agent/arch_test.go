@@ -55,7 +55,7 @@ var imports = map[string]struct {
 		"what a firing does is in one place"},
 	"agent/internal/cli": {[]string{"agent/internal/api", "agent/internal/app", "agent/internal/appenv", "agent/internal/buildinfo",
 		"agent/internal/capacity", "agent/internal/cloudwatch", "agent/internal/command", "agent/internal/config", "agent/internal/cron",
-		"agent/internal/drain", "agent/internal/health", "agent/internal/runs", "agent/internal/session",
+		"agent/internal/drain", "agent/internal/health", "agent/internal/metrics", "agent/internal/runs", "agent/internal/session",
 		"collectors", "packaging", "scheduler"},
 		"a verb is a client: it may be of another version than the agent, and without one"},
 	"agent/internal/buildinfo": {nil, "it is a string"},

@@ -5,14 +5,13 @@ import (
 	"time"
 
 	"beanstalk-agent/agent/internal/app"
-	"beanstalk-agent/agent/internal/cli"
 	"beanstalk-agent/agent/internal/config"
 	"beanstalk-agent/agent/internal/health"
 	"beanstalk-agent/agent/internal/metrics"
 	"beanstalk-agent/agent/internal/platform"
 )
 
-func newHereMetrics(ctx context.Context, cfg config.Config) cli.MetricsCollector {
+func newHereMetrics(ctx context.Context, cfg config.Config) *metrics.Here {
 	asked := health.Figures{LastProbe: time.Now()}
 	c := metricsConfig(cfg, counters(new(cronParts).counters, asked.Samples)...)
 	var imds platform.IMDS

@@ -1,7 +1,7 @@
 // Package cli is the command line: one file a verb, which parses its flags, asks the agent through api, and prints.
 //
-// Contract: a verb is a client. It works with an agent of another version, and none imports the agent's parts: what
-// a verb needs of them is in Programs.
+// Contract: a verb is a client, and may meet an agent of another version. None imports the agent's parts: main hands
+// them in as Programs.
 package cli
 
 // The rules of the terminal:
@@ -18,15 +18,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/app"
-	"beanstalk-agent/agent/internal/cloudwatch"
 	"beanstalk-agent/agent/internal/config"
+	"beanstalk-agent/agent/internal/metrics"
 )
 
 // Programs are the parts of the binary that verbs start. All are required.
@@ -35,15 +34,9 @@ type Programs struct {
 	Supervise func(context.Context, SuperviseOptions) error // the parent of every run
 	Check     config.Check                                  // what the agent would refuse of a configuration
 
-	Retire      func(context.Context) error                           // asks the supervisor to give way to a new one
-	Application func(context.Context, config.Config) *app.App         // the application, without an agent
-	Metrics     func(context.Context, config.Config) MetricsCollector // collects without an agent
-}
-
-// MetricsCollector collects metrics in a verb's own process, for when no agent runs.
-type MetricsCollector interface {
-	Payload(ctx context.Context, notes io.Writer) (cloudwatch.Payload, error)
-	Cost(ctx context.Context, instances int) (cloudwatch.Cost, error)
+	Retire      func(context.Context) error                        // asks the supervisor to give way to a new one
+	Application func(context.Context, config.Config) *app.App      // the application, without an agent
+	Metrics     func(context.Context, config.Config) *metrics.Here // collects without an agent
 }
 
 const usage = `agent runs beside a web application on Elastic Beanstalk: cron jobs and one-off
@@ -100,7 +93,7 @@ func Main(args []string, std Stdio, p Programs) int {
 	return exitCode(err)
 }
 
-// suggest adds to misuse what was probably meant, or where help is.
+// suggest gives misuse a hint: the verb that was probably meant, else the page of help.
 func suggest(root *cobra.Command, args []string, err error) error {
 	c, rest, _ := root.Find(args)
 	if c == nil {
@@ -116,8 +109,7 @@ func suggest(root *cobra.Command, args []string, err error) error {
 	return &api.Error{Message: err.Error(), Hint: c.CommandPath() + " --help"}
 }
 
-// group is a verb that only holds others: without one of them it says which
-// there are, with a word it does not know it is misuse.
+// group is a verb that only has others below it: alone it lists them, with an unknown one it is misuse.
 func group(use, short string, subs ...*cobra.Command) *cobra.Command {
 	c := &cobra.Command{Use: use, Short: short, Args: func(c *cobra.Command, args []string) error {
 		if len(args) > 0 {
@@ -140,8 +132,7 @@ func oneID(c *cobra.Command, args []string) error {
 	return nil
 }
 
-// markBegin notes that a verb's own code began: an error before that is misuse
-// of the command line.
+// markBegin sets began when a verb's own code starts: an error before that is misuse of the command line.
 func markBegin(c *cobra.Command, began *bool) {
 	if body := c.RunE; body != nil {
 		c.RunE = func(c *cobra.Command, args []string) error { *began = true; return body(c, args) }

@@ -45,7 +45,7 @@ Each fault is shown as FILE:LINE:COLUMN: …, then the line and a mark below it.
 	return c
 }
 
-// readCron parses a cron file that a person named.
+// readCron parses a cron file that the command line names.
 func readCron(file, zone string) (scheduler.Table, error) {
 	loc, err := time.LoadLocation(zone)
 	if err != nil {
@@ -58,8 +58,7 @@ func readCron(file, zone string) (scheduler.Table, error) {
 	return scheduler.Parse(file, data, scheduler.ParseOptions{Location: loc})
 }
 
-// printFault shows a fault and the line it is in, to whoever named the file;
-// what a terminal would obey is shown as unknown.
+// printFault shows a fault and its line. A control character, which a terminal would obey, is shown as unknown.
 func printFault(w io.Writer, before string, f scheduler.Fault) {
 	fmt.Fprintf(w, "%s%s\n", before, f)
 	shown := strings.Map(func(r rune) rune {

@@ -85,7 +85,7 @@ func (o *execOptions) run(c *cobra.Command, g *globals) error {
 	return exitIf(code, err)
 }
 
-// size is that of the terminal the person sits at; zero where there is none.
+// size is that of the caller's terminal; zero where there is none.
 func (g *globals) size() session.Size {
 	w, h, err := term.GetSize(int(g.Out.Fd()))
 	if err != nil {
@@ -94,8 +94,7 @@ func (g *globals) size() session.Size {
 	return session.Size{Rows: uint16(h), Cols: uint16(w)}
 }
 
-// refusal is the exit status of a run that did not start: the agent's answer
-// says so when it was the command that cannot be started.
+// refusal is the exit status of a run that did not start: as the agent's answer says, else 125.
 func refusal(err error) int {
 	if e, ok := errors.AsType[*api.Error](err); ok && e.Exit != 0 {
 		return e.Exit

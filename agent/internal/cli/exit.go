@@ -31,9 +31,8 @@ func exitIf(code int, err error) error {
 	return &exitError{code, err}
 }
 
-// exitCode gives 0 for good, 1 when the answer is no or something failed, 2 for
-// misuse, and what an exitError says otherwise: the command's own code, 125 when
-// it was the agent that failed (as coreutils' timeout and env do).
+// exitCode is 0 for success, 1 when the answer is no or something failed, 2 for misuse. An exitError has its own: the
+// command's, or 125 when it was the agent that failed (as coreutils' timeout and env do).
 func exitCode(err error) int {
 	if e, ok := errors.AsType[*exitError](err); ok {
 		return e.code
@@ -44,7 +43,7 @@ func exitCode(err error) int {
 	return 0
 }
 
-// hinter is an error that knows what to do about itself.
+// hinter is an error that says what to do about it.
 type hinter interface {
 	error
 	Hints() []string

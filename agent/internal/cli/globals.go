@@ -21,7 +21,7 @@ type globals struct {
 	socket string // --socket, AGENT_SOCKET
 }
 
-// fill takes from the environment what no flag gave.
+// fill takes from the environment the places that no flag gave.
 func (g *globals) fill() {
 	if g.config == "" {
 		g.config = os.Getenv("AGENT_CONFIG")
@@ -31,9 +31,8 @@ func (g *globals) fill() {
 	}
 }
 
-// load reads the configuration. One that a client may not read is no error for
-// it, and one that is faulty only a note, since the agent runs on with what it
-// had: the defaults apply. One that was named and is missing is an error.
+// load reads the configuration. For a client the defaults stand in for a file that it may not read, and, with a note,
+// for a faulty one: the agent still runs with what it read before. A file that was named and is missing is an error.
 func (g *globals) load(client bool) (config.Config, error) {
 	path, named := config.DefaultPath, g.config != ""
 	if named {

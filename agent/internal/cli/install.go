@@ -70,8 +70,7 @@ func installHere(cmd *cobra.Command, g *globals, o packaging.Options) (packaging
 	return packaging.Install(cmd.Context(), o)
 }
 
-// printReport prints what was done, also when it then failed: what is on the host
-// is what the reader has to deal with.
+// printReport prints what was done, also before a failure: it is on the host now.
 func printReport(cmd *cobra.Command, report packaging.Report, asJSON bool, err error) error {
 	if asJSON {
 		if encErr := printJSON(cmd.OutOrStdout(), report); err == nil {

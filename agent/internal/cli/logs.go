@@ -44,15 +44,15 @@ func newLogsCmd(g *globals) *cobra.Command {
 	return c
 }
 
-// newest returns the id of the run that what names: an id, or a job's name.
-func newest(ctx context.Context, cl *api.Client, what string) (string, error) {
+// newest returns the id of a run, or of a job's newest run.
+func newest(ctx context.Context, cl *api.Client, name string) (string, error) {
 	var r runs.Run
-	err := cl.Get(ctx, api.Path("runs", what), &r)
+	err := cl.Get(ctx, api.Path("runs", name), &r)
 	if err == nil {
 		return r.ID, nil
 	}
 	var list []runs.Run
-	if cl.Get(ctx, "/v1/runs?all=1&n=1&name="+url.QueryEscape(what), &list) == nil && len(list) > 0 {
+	if cl.Get(ctx, "/v1/runs?all=1&n=1&name="+url.QueryEscape(name), &list) == nil && len(list) > 0 {
 		return list[0].ID, nil
 	}
 	return "", err

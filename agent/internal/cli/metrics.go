@@ -86,8 +86,7 @@ func printPayload(g *globals, p cloudwatch.Payload, asJSON bool) error {
 	return table(g.Out, []string{"METRIC", "MEAN", "MAX", "UNIT", "DIMENSIONS"}, rows)
 }
 
-// figure prints a value as a person reads it: no more digits than matter, and
-// memory in megabytes. JSON has what CloudWatch gets.
+// figure prints a value with the digits that matter, and memory in megabytes. JSON has what CloudWatch gets.
 func figure(v float64, unit string) string {
 	if math.Abs(v) >= 1<<20 && strings.HasPrefix(unit, string(collectors.Bytes)) {
 		return fmt.Sprintf("%.1f MB", v/(1<<20))

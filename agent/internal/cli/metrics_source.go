@@ -19,8 +19,7 @@ type metricsSource struct {
 	every   time.Duration
 }
 
-// findMetrics asks the running agent for a sign of life, and collects here when
-// there is none.
+// findMetrics returns the running agent, else a collector in this process.
 func findMetrics(ctx context.Context, g *globals) (metricsSource, error) {
 	cfg, err := g.load(true)
 	if err != nil {

@@ -39,7 +39,7 @@ func paint(f *os.File, code int, text string) string {
 	return fmt.Sprintf("\x1b[%dm%s\x1b[0m", code, text)
 }
 
-// ago says how long since t in the unit a person would use.
+// ago is the time since t in one unit that suits its size.
 func ago(t time.Time) string {
 	d := time.Since(t)
 	switch {
@@ -53,7 +53,7 @@ func ago(t time.Time) string {
 	return fmt.Sprintf("%dd", int(d.Hours()/24))
 }
 
-// megabytes prints bytes as a person reads memory.
+// megabytes prints an amount of memory; 0 is not known.
 func megabytes(n uint64) string {
 	if n == 0 {
 		return "-"

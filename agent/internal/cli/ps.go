@@ -55,7 +55,7 @@ func (o *psOptions) list(c *cobra.Command, g *globals) ([]runs.Run, error) {
 		return nil, err
 	}
 	q := url.Values{"kind": {o.kind}, "name": {o.name}}
-	if o.all { // of what runs, all is shown
+	if o.all { // what runs is always listed whole
 		q.Set("all", "1")
 		q.Set("n", strconv.Itoa(o.n))
 	}

@@ -22,8 +22,8 @@ func newWaitCmd(g *globals) *cobra.Command {
 		}}
 }
 
-// patience is how long a waiting verb bears an agent that does not answer: a
-// restart takes one second, an upgrade a few.
+// patience is how long a waiting verb asks on when the agent does not answer: a restart takes one second, an upgrade
+// a few.
 const patience = 30 * time.Second
 
 // waitFor waits for a run and passes its exit status on.
