@@ -108,8 +108,8 @@ func (w Waiter) Wait(ctx context.Context) error {
 	}
 }
 
-// next returns what to wait for, "" for nothing, and a key that changes when that is worth saying again. After a restart
-// of the agent the drain is older than the waiting, and its count younger.
+// next returns what to wait for, "" for nothing, and a key that changes when that is worth saying again. After a
+// restart of the agent the drain is older than the waiting, and its count younger.
 func (w Waiter) next(d Departure, start, now time.Time) (what, key string, err error) {
 	if len(d.Drains) == 0 {
 		return "", "", ErrUndrained

@@ -182,10 +182,12 @@ func TestAbsentMetadataIsAskedRarely(t *testing.T) {
 	f := &fakeMetadata{gone: true, paths: map[string]string{statePath: "Terminated"}}
 	inBubble(t, f, func(t *testing.T, d *Drain, _ *jobs) {
 		pass(24 * time.Hour)
+		f.mu.Lock()
 		if f.asked > 2*300 {
 			t.Errorf("asked %d times in a day", f.asked)
 		}
 		f.gone = false
+		f.mu.Unlock()
 		pass(maxAbsentPause)
 		if r := d.Reasons(); len(r) != 1 {
 			t.Errorf("got %+v, want one notice", r)

@@ -23,7 +23,8 @@ func (f Figures) Samples(out []collectors.Sample) []collectors.Sample {
 	if f.State == Unhealthy {
 		bad = 1
 	}
+	latency := float64(f.Latency) / float64(time.Millisecond)
 	return append(out,
 		collectors.Sample{Name: "health_unhealthy", Unit: collectors.Count, Value: bad},
-		collectors.Sample{Name: "health_latency", Unit: collectors.Milliseconds, Value: float64(f.Latency) / float64(time.Millisecond)})
+		collectors.Sample{Name: "health_latency", Unit: collectors.Milliseconds, Value: latency})
 }

@@ -32,7 +32,8 @@ func (c *Checker) Status(ctx context.Context, probe bool) []api.Line {
 	if v.Target != "" { // not the Host: that is a value of the environment, and a status is shown to others
 		where = " (asked " + v.Target + ")" + where
 	}
-	return append(lines, api.NewLine("health", state, "", "%d in %.1f ms: %s%s", v.Status, v.LatencyMS, v.Reason, where))
+	return append(lines,
+		api.NewLine("health", state, "", "%d in %.1f ms: %s%s", v.Status, v.LatencyMS, v.Reason, where))
 }
 
 func (c *Checker) noHost() api.Line {
