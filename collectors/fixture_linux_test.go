@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"beanstalk-agent/packaging/testbed/golden"
 )
@@ -117,15 +118,20 @@ func TestHostGivesWhatItCan(t *testing.T) {
 	if got, _ := collect(t, old); got["mem_used_percent"].Value != 53 {
 		t.Errorf("the CloudWatch agent's formula: got %v, want 53", got["mem_used_percent"].Value)
 	}
-	for name, text := range map[string]string{"vmstat": "pswpin 11\npswpout 2\n", "pressure/cpu": "some avg10=much\n"} {
+	for name, text := range map[string]string{
+		"vmstat": "pswpin 11\npswpout 2\n", "pressure/cpu": "some avg10=much\n", "loadavg": "99 0 0 1/1 1\n"} {
 		if err := os.WriteFile(filepath.Join(proc, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
 	got, err = collect(t, h)
 	fails(t, err, "pressure", `much"`)
-	if got["swap_in"].Value <= 0 || got["swap_out"].Value != 0 || got["mem_total"].Value == 0 {
-		t.Errorf("got %v", got)
+	if got["swap_in"].Value <= 0 || got["swap_out"].Value != 0 || got["mem_total"].Value == 0 || got["load_1m"].Value != 12.34 {
+		t.Errorf("got %v, want the load of a moment ago", got)
+	}
+	h.loadNext = time.Time{} // 15 seconds later
+	if got, _ := collect(t, h); got["load_1m"].Value != 99 {
+		t.Errorf("load: got %v, want it read again", got["load_1m"].Value)
 	}
 }
 
