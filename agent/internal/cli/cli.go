@@ -15,29 +15,13 @@ package cli
 //   - Exit codes are chosen in exit.go and nowhere else: see exitCode.
 
 import (
-	"context"
-	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"beanstalk-agent/agent/internal/api"
-	"beanstalk-agent/agent/internal/app"
 	"beanstalk-agent/agent/internal/config"
-	"beanstalk-agent/agent/internal/metrics"
 )
-
-// Programs are the parts of the binary that verbs start. All are required.
-type Programs struct {
-	Run       func(context.Context, RunOptions) error       // the agent
-	Supervise func(context.Context, SuperviseOptions) error // the parent of every run
-	Check     config.Check                                  // what the agent would refuse of a configuration
-
-	Retire      func(context.Context) error                        // asks the supervisor to give way to a new one
-	Application func(context.Context, config.Config) *app.App      // the application, without an agent
-	Metrics     func(context.Context, config.Config) *metrics.Here // collects without an agent
-}
 
 const usage = `agent runs beside a web application on Elastic Beanstalk: cron jobs and one-off
 commands with the application's own environment, memory metrics, and health
@@ -107,29 +91,6 @@ func suggest(root *cobra.Command, args []string, err error) error {
 		}
 	}
 	return &api.Error{Message: err.Error(), Hint: c.CommandPath() + " --help"}
-}
-
-// group is a verb that only has others below it: alone it lists them, with an unknown one it is misuse.
-func group(use, short string, subs ...*cobra.Command) *cobra.Command {
-	c := &cobra.Command{Use: use, Short: short, Args: func(c *cobra.Command, args []string) error {
-		if len(args) > 0 {
-			return fmt.Errorf("unknown command %q for %q", args[0], c.CommandPath())
-		}
-		return nil
-	}, RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
-	c.AddCommand(subs...)
-	return c
-}
-
-// oneID takes one argument, which names something: an empty one would ask another route.
-func oneID(c *cobra.Command, args []string) error {
-	if err := cobra.ExactArgs(1)(c, args); err != nil {
-		return err
-	}
-	if args[0] == "" {
-		return errors.New("an empty id")
-	}
-	return nil
 }
 
 // markBegin sets began when a verb's own code starts: an error before that is misuse of the command line.

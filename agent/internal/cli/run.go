@@ -5,17 +5,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"beanstalk-agent/agent/internal/config"
 	"beanstalk-agent/packaging"
 )
-
-// RunOptions are what the command line says of an agent to start.
-type RunOptions struct {
-	Config config.Config
-	Socket string // "": as Config says
-	App    string // the application's directory; "": as Config says
-	Stderr *os.File
-}
 
 func newRunCmd(g *globals) *cobra.Command {
 	var app string

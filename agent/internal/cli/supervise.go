@@ -4,21 +4,9 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 )
-
-// SuperviseOptions are the rules of the supervisor.
-type SuperviseOptions struct {
-	Socket      string
-	StateDir    string
-	AllowUsers  []string
-	AllowGroups []string
-	AllowRoot   bool
-	IdleExit    time.Duration
-	Log         *os.File
-}
 
 // newSuperviseCmd is what agent-runs.service runs; it is not for a shell. Its rules come from flags, in a unit that
 // root owns, and from nowhere else.
