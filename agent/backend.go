@@ -22,6 +22,7 @@ import (
 	"beanstalk-agent/agent/internal/metrics"
 	"beanstalk-agent/agent/internal/platform"
 	"beanstalk-agent/agent/internal/runs"
+	"beanstalk-agent/agent/internal/session"
 	"beanstalk-agent/agent/internal/supervisor"
 )
 
@@ -199,7 +200,7 @@ func (s spooled) Stop(ctx context.Context, id string, grace time.Duration) (supe
 	return r, notFound(id, err)
 }
 
-func (s spooled) Attach(ctx context.Context, id string, size supervisor.Size, h supervisor.Handover) (supervisor.Run, error) {
+func (s spooled) Attach(ctx context.Context, id string, size session.Size, h supervisor.Handover) (supervisor.Run, error) {
 	r, err := s.Client.Attach(ctx, id, size, h)
 	return r, notFound(id, err)
 }

@@ -329,7 +329,7 @@ func TestExecInPlace(t *testing.T) {
 }
 
 func TestTerminalIsTheControllingOne(t *testing.T) {
-	term, err := OpenTerminal(Size{Rows: 12, Cols: 34}, uint32(os.Getuid()))
+	term, err := OpenTerminal(12, 34, uint32(os.Getuid()))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,13 +5,9 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
-)
 
-// Size is a terminal's size in characters.
-type Size struct {
-	Rows uint16 `json:"rows,omitzero"`
-	Cols uint16 `json:"cols,omitzero"`
-}
+	"beanstalk-agent/agent/internal/fdconn"
+)
 
 // Terminal is both ends of a pseudo terminal. The master is in the runtime's poller: deadlines work and Close
 // interrupts a Read. Neither Fd nor os/exec may be used on it, because they set blocking mode.
@@ -35,23 +31,12 @@ func (t *Terminal) Close() error {
 }
 
 // Resize changes the size; on a change the kernel sends WINCH to the foreground.
-func (t *Terminal) Resize(s Size) error {
-	return t.control(func(fd int) error {
-		return unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: s.Rows, Col: s.Cols})
+func (t *Terminal) Resize(rows, cols uint16) error {
+	err := fdconn.Use(t.Master, func(fd int) error {
+		return unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: cols})
 	})
-}
-
-func (t *Terminal) control(f func(fd int) error) error {
-	raw, err := t.Master.SyscallConn()
 	if err != nil {
-		return err
-	}
-	var ferr error
-	if err := raw.Control(func(fd uintptr) { ferr = f(int(fd)) }); err != nil {
-		return err
-	}
-	if ferr != nil {
-		return fmt.Errorf("control terminal: %w", ferr)
+		return fmt.Errorf("resize terminal: %w", err)
 	}
 	return nil
 }

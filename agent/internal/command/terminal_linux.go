@@ -7,14 +7,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// OpenTerminal makes a pseudo terminal of the given size, owned by uid: a program may open /dev/stdout or its
+// OpenTerminal makes a pseudo terminal of a size in characters, owned by uid: a program may open /dev/stdout or its
 // tty's name again, and the kernel then checks the device's owner.
-func OpenTerminal(s Size, uid uint32) (*Terminal, error) {
+func OpenTerminal(rows, cols uint16, uid uint32) (*Terminal, error) {
 	master, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open /dev/ptmx: %w", err)
 	}
-	slave, err := openSlave(master, s, uid)
+	slave, err := openSlave(master, rows, cols, uid)
 	if err != nil {
 		unix.Close(master)
 		return nil, err
@@ -22,7 +22,7 @@ func OpenTerminal(s Size, uid uint32) (*Terminal, error) {
 	return &Terminal{Master: os.NewFile(uintptr(master), "/dev/ptmx"), Slave: slave}, nil
 }
 
-func openSlave(master int, s Size, uid uint32) (slave int, err error) {
+func openSlave(master int, rows, cols uint16, uid uint32) (slave int, err error) {
 	if err := unix.IoctlSetPointerInt(master, unix.TIOCSPTLCK, 0); err != nil {
 		return -1, fmt.Errorf("unlock terminal: %w", err)
 	}
@@ -31,7 +31,7 @@ func openSlave(master int, s Size, uid uint32) (slave int, err error) {
 	if err != nil {
 		return -1, fmt.Errorf("open terminal: %w", err)
 	}
-	err = unix.IoctlSetWinsize(slave, unix.TIOCSWINSZ, &unix.Winsize{Row: s.Rows, Col: s.Cols})
+	err = unix.IoctlSetWinsize(slave, unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: cols})
 	if err == nil && uint32(os.Geteuid()) != uid {
 		err = unix.Fchown(slave, int(uid), -1)
 	}

@@ -7,6 +7,6 @@ import (
 )
 
 // OpenTerminal is for Linux only so far.
-func OpenTerminal(s Size, uid uint32) (*Terminal, error) {
+func OpenTerminal(rows, cols uint16, uid uint32) (*Terminal, error) {
 	return nil, errors.New("terminals are only supported on Linux; use -T")
 }

@@ -6,8 +6,6 @@ import (
 	"net"
 	"slices"
 
-	"golang.org/x/sys/unix"
-
 	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/fdconn"
 	"beanstalk-agent/agent/internal/runs"
@@ -23,7 +21,7 @@ func (s *Server) exec(c *call) error {
 		return err
 	}
 	files := c.take()
-	defer closeAll(files)
+	defer fdconn.CloseAll(files)
 	if err := checkExec(req, len(files)); err != nil {
 		return err
 	}
@@ -50,7 +48,7 @@ func (s *Server) attach(c *call) error {
 		return err
 	}
 	return c.handOver(func(conn *fdconn.Conn) error {
-		_, err := s.Backend.Runs().Attach(c.ctx(), run.ID, runs.Size(size), runs.Handover{Conn: conn})
+		_, err := s.Backend.Runs().Attach(c.ctx(), run.ID, size, runs.Handover{Conn: conn})
 		return err
 	})
 }
@@ -102,10 +100,4 @@ func refuseRaw(conn net.Conn, err error) {
 	e := asError(err)
 	_ = session.WriteRefusal(conn,
 		&session.Refusal{Status: e.Status, Code: cmp.Or(e.Exit, 125), Message: e.Message, Hint: e.Hint})
-}
-
-func closeAll(files []int) {
-	for _, fd := range files {
-		unix.Close(fd)
-	}
 }

@@ -20,6 +20,7 @@ import (
 	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/fdconn"
 	"beanstalk-agent/agent/internal/runs"
+	"beanstalk-agent/agent/internal/session"
 )
 
 // asked is a backend that answers everything, and minds what it is asked.
@@ -35,7 +36,7 @@ func (a *asked) Wait(ctx context.Context, id string) (runs.Run, error) { return 
 func (a *asked) Stop(ctx context.Context, id string, _ time.Duration) (runs.Run, error) {
 	return a.Get(ctx, id)
 }
-func (a *asked) Attach(ctx context.Context, id string, _ runs.Size, _ runs.Handover) (runs.Run, error) {
+func (a *asked) Attach(ctx context.Context, id string, _ session.Size, _ runs.Handover) (runs.Run, error) {
 	return a.Get(ctx, id)
 }
 func (a *asked) Logs(_ context.Context, w io.Writer, _ string, _ int, _ bool) error {

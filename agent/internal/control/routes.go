@@ -10,6 +10,7 @@ import (
 
 	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/runs"
+	"beanstalk-agent/agent/internal/session"
 )
 
 // Backend is who answers the routes: the daemon, by its features. Where a method returns any, its type is the feature's
@@ -72,7 +73,7 @@ type Runs interface {
 	Get(ctx context.Context, id string) (runs.Run, error)
 	Wait(ctx context.Context, id string) (runs.Run, error)
 	Stop(ctx context.Context, id string, grace time.Duration) (runs.Run, error)
-	Attach(ctx context.Context, id string, size runs.Size, h runs.Handover) (runs.Run, error)
+	Attach(ctx context.Context, id string, size session.Size, h runs.Handover) (runs.Run, error)
 	Logs(ctx context.Context, w io.Writer, id string, lines int, follow bool) error
 	Follow(ctx context.Context, w io.Writer, id string, from runs.Position, begin func(at int64)) error
 }

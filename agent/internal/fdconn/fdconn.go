@@ -131,7 +131,7 @@ func (c *Conn) keep(oob []byte) error {
 		err = ErrTooManyFiles
 	}
 	if err != nil || c.closed {
-		closeAll(c.files)
+		CloseAll(c.files)
 		c.files = nil
 	}
 	return err
@@ -167,15 +167,18 @@ func (c *Conn) Take() []int {
 // another process's copy of it goes on working.
 func (c *Conn) Close() error {
 	c.mu.Lock()
-	closeAll(c.files)
+	CloseAll(c.files)
 	c.files, c.closed = nil, true
 	c.mu.Unlock()
 	return c.UnixConn.Close()
 }
 
-func closeAll(files []int) {
+// CloseAll closes descriptors that were taken; one below 0 is none.
+func CloseAll(files []int) {
 	for _, fd := range files {
-		unix.Close(fd)
+		if fd >= 0 {
+			unix.Close(fd)
+		}
 	}
 }
 

@@ -82,7 +82,7 @@ func (l *Launcher) Prepare(ctx context.Context, who api.Caller, req api.ExecRequ
 	r.Kind, r.Name, r.Args = "exec", path.Base(req.Args[0]), req.Args
 	r.IO = map[string]string{api.Pipes: runs.IOPipes, api.Terminal: runs.IOTerminal, api.Detached: runs.IOSpool}[req.Mode]
 	r.Detached = req.Mode == api.Detached
-	r.Size = runs.Size(req.Size)
+	r.Size = req.Size
 	r.Timeout, r.Grace, r.MemoryMax, r.Lock = req.Timeout, req.Grace, req.Memory, req.Lock
 	r.Caller = runs.Caller{UID: who.UID, PID: who.PID, Login: who.Login}
 	if req.Mode == api.Terminal {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"beanstalk-agent/agent/internal/fdconn"
+	"beanstalk-agent/agent/internal/session"
 )
 
 // Client talks to the supervisor. The zero value with Socket set is ready; it holds no connection between
@@ -113,7 +114,7 @@ func (c *Client) patiently(ctx context.Context, f func() error) error {
 }
 
 // Attach gives a terminal session a client, in place of one it may have.
-func (c *Client) Attach(ctx context.Context, id string, size Size, h Handover) (run Run, err error) {
+func (c *Client) Attach(ctx context.Context, id string, size session.Size, h Handover) (run Run, err error) {
 	err = c.send(ctx, "/runs/"+url.PathEscape(id)+"/attach", AttachBody{Size: size}, h, &run)
 	return run, err
 }

@@ -5,16 +5,13 @@ package runs
 import (
 	"time"
 
-	"beanstalk-agent/agent/internal/command"
+	"beanstalk-agent/agent/internal/session"
 )
 
 // API is the version in the path of every request. Fields are only ever added. The client ignores those it does
 // not know. The server refuses a request that has one: it would not keep a limit that it does not know. Facts
 // that an older supervisor may ignore go into Request.Meta.
 const API = 1
-
-// Size is a terminal's size in characters.
-type Size = command.Size
 
 // How a run's standard streams are connected.
 const (
@@ -47,7 +44,7 @@ type Request struct {
 	User   string   `json:"user,omitzero"`   // name of UID, for show
 	Umask  int      `json:"umask,omitzero"`  // 0: 022; command.NoUmask: 0
 
-	Size        Size          `json:"size,omitzero"` // of the terminal at the first byte
+	Size        session.Size  `json:"size,omitzero"` // of the terminal at the first byte
 	Timeout     time.Duration `json:"timeout_ns,omitzero"`
 	Grace       time.Duration `json:"grace_ns,omitzero"`   // between TERM and KILL; 0: 5 s
 	Idle        time.Duration `json:"idle_ns,omitzero"`    // a terminal without input or output for so long is ended
@@ -180,7 +177,7 @@ type StartBody struct {
 
 // AttachBody is what an attach carries beside the client's connection.
 type AttachBody struct {
-	Size Size `json:"size,omitzero"`
+	Size session.Size `json:"size,omitzero"`
 }
 
 // StopBody is what a stop and a shutdown carry.

@@ -130,7 +130,10 @@ func WriteExit(w io.Writer, e Exit) error {
 }
 
 // Size is a terminal's size in characters.
-type Size struct{ Rows, Cols uint16 }
+type Size struct {
+	Rows uint16 `json:"rows,omitzero"`
+	Cols uint16 `json:"cols,omitzero"`
+}
 
 // AppendSize encodes the payload of a Resize frame.
 func AppendSize(b []byte, s Size) []byte {

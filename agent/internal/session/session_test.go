@@ -2,9 +2,11 @@ package session
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"io"
 	"reflect"
+	"strings"
 	"testing"
 	"testing/iotest"
 )
@@ -159,4 +161,14 @@ func FuzzScreen(f *testing.F) {
 			t.Errorf("%q: undone by %q, which leaves %q", in, whole.Undo(), left)
 		}
 	})
+}
+
+// Reason: an attach carries a size, and clients of before spelled its names as Go does.
+func TestSizeOfAnOlderClientIsRead(t *testing.T) {
+	var s Size
+	d := json.NewDecoder(strings.NewReader(`{"Rows":33,"Cols":101}`))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&s); err != nil || s != (Size{33, 101}) {
+		t.Errorf("%+v, %v", s, err)
+	}
 }

@@ -47,7 +47,7 @@ func clientOf(r *http.Request) (net.Conn, *runs.Refused) {
 	c, _ := fdconn.FromContext(r.Context())
 	files := c.Take()
 	if len(files) != 1 {
-		closeFiles(files)
+		fdconn.CloseAll(files)
 		return nil, misuse("%d descriptors came with the request, expected the client's connection", len(files))
 	}
 	conn, err := connOf(files[0])
@@ -57,7 +57,7 @@ func clientOf(r *http.Request) (net.Conn, *runs.Refused) {
 	return conn, nil
 }
 
-func (s *server) attachTo(id string, conn net.Conn, size runs.Size) error {
+func (s *server) attachTo(id string, conn net.Conn, size session.Size) error {
 	if l, t := s.shownTerminal(id); t != nil {
 		if late, err := t.attach(conn, size); !late {
 			return err
@@ -103,7 +103,7 @@ func attachEnded(conn net.Conn, run runs.Run, last []byte) error {
 // attach gives the session a new client: it sees the scroll-back, then what follows, and the program is
 // made to redraw. The client before it is detached. late reports that the command has ended: nothing was sent to
 // the new client yet, and a client before it that does not read no longer delays the last output.
-func (t *terminal) attach(conn net.Conn, size runs.Size) (late bool, err error) {
+func (t *terminal) attach(conn net.Conn, size session.Size) (late bool, err error) {
 	t.attaching.Lock()
 	defer t.attaching.Unlock()
 	if old := t.current(); old != nil {
@@ -156,19 +156,19 @@ func replay(conn net.Conn, p []byte) error {
 }
 
 // redraw makes the size change for real: programs ignore a WINCH that finds the size they know.
-func (t *terminal) redraw(s runs.Size) {
+func (t *terminal) redraw(s session.Size) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if s.Rows == 0 || s.Cols == 0 {
 		s = t.size
 	}
 	if s == t.size && s.Rows > 1 {
-		_ = t.pty.Resize(runs.Size{Rows: s.Rows - 1, Cols: s.Cols})
+		_ = t.pty.Resize(s.Rows-1, s.Cols)
 	}
 	t.size = s
 	time.AfterFunc(redrawPause, func() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		_ = t.pty.Resize(t.size) // whatever it is by then
+		_ = t.pty.Resize(t.size.Rows, t.size.Cols) // whatever it is by then
 	})
 }

@@ -219,7 +219,7 @@ func TestExitFollowsTheScrollBack(t *testing.T) {
 	ours, theirs := sleeper(t)
 	attached := make(chan error, 1)
 	go func() {
-		_, err := d.Attach(t.Context(), run.ID, runs.Size{}, runs.Handover{Conn: ours})
+		_, err := d.Attach(t.Context(), run.ID, session.Size{}, runs.Handover{Conn: ours})
 		ours.Close()
 		attached <- err
 	}()
@@ -287,7 +287,7 @@ func takesNoMore(t *testing.T, ours *os.File) {
 func (d *daemon) lookBack(ctx context.Context, t *testing.T, id string, code int) (shown, told string) {
 	t.Helper()
 	c, err := openSession(d.Client, func(h runs.Handover) error {
-		_, err := d.Attach(ctx, id, runs.Size{Rows: 33, Cols: 101}, h)
+		_, err := d.Attach(ctx, id, session.Size{Rows: 33, Cols: 101}, h)
 		return err
 	})
 	if err != nil {

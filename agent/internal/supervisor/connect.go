@@ -3,6 +3,7 @@ package supervisor
 import (
 	"net"
 
+	"beanstalk-agent/agent/internal/fdconn"
 	"beanstalk-agent/agent/internal/runs"
 )
 
@@ -17,21 +18,21 @@ func connect(body runs.StartBody, output string, files []int) (streams, *runs.Re
 		want += 3
 	}
 	if len(files) != want {
-		closeFiles(files)
+		fdconn.CloseAll(files)
 		return nil, misuse("%d descriptors came with the request, expected %d", len(files), want)
 	}
 	var conn net.Conn
 	if body.HasConn {
 		c, err := connOf(files[0])
 		if err != nil {
-			closeFiles(files[1:])
+			fdconn.CloseAll(files[1:])
 			return nil, misuse("take over the client's connection: %v", err)
 		}
 		conn, files = c, files[1:]
 	}
 	io, err := streamsFor(body, output, conn, files)
 	if err != nil {
-		closeFiles(files)
+		fdconn.CloseAll(files)
 		if conn != nil {
 			conn.Close()
 		}

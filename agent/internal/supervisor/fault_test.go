@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"beanstalk-agent/agent/internal/runs"
+	"beanstalk-agent/agent/internal/session"
 )
 
 var faults = flag.Int("faults", faultCount(), "how many random faults each suite causes; the full suite is 500: FAULTS=500 in the environment")
@@ -182,7 +183,7 @@ func causeFault(t *testing.T, f *faulty, i int, victim, ioKind string, at time.D
 	req := request("seq 1 1000; " + fmt.Sprintf(f.daemon, mark) + "; sleep 0.02; seq 1001 2000; sleep 0.02; seq 2001 3000; exit 7")
 	req.IO, req.ID = ioKind, fmt.Sprintf("fault-%d-%d", os.Getpid(), i)
 	req.Grace = time.Second
-	req.Size = runs.Size{Rows: 24, Cols: 80}
+	req.Size = session.Size{Rows: 24, Cols: 80}
 
 	client, find := f.begin(req, mark)
 	client.Stdin = nil

@@ -3,8 +3,6 @@ package supervisor
 import (
 	"net"
 	"os"
-
-	"golang.org/x/sys/unix"
 )
 
 // connOf makes a connection of a descriptor that was handed over. It is consumed in any case.
@@ -12,12 +10,4 @@ func connOf(fd int) (net.Conn, error) {
 	f := os.NewFile(uintptr(fd), "client")
 	defer f.Close()
 	return net.FileConn(f)
-}
-
-func closeFiles(files []int) {
-	for _, fd := range files {
-		if fd >= 0 {
-			unix.Close(fd)
-		}
-	}
 }

@@ -25,7 +25,7 @@ func guard(h func(http.ResponseWriter, *http.Request) *runs.Refused) http.Handle
 			http.Error(w, "not a connection of ours", http.StatusInternalServerError)
 			return
 		}
-		defer func() { closeFiles(c.Take()) }()
+		defer func() { fdconn.CloseAll(c.Take()) }()
 		if uid := c.Peer().UID; uid != 0 && uid != uint32(os.Geteuid()) {
 			fail(w, denied("user %d may not use the supervisor", uid))
 			return

@@ -9,7 +9,6 @@ type (
 	Event    = runs.Event
 	Filter   = runs.Filter
 	Caller   = runs.Caller
-	Size     = runs.Size
 	Handover = runs.Handover
 	Client   = runs.Client
 	Refused  = runs.Refused

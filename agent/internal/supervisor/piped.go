@@ -4,6 +4,7 @@ import (
 	"net"
 	"syscall"
 
+	"beanstalk-agent/agent/internal/fdconn"
 	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/agent/internal/session"
 )
@@ -18,7 +19,7 @@ type piped struct {
 func (p *piped) files() [3]int { return p.fds }
 
 func (p *piped) begun(o owner) {
-	closeFiles(p.fds[:]) // or the readers of the client's stdout would never see its end
+	fdconn.CloseAll(p.fds[:]) // or the readers of the client's stdout would never see its end
 	if p.conn == nil {
 		return
 	}
@@ -40,7 +41,7 @@ func (p *piped) listen(o owner) {
 }
 
 func (p *piped) failed() {
-	closeFiles(p.fds[:])
+	fdconn.CloseAll(p.fds[:])
 	if p.conn != nil {
 		p.conn.Close()
 	}

@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"beanstalk-agent/agent/internal/command"
+	"beanstalk-agent/agent/internal/fdconn"
 	"beanstalk-agent/agent/internal/runs"
 	"cmp"
 	"context"
@@ -16,12 +17,12 @@ import (
 func (s *server) start(ctx context.Context, body runs.StartBody, files []int) (runs.Run, *runs.Refused) {
 	cred, refusal := s.cfg.check(&body.Request)
 	if refusal != nil {
-		closeFiles(files)
+		fdconn.CloseAll(files)
 		return runs.Run{}, refusal
 	}
 	l, refusal := s.reserve(ctx, &body.Request)
 	if refusal != nil {
-		closeFiles(files)
+		fdconn.CloseAll(files)
 		return runs.Run{}, refusal
 	}
 	if refusal = l.launch(body, cred, files); refusal != nil {

@@ -42,7 +42,7 @@ type terminal struct {
 	attaching sync.Mutex // one new client at a time
 
 	mu       sync.Mutex
-	size     runs.Size
+	size     session.Size
 	client   *termClient // nil: detached
 	ending   bool        // the command has ended: no new clients
 	unseen   bool        // and there was none: the last screen is on disk
@@ -62,9 +62,9 @@ type termClient struct {
 func openTerminal(body runs.StartBody, conn net.Conn) (*terminal, error) {
 	size := body.Size
 	if size.Rows == 0 || size.Cols == 0 {
-		size = runs.Size{Rows: 24, Cols: 80}
+		size = session.Size{Rows: 24, Cols: 80}
 	}
-	pty, err := command.OpenTerminal(size, body.UID)
+	pty, err := command.OpenTerminal(size.Rows, size.Cols, body.UID)
 	if err != nil {
 		return nil, err
 	}
@@ -213,7 +213,7 @@ func (t *terminal) obey(kind session.Type, p []byte) {
 		_, _ = t.pty.Master.Write([]byte{4}) // ^D: closing the terminal would hang it up
 	case session.Resize:
 		if s, ok := session.ParseSize(p); ok && s.Rows > 0 && s.Cols > 0 {
-			t.resize(runs.Size(s))
+			t.resize(s)
 		}
 	case session.Signal:
 		if len(p) == 1 {
@@ -222,11 +222,11 @@ func (t *terminal) obey(kind session.Type, p []byte) {
 	}
 }
 
-func (t *terminal) resize(s runs.Size) {
+func (t *terminal) resize(s session.Size) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.size = s
-	_ = t.pty.Resize(s)
+	_ = t.pty.Resize(s.Rows, s.Cols)
 }
 
 // end stops accepting clients, and saves output that no client is there to read: the run is reported as ended

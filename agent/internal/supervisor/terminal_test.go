@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"beanstalk-agent/agent/internal/runs"
+	"beanstalk-agent/agent/internal/session"
 )
 
 // screenOf is a client process at a terminal, and everything the terminal has shown.
@@ -91,7 +92,7 @@ func (s *screenOf) exitCode(t *testing.T, want int) {
 
 func onTerminal(line string) runs.Request {
 	r := request(line)
-	r.IO, r.Size = runs.IOTerminal, runs.Size{Rows: 33, Cols: 101}
+	r.IO, r.Size = runs.IOTerminal, session.Size{Rows: 33, Cols: 101}
 	r.Env = append(r.Env, "TERM=xterm", "PS1=$ ", "HOME=/nonexistent")
 	return r
 }
