@@ -16,6 +16,7 @@ import (
 	"beanstalk-agent/agent/internal/appenv"
 	"beanstalk-agent/agent/internal/config"
 	"beanstalk-agent/agent/internal/control"
+	"beanstalk-agent/agent/internal/cron"
 	"beanstalk-agent/agent/internal/drain"
 	"beanstalk-agent/agent/internal/health"
 	"beanstalk-agent/agent/internal/launch"
@@ -34,8 +35,7 @@ type backend struct {
 	env      *appenv.Resolver
 	runs     spooled
 	launcher *launch.Launcher
-	cron     *cronParts
-	people   *notices
+	cron     *cron.Cron
 	check    *health.Checker
 	drain    *drain.Drain
 	metrics  *metrics.Metrics
@@ -103,7 +103,8 @@ type balancerAnswer struct {
 func (b *backend) Reload(ctx context.Context) error {
 	b.deployed()
 	b.check.KeepFallback(ctx)
-	return b.cron.reload(ctx)
+	b.cron.Reload()
+	return nil
 }
 
 // Environment is the answer to `agent env`.

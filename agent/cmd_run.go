@@ -78,23 +78,21 @@ func runAgent(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	who := newClaims(cfg, inst, aws, runs, log)
-	launcher := newLauncher(cfg, beside, runs, who, log)
-	people, err := newNotices(cfg, beside, log)
+	launcher := newLauncher(cfg, beside, runs, log)
+	cron, err := newCron(cfg, beside, aws, runs, launcher, log)
 	if err != nil {
 		return err
 	}
-	cron := newCron(cfg, beside, launcher, runs, who, people, log)
 	leave := newDrain(cfg, beside, aws, runs, cron, log)
 	check, err := newHealth(cfg, beside, leave.Refuse, log)
 	if err != nil {
 		return err
 	}
-	metrics, err := newMetrics(cfg, beside, aws, check, cron, log)
+	metrics, err := newMetrics(cfg, beside, aws, check, cron, runs, log)
 	if err != nil {
 		return err
 	}
-	back := &backend{started: time.Now(), cfg: cfg, app: beside, inst: inst, env: env, launcher: launcher, cron: cron, people: people, check: check, drain: leave, metrics: metrics, deployed: metrics.Deployed,
+	back := &backend{started: time.Now(), cfg: cfg, app: beside, inst: inst, env: env, launcher: launcher, cron: cron, check: check, drain: leave, metrics: metrics, deployed: metrics.Deployed,
 		runs: spooled{runs}}
 	server := &control.Server{Listener: ln, Allow: cfg.Exec.Allow, Log: log, Backend: back}
 	alive := func(ctx context.Context) error { return api.NewClient(cfg.Socket).Get(ctx, "/v1/status?self", nil) }
@@ -103,14 +101,14 @@ func runAgent(ctx context.Context, o options) error {
 	services := []lifecycle.Service{
 		local, // stopped last: it ends what still runs
 		{Name: "identity", Run: func(ctx context.Context) error { inst.Run(ctx, log); return nil }},
-		{Name: "ends", Run: newEnds(cfg, runs, cron, log).Run},
-		{Name: "notices", Run: people.notifier.Run},
+		{Name: "run events", Run: cron.FollowRuns},
+		{Name: "notices", Run: cron.SendNotices},
 		{Name: "metrics", Run: metrics.Publish, Grace: 8 * time.Second},
 		{Name: "sampling", Run: metrics.Sample},
 		{Name: "health", Run: func(ctx context.Context) error { return check.Serve(ctx, cfg.Health.Listen) }},
 		{Name: "termination notices", Run: leave.Run},
-		{Name: "scheduler", Run: cron.run, Grace: 5 * time.Second},
-		{Name: "cron file", Run: cron.watcher.Run},
+		{Name: "scheduler", Run: cron.Run, Grace: 5 * time.Second},
+		{Name: "cron file", Run: cron.WatchFile},
 		{Name: "control", Run: server.Run},
 		{Name: "reload", Run: func(ctx context.Context) error { return onHangup(ctx, back.Reload) }},
 		{Name: "watchdog", Run: func(ctx context.Context) error { return lifecycle.Watchdog(ctx, log, alive) }},

@@ -2,20 +2,14 @@ package main
 
 import (
 	"context"
-	"errors"
-	"io/fs"
 	"log/slog"
-	"os"
-	"path/filepath"
-	"strings"
 
 	"beanstalk-agent/agent/internal/app"
 	"beanstalk-agent/agent/internal/awsconf"
-	"beanstalk-agent/agent/internal/cli"
 	"beanstalk-agent/agent/internal/config"
 	"beanstalk-agent/agent/internal/launch"
 	"beanstalk-agent/agent/internal/platform"
-	"beanstalk-agent/agent/internal/supervisor"
+	"beanstalk-agent/agent/internal/runs"
 )
 
 // Wiring: what one package says in the words of another. No package takes
@@ -39,6 +33,7 @@ func newApplication(ctx context.Context, cfg config.Config) *app.App {
 func checkConfig(cfg config.Config, fault func(key, format string, a ...any)) {
 	healthFaults(cfg, fault)
 	metricsConfig(cfg).Check(fault)
+	cronFaults(cfg, fault)
 }
 
 // newAWS says as whom and where the agent itself speaks to AWS.
@@ -46,34 +41,8 @@ func newAWS(cfg config.Config) (*awsconf.AWS, error) {
 	return awsconf.New(awsconf.Config{Region: cfg.AWS.Region, CloudWatchEndpoint: cfg.AWS.CloudWatchEndpoint, S3Endpoint: cfg.AWS.S3Endpoint})
 }
 
-func newLauncher(cfg config.Config, a *app.App, runs *supervisor.Client, who *claims, log *slog.Logger) *launch.Launcher {
-	exe, _ := os.Executable()
+func newLauncher(cfg config.Config, a *app.App, client *runs.Client, log *slog.Logger) *launch.Launcher {
 	return &launch.Launcher{
-		Profile: a.Env().Profile, Runs: runs, Version: a.Instance().VersionLabel, Host: a.Name,
-		Claims: who, Audit: cfg.Exec.Audit, Log: log,
-		Idle: cfg.Exec.Idle, Session: cfg.Exec.Session, NoNewPrivs: cfg.Exec.NoNewPrivileges,
-		Poster: launch.Poster{Exe: exe, Env: func(ctx context.Context) []string {
-			host, _ := a.Host(ctx)
-			from, _ := a.Origin(ctx)
-			return []string{cli.PostTarget + "=" + strings.TrimSuffix(from, ":"), cli.PostHost + "=" + host,
-				cli.PostHeaders + "=" + strings.Join(a.Headers(), "\n")}
-		}}}
-}
-
-// newEnds is to be called before anything can be run.
-func newEnds(cfg config.Config, runs *supervisor.Client, cron *cronParts, log *slog.Logger) *launch.Ends {
-	return &launch.Ends{Events: runs.Events, File: filepath.Join(cfg.StateDir, "told"), Fresh: noRuns(cfg, runs), Log: log,
-		Last:  func(ctx context.Context) (uint64, error) { i, err := runs.Info(ctx); return i.LastSeq, err },
-		Began: cron.began,
-		Tell:  func(r supervisor.Run) { launch.Ended(log, r); cron.ended(r) }}
-}
-
-// noRuns reports whether there is nothing where the supervisor keeps its runs.
-func noRuns(cfg config.Config, runs *supervisor.Client) bool {
-	dir := cfg.StateDir
-	if runs.Socket == systemSupervisor {
-		dir = systemState
-	}
-	found, err := os.ReadDir(filepath.Join(dir, "runs"))
-	return len(found) == 0 && (err == nil || errors.Is(err, fs.ErrNotExist))
+		Profile: a.Env().Profile, Runs: client, Version: a.Instance().VersionLabel, Host: a.Name, Audit: cfg.Exec.Audit, Log: log,
+		Idle: cfg.Exec.Idle, Session: cfg.Exec.Session, NoNewPrivs: cfg.Exec.NoNewPrivileges}
 }

@@ -7,14 +7,15 @@ import (
 	"beanstalk-agent/agent/internal/app"
 	"beanstalk-agent/agent/internal/awsconf"
 	"beanstalk-agent/agent/internal/config"
+	"beanstalk-agent/agent/internal/cron"
 	"beanstalk-agent/agent/internal/drain"
 	"beanstalk-agent/agent/internal/runs"
 )
 
-func newDrain(cfg config.Config, a *app.App, aws *awsconf.AWS, runs *runs.Client, cron *cronParts, log *slog.Logger) *drain.Drain {
+func newDrain(cfg config.Config, a *app.App, aws *awsconf.AWS, runs *runs.Client, jobs *cron.Cron, log *slog.Logger) *drain.Drain {
 	c := drain.Config{
 		Log: log, File: filepath.Join(filepath.Dir(cfg.Socket), "drain"),
-		Hold: cron.hold, Release: cron.release, Runs: runs.List, Connections: a.Connections,
+		Hold: jobs.Hold, Release: jobs.Release, Runs: runs.List, Connections: a.Connections,
 	}
 	if a.Instance().AsksMetadata() {
 		c.Metadata = aws.Metadata

@@ -6,6 +6,7 @@ import (
 
 	"beanstalk-agent/agent/internal/app"
 	"beanstalk-agent/agent/internal/config"
+	"beanstalk-agent/agent/internal/cron"
 	"beanstalk-agent/agent/internal/health"
 	"beanstalk-agent/agent/internal/metrics"
 	"beanstalk-agent/agent/internal/platform"
@@ -13,7 +14,7 @@ import (
 
 func newHereMetrics(ctx context.Context, cfg config.Config) *metrics.Here {
 	asked := health.Figures{LastProbe: time.Now()}
-	c := metricsConfig(cfg, counters(new(cronParts).counters, asked.Samples)...)
+	c := metricsConfig(cfg, counters(cron.ZeroSamples, asked.Samples)...)
 	var imds platform.IMDS
 	if aws, err := newAWS(cfg); err == nil {
 		imds = aws

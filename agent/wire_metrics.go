@@ -8,8 +8,10 @@ import (
 	"beanstalk-agent/agent/internal/app"
 	"beanstalk-agent/agent/internal/awsconf"
 	"beanstalk-agent/agent/internal/config"
+	"beanstalk-agent/agent/internal/cron"
 	"beanstalk-agent/agent/internal/health"
 	"beanstalk-agent/agent/internal/metrics"
+	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/collectors"
 )
 
@@ -28,12 +30,12 @@ func counters(cron, health func([]collectors.Sample) []collectors.Sample) []metr
 	return []metrics.Counter{{Name: "health", Read: health}, {Name: "cron", Read: cron}}
 }
 
-func newMetrics(cfg config.Config, a *app.App, aws *awsconf.AWS, check *health.Checker, cron *cronParts,
-	log *slog.Logger) (*metrics.Metrics, error) {
-	c := metricsConfig(cfg, counters(cron.samples, check.Samples)...)
+func newMetrics(cfg config.Config, a *app.App, aws *awsconf.AWS, check *health.Checker, jobs *cron.Cron,
+	client *runs.Client, log *slog.Logger) (*metrics.Metrics, error) {
+	c := metricsConfig(cfg, counters(jobs.Samples, check.Samples)...)
 	c.Connect, c.SpoolDir, c.Log = aws.CloudWatch, filepath.Join(cfg.StateDir, "spool"), log
 	c.RunName = func(ctx context.Context, id string) (string, error) {
-		r, err := cron.runs.Get(ctx, id)
+		r, err := client.Get(ctx, id)
 		return r.Kind + " " + r.Name, err
 	}
 	return metrics.New(c, a)

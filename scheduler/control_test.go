@@ -56,54 +56,42 @@ func TestPauseIsKept(t *testing.T) {
 	})
 }
 
-func TestTriggerGivesTheRunsOwnEnd(t *testing.T) {
-	failed := errors.New("exit 3")
-	run := func(_ context.Context, f Firing) error {
-		time.Sleep(time.Minute)
-		return failed
-	}
+// A triggered run takes the room of any other, and is the caller's to run and to wait for.
+func TestTriggerStartsWhatIsGiven(t *testing.T) {
 	file := "cron:\n- {name: a, schedule: '0 * * * *', command: x, retries: 3, enabled: false}\n- {name: b, schedule: '0 * * * *', command: x}\n"
-	inBubble(t, file, run, Config{Limit: 1}, func(r *rig) {
+	inBubble(t, file, lasts(time.Minute), Config{Limit: 1}, func(r *rig) {
 		synctest.Wait()
 		r.s.Hold(time.Hour)
 		if err := r.s.Pause("a"); err != nil {
 			t.Fatal(err)
 		}
-		go func() {
-			time.Sleep(time.Second)
-			if err := r.s.Trigger(r.t.Context(), "a"); !errors.Is(err, ErrBusy) || !strings.Contains(err.Error(), "2000-01-01T00:00:00Z") {
-				t.Errorf("a second start gave %v", err)
-			}
-			if err := r.s.Trigger(r.t.Context(), "b"); !errors.Is(err, ErrBusy) || !strings.Contains(err.Error(), "room") {
-				t.Errorf("a start beyond the limit gave %v", err)
-			}
-		}()
-		if err := r.s.Trigger(r.t.Context(), "a"); err != failed {
-			t.Errorf("got %v, want the run's own error", err)
+		var got Firing
+		failed := errors.New("exit 3")
+		err := r.s.Trigger("a", func(_ context.Context, f Firing) error {
+			got = f
+			time.Sleep(time.Minute)
+			return failed
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if err := r.s.Trigger("a", lasts(0)); !errors.Is(err, ErrBusy) || !strings.Contains(err.Error(), "2000-01-01T00:00:00Z") {
+			t.Errorf("a second start gave %v", err)
+		}
+		if err := r.s.Trigger("b", lasts(0)); !errors.Is(err, ErrBusy) || !strings.Contains(err.Error(), "room") {
+			t.Errorf("a start beyond the limit gave %v", err)
 		}
 		r.after(30 * time.Minute)
-		r.want("0s a manual") // no retry: a person looks at it
-		if err := r.s.Trigger(r.t.Context(), "c"); !errors.Is(err, ErrUnknownJob) {
+		r.want() // no retry: a person looks at it
+		if st := r.state("a"); st.Last.Err != failed || got.Reason != Manual || got.Job.Name != "a" {
+			t.Errorf("got %+v, fired %+v", st, got)
+		}
+		if err := r.s.Trigger("c", lasts(0)); !errors.Is(err, ErrUnknownJob) {
 			t.Errorf("triggering c gave %v", err)
 		}
-		if err := New(Config{}).Trigger(r.t.Context(), "a"); !errors.Is(err, ErrNotRunning) {
+		if err := New(Config{}).Trigger("a", lasts(0)); !errors.Is(err, ErrNotRunning) {
 			t.Errorf("triggering before Run gave %v", err)
-		}
-	})
-}
-
-// Who asked for a run may go away; the run does not.
-func TestTriggeredRunOutlivesItsCaller(t *testing.T) {
-	inBubble(t, "0 5 * * * a\n", lasts(time.Hour), Config{}, func(r *rig) {
-		synctest.Wait()
-		ctx, cancel := context.WithTimeout(r.t.Context(), time.Minute)
-		defer cancel()
-		if err := r.s.Trigger(ctx, "a"); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("got %v", err)
-		}
-		r.after(time.Hour)
-		if st := r.state("a"); st.Counts.Runs != 1 || st.Counts.Failed != 0 || len(st.Running) != 0 {
-			t.Errorf("got %+v", st)
 		}
 	})
 }
@@ -562,9 +550,7 @@ func TestConcurrentUse(t *testing.T) {
 					case 2:
 						r.s.Resume(job)
 					case 3:
-						ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-						r.s.Trigger(ctx, job)
-						cancel()
+						r.s.Trigger(job, run)
 					case 4:
 						r.s.Hold(time.Minute)
 					case 5:

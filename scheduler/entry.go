@@ -53,7 +53,6 @@ type run struct {
 	started  time.Time
 	owedFrom int64 // doneUntil before this run, until the run is recorded; then never
 	cancel   context.CancelCauseFunc
-	done     chan error // receives its result; buffered
 }
 
 func (e *entry) active() *activity {

@@ -239,14 +239,14 @@ func (s *Scheduler) giveUp(e *entry, f Firing, why string) {
 }
 
 // launch starts a run now.
-func (s *Scheduler) launch(e *entry, f Firing, do func(context.Context, Firing) error) *run {
+func (s *Scheduler) launch(e *entry, f Firing, do func(context.Context, Firing) error) {
 	f.Job = *e.job
 	a := e.active()
 	if f.Reason == Scheduled {
 		a.overlapSince = time.Time{}
 	}
 	ctx, cancel := context.WithCancelCause(s.base)
-	r := &run{started: s.cfg.Now(), owedFrom: never, cancel: cancel, done: make(chan error, 1)}
+	r := &run{started: s.cfg.Now(), owedFrom: never, cancel: cancel}
 	f.Begun = func() { s.onRecorded(e, r) }
 	r.firing = f
 	switch f.Reason {
@@ -274,9 +274,7 @@ func (s *Scheduler) launch(e *entry, f Firing, do func(context.Context, Firing) 
 		err := guard(ctx, f, do)
 		s.finish(e, r, err, context.Cause(ctx))
 		cancel(nil)
-		r.done <- err
 	})
-	return r
 }
 
 // onRecorded is the Firing's Begun: the slot of a recorded run is done.

@@ -184,40 +184,27 @@ func (s *Scheduler) change(name string, do func(*entry, time.Time)) error {
 	return nil
 }
 
-// Trigger runs a job now and returns its result, also during a hold or a pause and when the
-// job is off. It refuses with [ErrBusy] while the job runs (unless overlaps are allowed), or
-// when the host's limit or the job's lock would make it wait. When ctx ends, Trigger returns
-// and the run goes on.
-func (s *Scheduler) Trigger(ctx context.Context, name string) error {
-	r, err := s.trigger(name)
-	if err != nil {
-		return err
-	}
-	select {
-	case err := <-r.done:
-		return err
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-func (s *Scheduler) trigger(name string) (*run, error) {
+// Trigger starts a job now, also during a hold or a pause and when the job is off. run is
+// called like a [Runner]'s Run, in its place, and always once Trigger has returned nil.
+// Trigger refuses with [ErrBusy] while the job runs (unless overlaps are allowed), or when
+// the host's limit or the job's lock would make it wait.
+func (s *Scheduler) Trigger(name string, run func(context.Context, Firing) error) error {
 	s.mu.Lock()
 	defer s.unlock()
 	e := s.entries[name]
 	switch {
 	case s.base == nil:
-		return nil, ErrNotRunning
+		return ErrNotRunning
 	case e == nil || e.removed:
-		return nil, fmt.Errorf("%w: %q", ErrUnknownJob, name)
+		return fmt.Errorf("%w: %q", ErrUnknownJob, name)
 	case !e.idle() && e.job.Overlap != Allow:
-		return nil, fmt.Errorf("%w: %q, since %s", ErrBusy, name, e.act.running[0].started.Format(time.RFC3339))
+		return fmt.Errorf("%w: %q, since %s", ErrBusy, name, e.act.running[0].started.Format(time.RFC3339))
 	}
 	if why := s.blockedBy(e); why != "" {
-		return nil, fmt.Errorf("%w: it would wait for %s", ErrBusy, why)
+		return fmt.Errorf("%w: it would wait for %s", ErrBusy, why)
 	}
-	now := s.cfg.Now()
-	return s.launch(e, Firing{Due: now, Reason: Manual, Attempt: 1}, s.cfg.Runner.Run), nil
+	s.launch(e, Firing{Due: s.cfg.Now(), Reason: Manual, Attempt: 1}, run)
+	return nil
 }
 
 // Adopt takes over a run that an earlier process started and that is still in progress, so

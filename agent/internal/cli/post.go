@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"beanstalk-agent/agent/internal/cron"
 )
 
 type postOptions struct {
@@ -33,17 +35,9 @@ func newPostCmd(g *globals) *cobra.Command {
 	return c
 }
 
-// Where to post, and with what, comes in the environment: a command line can be
-// read by everybody, and a header may be a secret.
-const (
-	PostTarget  = "AGENT_POST_TARGET"  // http://HOST:PORT or unix:/SOCKET
-	PostHost    = "AGENT_POST_HOST"    // Host header
-	PostHeaders = "AGENT_POST_HEADERS" // NAME: value, one a line
-)
-
 func (o *postOptions) fromEnv() {
-	o.target, o.host = os.Getenv(PostTarget), os.Getenv(PostHost)
-	if h := os.Getenv(PostHeaders); h != "" {
+	o.target, o.host = os.Getenv(cron.PostTarget), os.Getenv(cron.PostHost)
+	if h := os.Getenv(cron.PostHeaders); h != "" {
 		o.headers = strings.Split(h, "\n")
 	}
 }

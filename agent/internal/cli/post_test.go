@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"beanstalk-agent/agent/internal/cron"
 )
 
 // A url: job reaches the application as Beanstalk's worker daemon would: the
@@ -43,9 +45,9 @@ func TestPostIsTheDaemons(t *testing.T) {
 	http.DefaultTransport.(*http.Transport).Proxy = func(*http.Request) (*url.URL, error) { return nil, errors.New("a proxy was asked for") }
 	defer func() { http.DefaultTransport.(*http.Transport).Proxy = http.ProxyFromEnvironment }()
 	for _, target := range []string{tcp.URL, "unix:" + socket} {
-		t.Setenv(PostTarget, target)
-		t.Setenv(PostHost, "www.example.com")
-		t.Setenv(PostHeaders, "X-Forwarded-Proto: https\nX-Token: planted-5c1e")
+		t.Setenv(cron.PostTarget, target)
+		t.Setenv(cron.PostHost, "www.example.com")
+		t.Setenv(cron.PostHeaders, "X-Forwarded-Proto: https\nX-Token: planted-5c1e")
 		o := postOptions{task: "nightly", at: "2026-11-23T03:00:00Z"}
 		o.fromEnv()
 		status = http.StatusOK

@@ -1,9 +1,8 @@
 // Package launch prepares a command as the application would run it and hands it to the supervisor.
 //
-// Contract: what a run gets (environment, user, groups, directory) is resolved
-// when it starts, never earlier, and is the same for a cron job and for a
-// command that a person typed. Who may choose what is decided here: only root
-// and the agent's own user choose another user than the application's.
+// Contract: environment, user, groups and directory of a run are resolved when it starts, never earlier, and are the same
+// for a cron job and for a typed command. Only root and the agent's own user may choose another user than the
+// application's.
 //
 // Values of the environment and arguments never reach a log from here.
 package launch
@@ -12,10 +11,10 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"path"
-	"sync"
 	"time"
 
 	"beanstalk-agent/agent/internal/api"
@@ -25,66 +24,46 @@ import (
 	"beanstalk-agent/scheduler"
 )
 
-// Runs is the part of the supervisor that starts and awaits runs.
+// Runs is the part of the supervisor that starts runs.
 type Runs interface {
 	Start(context.Context, runs.Request, runs.Handover) (runs.Run, error)
 	Begin(context.Context, runs.Request) (run runs.Run, ended func() (runs.Run, error), err error)
-	Wait(ctx context.Context, id string) (runs.Run, error)
-	Stop(ctx context.Context, id string, grace time.Duration) (runs.Run, error)
 }
 
-// Claims decides which instance of a fleet runs a slot of a job.
-type Claims interface {
-	// Claim returns nil when this instance runs the slot, scheduler.ErrElsewhere
-	// when another does, and any other error when that cannot be told.
-	Claim(context.Context, scheduler.Firing) error
-	// Finish notes how the run ended.
-	Finish(ctx context.Context, job scheduler.Job, slot time.Time, outcome string)
-}
-
-// Launcher starts runs. All exported fields but the limits and NoNewPrivs are required. It is safe for
-// concurrent use.
+// Launcher starts runs. All fields but the limits and NoNewPrivs are required. It is safe for concurrent use.
 type Launcher struct {
 	Profile func(context.Context, appenv.ProfileOptions) (appenv.Profile, error)
 	Runs    Runs
 	Version func() string // the application's deployed version, for the record
 	Host    func() string // this instance's name, for the record
-	Poster  Poster        // how a url: job is POSTed
-	Claims  Claims        // who decides which instance runs a slot
 	Audit   string        // program or full: how much of argv the log shows
 	Log     *slog.Logger
 
-	// How long a terminal may stay open, so that no forgotten shell holds memory for months. 0: for ever.
+	// How long a terminal may stay open, so that no forgotten shell holds memory for months. 0: no limit.
 	Idle    time.Duration // without input and output
 	Session time.Duration // in all
 
 	NoNewPrivs bool // setuid programs give a run nothing
-
-	mu     sync.Mutex
-	won    map[string]time.Time     // by job: the slot that this instance has claimed
-	manual map[string]chan runs.Run // by job: who triggered it and waits for its run
 }
 
-// Oom scores: a command that somebody typed, or a job, must die before the web
-// workers do when memory runs out. 0 is the workers' own.
+// oomScoreAdj has a typed command, or a job, die before the web workers when memory runs out. 0 is the workers' own.
 const oomScoreAdj = 300
 
 // Prepare checks an exec and gets everything ready but the start.
-func (l *Launcher) Prepare(ctx context.Context, who api.Caller, req api.ExecRequest) (func(context.Context, runs.Handover) (runs.Run, error), error) {
+func (l *Launcher) Prepare(ctx context.Context, who api.Caller, req api.ExecRequest) (
+	func(context.Context, runs.Handover) (runs.Run, error), error) {
 	if req.User != "" && !who.Owner {
 		return nil, &api.Error{Status: http.StatusForbidden, Exit: command.CodeRefused,
 			Message: who.Login + " may not choose the user", Hint: "only root may: try again with sudo"}
 	}
-	r, err := l.request(ctx, appenv.ProfileOptions{User: req.User, Dir: req.Dir, Extra: req.Env})
-	if err != nil {
+	r := runs.Request{Kind: "exec", Name: path.Base(req.Args[0]), Args: req.Args,
+		IO:       map[string]string{api.Pipes: runs.IOPipes, api.Terminal: runs.IOTerminal, api.Detached: runs.IOSpool}[req.Mode],
+		Detached: req.Mode == api.Detached, Size: req.Size,
+		Timeout: req.Timeout, Grace: req.Grace, MemoryMax: req.Memory, Lock: req.Lock,
+		Caller: runs.Caller{UID: who.UID, PID: who.PID, Login: who.Login}}
+	if err := l.complete(ctx, appenv.ProfileOptions{User: req.User, Dir: req.Dir, Extra: req.Env}, &r); err != nil {
 		return nil, refuse(err)
 	}
-	r.Kind, r.Name, r.Args = "exec", path.Base(req.Args[0]), req.Args
-	r.IO = map[string]string{api.Pipes: runs.IOPipes, api.Terminal: runs.IOTerminal, api.Detached: runs.IOSpool}[req.Mode]
-	r.Detached = req.Mode == api.Detached
-	r.Size = req.Size
-	r.Timeout, r.Grace, r.MemoryMax, r.Lock = req.Timeout, req.Grace, req.Memory, req.Lock
-	r.Caller = runs.Caller{UID: who.UID, PID: who.PID, Login: who.Login}
 	if req.Mode == api.Terminal {
 		r.Idle, r.Timeout = cmp.Or(req.Idle, l.Idle), cmp.Or(req.Timeout, l.Session)
 	}
@@ -104,17 +83,31 @@ func (l *Launcher) Prepare(ctx context.Context, who api.Caller, req api.ExecRequ
 	}, nil
 }
 
-// request is what every run has in common.
-func (l *Launcher) request(ctx context.Context, o appenv.ProfileOptions) (runs.Request, error) {
+// Begin starts a job's run: r, completed by what o asks for. ended waits for the run's end, and is given with
+// runs.ErrExists, too.
+func (l *Launcher) Begin(ctx context.Context, o appenv.ProfileOptions, r runs.Request) (
+	run runs.Run, ended func() (runs.Run, error), err error) {
+	if err := l.complete(ctx, o, &r); err != nil {
+		return run, nil, fmt.Errorf("start job: %w", err)
+	}
+	run, ended, err = l.Runs.Begin(ctx, r)
+	if err == nil {
+		l.audit("run started", run, r.Args)
+	}
+	return run, ended, err
+}
+
+// complete fills in what every run has in common.
+func (l *Launcher) complete(ctx context.Context, o appenv.ProfileOptions, r *runs.Request) error {
 	p, err := l.Profile(ctx, o)
 	if err != nil {
-		return runs.Request{}, err
+		return err
 	}
-	return runs.Request{
-		Env: p.Env, Dir: p.Dir, UID: p.User.UID, GID: p.User.GID, Groups: p.User.Groups, User: p.User.Name,
-		Umask: cmp.Or(p.Umask, command.NoUmask), OOMScoreAdj: oomScoreAdj, NoNewPrivs: l.NoNewPrivs, Version: l.Version(),
-		Meta: map[string]string{runs.MetaHost: l.Host()}, // not a field of its own: an older supervisor refuses those
-	}, nil
+	r.Env, r.Dir, r.Umask = p.Env, p.Dir, cmp.Or(p.Umask, command.NoUmask)
+	r.UID, r.GID, r.Groups, r.User = p.User.UID, p.User.GID, p.User.Groups, p.User.Name
+	r.OOMScoreAdj, r.NoNewPrivs, r.Version = oomScoreAdj, l.NoNewPrivs, l.Version()
+	r.Meta = map[string]string{runs.MetaHost: l.Host()} // not a field of its own: an older supervisor refuses those
+	return nil
 }
 
 // refuse gives err the exit status that an exec ends with.
@@ -129,13 +122,7 @@ func refuse(err error) error {
 	return e
 }
 
-// RunError is a job's run that ended badly.
-type RunError struct{ Run runs.Run }
-
-func (e *RunError) Error() string { return runs.Describe(e.Run) }
-
-// audit is the one line that says who started what. Arguments may hold
-// secrets, so by default only the program and how many there were.
+// audit logs who started what. Arguments may hold secrets, so by default only the program and their number.
 func (l *Launcher) audit(msg string, r runs.Run, args []string) {
 	a := []any{"run", r.ID, "kind", r.Kind, "name", r.Name, "user", r.User, "dir", r.Dir, "args", len(args) - 1}
 	if r.Kind == "cron" && r.Reason != string(scheduler.Scheduled) {
@@ -151,23 +138,4 @@ func (l *Launcher) audit(msg string, r runs.Run, args []string) {
 		a = append(a, "argv", args)
 	}
 	l.Log.Info(msg, a...)
-}
-
-// Ended is the line that says how a run ended.
-func Ended(log *slog.Logger, r runs.Run) {
-	a := []any{"run", r.ID, "kind", r.Kind, "name", r.Name, "how", runs.Describe(r), "took", r.Took().Round(time.Millisecond).String(), "peak_mb", r.PeakMemory >> 20}
-	switch {
-	case r.Kind == "exec":
-		a = append(a, "caller", r.Caller.Login)
-	case r.Reason != string(scheduler.Scheduled): // here too: who was killed right after the start has not said it
-		a = append(a, "why", r.Reason)
-	}
-	log.Info("run ended", a...)
-}
-
-func idOf(f scheduler.Firing) string {
-	if f.Reason == scheduler.Manual { // no slot: any number a second
-		return runs.ManualID(f.Job.Name, f.Due, f.Attempt)
-	}
-	return runs.SlotID(f.Job.Name, f.Due, f.Attempt)
 }

@@ -30,7 +30,8 @@ func TestAUmaskOfNothingArrives(t *testing.T) {
 			Profile: func(context.Context, appenv.ProfileOptions) (appenv.Profile, error) {
 				return appenv.Profile{Umask: chosen}, nil
 			}}
-		if r, err := l.request(t.Context(), appenv.ProfileOptions{}); err != nil || r.Umask != want {
+		var r runs.Request
+		if err := l.complete(t.Context(), appenv.ProfileOptions{}, &r); err != nil || r.Umask != want {
 			t.Errorf("a profile with umask %o asks for %o, %v; want %o", chosen, r.Umask, err, want)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -69,7 +70,9 @@ func New(c Config) (*Notifier, error) {
 	var faults []error
 	for i, t := range c.Targets {
 		t.Name = cmp.Or(t.Name, defaultName(t.Type, i))
-		faults = append(faults, CheckTarget(t))
+		t.Check(func(key, format string, args ...any) {
+			faults = append(faults, fmt.Errorf("notify target %q: %s "+format, append([]any{t.Name, key}, args...)...))
+		})
 		n.senders = append(n.senders, newSender(t, c, client, cmp.Or(t.Cooldown, n.cooldown)))
 	}
 	return n, errors.Join(faults...)

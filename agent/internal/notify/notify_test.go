@@ -299,7 +299,7 @@ func TestSecretsStaySecret(t *testing.T) {
 	}
 }
 
-func TestCheckTargetTellsAllFaults(t *testing.T) {
+func TestCheckReportsAllFaults(t *testing.T) {
 	_, err := New(Config{Log: planted.Log(t), Targets: []Target{
 		{Type: "mail", Name: "a"}, {Type: Slack}, {Type: Rollbar}, {Type: Slack, URL: "hooks.example/planted-5c1e"},
 		{Type: Webhook, URL: "https://x.example/", Jobs: []string{"["}, On: []Kind{"broken"}},
@@ -308,7 +308,7 @@ func TestCheckTargetTellsAllFaults(t *testing.T) {
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, want := range []string{`"mail"`, `"slack-2": its url is missing`, "post_server_item", "not an http", "syntax error", `"broken"`} {
+	for _, want := range []string{`"mail"`, `"slack-2": url is missing`, "post_server_item", "not an http", "syntax error", `"broken"`} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("no %q in\n%v", want, err)
 		}

@@ -46,41 +46,35 @@ type Target struct {
 
 const rollbarURL = "https://api.rollbar.com/api/1/item/"
 
-// CheckTarget reports every fault of t at once. An address with ${…} in it is checked when it is
-// used.
-func CheckTarget(t Target) error {
-	var faults []error
-	fault := func(format string, args ...any) {
-		faults = append(faults, fmt.Errorf("notify target %q: "+format, append([]any{t.Name}, args...)...))
-	}
+// Check reports every fault of t, each with the key of its value. An address with ${…} in it is checked when it is used.
+func (t Target) Check(fault func(key, format string, args ...any)) {
 	switch t.Type {
 	case Slack, Webhook, CheckIn:
 		if t.URL == "" {
-			fault("its url is missing")
+			fault("url", "is missing")
 		}
 	case Rollbar:
 		if t.Token == "" {
-			fault("its token (post_server_item) is missing")
+			fault("token", "(post_server_item) is missing")
 		}
 	default:
-		fault("type %q: want slack, webhook, rollbar or checkin", t.Type)
+		fault("type", "%q: want slack, webhook, rollbar or checkin", t.Type)
 	}
-	for key, address := range map[string]string{"url": t.URL, "start_url": t.StartURL, "fail_url": t.FailURL} {
-		if err := checkURL(address); address != "" && !strings.Contains(address, "${") && err != nil {
-			fault("its %s %v", key, err)
+	for _, a := range [][2]string{{"url", t.URL}, {"start_url", t.StartURL}, {"fail_url", t.FailURL}} {
+		if err := checkURL(a[1]); a[1] != "" && !strings.Contains(a[1], "${") && err != nil {
+			fault(a[0], "%v", err)
 		}
 	}
 	for _, pattern := range t.Jobs {
 		if _, err := path.Match(pattern, ""); err != nil {
-			fault("pattern of jobs %q: %v", pattern, err)
+			fault("jobs", "pattern %q: %v", pattern, err)
 		}
 	}
 	for _, k := range t.On {
 		if !slices.Contains([]Kind{Started, Succeeded, Failed, Overdue, Recovered, Missed}, k) {
-			fault("on %q: want started, succeeded, failed, overdue, missed or recovered", k)
+			fault("on", "%q: want started, succeeded, failed, overdue, missed or recovered", k)
 		}
 	}
-	return errors.Join(faults...)
 }
 
 // checkURL never repeats address: it is a secret.

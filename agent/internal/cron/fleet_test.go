@@ -1,4 +1,4 @@
-package main
+package cron
 
 import (
 	"bytes"
@@ -13,20 +13,18 @@ import (
 	"testing"
 	"time"
 
+	"beanstalk-agent/agent/internal/app"
 	"beanstalk-agent/agent/internal/awsconf"
-	"beanstalk-agent/agent/internal/config"
-	"beanstalk-agent/agent/internal/launch"
 	"beanstalk-agent/agent/internal/notify"
 	"beanstalk-agent/agent/internal/platform"
-	"beanstalk-agent/agent/internal/supervisor"
+	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/packaging/testbed/planted"
 	"beanstalk-agent/packaging/testbed/versity"
 	"beanstalk-agent/scheduler"
 )
 
-// claimsAt is who decides on an instance of that id ("" where none is known)
-// with its store at endpoint.
-func claimsAt(t *testing.T, endpoint, id string) *claims {
+// fleetAt is the fleet as an instance of that id ("" where none is known) sees it, with its store at endpoint.
+func fleetAt(t *testing.T, endpoint, id string) *fleet {
 	t.Helper()
 	c, identify := unidentifiedAt(t, endpoint, id)
 	identify()
@@ -36,10 +34,8 @@ func claimsAt(t *testing.T, endpoint, id string) *claims {
 // silent is the id of an instance whose metadata service does not answer.
 const silent = "?"
 
-func unidentifiedAt(t *testing.T, endpoint, id string) (c *claims, identify func()) {
+func unidentifiedAt(t *testing.T, endpoint, id string) (c *fleet, identify func()) {
 	t.Helper()
-	cfg := config.Default()
-	cfg.Cron.Claims, cfg.AWS.Region = "s3://bucket/claims", "us-east-1"
 	keys := map[string]string{"AWS_ACCESS_KEY_ID": versity.AccessKey, "AWS_SECRET_ACCESS_KEY": versity.SecretKey}
 	if id != "" {
 		imds := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -53,11 +49,8 @@ func unidentifiedAt(t *testing.T, endpoint, id string) (c *claims, identify func
 		t.Cleanup(imds.Close)
 		keys["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = imds.URL
 	}
+	aws := awsAt(t, endpoint, keys)
 	log := planted.Log(t)
-	aws, err := awsconf.New(awsconf.Config{Region: cfg.AWS.Region, S3Endpoint: endpoint, Getenv: func(name string) string { return keys[name] }})
-	if err != nil {
-		t.Fatal(err)
-	}
 	inst := platform.NewInstance(t.Context(), platform.Options{Region: "us-east-1", IMDS: aws})
 	identify = func() {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -66,7 +59,25 @@ func unidentifiedAt(t *testing.T, endpoint, id string) (c *claims, identify func
 		t.Cleanup(func() { cancel(); <-ended })
 		<-inst.Identified()
 	}
-	return newClaims(cfg, inst, aws, &supervisor.Client{}, log), identify
+	c = newFleet(Config{App: app.New(app.Config{}, inst), AWS: aws, Runs: noSupervisor{}, Claims: "s3://bucket/claims", Log: log})
+	t.Cleanup(func() { c.outcomes.close(0) })
+	return c, identify
+}
+
+func awsAt(t *testing.T, endpoint string, env map[string]string) *awsconf.AWS {
+	t.Helper()
+	aws, err := awsconf.New(awsconf.Config{Region: "us-east-1", S3Endpoint: endpoint, Getenv: func(name string) string { return env[name] }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return aws
+}
+
+// noSupervisor knows no run.
+type noSupervisor struct{ Runs }
+
+func (noSupervisor) Get(context.Context, string) (runs.Run, error) {
+	return runs.Run{}, runs.ErrUnknown
 }
 
 // firing is one of a job that is due each second, so that a claim may take two.
@@ -79,6 +90,12 @@ func firing(t *testing.T, change func(*scheduler.Job)) scheduler.Firing {
 	j := scheduler.Job{Name: "job", Schedule: table.Jobs[0].Schedule, Location: time.UTC}
 	change(&j)
 	return scheduler.Firing{Job: j, Due: time.Now().Truncate(time.Second), Reason: scheduler.Scheduled, Attempt: 1}
+}
+
+// write notes an outcome and waits until it is in the register.
+func write(c *fleet, f scheduler.Firing, text string) {
+	c.finish(f.Job, f.Due, text)
+	c.outcomes.writers.Wait()
 }
 
 // What can be neither won nor lost does not run, unless the job says so; what
@@ -94,8 +111,8 @@ func TestClaimWithoutAStore(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			err := claimsAt(t, "http://127.0.0.1:9", "").Claim(t.Context(), firing(t, c.change))
-			if _, told := errors.AsType[unclaimed](err); told == c.runs {
+			err := fleetAt(t, "http://127.0.0.1:9", "").claim(t.Context(), firing(t, c.change))
+			if isUnclaimed(err) == c.runs {
 				t.Errorf("got %v", err)
 			}
 		})
@@ -109,37 +126,37 @@ func TestNoClaimWithoutTheInstancesID(t *testing.T) {
 	var asked atomic.Int32
 	store := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
 	defer store.Close()
-	err := claimsAt(t, store.URL, silent).Claim(t.Context(), firing(t, func(*scheduler.Job) {}))
-	if _, told := errors.AsType[unclaimed](err); !told || asked.Load() > 0 {
+	err := fleetAt(t, store.URL, silent).claim(t.Context(), firing(t, func(*scheduler.Job) {}))
+	if !isUnclaimed(err) || asked.Load() > 0 {
 		t.Errorf("got %v, and the store was asked %d times", err, asked.Load())
 	}
 }
 
-// People hear of a recovery from what another instance told them of, and so they
-// do after a restart; what this agent told itself it knows.
-func TestClaimTellsOfTheRunBefore(t *testing.T) {
+// A recovery from what another instance reported is reported, and so it is after a restart. What this process reported
+// itself it knows.
+func TestClaimSaysHowTheRunBeforeEnded(t *testing.T) {
 	t.Parallel()
 	store := versity.Start(t, "bucket")[0]
-	a, b := claimsAt(t, store, "i-0123456789abcdef0"), claimsAt(t, store, "i-0fedcba9876543210")
+	a, b := fleetAt(t, store, "i-0123456789abcdef0"), fleetAt(t, store, "i-0fedcba9876543210")
 	f := firing(t, func(*scheduler.Job) {})
-	run := func(who *claims, outcome string, want notify.Kind) {
+	run := func(c *fleet, outcome string, want notify.Kind) {
 		t.Helper()
 		f.Due = f.Due.Add(time.Second)
-		if err := who.Claim(t.Context(), f); err != nil {
+		if err := c.claim(t.Context(), f); err != nil {
 			t.Fatal(err)
 		}
-		if got := who.told(f.Job.Name); got != want {
-			t.Errorf("told %q, want %q", got, want)
+		if got := c.outcomeBefore(f.Job.Name); got != want {
+			t.Errorf("the run before: %q, want %q", got, want)
 		}
-		who.Finish(t.Context(), f.Job, f.Due, outcome)
+		write(c, f, outcome)
 	}
 	run(a, "exit 1", "")
 	run(a, "exit 1", "")
-	run(b, launch.Good, notify.Failed)
-	run(b, launch.Good, "")
+	run(b, runs.Good, notify.Failed)
+	run(b, runs.Good, "")
 	run(a, "exit 1", notify.Succeeded)
-	run(claimsAt(t, store, "i-0123456789abcdef0"), launch.Good, notify.Failed) // a, restarted
-	if got := a.told("another"); got != "" {
+	run(fleetAt(t, store, "i-0123456789abcdef0"), runs.Good, notify.Failed) // a, restarted
+	if got := a.outcomeBefore("another"); got != "" {
 		t.Errorf("of a job never claimed: %q", got)
 	}
 }
@@ -152,7 +169,7 @@ func TestClaimAfterARestart(t *testing.T) {
 	store := versity.Careless(t) // one claimant at a time: conditions do not matter
 	for _, id := range []string{"i-0123456789abcdef0", ""} {
 		f := firing(t, func(j *scheduler.Job) { j.Name = "job" + id })
-		claim := func(id string) error { return claimsAt(t, store, id).Claim(t.Context(), f) }
+		claim := func(id string) error { return fleetAt(t, store, id).claim(t.Context(), f) }
 		if err := claim(id); err != nil {
 			t.Fatal(err)
 		}
@@ -163,7 +180,7 @@ func TestClaimAfterARestart(t *testing.T) {
 		if err := claim("i-0fedcba9876543210"); !errors.Is(err, scheduler.ErrElsewhere) {
 			t.Errorf("another instance: %v", err)
 		}
-		claimsAt(t, store, id).Finish(t.Context(), f.Job, f.Due, "exit 3")
+		write(fleetAt(t, store, id), f, "exit 3")
 		if err := claim(id); !errors.Is(err, scheduler.ErrElsewhere) {
 			t.Errorf("after its end, the same instance %q: %v", id, err)
 		}
@@ -177,33 +194,32 @@ func TestClaimAfterARestart(t *testing.T) {
 	}
 }
 
-// A slot that was claimed before a restart and that no run is known of is told by
-// name, once, and in its register where it is surely ours: a later one may have come due
-// meanwhile, and even be another instance's. How a run ended meanwhile is noted there.
-func TestClaimTellsOfWhatNeverStarted(t *testing.T) {
+// A slot that was claimed before a restart and has no run is logged once, and noted in its register where it is surely
+// ours: a later one may have come due meanwhile, and even be another instance's. How a run ended meanwhile is noted.
+func TestClaimFinishesWhatARestartLeft(t *testing.T) {
 	t.Parallel()
 	store := versity.Start(t, "bucket")[0]
 	for _, id := range []string{"i-0123456789abcdef0", ""} {
 		f := firing(t, func(j *scheduler.Job) { j.Name = "job" + id })
 		ran, forgotten := f.Due, f.Due.Add(time.Second)
-		before := claimsAt(t, store, id)
+		before := fleetAt(t, store, id)
 		for range 2 {
-			if err := before.Claim(t.Context(), f); err != nil {
+			if err := before.claim(t.Context(), f); err != nil {
 				t.Fatal(err)
 			}
 			f.Due = f.Due.Add(time.Second)
 		}
-		now := claimsAt(t, store, id)
+		now := fleetAt(t, store, id)
 		var said bytes.Buffer
 		now.log = slog.New(slog.NewTextHandler(&said, nil))
-		now.find = func(_ context.Context, run string) (supervisor.Run, error) {
-			if run == launch.SlotID(f.Job.Name, ran, 1) {
-				return supervisor.Run{State: supervisor.StateExited, ExitCode: 3}, nil
+		now.find = func(_ context.Context, run string) (runs.Run, error) {
+			if run == runs.SlotID(f.Job.Name, ran, 1) {
+				return runs.Run{State: runs.StateExited, ExitCode: 3}, nil
 			}
-			return supervisor.Run{}, supervisor.ErrUnknown
+			return runs.Run{}, runs.ErrUnknown
 		}
 		for range 2 {
-			if err := now.Claim(t.Context(), f); err != nil {
+			if err := now.claim(t.Context(), f); err != nil {
 				t.Fatal(err)
 			}
 			f.Due = f.Due.Add(time.Second)
@@ -214,25 +230,25 @@ func TestClaimTellsOfWhatNeverStarted(t *testing.T) {
 		if id == "" {
 			continue
 		}
-		await(t, "its register says so", func() bool {
-			s, err := now.open()
-			if err != nil {
-				return false
-			}
-			r, err := s.Read(t.Context(), f.Job.Name)
-			return err == nil && len(r.Runs) == 4 && strings.HasPrefix(r.Runs[2].Outcome, "not started") && r.Runs[3].Outcome == "exit 3"
-		})
+		now.outcomes.writers.Wait()
+		store, err := now.open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := store.Read(t.Context(), f.Job.Name)
+		if err != nil || len(r.Runs) != 4 || !strings.HasPrefix(r.Runs[2].Outcome, "not started") || r.Runs[3].Outcome != "exit 3" {
+			t.Errorf("its register says %+v, %v", r.Runs, err)
+		}
 	}
 }
 
-// Whoever asks for the status before the metadata service has answered must not
-// have the agent claim under its host's name: its own claims of an earlier life
-// would be another's.
+// A status asked for before the metadata service has answered must not have the agent claim by its host's name: its own
+// claims of an earlier process would be another's.
 func TestStatusDoesNotDecideWhoClaims(t *testing.T) {
 	t.Parallel()
 	const id = "i-0123456789abcdef0"
 	c, identify := unidentifiedAt(t, versity.Careless(t), id)
-	c.lines()
+	c.status()
 	identify()
 	if s, err := c.open(); err != nil || s.Owner() != id {
 		t.Errorf("claims as %q, %v", s.Owner(), err)

@@ -1,4 +1,4 @@
-package launch
+package cron
 
 import (
 	"context"
@@ -35,11 +35,11 @@ func TestEndsAreToldOnce(t *testing.T) {
 	var told []string
 	run := func(events []runs.Event) {
 		ctx, stop := context.WithCancel(t.Context())
-		e := &Ends{File: file, Log: planted.Log(t),
-			Began:  func(r runs.Run) { told = append(told, "begin "+r.ID) },
-			Tell:   func(r runs.Run) { told = append(told, r.ID) },
-			Events: history(events, stop), Last: func(context.Context) (uint64, error) { return 2, nil }}
-		if err := e.Run(ctx); err != nil {
+		e := &runEvents{file: file, log: planted.Log(t),
+			onStart: func(r runs.Run) { told = append(told, "begin "+r.ID) },
+			onEnd:   func(r runs.Run) { told = append(told, r.ID) },
+			events:  history(events, stop), last: func(context.Context) (uint64, error) { return 2, nil }}
+		if err := e.run(ctx); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -65,16 +65,16 @@ func TestNoEndIsTakenForHistory(t *testing.T) {
 	if err := os.WriteFile(torn, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for name, e := range map[string]*Ends{
-		"the first run of all": {File: filepath.Join(t.TempDir(), "told"), Fresh: true},
-		"a torn note":          {File: torn},
+	for name, e := range map[string]*runEvents{
+		"the first run of all": {file: filepath.Join(t.TempDir(), "told"), none: true},
+		"a torn note":          {file: torn},
 	} {
 		ctx, stop := context.WithCancel(t.Context())
 		var told []string
-		e.Log, e.Began, e.Tell = planted.Log(t), func(runs.Run) {}, func(r runs.Run) { told = append(told, r.ID) }
-		e.Events = history([]runs.Event{{Seq: 2, Type: runs.EventEnded, Run: runs.Run{ID: "a"}}}, stop)
-		e.Last = func(context.Context) (uint64, error) { return 2, nil }
-		if err := e.Run(ctx); err != nil {
+		e.log, e.onStart, e.onEnd = planted.Log(t), func(runs.Run) {}, func(r runs.Run) { told = append(told, r.ID) }
+		e.events = history([]runs.Event{{Seq: 2, Type: runs.EventEnded, Run: runs.Run{ID: "a"}}}, stop)
+		e.last = func(context.Context) (uint64, error) { return 2, nil }
+		if err := e.run(ctx); err != nil {
 			t.Fatal(err)
 		}
 		if !slices.Equal(told, []string{"a"}) {

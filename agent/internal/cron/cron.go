@@ -1,0 +1,212 @@
+// Package cron is all that happens to a job's slot: due, claimed, started, its end noted and reported.
+//
+//	cron file → watcher → scheduler → fire ─→ fleet.claim → Config.Begin → supervisor
+//	                                                                          │ run events
+//	             notices ← onStart, onEnd ← runEvents ←───────────────────────┘
+//	register in S3 ← outcomes ← fire
+//
+// The scheduler says when, the supervisor says what became of a run, and the fleet says which instance runs it.
+package cron
+
+import (
+	"cmp"
+	"context"
+	"iter"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"beanstalk-agent/agent/internal/app"
+	"beanstalk-agent/agent/internal/appenv"
+	"beanstalk-agent/agent/internal/awsconf"
+	"beanstalk-agent/agent/internal/notify"
+	"beanstalk-agent/agent/internal/runs"
+	"beanstalk-agent/scheduler"
+)
+
+// Runs is the supervisor, as far as cron needs it.
+type Runs interface {
+	List(context.Context, runs.Filter) ([]runs.Run, error)
+	Get(ctx context.Context, id string) (runs.Run, error)
+	Wait(ctx context.Context, id string) (runs.Run, error)
+	Stop(ctx context.Context, id string, grace time.Duration) (runs.Run, error)
+	Info(context.Context) (runs.Info, error)
+	Events(ctx context.Context, after uint64) iter.Seq2[runs.Event, error]
+}
+
+// Begin completes a request by the application's environment and starts it. ended waits for the run's end, and is
+// given with runs.ErrExists, too. It is package launch's.
+type Begin func(context.Context, appenv.ProfileOptions, runs.Request) (
+	run runs.Run, ended func() (runs.Run, error), err error)
+
+// Config is what a Cron is made of.
+type Config struct {
+	// Required.
+
+	App   *app.App
+	AWS   *awsconf.AWS // for claims
+	Runs  Runs
+	Begin Begin
+	Log   *slog.Logger
+
+	Files    []string // relative to the application's directory; the first that exists is the cron file
+	Claims   string   // auto, off or s3://BUCKET/PREFIX: see CheckClaims
+	StateDir string
+	HoldFile string // below /run: a hold outlives the agent and not the host
+
+	// Optional.
+
+	Location *time.Location   // of jobs that name none; nil: UTC
+	Limit    int              // jobs at once on this host; 0: by processors
+	NoRuns   bool             // the supervisor has never run anything
+	Notify   []notify.Target  // who is told of jobs
+	Cooldown time.Duration    // between notices of one job's failures
+	Now      func() time.Time // the wall clock; nil: time.Now
+}
+
+// Cron runs the application's scheduled jobs. Its methods are safe for concurrent use.
+type Cron struct {
+	cfg     Config
+	log     *slog.Logger
+	sched   *scheduler.Scheduler
+	watcher *Watcher
+	fleet   *fleet
+	notices *notices
+	poster  poster
+	counts  counters
+}
+
+// New makes a Cron that runs nothing yet.
+func New(cfg Config) (*Cron, error) {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Location == nil {
+		cfg.Location = time.UTC
+	}
+	c := &Cron{cfg: cfg, log: cfg.Log, fleet: newFleet(cfg), poster: newPoster(cfg.App)}
+	var err error
+	if c.notices, err = newNotices(cfg, c.recipients); err != nil {
+		return nil, err
+	}
+	store, err := OpenStore(filepath.Join(cfg.StateDir, "cron.json"))
+	if err != nil {
+		cfg.Log.Error("scheduler's memory", "err", err)
+	}
+	host, _ := os.Hostname() // only spreads starts; empty is fine
+	c.sched = scheduler.New(scheduler.Config{
+		Runner: runnerFunc(c.fire), OnEvent: c.onEvent, Saved: store.Kept(), Save: freeAfterLargeSave(store.Save),
+		HostName: host, Limit: limit(cfg.Limit, runtime.NumCPU()), Now: cfg.Now, Sleep: sleepPrecise,
+		Host: func() scheduler.Host { return hostConditions(cfg.App) },
+	})
+	c.watcher = &Watcher{Dir: cfg.App.Facts().AppDir, Files: cfg.Files, Log: cfg.Log,
+		Where: func() string { return cfg.App.Facts().EnvironmentName },
+		Held:  func() bool { return !c.sched.HeldUntil().IsZero() },
+		Apply: func(t scheduler.Table) {
+			c.sched.SetTable(t)
+			debug.FreeOSMemory() // of the parser's garbage, which can be a hundred times the file
+		},
+		Options: func() scheduler.ParseOptions {
+			return scheduler.ParseOptions{Location: cfg.Location, CheckCommand: cfg.App.Commands(context.Background())}
+		}}
+	c.keepHold()
+	return c, nil
+}
+
+type runnerFunc func(context.Context, scheduler.Firing) error
+
+func (f runnerFunc) Run(ctx context.Context, firing scheduler.Firing) error { return f(ctx, firing) }
+
+// Run takes up what an earlier process left running, then starts what is due until ctx is done. It returns once the
+// ends of this process's runs are in their registers, or after drainLimit.
+func (c *Cron) Run(ctx context.Context) error {
+	table := c.watcher.Reload().Table
+	c.adoptLive(ctx, table)
+	c.adoptFailed(ctx, table)
+	err := c.sched.Run(ctx)
+	c.fleet.outcomes.close(drainLimit)
+	return err
+}
+
+// WatchFile follows the cron file until ctx is done.
+func (c *Cron) WatchFile(ctx context.Context) error { return c.watcher.Run(ctx) }
+
+// SendNotices sends until ctx is done, and then for a moment what waits.
+func (c *Cron) SendNotices(ctx context.Context) error { return c.notices.Run(ctx) }
+
+// Reload reads the cron file again, changed or not.
+func (c *Cron) Reload() { c.watcher.Reload() }
+
+// recipients are the targets that a job's notices go to, as the cron file says.
+func (c *Cron) recipients(job string) []string {
+	j, _ := c.watcher.State().Table.Job(job)
+	return j.Notify
+}
+
+// hostConditions are as much as is known now: an agent may be older than the first deployment, and the environment
+// cannot be read in the middle of one.
+func hostConditions(a *app.App) scheduler.Host {
+	read := sync.OnceValues(func() (*appenv.Env, error) { // most tables do not ask
+		return a.Env().Resolve(context.Background())
+	})
+	f := a.Facts()
+	return scheduler.Host{Environment: f.EnvironmentName, Worker: f.Worker,
+		Getenv: func(name string) (string, bool) {
+			e, err := read()
+			if err != nil {
+				return "", false
+			}
+			return e.Lookup(name)
+		},
+		Unread: func() bool { _, err := read(); return err != nil }}
+}
+
+// limit is how many jobs run at once: as configured, else eight for each processor, since most wait for a database or
+// a network, and enough for a small instance.
+func limit(configured, processors int) int { return cmp.Or(configured, max(16, 8*processors)) }
+
+// freeAfterLargeSave returns the memory that writing a whole table took, which a table of ten thousand jobs would keep
+// for minutes otherwise.
+func freeAfterLargeSave(save func(map[string]scheduler.SavedJob) error) func(map[string]scheduler.SavedJob) error {
+	return func(changed map[string]scheduler.SavedJob) error {
+		err := save(changed)
+		if len(changed) > 1000 {
+			debug.FreeOSMemory()
+		}
+		return err
+	}
+}
+
+// sleepPrecise is timed by the kernel, not by the runtime, which is up to a millisecond late. A signal ends it early.
+func sleepPrecise(d time.Duration) {
+	tv := unix.NsecToTimeval(max(d, 0).Nanoseconds())
+	_, _ = unix.Select(0, nil, nil, nil, &tv)
+}
+
+// onEvent logs, counts and reports what no run can report.
+func (c *Cron) onEvent(e scheduler.Event) {
+	c.counts.event(e)
+	c.notices.event(e)
+	level := slog.LevelWarn
+	if e.Kind == scheduler.Waiting || e.Kind == scheduler.ClockStep || e.Kind == scheduler.Owed {
+		level = slog.LevelInfo
+	}
+	var attrs []slog.Attr
+	if e.Job != "" {
+		attrs = append(attrs, slog.String("job", e.Job))
+	}
+	if !e.Due.IsZero() {
+		attrs = append(attrs, slog.Time("due", e.Due), slog.Int("count", e.Count))
+	}
+	attrs = append(attrs, slog.String("what", e.Text))
+	if e.Err != nil {
+		attrs = append(attrs, slog.Any("err", e.Err))
+	}
+	c.log.LogAttrs(context.Background(), level, "cron: "+string(e.Kind), attrs...)
+}

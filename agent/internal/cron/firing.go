@@ -1,0 +1,160 @@
+package cron
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"time"
+
+	"beanstalk-agent/agent/internal/appenv"
+	"beanstalk-agent/agent/internal/claim"
+	"beanstalk-agent/agent/internal/command"
+	"beanstalk-agent/agent/internal/notify"
+	"beanstalk-agent/agent/internal/runs"
+	"beanstalk-agent/scheduler"
+)
+
+// maxLockWait is how long a job waits at most for a lock that an exec holds; as long as a missed slot of it may be
+// caught up, if that is less.
+const maxLockWait = 24 * time.Hour
+
+// runError is a job's run that ended badly.
+type runError struct{ runs.Run }
+
+func (e *runError) Error() string { return runs.Describe(e.Run) }
+
+// fire is the scheduler's Runner: it runs a slot, and reports one that does not start, since no run can report it.
+func (c *Cron) fire(ctx context.Context, f scheduler.Firing) error {
+	begun, record := false, f.Begun
+	f.Begun = func() { begun = true; record() }
+	err := c.runSlot(ctx, f)
+	switch {
+	case begun, errors.Is(context.Cause(ctx), scheduler.ErrStopping): // else the next process owes it
+	case !errors.Is(err, scheduler.ErrElsewhere):
+		c.notStarted(f, err)
+	case f.Coalesced > 0:
+		c.log.Info("slots left to other instances", "job", f.Job.Name, "due", f.Due, "count", 1+f.Coalesced, "why", f.Why)
+	}
+	return err
+}
+
+// runSlot claims a slot, starts its run, waits for the end and has it noted in the register. An error of type
+// *runError is a run that ended badly; any other, one that could not start.
+func (c *Cron) runSlot(ctx context.Context, f scheduler.Firing) error {
+	if err := c.fleet.claim(ctx, f); err != nil {
+		return err
+	}
+	run, ended, err := c.start(ctx, runs.SlotID(f.Job.Name, f.Due, f.Attempt), f)
+	if err != nil && !errors.Is(err, runs.ErrExists) { // which was started before the agent died, and not recorded
+		c.noteEnd(ctx, f, "not started")
+		if ctx.Err() != nil { // while it waited for the lock
+			return context.Cause(ctx)
+		}
+		return err
+	}
+	if f.Coalesced > 0 && run.Reason != reason(f) { // that of an existing run is about its own slot
+		c.log.Info("run stands for earlier slots, too", "run", run.ID, "name", f.Job.Name, "why", reason(f))
+	}
+	f.Begun()
+	return c.await(ctx, runs.SlotID(f.Job.Name, f.Due, f.Attempt), ended, f)
+}
+
+// notStarted counts and reports a slot that does not run here, or one attempt at it.
+func (c *Cron) notStarted(f scheduler.Firing, err error) {
+	kind, n, why := notify.Failed, &c.counts.failed, err
+	if isUnclaimed(err) {
+		kind, n = notify.Overdue, &c.counts.overdue
+	}
+	if errors.Is(err, claim.ErrDenied) {
+		why = claim.ErrDenied // the store has logged all of it, once
+	}
+	c.log.Warn("job not started", "job", f.Job.Name, "due", f.Due, "count", 1+f.Coalesced, "attempt", f.Attempt, "err", why)
+	if errors.Is(err, scheduler.ErrReplaced) { // as its job wants it
+		return
+	}
+	n.Add(1)
+	if f.Final() {
+		c.notices.send(notify.Event{Job: f.Job.Name, Kind: kind, At: time.Now(), Reason: "not started: " + err.Error()})
+	}
+}
+
+// start starts the run; ended waits for its end, also where it exists already.
+func (c *Cron) start(ctx context.Context, id string, f scheduler.Firing) (runs.Run, func() (runs.Run, error), error) {
+	o := appenv.ProfileOptions{Dir: f.Job.Dir, Extra: f.Job.Env}
+	if f.Job.URL != "" {
+		o.Extra = append(slices.Clone(o.Extra), c.poster.env(ctx)...)
+	}
+	req := runs.Request{ID: id, Kind: "cron", Name: f.Job.Name, Args: c.argv(f), IO: runs.IOSpool, Detached: true,
+		Timeout: f.Job.Timeout, MaxOutput: f.Job.MaxOutput, Slot: f.Due, Attempt: f.Attempt, Reason: reason(f), Lock: f.Job.Lock}
+	if f.Reason != scheduler.Manual { // an exec may hold the lock
+		req.LockWait = min(f.Job.CatchUp, maxLockWait)
+	}
+	return c.cfg.Begin(ctx, o, req)
+}
+
+func (c *Cron) argv(f scheduler.Firing) []string {
+	switch {
+	case f.Job.URL != "":
+		return c.poster.argv(f)
+	case len(f.Job.Args) > 0:
+		return f.Job.Args
+	}
+	return command.Shell(f.Job.Command)
+}
+
+func reason(f scheduler.Firing) string {
+	if f.Why == "" {
+		return string(f.Reason)
+	}
+	return fmt.Sprintf("%s: %s", f.Reason, f.Why)
+}
+
+// await waits for the end of a slot's run and has it noted in the register.
+func (c *Cron) await(ctx context.Context, id string, ended func() (runs.Run, error), f scheduler.Firing) error {
+	err := c.wait(ctx, id, ended)
+	outcome := runs.Good
+	if err != nil {
+		outcome = err.Error()
+	}
+	c.noteEnd(ctx, f, outcome)
+	return err
+}
+
+// noteEnd does nothing when the agent is stopping: the run continues under the supervisor, or the slot is owed, and the
+// next process notes it.
+func (c *Cron) noteEnd(ctx context.Context, f scheduler.Firing, outcome string) {
+	if f.Reason != scheduler.Manual && !errors.Is(context.Cause(ctx), scheduler.ErrStopping) {
+		c.fleet.finish(f.Job, f.Due, outcome)
+	}
+}
+
+// wait returns when the run has ended. When the scheduler replaces the run it is stopped; when the agent stops it
+// continues.
+func (c *Cron) wait(ctx context.Context, id string, ended func() (runs.Run, error)) error {
+	for {
+		run, err := ended()
+		switch {
+		case err == nil && run.State == runs.StateLost:
+			return scheduler.ErrLost
+		case err == nil && run.ExitCode != 0:
+			return &runError{run}
+		case err == nil:
+			return nil
+		case errors.Is(context.Cause(ctx), scheduler.ErrReplaced):
+			_, err := c.cfg.Runs.Stop(context.WithoutCancel(ctx), id, 0)
+			return errors.Join(scheduler.ErrReplaced, err)
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case errors.Is(err, runs.ErrUnknown), errors.Is(err, fs.ErrNotExist):
+			c.log.Warn("how a run ended cannot be known", "run", id, "err", err) // it may have no other line
+			return scheduler.ErrLost
+		}
+		c.log.Warn("waiting for the supervisor", "run", id, "err", err)
+		select { // it is being replaced, or died: systemd starts it again
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+	}
+}

@@ -1,0 +1,83 @@
+package cron
+
+import (
+	"slices"
+	"time"
+
+	"beanstalk-agent/agent/internal/claim"
+	"beanstalk-agent/agent/internal/notify"
+	"beanstalk-agent/agent/internal/runs"
+	"beanstalk-agent/scheduler"
+)
+
+// job returns what is known of a job. The caller holds mu.
+func (c *fleet) job(name string) *fleetJob {
+	j := c.jobs[name]
+	if j == nil {
+		j = &fleetJob{resolved: map[time.Time]bool{}}
+		c.jobs[name] = j
+	}
+	return j
+}
+
+// own notes that this instance has the slot, for the attempts that may follow.
+func (c *fleet) own(f scheduler.Firing) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.job(f.Job.Name).owned = f.Due
+}
+
+func (c *fleet) owns(f scheduler.Firing) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.job(f.Job.Name).owned.Equal(f.Due)
+}
+
+// noteBefore keeps how the run before a slot just won ended, for the notice of a recovery from what failed on another
+// instance, or before this process started. What this process noted itself it has reported itself.
+func (c *fleet) noteBefore(job string, before claim.Run, me string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch j := c.job(job); {
+	case before.Outcome == "", before.Owner == me && before.Finished.After(c.started), before.Slot.Before(j.ended):
+		j.before = ""
+	case before.Outcome == runs.Good:
+		j.before = notify.Succeeded
+	default:
+		j.before = notify.Failed
+	}
+}
+
+// outcomeBefore is how the run before the owned slot ended, if another process reported it. It is given once.
+func (c *fleet) outcomeBefore(job string) notify.Kind {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	j := c.job(job)
+	kind := j.before
+	j.before = ""
+	return kind
+}
+
+func (c *fleet) resolve(job string, slot time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.job(job).resolved[slot.UTC()] = true
+}
+
+func (c *fleet) isResolved(job string, slot time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.job(job).resolved[slot.UTC()]
+}
+
+// forgetResolved drops the slots that the register no longer calls unfinished.
+func (c *fleet) forgetResolved(f scheduler.Firing, unfinished []claim.Run) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for slot := range c.job(f.Job.Name).resolved {
+		listed := slices.ContainsFunc(unfinished, func(r claim.Run) bool { return r.Slot.Equal(slot) })
+		if slot.Before(f.Due) && !listed {
+			delete(c.jobs[f.Job.Name].resolved, slot)
+		}
+	}
+}

@@ -1,0 +1,94 @@
+package cron
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"beanstalk-agent/agent/internal/app"
+	"beanstalk-agent/agent/internal/notify"
+	"beanstalk-agent/agent/internal/runs"
+	"beanstalk-agent/scheduler"
+)
+
+// notices makes of what happened to jobs what the configured targets get.
+type notices struct {
+	*notify.Notifier
+	app        *app.App
+	tail       bool // a target wants the last lines of output
+	targets    []string
+	recipients func(job string) []string // as the cron file says
+}
+
+func newNotices(cfg Config, recipients func(job string) []string) (*notices, error) {
+	n := &notices{app: cfg.App, recipients: recipients}
+	n.tail = slices.ContainsFunc(cfg.Notify, func(t notify.Target) bool { return t.Tail })
+	var err error
+	n.Notifier, err = notify.New(notify.Config{Log: cfg.Log, Cooldown: cfg.Cooldown, Expand: cfg.App.Expand, Targets: cfg.Notify})
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range n.Status().Targets {
+		n.targets = append(n.targets, t.Name)
+	}
+	return n, nil
+}
+
+func (n *notices) send(e notify.Event) {
+	e.To, e.Environment, e.Host = n.recipients(e.Job), n.app.Facts().EnvironmentName, n.app.Name()
+	n.Notify(e)
+}
+
+// unknown lists the targets that the cron file names and the configuration does not have.
+func (n *notices) unknown(t scheduler.Table) (warnings []string) {
+	for _, j := range t.Jobs {
+		for _, name := range j.Notify {
+			if !slices.Contains(n.targets, name) {
+				warnings = append(warnings, fmt.Sprintf(
+					"line %d: job %s: notify names %q, which the agent's configuration does not", j.Line, j.Name, name))
+			}
+		}
+	}
+	return warnings
+}
+
+// ended reports a job's run that has ended for good. It may be a recovery from before, the kind of the job's run before
+// it, on another instance.
+func (n *notices) ended(r runs.Run, before notify.Kind) {
+	e := notify.Event{Job: r.Name, Kind: notify.Succeeded, At: r.Ended, Run: r.ID, Exit: r.ExitCode,
+		Reason: runs.Describe(r), Took: r.Took(), Before: before}
+	if e.Reason == fmt.Sprintf("exit %d", e.Exit) {
+		e.Reason = "" // the notice has it already
+	}
+	if r.ExitCode != 0 || r.State == runs.StateLost {
+		e.Kind = notify.Failed
+	}
+	if n.tail {
+		e.Tail = lastLines(r)
+	}
+	n.send(e)
+}
+
+// event reports what no run can report.
+func (n *notices) event(e scheduler.Event) {
+	kind, ok := map[scheduler.EventKind]notify.Kind{
+		scheduler.Overdue: notify.Overdue, scheduler.Missed: notify.Missed, scheduler.GaveUp: notify.Failed}[e.Kind]
+	if ok {
+		n.send(notify.Event{Job: e.Job, Kind: kind, At: time.Now(), Reason: e.Text})
+	}
+}
+
+// lastLines is the end of a run's output.
+func lastLines(r runs.Run) string {
+	out, err := runs.OpenOutput(r)
+	if err != nil {
+		return ""
+	}
+	defer out.Close()
+	if out.Tail(20) != nil {
+		return ""
+	}
+	b, _ := io.ReadAll(io.LimitReader(out, 4<<10))
+	return string(b)
+}

@@ -1,0 +1,42 @@
+package cron
+
+import (
+	"context"
+	"os"
+	"strings"
+	"time"
+
+	"beanstalk-agent/agent/internal/app"
+	"beanstalk-agent/scheduler"
+)
+
+// Where `agent post` posts to, and with what, comes in the environment: everybody can read a command line, and a header
+// may be a secret.
+const (
+	PostTarget  = "AGENT_POST_TARGET"  // http://HOST:PORT or unix:/SOCKET
+	PostHost    = "AGENT_POST_HOST"    // Host header
+	PostHeaders = "AGENT_POST_HEADERS" // NAME: value, one a line
+)
+
+// poster is how a url: job reaches the application: the agent's own binary makes the request, as the application's
+// user, so that such a job has output, history and limits like every other.
+type poster struct {
+	app *app.App
+	exe string
+}
+
+func newPoster(a *app.App) poster {
+	exe, _ := os.Executable()
+	return poster{a, exe}
+}
+
+func (p poster) argv(f scheduler.Firing) []string {
+	return []string{p.exe, "post", "--task", f.Job.Name, "--scheduled-at", f.Due.UTC().Format(time.RFC3339), "--", f.Job.URL}
+}
+
+func (p poster) env(ctx context.Context) []string {
+	host, _ := p.app.Host(ctx)
+	from, _ := p.app.Origin(ctx)
+	return []string{PostTarget + "=" + strings.TrimSuffix(from, ":"), PostHost + "=" + host,
+		PostHeaders + "=" + strings.Join(p.app.Headers(), "\n")}
+}

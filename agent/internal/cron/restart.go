@@ -1,0 +1,71 @@
+package cron
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"beanstalk-agent/agent/internal/runs"
+	"beanstalk-agent/scheduler"
+)
+
+// adoptLive takes over the runs that an earlier process started and that still run.
+func (c *Cron) adoptLive(ctx context.Context, t scheduler.Table) {
+	live, err := c.cfg.Runs.List(ctx, runs.Filter{Live: true, Kind: "cron"})
+	if err != nil && ctx.Err() == nil {
+		c.log.Error("running jobs are not known", "err", err)
+	}
+	for _, r := range slices.Backward(live) { // the oldest first
+		job, ok := t.Job(r.Name)
+		if !ok {
+			job = scheduler.Job{Name: r.Name, Location: time.UTC}
+		}
+		c.sched.Adopt(scheduler.Firing{Job: job, Due: r.Slot, Attempt: r.Attempt, Reason: scheduler.Reason(r.Reason)}, c.adopted(r.ID))
+	}
+}
+
+// adoptFailed takes over each job's last run if it failed and the job wants another attempt: it may have ended while
+// there was no agent, or the agent ended in the pause before the retry. Slots older than the job's catch_up are left
+// alone, and so are runs older than the host's last hundreds.
+func (c *Cron) adoptFailed(ctx context.Context, t scheduler.Table) {
+	if !slices.ContainsFunc(t.Jobs, func(j scheduler.Job) bool { return j.Retries > 0 || j.RetryOnLoss }) {
+		return
+	}
+	past, err := c.cfg.Runs.List(ctx, runs.Filter{Kind: "cron", Limit: 500})
+	if err != nil && ctx.Err() == nil {
+		c.log.Error("runs to be tried again are not known", "err", err)
+	}
+	seen := map[string]bool{}
+	for _, r := range past { // newest first
+		if r.Reason == string(scheduler.Manual) || seen[r.Name] {
+			continue
+		}
+		seen[r.Name] = true
+		job, ok := t.Job(r.Name)
+		if ok && triedAgain(job, r) && c.cfg.Now().Sub(r.Slot) <= max(job.CatchUp, scheduler.DefaultCatchUp) {
+			c.sched.Adopt(scheduler.Firing{Job: job, Due: r.Slot, Attempt: r.Attempt}, c.adopted(r.ID))
+		}
+	}
+}
+
+// triedAgain reports whether a run that has ended is followed by another attempt.
+func triedAgain(job scheduler.Job, r runs.Run) bool {
+	limit := job.Retries
+	switch {
+	case r.Live(), r.ExitCode == 0, r.Attempt < 1, r.Reason == string(scheduler.Manual):
+		return false
+	case r.State == runs.StateLost && !job.RetryOnLoss:
+		return false
+	case r.State == runs.StateLost:
+		limit = max(limit, 1)
+	}
+	return r.Attempt <= limit
+}
+
+// adopted returns what waits for a run that exists already, in place of fire.
+func (c *Cron) adopted(id string) func(context.Context, scheduler.Firing) error {
+	return func(ctx context.Context, f scheduler.Firing) error {
+		c.fleet.own(f)
+		return c.await(ctx, id, func() (runs.Run, error) { return c.cfg.Runs.Wait(ctx, id) }, f)
+	}
+}

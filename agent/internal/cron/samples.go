@@ -1,0 +1,64 @@
+package cron
+
+import (
+	"slices"
+	"sync/atomic"
+
+	"beanstalk-agent/agent/internal/runs"
+	"beanstalk-agent/collectors"
+	"beanstalk-agent/scheduler"
+)
+
+// counters count since they were last taken.
+type counters struct {
+	ran, failed, missed, overlapped, overdue, exec atomic.Int64
+}
+
+func (n *counters) event(e scheduler.Event) {
+	switch e.Kind {
+	case scheduler.Missed:
+		n.missed.Add(int64(e.Count))
+	case scheduler.Overlapped:
+		n.overlapped.Add(int64(e.Count))
+	case scheduler.Overdue:
+		n.overdue.Add(1)
+	}
+}
+
+func (n *counters) ended(r runs.Run) {
+	n.ran.Add(1)
+	if r.ExitCode != 0 || r.State == runs.StateLost {
+		n.failed.Add(1)
+	}
+}
+
+// Samples appends what was counted since the last call. Without jobs it is nothing: five series that are always 0 are
+// five series paid for.
+func (c *Cron) Samples(out []collectors.Sample) []collectors.Sample {
+	if n := c.counts.exec.Swap(0); n > 0 { // only then: most environments see one in a month
+		out = append(out, collectors.Sample{Name: "exec_runs", Unit: collectors.Count, Value: float64(n)})
+	}
+	before := len(out)
+	out = c.counts.take(out)
+	counted := func(s collectors.Sample) bool { return s.Value != 0 }
+	if len(c.watcher.State().Table.Jobs) == 0 && !slices.ContainsFunc(out[before:], counted) {
+		return out[:before]
+	}
+	return out
+}
+
+// ZeroSamples appends what Samples does where there are jobs and nothing has happened.
+func ZeroSamples(out []collectors.Sample) []collectors.Sample { return new(counters).take(out) }
+
+func (n *counters) take(out []collectors.Sample) []collectors.Sample {
+	for _, c := range []struct {
+		name  string
+		count *atomic.Int64
+	}{
+		{"cron_runs", &n.ran}, {"cron_failed", &n.failed}, {"cron_missed", &n.missed},
+		{"cron_overlapped", &n.overlapped}, {"cron_overdue", &n.overdue},
+	} {
+		out = append(out, collectors.Sample{Name: c.name, Unit: collectors.Count, Value: float64(c.count.Swap(0))})
+	}
+	return out
+}

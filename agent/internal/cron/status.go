@@ -1,0 +1,64 @@
+package cron
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"beanstalk-agent/agent/internal/api"
+	"beanstalk-agent/scheduler"
+)
+
+// Status says how the cron file, the claims, the jobs and the notices stand.
+func (c *Cron) Status(context.Context) []api.Line {
+	lines := append(c.fileLines(), c.fleet.status()...)
+	if until := c.sched.HeldUntil(); !until.IsZero() {
+		lines = append(lines, api.NewLine("cron", api.Warn, "agent release", "starts are held until %s", until.Format(time.DateTime)))
+	}
+	for _, j := range c.sched.Snapshot() {
+		if err := j.Last.Err; err != nil && j.Off == "" {
+			hint := ""
+			if _, ran := errors.AsType[*runError](err); ran || errors.Is(err, scheduler.ErrLost) {
+				hint = "agent logs " + j.Job.Name
+			}
+			lines = append(lines, api.NewLine("cron", api.Warn, hint, "%s: %v", j.Job.Name, err))
+		}
+		if j.Counts.Missed > 0 {
+			lines = append(lines, api.NewLine("cron", api.Warn, "", "%s: %d missed, the last at %s",
+				j.Job.Name, j.Counts.Missed, j.Counts.LastMissed.Format(time.DateTime)))
+		}
+	}
+	return append(lines, c.notices.lines()...)
+}
+
+func (c *Cron) fileLines() []api.Line {
+	st := c.watcher.State()
+	jobs := api.Count(len(st.Table.Jobs), "job")
+	switch st.Kind {
+	case Absent:
+		return []api.Line{api.NewLine("cron", api.Note, "", "no jobs: there is no %s", st.Path)}
+	case Faulty:
+		return []api.Line{api.NewLine("cron", api.Bad, "agent cron check "+st.Path,
+			"%s is not taken; in force: %s of the last good one", st.Path, jobs)}
+	case Loaded:
+		return []api.Line{api.NewLine("cron", api.Good, "", "%s from %s", jobs, st.Path)}
+	}
+	return nil
+}
+
+func (n *notices) lines() []api.Line {
+	s := n.Status()
+	var lines []api.Line
+	if s.Dropped > 0 {
+		lines = append(lines, api.NewLine("notices", api.Warn, "", "%d dropped: too many at once", s.Dropped))
+	}
+	for _, t := range s.Targets {
+		state, text := api.Good, fmt.Sprintf("%s: %d sent, %d waiting, %d dropped", t.Name, t.Sent, t.Queued, t.Dropped)
+		if t.LastError != "" {
+			state, text = api.Warn, text+": "+t.LastError
+		}
+		lines = append(lines, api.NewLine("notices", state, "", "%s", text))
+	}
+	return lines
+}
