@@ -19,7 +19,6 @@ import (
 	"beanstalk-agent/agent/internal/buildinfo"
 	"beanstalk-agent/agent/internal/cli"
 	"beanstalk-agent/agent/internal/lifecycle"
-	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/agent/internal/supervisor"
 )
 
@@ -28,13 +27,9 @@ func main() {
 }
 
 var programs = cli.Programs{
-	Run:       func(ctx context.Context, o cli.RunOptions) error { return runAgent(ctx, options(o)) },
-	Supervise: supervise,
-	Check:     checkConfig,
-	Retire: func(ctx context.Context) error {
-		_, err := (&runs.Client{Socket: systemSupervisor}).Retire(ctx)
-		return err
-	},
+	Run:         func(ctx context.Context, o cli.RunOptions) error { return runAgent(ctx, options(o)) },
+	Supervise:   supervise,
+	Check:       checkConfig,
 	Application: newApplication,
 	Metrics:     newHereMetrics,
 }

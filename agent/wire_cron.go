@@ -64,7 +64,7 @@ func cronFaults(c config.Config, fault func(key, format string, a ...any)) {
 // noRuns reports whether there is nothing where the supervisor keeps its runs.
 func noRuns(cfg config.Config, client *runs.Client) bool {
 	dir := cfg.StateDir
-	if client.Socket == systemSupervisor {
+	if client.Socket == runs.SystemSocket {
 		dir = systemState
 	}
 	found, err := os.ReadDir(filepath.Join(dir, "runs"))

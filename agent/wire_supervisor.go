@@ -15,14 +15,11 @@ import (
 	"beanstalk-agent/agent/internal/config"
 	"beanstalk-agent/agent/internal/launch"
 	"beanstalk-agent/agent/internal/lifecycle"
-	"beanstalk-agent/agent/internal/supervisor"
+	"beanstalk-agent/agent/internal/runs"
 )
 
-// Where agent-runs.service serves, and keeps its runs.
-const (
-	systemSupervisor = "/run/agent-runs/supervisor.sock"
-	systemState      = "/var/lib/agent"
-)
+// systemState is where agent-runs.service keeps its runs.
+const systemState = "/var/lib/agent"
 
 // connectSupervisor finds the parent of all runs: agent-runs.service where
 // systemd started us, or where it keeps the runs that we would keep, as when
@@ -30,9 +27,9 @@ const (
 // ends with an orderly stop of the agent and survives any other end of it. Its
 // socket is named after the agent's: two agents in one directory must not end
 // each other's runs.
-func connectSupervisor(cfg config.Config, log *slog.Logger) (*supervisor.Client, lifecycle.Service, error) {
-	system := &supervisor.Client{Socket: systemSupervisor, Patience: 10 * time.Second}
-	if os.Getenv("NOTIFY_SOCKET") != "" && isDir(filepath.Dir(systemSupervisor)) || cfg.StateDir == systemState && answers(systemSupervisor) {
+func connectSupervisor(cfg config.Config, log *slog.Logger) (*runs.Client, lifecycle.Service, error) {
+	system := &runs.Client{Socket: runs.SystemSocket, Patience: 10 * time.Second}
+	if os.Getenv("NOTIFY_SOCKET") != "" && isDir(filepath.Dir(runs.SystemSocket)) || cfg.StateDir == systemState && answers(runs.SystemSocket) {
 		return system, lifecycle.Service{Name: "supervisor", Run: func(context.Context) error { return nil }}, nil
 	}
 	exe, err := os.Executable()
@@ -40,13 +37,13 @@ func connectSupervisor(cfg config.Config, log *slog.Logger) (*supervisor.Client,
 		return nil, lifecycle.Service{}, err
 	}
 	l := &localSupervisor{exe: exe, state: cfg.StateDir, log: log,
-		client: &supervisor.Client{Socket: strings.TrimSuffix(cfg.Socket, ".sock") + "-supervisor.sock", Patience: 5 * time.Second}}
+		client: &runs.Client{Socket: strings.TrimSuffix(cfg.Socket, ".sock") + "-supervisor.sock", Patience: 5 * time.Second}}
 	return l.client, lifecycle.Service{Name: "supervisor", Run: l.run, Grace: 8 * time.Second}, l.spawn()
 }
 
 // localSupervisor is the parent of all runs where systemd does not own one.
 type localSupervisor struct {
-	client     *supervisor.Client
+	client     *runs.Client
 	exe, state string
 	log        *slog.Logger
 

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"beanstalk-agent/agent/internal/config"
+	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/packaging"
 )
 
@@ -64,7 +66,10 @@ func installHere(cmd *cobra.Command, g *globals, o packaging.Options) (packaging
 		_, err := config.Load(config.DefaultPath, false, g.Check)
 		return err
 	}
-	o.Retire = g.Retire
+	o.Retire = func(ctx context.Context) error {
+		_, err := (&runs.Client{Socket: runs.SystemSocket}).Retire(ctx)
+		return err
+	}
 	// a closed terminal must not leave a half-done installation
 	signal.Ignore(syscall.SIGHUP)
 	return packaging.Install(cmd.Context(), o)

@@ -20,6 +20,9 @@ import (
 	"beanstalk-agent/agent/internal/session"
 )
 
+// SystemSocket is where agent-runs.service serves.
+const SystemSocket = "/run/agent-runs/supervisor.sock"
+
 // Client talks to the supervisor. The zero value with Socket set is ready; it holds no connection between
 // calls and may be used by several goroutines.
 type Client struct {
