@@ -4,28 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 	"syscall"
+
+	"beanstalk-agent/agent/internal/session"
 )
 
-// Error is a failure with what to do about it: what a refused or failed request answers, and what a verb ends with.
-// session.Refusal has the same shape, as the supervisor writes it.
-type Error struct {
-	Message string `json:"error"`
-	Hint    string `json:"hint,omitempty"` // what to do about it, one thing a line
-	Exit    int    `json:"code,omitempty"` // what an exec exits with: 125, 126 or 127
-	Status  int    `json:"-"`              // HTTP
-}
-
-func (e *Error) Error() string { return e.Message }
-
-// Hints says what to do about it.
-func (e *Error) Hints() []string {
-	if e.Hint == "" {
-		return nil
-	}
-	return strings.Split(e.Hint, "\n")
-}
+// Error is a failure with what to do about it: the body of a refused or failed request, and what a verb ends with.
+// The supervisor writes it, too, on a connection that was handed over.
+type Error = session.Refusal
 
 // Unavailable is the error of what cannot be answered yet, or not on this host.
 func Unavailable(err error) error {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"os"
 
@@ -44,9 +43,6 @@ func (c *Client) open(ctx context.Context, path string, in any, files []*os.File
 		s, err = session.Open(conn.UnixConn, req, nums...)
 		return err
 	})
-	if r, ok := errors.AsType[*session.Refusal](err); ok {
-		err = &Error{Message: r.Message, Hint: r.Hint, Exit: r.Code, Status: r.Status}
-	}
 	return s, err
 }
 

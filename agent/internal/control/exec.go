@@ -1,9 +1,6 @@
 package control
 
 import (
-	"cmp"
-	"errors"
-	"net"
 	"slices"
 
 	"beanstalk-agent/agent/internal/api"
@@ -86,18 +83,7 @@ func (c *call) handOver(f func(*fdconn.Conn) error) error {
 	}
 	defer conn.Close()
 	if err := f(conn); err != nil {
-		refuseRaw(conn, err)
+		_ = session.WriteRefusal(conn, asError(err)) // a client that is gone needs no answer
 	}
 	return nil
-}
-
-// refuseRaw answers err on a connection that is no longer the HTTP server's.
-func refuseRaw(conn net.Conn, err error) {
-	if r, ok := errors.AsType[*session.Refusal](err); ok {
-		_ = session.WriteRefusal(conn, r) // a client that is gone needs no answer
-		return
-	}
-	e := asError(err)
-	_ = session.WriteRefusal(conn,
-		&session.Refusal{Status: e.Status, Code: cmp.Or(e.Exit, 125), Message: e.Message, Hint: e.Hint})
 }

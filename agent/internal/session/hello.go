@@ -3,12 +3,14 @@ package session
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"strings"
 
 	"beanstalk-agent/agent/internal/fdconn"
 )
@@ -34,19 +36,30 @@ func WriteHello(w io.Writer, h Hello) error {
 	return err
 }
 
-// Refusal says why there is no session. As JSON it is the body of every answer but 101.
+// Refusal is a failure with what to do about it. As JSON it is the body of every answer but 101.
 type Refusal struct {
-	Status  int    `json:"-"`             // HTTP
-	Code    int    `json:"code"`          // the client's exit code: 125, 126 or 127
-	Message string `json:"error"`         // one line
-	Hint    string `json:"hint,omitzero"` // what to do about it
+	Message string `json:"error"`          // one line
+	Hint    string `json:"hint,omitempty"` // what to do about it, one thing a line
+	Exit    int    `json:"code,omitempty"` // what a client exits with: 125, 126 or 127
+	Status  int    `json:"-"`              // HTTP
 }
 
 func (e *Refusal) Error() string { return e.Message }
 
-// WriteRefusal answers a request on a connection that was hijacked from its http.Server.
+// Hints says what to do about it.
+func (e *Refusal) Hints() []string {
+	if e.Hint == "" {
+		return nil
+	}
+	return strings.Split(e.Hint, "\n")
+}
+
+// WriteRefusal answers a request on a connection that was hijacked from its http.Server. Its defaults are status
+// 500 and exit code 125.
 func WriteRefusal(w io.Writer, e *Refusal) error {
-	p, err := json.Marshal(e)
+	body := *e
+	body.Exit = cmp.Or(e.Exit, 125)
+	p, err := json.Marshal(body)
 	if err != nil {
 		return err
 	}
@@ -112,7 +125,7 @@ func open(c *net.UnixConn, req *http.Request, files []int) (*Conn, error) {
 }
 
 func readRefusal(resp *http.Response) error {
-	e := &Refusal{Code: 125}
+	e := &Refusal{Exit: 125}
 	b, _ := io.ReadAll(io.LimitReader(resp.Body, MaxPayload))
 	if err := json.Unmarshal(b, e); err != nil || e.Message == "" {
 		e.Message = fmt.Sprintf("the agent answered %q", resp.Status)
@@ -140,7 +153,7 @@ func Hijack(w http.ResponseWriter) (*fdconn.Conn, error) {
 	}
 	if rw.Reader.Buffered() > 0 {
 		const early = "bytes were sent before the answer"
-		WriteRefusal(c, &Refusal{Status: http.StatusBadRequest, Code: 125, Message: early})
+		WriteRefusal(c, &Refusal{Status: http.StatusBadRequest, Message: early})
 		c.Close()
 		return nil, errors.New("take over connection: " + early)
 	}

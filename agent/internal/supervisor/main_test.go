@@ -112,7 +112,7 @@ func openSession(c *runs.Client, hand func(runs.Handover) error) (*session.Conn,
 		}
 		defer conn.Close()
 		if handErr = hand(runs.Handover{Conn: conn.(syscall.Conn)}); handErr != nil {
-			session.WriteRefusal(conn, &session.Refusal{Status: 409, Code: 125, Message: handErr.Error()})
+			session.WriteRefusal(conn, &session.Refusal{Status: 409, Exit: 125, Message: handErr.Error()})
 		}
 	})}
 	go srv.Serve(l)
