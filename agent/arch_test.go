@@ -64,7 +64,7 @@ var imports = map[string]struct {
 		"both ends of the socket import it, and it imports neither"},
 	"agent/internal/control": {[]string{"agent/internal/api", "agent/internal/fdconn", "agent/internal/session", "agent/internal/runs"},
 		"routes know permissions and shapes; what answers them is wired in"},
-	"agent/internal/launch": {[]string{"agent/internal/api", "agent/internal/appenv", "agent/internal/command", "agent/internal/runs", "agent/internal/supervisor", "scheduler"},
+	"agent/internal/launch": {[]string{"agent/internal/api", "agent/internal/appenv", "agent/internal/command", "agent/internal/runs", "scheduler"},
 		"it is where a job and a typed command become the same thing"},
 	"packaging":           {nil, "it is files, embedded, and how they get onto a host"},
 	"packaging/bench/*":   {[]string{"agent/internal/runs", "agent/internal/session"}, "a benchmark drives what is built"},

@@ -24,7 +24,6 @@ import (
 	"beanstalk-agent/agent/internal/platform"
 	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/agent/internal/session"
-	"beanstalk-agent/agent/internal/supervisor"
 )
 
 // backend answers the routes of the local API out of the parts.
@@ -168,7 +167,7 @@ func (b *backend) EnvironmentDiff(ctx context.Context, values bool) (api.Environ
 
 // spooled is the supervisor with errors that a person can act on. Output is read
 // by the agent from the files themselves: nobody is in the data path.
-type spooled struct{ *supervisor.Client }
+type spooled struct{ *runs.Client }
 
 func (s spooled) Logs(ctx context.Context, w io.Writer, id string, lines int, follow bool) error {
 	return s.noOutput(id, s.Client.Logs(ctx, w, id, lines, follow))
@@ -186,31 +185,31 @@ func (s spooled) Follow(ctx context.Context, w io.Writer, id string, from runs.P
 	return s.noOutput(id, s.Client.Follow(ctx, w, id, from, begin))
 }
 
-func (s spooled) Get(ctx context.Context, id string) (supervisor.Run, error) {
+func (s spooled) Get(ctx context.Context, id string) (runs.Run, error) {
 	r, err := s.Client.Get(ctx, id)
 	return r, notFound(id, err)
 }
 
-func (s spooled) Wait(ctx context.Context, id string) (supervisor.Run, error) {
+func (s spooled) Wait(ctx context.Context, id string) (runs.Run, error) {
 	r, err := s.Client.Wait(ctx, id)
 	return r, notFound(id, err)
 }
 
-func (s spooled) Stop(ctx context.Context, id string, grace time.Duration) (supervisor.Run, error) {
+func (s spooled) Stop(ctx context.Context, id string, grace time.Duration) (runs.Run, error) {
 	r, err := s.Client.Stop(ctx, id, grace)
 	return r, notFound(id, err)
 }
 
-func (s spooled) Attach(ctx context.Context, id string, size session.Size, h supervisor.Handover) (supervisor.Run, error) {
+func (s spooled) Attach(ctx context.Context, id string, size session.Size, h runs.Handover) (runs.Run, error) {
 	r, err := s.Client.Attach(ctx, id, size, h)
 	return r, notFound(id, err)
 }
 
 func notFound(id string, err error) error {
-	if errors.Is(err, supervisor.ErrUnknown) {
+	if errors.Is(err, runs.ErrUnknown) {
 		return &api.Error{Status: http.StatusNotFound, Message: fmt.Sprintf("there is no run %q", id), Hint: "agent ps --all lists them"}
 	}
-	if r, ok := errors.AsType[*supervisor.Refused](err); ok {
+	if r, ok := errors.AsType[*runs.Refused](err); ok {
 		return &api.Error{Status: http.StatusConflict, Message: r.Message, Hint: r.Hint, Exit: r.Code}
 	}
 	return err

@@ -15,7 +15,7 @@ import (
 
 	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/config"
-	"beanstalk-agent/agent/internal/supervisor"
+	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/packaging/testbed/planted"
 )
 
@@ -63,10 +63,10 @@ func TestStopLeavesNothing(t *testing.T) {
 
 	client := api.NewClient(cfg.Socket)
 	await(t, "a job runs", func() bool {
-		var runs []supervisor.Run
-		return client.Get(t.Context(), "/v1/runs", &runs) == nil && len(runs) > 0
+		var list []runs.Run
+		return client.Get(t.Context(), "/v1/runs", &list) == nil && len(list) > 0
 	})
-	var run supervisor.Run
+	var run runs.Run
 	if err := client.Post(t.Context(), "/v1/runs", api.ExecRequest{Args: []string{"sleep", marker}, Mode: api.Detached}, &run); err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,7 @@ import (
 	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/config"
 	"beanstalk-agent/agent/internal/drain"
-	"beanstalk-agent/agent/internal/supervisor"
+	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/packaging/testbed/gotool"
 	"beanstalk-agent/packaging/testbed/planted"
 )
@@ -48,7 +48,7 @@ func noticeDrainsAndHolds(t *testing.T, by string, mock []string) {
 
 	client := api.NewClient(cfg.Socket)
 	drained := func() (d drain.Departure) { client.Get(t.Context(), "/v1/drain", &d); return d }
-	var run supervisor.Run
+	var run runs.Run
 	await(t, "a command to start", func() bool {
 		return client.Post(t.Context(), "/v1/runs", api.ExecRequest{Args: []string{"sleep", "61"}, Mode: api.Detached}, &run) == nil
 	})
