@@ -39,7 +39,7 @@ func newLogsCmd(g *globals) *cobra.Command {
 			_, err = io.Copy(g.Out, out)
 			return err
 		}}
-	c.Flags().IntVarP(&lines, "lines", "n", 0, "only the last so many lines")
+	c.Flags().IntVarP(&lines, "lines", "n", 0, "only the last so many lines (0: all)")
 	c.Flags().BoolVarP(&followIt, "follow", "f", false, "go on until the run ends")
 	return c
 }

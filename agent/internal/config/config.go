@@ -171,11 +171,9 @@ func Parse(name string, data []byte, checks ...Check) (Config, error) {
 	c := Default()
 	d := decoder{file: name, at: map[string]position{}}
 	d.decode(data, &c)
-	if len(d.faults) == 0 {
-		c.validate(d.fault)
-		for _, check := range checks {
-			check(c, d.others())
-		}
+	c.validate(d.others()) // what could not be decoded has its default
+	for _, check := range checks {
+		check(c, d.others())
 	}
 	if len(d.faults) > 0 {
 		slices.SortStableFunc(d.faults, func(a, b Fault) int { return a.Line - b.Line })

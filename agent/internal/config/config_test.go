@@ -122,6 +122,13 @@ func TestAllFaultsAtOnce(t *testing.T) {
 	if got := strings.Count(err.Error(), "\n") + 1; got != 4 {
 		t.Errorf("got %d faults, want 4:\n%v", got, err)
 	}
+	// A misspelt key must not hide that a value is out of range, here or in another part's eyes: each round of
+	// mending is a deployment.
+	_, err = Parse("a.yaml", []byte("foo: 1\ncron: {timezone: Mars/Base}\nnotify: [{type: slack, url: 'https://x/y'}]\n"),
+		func(_ Config, fault func(key, format string, a ...any)) { fault("notify[0]", "nobody reads it") })
+	if got := strings.Count(err.Error(), "\n") + 1; got != 3 {
+		t.Errorf("got %d faults, want 3:\n%v", got, err)
+	}
 }
 
 // A feature's check runs beside the others, and does not repeat a fault.
