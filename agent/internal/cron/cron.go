@@ -1,9 +1,8 @@
 // Package cron is all that happens to a job's slot: due, claimed, started, its end noted and reported.
 //
-//	cron file → watcher → scheduler → fire ─→ fleet.claim → Config.Begin → supervisor
-//	                                                                          │ run events
-//	             notices ← onStart, onEnd ← runEvents ←───────────────────────┘
-//	register in S3 ← outcomes ← fire
+//	cron file → watcher → scheduler → fire → fleet.claim → Config.Begin → supervisor
+//	                                  fire → outcomes → register in S3
+//	                        supervisor → runEvents → onStart, onEnd → notices
 //
 // The scheduler says when, the supervisor says what became of a run, and the fleet says which instance runs it.
 package cron

@@ -20,7 +20,8 @@ import (
 
 // FollowRuns logs, counts and reports every run's start and end, an exec's too, until ctx is done.
 func (c *Cron) FollowRuns(ctx context.Context) error {
-	e := runEvents{events: c.cfg.Runs.Events, file: filepath.Join(c.cfg.StateDir, "told"), none: c.cfg.NoRuns, log: c.log,
+	e := runEvents{events: c.cfg.Runs.Events, file: filepath.Join(c.cfg.StateDir, "told"), none: c.cfg.NoRuns,
+		log:     c.log,
 		last:    func(ctx context.Context) (uint64, error) { i, err := c.cfg.Runs.Info(ctx); return i.LastSeq, err },
 		onStart: c.onStart, onEnd: c.onEnd}
 	return e.run(ctx)

@@ -35,7 +35,8 @@ func (c *Cron) fire(ctx context.Context, f scheduler.Firing) error {
 	case !errors.Is(err, scheduler.ErrElsewhere):
 		c.notStarted(f, err)
 	case f.Coalesced > 0:
-		c.log.Info("slots left to other instances", "job", f.Job.Name, "due", f.Due, "count", 1+f.Coalesced, "why", f.Why)
+		c.log.Info("slots left to other instances",
+			"job", f.Job.Name, "due", f.Due, "count", 1+f.Coalesced, "why", f.Why)
 	}
 	return err
 }
@@ -46,7 +47,8 @@ func (c *Cron) runSlot(ctx context.Context, f scheduler.Firing) error {
 	if err := c.fleet.claim(ctx, f); err != nil {
 		return err
 	}
-	run, ended, err := c.start(ctx, runs.SlotID(f.Job.Name, f.Due, f.Attempt), f)
+	id := runs.SlotID(f.Job.Name, f.Due, f.Attempt)
+	run, ended, err := c.start(ctx, id, f)
 	if err != nil && !errors.Is(err, runs.ErrExists) { // which was started before the agent died, and not recorded
 		c.noteEnd(ctx, f, "not started")
 		if ctx.Err() != nil { // while it waited for the lock
@@ -55,10 +57,10 @@ func (c *Cron) runSlot(ctx context.Context, f scheduler.Firing) error {
 		return err
 	}
 	if f.Coalesced > 0 && run.Reason != reason(f) { // that of an existing run is about its own slot
-		c.log.Info("run stands for earlier slots, too", "run", run.ID, "name", f.Job.Name, "why", reason(f))
+		c.log.Info("run stands for earlier slots, too", "run", id, "name", f.Job.Name, "why", reason(f))
 	}
 	f.Begun()
-	return c.await(ctx, runs.SlotID(f.Job.Name, f.Due, f.Attempt), ended, f)
+	return c.await(ctx, id, ended, f)
 }
 
 // notStarted counts and reports a slot that does not run here, or one attempt at it.
@@ -70,7 +72,8 @@ func (c *Cron) notStarted(f scheduler.Firing, err error) {
 	if errors.Is(err, claim.ErrDenied) {
 		why = claim.ErrDenied // the store has logged all of it, once
 	}
-	c.log.Warn("job not started", "job", f.Job.Name, "due", f.Due, "count", 1+f.Coalesced, "attempt", f.Attempt, "err", why)
+	c.log.Warn("job not started",
+		"job", f.Job.Name, "due", f.Due, "count", 1+f.Coalesced, "attempt", f.Attempt, "err", why)
 	if errors.Is(err, scheduler.ErrReplaced) { // as its job wants it
 		return
 	}
@@ -87,7 +90,8 @@ func (c *Cron) start(ctx context.Context, id string, f scheduler.Firing) (runs.R
 		o.Extra = append(slices.Clone(o.Extra), c.poster.env(ctx)...)
 	}
 	req := runs.Request{ID: id, Kind: "cron", Name: f.Job.Name, Args: c.argv(f), IO: runs.IOSpool, Detached: true,
-		Timeout: f.Job.Timeout, MaxOutput: f.Job.MaxOutput, Slot: f.Due, Attempt: f.Attempt, Reason: reason(f), Lock: f.Job.Lock}
+		Timeout: f.Job.Timeout, MaxOutput: f.Job.MaxOutput, Lock: f.Job.Lock,
+		Slot: f.Due, Attempt: f.Attempt, Reason: reason(f)}
 	if f.Reason != scheduler.Manual { // an exec may hold the lock
 		req.LockWait = min(f.Job.CatchUp, maxLockWait)
 	}

@@ -97,8 +97,9 @@ func (c *fleet) config() (claim.Config, error) {
 	f := c.app.Facts()
 	// The environment by its name alone: its id is not known on every instance at every moment, and instances with and
 	// without it would each run every slot.
-	s := claim.Config{Bucket: claim.DefaultBucket(f.Region, f.AccountID), Region: f.Region, Environment: f.EnvironmentName,
-		Owner: f.InstanceID, Credentials: c.aws.Credentials(), Endpoint: c.aws.S3Endpoint(), Client: c.aws.HTTPClient(), Logger: c.log}
+	s := claim.Config{Bucket: claim.DefaultBucket(f.Region, f.AccountID), Region: f.Region,
+		Environment: f.EnvironmentName, Owner: f.InstanceID, Credentials: c.aws.Credentials(),
+		Endpoint: c.aws.S3Endpoint(), Client: c.aws.HTTPClient(), Logger: c.log}
 	switch {
 	case c.setting == "off":
 		return s, fmt.Errorf("%w: cron.claims is off", errNoStore)
@@ -113,12 +114,13 @@ func (c *fleet) config() (claim.Config, error) {
 	case !f.Beanstalk:
 		return s, fmt.Errorf("%w: this is no instance of an Elastic Beanstalk environment", errNoStore)
 	case !located(f):
-		return s, errors.New("the instance's region, account or environment is not known, so neither is the claim store: " +
-			"the metadata service does not answer; cron.claims: off would let every instance run every job")
+		return s, errors.New("the instance's region, account or environment is not known, so neither is the claim " +
+			"store: the metadata service does not answer; cron.claims: off would let every instance run every job")
 	}
-	if s.Owner == "" && c.app.Instance().AsksMetadata() { // a claim by the host's name would not be ours once we know the id
-		return s, errors.New("the instance's id is not known, so neither is in whose name to claim: the metadata service " +
-			"does not answer; AWS_EC2_METADATA_DISABLED=true in the agent's environment makes it the host's name")
+	if s.Owner == "" && c.app.Instance().AsksMetadata() { // a claim by the host's name is not ours once the id is known
+		return s, errors.New("the instance's id is not known, so neither is in whose name to claim: the metadata " +
+			"service does not answer; AWS_EC2_METADATA_DISABLED=true in the agent's environment makes it " +
+			"the host's name")
 	}
 	if s.Owner == "" {
 		s.Owner, _ = os.Hostname()
@@ -151,7 +153,7 @@ func (c *fleet) claim(ctx context.Context, f scheduler.Firing) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		inst.Await(ctx, window(f), c.identified) // right after a boot the metadata service may come up later than the agent
+		inst.Await(ctx, window(f), c.identified) // right after a boot the metadata service may answer later
 	}
 	err := c.ask(ctx, f)
 	switch {
@@ -192,8 +194,8 @@ func (c *fleet) ask(ctx context.Context, f scheduler.Firing) error {
 	return nil
 }
 
-// reclaim handles a slot that this instance claimed before a restart. The supervisor deduplicates by run id, so starting
-// it again is safe. Where only the host's name tells instances apart, it may be the claim of another of that name.
+// reclaim handles a slot that this instance claimed before a restart. The supervisor deduplicates by run id, so
+// starting it again is safe. Where only the host's name tells instances apart, the claim may be another's of that name.
 func (c *fleet) reclaim(f scheduler.Firing, by claim.Run) error {
 	if c.app.Facts().InstanceID != "" {
 		c.resolve(f.Job.Name, f.Due)
@@ -209,7 +211,8 @@ func (c *fleet) reclaim(f scheduler.Firing, by claim.Run) error {
 // run that ended while there was no agent is noted.
 func (c *fleet) finishLeftovers(ctx context.Context, s *claim.Store, f scheduler.Firing, unfinished []claim.Run) {
 	for _, r := range unfinished {
-		if r.Owner != s.Owner() || !r.Claimed.Before(c.started) || !r.Slot.Before(f.Due) || c.isResolved(f.Job.Name, r.Slot) {
+		ours := r.Owner == s.Owner() && r.Claimed.Before(c.started)
+		if !ours || !r.Slot.Before(f.Due) || c.isResolved(f.Job.Name, r.Slot) {
 			continue
 		}
 		run, err := c.find(ctx, runs.SlotID(f.Job.Name, r.Slot, 1))
@@ -217,7 +220,8 @@ func (c *fleet) finishLeftovers(ctx context.Context, s *claim.Store, f scheduler
 		switch {
 		case errors.Is(err, runs.ErrUnknown):
 			text = "not started: the agent was ended first"
-			c.log.Warn("claimed before a restart, and not started", "job", f.Job.Name, "due", r.Slot, "claimed", r.Claimed)
+			c.log.Warn("claimed before a restart, and not started",
+				"job", f.Job.Name, "due", r.Slot, "claimed", r.Claimed)
 		case err != nil || run.Live():
 			continue
 		}

@@ -44,7 +44,8 @@ func (c *Cron) List(ctx context.Context) (api.CronTable, error) {
 		}
 	}
 	if unread := c.fleet.fillLast(ctx, shared); unread > 0 {
-		t.Warnings = append(t.Warnings, fmt.Sprintf("%s: the last run is this instance's, the register of all instances was not read",
+		t.Warnings = append(t.Warnings, fmt.Sprintf(
+			"of %s the last run on this instance is shown: the claim store was not asked or did not answer",
 			api.Count(unread, "job")))
 	}
 	return t, nil
@@ -57,8 +58,8 @@ const (
 	listReaders = 16
 )
 
-// fillLast fills in which instance ran each job's newest slot, and how it ended. It gives the number of jobs of which it
-// could not.
+// fillLast fills in which instance ran each job's newest slot, and how it ended. It returns the number of jobs whose
+// register it has not read.
 func (c *fleet) fillLast(ctx context.Context, jobs []*api.CronJob) (unread int) {
 	s, err := c.open()
 	if err != nil || len(jobs) == 0 {
@@ -90,8 +91,9 @@ func (c *fleet) fillLast(ctx context.Context, jobs []*api.CronJob) (unread int) 
 }
 
 func cronJob(s scheduler.JobState) api.CronJob {
-	j := api.CronJob{Name: s.Job.Name, Schedule: s.Job.Expr, Timezone: s.Job.Location.String(), Runs: program(s.Job),
-		On: s.Job.On.String(), Next: orNil(s.Next), Note: note(s), Last: orNil(s.Last.Due), Failures: int(s.Counts.Failed),
+	j := api.CronJob{Name: s.Job.Name, Schedule: s.Job.Expr, Timezone: s.Job.Location.String(),
+		Runs: program(s.Job), On: s.Job.On.String(), Note: note(s),
+		Next: orNil(s.Next), Last: orNil(s.Last.Due), Failures: int(s.Counts.Failed),
 		Skipped: s.Counts.Overlapped, Since: orNil(s.Counts.Since),
 		Missed: s.Counts.Missed, MissedAt: orNil(s.Counts.LastMissed)}
 	if !s.Last.Started.IsZero() {
@@ -114,7 +116,8 @@ func note(s scheduler.JobState) string {
 		return "not in the cron file any more, still running"
 	case len(s.Running) > 0:
 		since := s.Running[0].Started
-		return fmt.Sprintf("running since %s, for %s", since.Format(time.TimeOnly), time.Since(since).Round(time.Second))
+		took := time.Since(since).Round(time.Second)
+		return fmt.Sprintf("running since %s, for %s", since.Format(time.TimeOnly), took)
 	case s.Waiting != nil:
 		return "waits for " + s.Waiting.For
 	case !s.Retry.IsZero():

@@ -25,7 +25,8 @@ func newNotices(cfg Config, recipients func(job string) []string) (*notices, err
 	n := &notices{app: cfg.App, recipients: recipients}
 	n.tail = slices.ContainsFunc(cfg.Notify, func(t notify.Target) bool { return t.Tail })
 	var err error
-	n.Notifier, err = notify.New(notify.Config{Log: cfg.Log, Cooldown: cfg.Cooldown, Expand: cfg.App.Expand, Targets: cfg.Notify})
+	n.Notifier, err = notify.New(notify.Config{Log: cfg.Log, Cooldown: cfg.Cooldown, Expand: cfg.App.Expand,
+		Targets: cfg.Notify})
 	if err != nil {
 		return nil, err
 	}
@@ -53,8 +54,8 @@ func (n *notices) unknown(t scheduler.Table) (warnings []string) {
 	return warnings
 }
 
-// ended reports a job's run that has ended for good. It may be a recovery from before, the kind of the job's run before
-// it, on another instance.
+// ended reports a job's run that no further attempt follows. before is how the job's run before it ended on another
+// instance: the notice may be of a recovery.
 func (n *notices) ended(r runs.Run, before notify.Kind) {
 	e := notify.Event{Job: r.Name, Kind: notify.Succeeded, At: r.Ended, Run: r.ID, Exit: r.ExitCode,
 		Reason: runs.Describe(r), Took: r.Took(), Before: before}

@@ -15,7 +15,8 @@ func Occurrences(t scheduler.Table, from time.Time, n int, job string) ([]api.Oc
 	}
 	list := []api.Occurrence{}
 	for o := range t.Upcoming(from, func(j scheduler.Job) bool { return job == "" || j.Name == job }) {
-		if list = append(list, api.Occurrence{Job: o.Job, At: o.At.Format(time.RFC3339), Note: o.Note}); len(list) >= n {
+		list = append(list, api.Occurrence{Job: o.Job, At: o.At.Format(time.RFC3339), Note: o.Note})
+		if len(list) >= n {
 			break
 		}
 	}

@@ -21,8 +21,8 @@ type outcome struct {
 	text string
 }
 
-// outcomes writes how runs ended into the registers, so that no run waits for S3: a job whose end is being written could
-// not start its next slot. Those of one job are written one after the other.
+// outcomes writes how runs ended into the registers, so that no run waits for S3: a job that waited could not start its
+// next slot. The outcomes of one job are written one after the other.
 type outcomes struct {
 	write func(context.Context, outcome)
 	log   *slog.Logger

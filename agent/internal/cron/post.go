@@ -31,7 +31,8 @@ func newPoster(a *app.App) poster {
 }
 
 func (p poster) argv(f scheduler.Firing) []string {
-	return []string{p.exe, "post", "--task", f.Job.Name, "--scheduled-at", f.Due.UTC().Format(time.RFC3339), "--", f.Job.URL}
+	due := f.Due.UTC().Format(time.RFC3339)
+	return []string{p.exe, "post", "--task", f.Job.Name, "--scheduled-at", due, "--", f.Job.URL}
 }
 
 func (p poster) env(ctx context.Context) []string {

@@ -20,7 +20,8 @@ func (c *Cron) adoptLive(ctx context.Context, t scheduler.Table) {
 		if !ok {
 			job = scheduler.Job{Name: r.Name, Location: time.UTC}
 		}
-		c.sched.Adopt(scheduler.Firing{Job: job, Due: r.Slot, Attempt: r.Attempt, Reason: scheduler.Reason(r.Reason)}, c.adopted(r.ID))
+		f := scheduler.Firing{Job: job, Due: r.Slot, Attempt: r.Attempt, Reason: scheduler.Reason(r.Reason)}
+		c.sched.Adopt(f, c.adopted(r.ID))
 	}
 }
 

@@ -14,7 +14,8 @@ import (
 func (c *Cron) Status(context.Context) []api.Line {
 	lines := append(c.fileLines(), c.fleet.status()...)
 	if until := c.sched.HeldUntil(); !until.IsZero() {
-		lines = append(lines, api.NewLine("cron", api.Warn, "agent release", "starts are held until %s", until.Format(time.DateTime)))
+		lines = append(lines, api.NewLine("cron", api.Warn, "agent release",
+			"starts are held until %s", until.Format(time.DateTime)))
 	}
 	for _, j := range c.sched.Snapshot() {
 		if err := j.Last.Err; err != nil && j.Off == "" {

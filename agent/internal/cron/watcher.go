@@ -59,7 +59,7 @@ type Watcher struct {
 	Options func() scheduler.ParseOptions
 	Apply   func(scheduler.Table) // called with each new table, which State has already; never twice at a time
 	Where   func() string         // the environment's name, "" while it is not known; optional
-	Held    func() bool           // reports whether a deployment is under way, in which no file counts as deleted; optional
+	Held    func() bool           // reports whether a deployment is going on: no file counts as deleted; optional
 	Log     *slog.Logger
 
 	looking sync.Mutex  // one look at a time; guards the next three

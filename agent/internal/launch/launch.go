@@ -1,7 +1,7 @@
 // Package launch prepares a command as the application would run it and hands it to the supervisor.
 //
-// Contract: environment, user, groups and directory of a run are resolved when it starts, never earlier, and are the same
-// for a cron job and for a typed command. Only root and the agent's own user may choose another user than the
+// Contract: environment, user, groups and directory of a run are resolved when it starts, never earlier, and are the
+// same for a cron job and for a typed command. Only root and the agent's own user may choose another user than the
 // application's.
 //
 // Values of the environment and arguments never reach a log from here.
@@ -49,6 +49,8 @@ type Launcher struct {
 // oomScoreAdj has a typed command, or a job, die before the web workers when memory runs out. 0 is the workers' own.
 const oomScoreAdj = 300
 
+var ioOf = map[string]string{api.Pipes: runs.IOPipes, api.Terminal: runs.IOTerminal, api.Detached: runs.IOSpool}
+
 // Prepare checks an exec and gets everything ready but the start.
 func (l *Launcher) Prepare(ctx context.Context, who api.Caller, req api.ExecRequest) (
 	func(context.Context, runs.Handover) (runs.Run, error), error) {
@@ -57,7 +59,7 @@ func (l *Launcher) Prepare(ctx context.Context, who api.Caller, req api.ExecRequ
 			Message: who.Login + " may not choose the user", Hint: "only root may: try again with sudo"}
 	}
 	r := runs.Request{Kind: "exec", Name: path.Base(req.Args[0]), Args: req.Args,
-		IO:       map[string]string{api.Pipes: runs.IOPipes, api.Terminal: runs.IOTerminal, api.Detached: runs.IOSpool}[req.Mode],
+		IO:       ioOf[req.Mode],
 		Detached: req.Mode == api.Detached, Size: req.Size,
 		Timeout: req.Timeout, Grace: req.Grace, MemoryMax: req.Memory, Lock: req.Lock,
 		Caller: runs.Caller{UID: who.UID, PID: who.PID, Login: who.Login}}
