@@ -6,9 +6,9 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -21,10 +21,10 @@ func TestFollowGoesOnWhereItStopped(t *testing.T) {
 		body string
 		cut  bool // the connection breaks
 	}{{10, "ab", true}, {12, "cd", false}, {100, "end", false}, {103, "", false}}
-	var asked []string
+	asked := make(chan string, len(answers))
 	c := answering(t, func(w http.ResponseWriter, r *http.Request) {
 		a := answers[len(asked)]
-		asked = append(asked, r.URL.RawQuery)
+		asked <- r.URL.RawQuery
 		w.Header().Set(OutputAt, strconv.Itoa(a.at))
 		io.WriteString(w, a.body)
 		if a.cut {
@@ -39,16 +39,18 @@ func TestFollowGoesOnWhereItStopped(t *testing.T) {
 	if want := "abcd\n[agent: 86 bytes cut here]\nend"; out.String() != want {
 		t.Errorf("followed %q, want %q", out.String(), want)
 	}
-	if want := []string{"follow&at&lines=2", "follow&at=12", "follow&at=14", "follow&at=103"}; !slices.Equal(asked, want) {
-		t.Errorf("asked %q, want %q", asked, want)
+	for i, want := range []string{"follow&at&lines=2", "follow&at=12", "follow&at=14", "follow&at=103"} {
+		if got := <-asked; got != want {
+			t.Errorf("request %d is %q, want %q", i, got, want)
+		}
 	}
 }
 
 // An older agent knows no places: it answers with everything, to the end of the run.
 func TestFollowOfAnOlderAgent(t *testing.T) {
-	n := 0
+	var n atomic.Int32
 	c := answering(t, func(w http.ResponseWriter, _ *http.Request) {
-		if n++; n == 1 {
+		if n.Add(1) == 1 {
 			io.WriteString(w, "abc")
 			http.NewResponseController(w).Flush()
 			panic(http.ErrAbortHandler)
@@ -56,8 +58,8 @@ func TestFollowOfAnOlderAgent(t *testing.T) {
 		io.WriteString(w, "abcdef")
 	})
 	var out strings.Builder
-	if err := c.Follow(t.Context(), "x", 0, time.Minute, &out); err != nil || out.String() != "abcdef" || n != 2 {
-		t.Errorf("followed %q in %d answers, %v", out.String(), n, err)
+	if err := c.Follow(t.Context(), "x", 0, time.Minute, &out); err != nil || out.String() != "abcdef" || n.Load() != 2 {
+		t.Errorf("followed %q in %d answers, %v", out.String(), n.Load(), err)
 	}
 }
 

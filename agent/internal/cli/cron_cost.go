@@ -17,8 +17,8 @@ type costOptions struct {
 	instances  int
 }
 
-// print shows what claiming the slots costs in a month: of the agent's jobs, or of a cron file's, as if each were to run
-// on one instance.
+// print shows what claiming the slots costs in a month: of the agent's jobs, or of a cron file's, as if each were to
+// run on one instance.
 func (o *costOptions) print(c *cobra.Command, g *globals, asJSON bool) error {
 	if o.instances < 1 {
 		return misuse(fmt.Errorf("--instances: expected at least 1, have %d", o.instances))

@@ -41,7 +41,7 @@ func printPast(g *globals, list []runs.Run) error {
 	}
 	var rows [][]string
 	for _, r := range list {
-		rows = append(rows, []string{r.ID, r.Name, r.Started.Local().Format("01-02 15:04:05"), tookOf(r), runs.Describe(r),
+		rows = append(rows, []string{r.ID, r.Name, startOf(r), tookOf(r), runs.Describe(r),
 			megabytes(r.PeakMemory), cmp.Or(r.Meta[runs.MetaHost], "-"), r.Reason})
 	}
 	return table(g.Out, []string{"ID", "JOB", "STARTED", "TOOK", "STATE", "PEAK", "HOST", "WHY"}, rows)

@@ -80,9 +80,11 @@ func (o *psOptions) print(c *cobra.Command, g *globals) error {
 }
 
 func runRow(r runs.Run) []string {
-	return []string{r.ID, r.Kind, r.Name, r.User, strconv.Itoa(r.PID), r.Started.Local().Format("01-02 15:04:05"), tookOf(r),
-		runs.Describe(r), megabytes(r.PeakMemory)}
+	return []string{r.ID, r.Kind, r.Name, r.User, strconv.Itoa(r.PID), startOf(r), tookOf(r), runs.Describe(r),
+		megabytes(r.PeakMemory)}
 }
+
+func startOf(r runs.Run) string { return r.Started.Local().Format("01-02 15:04:05") }
 
 func tookOf(r runs.Run) string {
 	if r.Ended.IsZero() {
