@@ -20,33 +20,32 @@ func NewID() string {
 // not even when the agent dies between the start and noting it, because the
 // supervisor refuses an id that it has seen.
 func SlotID(job string, due time.Time, attempt int) string {
-	return runID(job, due, attempt, "20060102t150405z")
+	return fmt.Sprintf("%s-%s-%d", idName(job, 32), due.UTC().Format("20060102t150405z"), attempt)
 }
 
 // ManualID names a run that somebody asked for by hand. It is of no slot, so there may be any number a second.
 func ManualID(job string, at time.Time, attempt int) string {
-	return runID(job, at, attempt, "20060102t150405.000000z")
+	return fmt.Sprintf("%s-%s-%d", idName(job, 30), at.UTC().Format("20060102t150405.000000z"), attempt)
 }
 
-func runID(job string, due time.Time, attempt int, layout string) string {
-	return fmt.Sprintf("%s-%s-%d", idName(job), due.UTC().Format(layout), attempt)
-}
-
-// idName is a job's name in the letters that an id may have; names that differ
-// only in others differ in a short hash.
-func idName(name string) string {
+// idName is a job's name in the letters that an id may have, cut to most; where that
+// changes the name, a short hash of it follows. An id begins with a letter or digit.
+func idName(name string, most int) string {
 	b := make([]byte, 0, len(name))
 	same := true
-	for _, c := range []byte(name) {
+	for i, c := range []byte(name) {
 		switch {
-		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '.', c == '_', c == '-':
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9':
+		case i == 0:
+			c, same = 'x', false
+		case c == '.', c == '_', c == '-':
 		default:
 			c, same = '-', false
 		}
 		b = append(b, c)
 	}
-	if len(b) > 32 {
-		b, same = b[:32], false
+	if len(b) > most {
+		b, same = b[:most], false
 	}
 	if same && len(b) > 0 {
 		return string(b)
