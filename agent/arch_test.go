@@ -18,7 +18,9 @@ var imports = map[string]struct {
 	may []string
 	why string // nothing else, because …
 }{
-	"agent": {[]string{"agent/internal/*", "collectors", "scheduler", "packaging"},
+	"agent": {[]string{"agent/internal/cli", "agent/internal/daemon", "agent/internal/supervisor"},
+		"it chooses one of the three and knows nothing of what they do"},
+	"agent/internal/daemon": {[]string{"agent/internal/*", "collectors"},
 		"it is the only place where parts meet"},
 	"collectors": {[]string{"collectors/procstat"},
 		"anyone may import it; it reads the kernel and knows nothing of agents"},

@@ -15,6 +15,7 @@ import (
 
 	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/config"
+	"beanstalk-agent/agent/internal/daemon"
 	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/packaging/testbed/planted"
 )
@@ -59,7 +60,7 @@ func TestStopLeavesNothing(t *testing.T) {
 	goroutines, files := runtime.NumGoroutine(), openFiles(t)
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- runAgent(ctx, options{Config: cfg, App: app, Stderr: log}) }()
+	go func() { ended <- daemon.Run(ctx, daemon.Options{Config: cfg, App: app, Stderr: log}) }()
 
 	client := api.NewClient(cfg.Socket)
 	await(t, "a job runs", func() bool {

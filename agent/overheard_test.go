@@ -31,7 +31,7 @@ func overheard() {
 	}
 	file, err := os.CreateTemp(dir, fmt.Sprintf("%d-", os.Getpid()))
 	if err != nil || slices.Contains(args, "--direct") { // becomes the command: nobody would copy what that says
-		os.Exit(cli.Main(args, std, programs))
+		os.Exit(cli.Main(args, std, programs(clock)))
 	}
 	fmt.Fprintf(file, "%q\n", redact(args))
 	var ends []func()
@@ -42,7 +42,7 @@ func overheard() {
 		std.Out, end = copied(std.Out, file)
 		ends = append(ends, end)
 	}
-	code := cli.Main(args, std, programs)
+	code := cli.Main(args, std, programs(clock))
 	for _, end := range ends {
 		end()
 	}

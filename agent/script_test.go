@@ -35,10 +35,12 @@ func TestMain(m *testing.M) {
 // one part of such an agent that is not real.
 const testClock = "AGENT_TEST_CLOCK"
 
+var clock func() time.Time
+
 // agentMain is the agent as it is shipped, but for its clock; what it says is kept.
 func agentMain() {
 	if file := os.Getenv(testClock); file != "" {
-		wallClock = func() time.Time {
+		clock = func() time.Time {
 			text, _ := os.ReadFile(file)
 			by, _ := time.ParseDuration(strings.TrimSpace(string(text)))
 			return time.Now().Add(by)

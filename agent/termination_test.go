@@ -12,6 +12,7 @@ import (
 
 	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/config"
+	"beanstalk-agent/agent/internal/daemon"
 	"beanstalk-agent/agent/internal/drain"
 	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/packaging/testbed/gotool"
@@ -97,7 +98,7 @@ func startAgentIn(t *testing.T, cfg config.Config, app string) {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- runAgent(ctx, options{Config: cfg, App: app, Stderr: log}) }()
+	go func() { ended <- daemon.Run(ctx, daemon.Options{Config: cfg, App: app, Stderr: log}) }()
 	t.Cleanup(func() {
 		stop()
 		if err := <-ended; err != nil {

@@ -39,7 +39,7 @@ type App struct {
 // New returns the application on inst. It reads nothing yet.
 func New(cfg Config, inst *platform.Instance) *App {
 	f := inst.Facts()
-	c := appenv.Config{
+	c := appenv.Config{Root: inst.Root(),
 		AppDir: f.AppDir, User: cfg.User, EnvFiles: cfg.EnvFiles, // without a User appenv finds out at each start
 		Beanstalk: f.Beanstalk, Docker: f.Docker, Systemd: appenv.SystemdVersion(f.Systemd),
 		WebPIDs: inst.WebPIDs,

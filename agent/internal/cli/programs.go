@@ -16,7 +16,6 @@ type Programs struct {
 	Supervise func(context.Context, SuperviseOptions) error // the parent of every run
 	Check     config.Check                                  // what the agent would refuse of a configuration
 
-	Retire      func(context.Context) error                        // asks the supervisor to give way to a new one
 	Application func(context.Context, config.Config) *app.App      // the application, without an agent
 	Metrics     func(context.Context, config.Config) *metrics.Here // collects without an agent
 }

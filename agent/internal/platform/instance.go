@@ -25,6 +25,9 @@ func NewInstance(ctx context.Context, o Options) *Instance {
 	return i
 }
 
+// Root is what stands before every path of the host, "" but in tests.
+func (i *Instance) Root() string { return i.options.Root }
+
 // AsksMetadata reports whether the metadata service is asked for the identity, which may come late.
 func (i *Instance) AsksMetadata() bool { return i.options.asksIMDS(*i.facts.Load()) }
 

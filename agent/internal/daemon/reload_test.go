@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"bytes"
@@ -29,7 +29,7 @@ func TestReloadAfterADeployment(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	jobs, err := newCron(cfg, a, aws, &runs.Client{}, &launch.Launcher{}, log)
+	jobs, err := newCron(cfg, a, aws, &runs.Client{}, &launch.Launcher{}, nil, log)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"context"
@@ -11,8 +11,8 @@ import (
 	"beanstalk-agent/agent/internal/runs"
 )
 
-// Status is the one screen: each part says how it stands in a line of its own. For
-// self, the agent's own watchdog, the application is not asked: it would be all day long.
+// Status is the one screen: each part says how it stands in lines of its own. For self, the agent's own watchdog, the
+// application is not asked: it would be all day long.
 func (b *backend) Status(ctx context.Context, self bool) api.Status {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
@@ -29,7 +29,8 @@ func (b *backend) Status(ctx context.Context, self bool) api.Status {
 func (b *backend) runLines(ctx context.Context) []api.Line {
 	info, err := b.runs.Info(ctx)
 	if err != nil {
-		return []api.Line{api.NewLine("runs", api.Bad, "sudo systemctl status agent-runs", "the supervisor does not answer: %v", err)}
+		hint := "sudo systemctl status agent-runs"
+		return []api.Line{api.NewLine("runs", api.Bad, hint, "the supervisor does not answer: %v", err)}
 	}
 	live, err := b.runs.List(ctx, runs.Filter{Live: true})
 	if err != nil {
@@ -37,7 +38,8 @@ func (b *backend) runLines(ctx context.Context) []api.Line {
 	}
 	text := fmt.Sprintf("%d running; contained by %s", len(live), info.Place)
 	if info.Version != buildinfo.Version() {
-		return []api.Line{api.NewLine("runs", api.Note, "it is replaced when its last run ends", "%s; the supervisor is of version %s", text, info.Version)}
+		hint := "it is replaced when its last run ends"
+		return []api.Line{api.NewLine("runs", api.Note, hint, "%s; the supervisor is of version %s", text, info.Version)}
 	}
 	return []api.Line{api.NewLine("runs", api.Good, "", "%s", text)}
 }

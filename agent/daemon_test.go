@@ -6,7 +6,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"reflect"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -15,6 +14,7 @@ import (
 
 	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/config"
+	"beanstalk-agent/agent/internal/daemon"
 )
 
 // The agent's watchdog asks of it all that people ask for, and of the application nothing: without a
@@ -85,55 +85,27 @@ func TestReloadKeepsWhatNginxNeeds(t *testing.T) {
 	}
 }
 
-// What would keep the agent from starting, or from ever asking, is a fault of the
-// file with its line. A password is not shown.
-func TestHealthFaultsHaveTheirLine(t *testing.T) {
-	for text, want := range map[string]string{
-		`expect: "20"`:                              `a.yaml:2:11: health.expect: expected status "20"`,
-		`expect: ""`:                                `a.yaml:2:11: health.expect:`,
-		`headers: {Host: a}`:                        `health.headers: health header "Host": set health.host instead`,
-		`headers: {X: "T0KEN\n"}`:                   `health.headers: health header "X": its value holds a control character`,
-		`host: exämple`:                             `a.yaml:2:9: health.host: health host`,
-		`target: https://127.0.0.1/`:                `a.yaml:2:11: health.target: health target "https://127.0.0.1/": want http://`,
-		`target: http://u:T0KEN@127.0.0.1/`:         `a.yaml:2:11: health.target: expected an address without user and password`,
-		`target: http://u:T0/KEN@127.0.0.1/`:        `a.yaml:2:11: health.target: expected`,
-		`target: "unix:/run/a.sock:/a b"`:           `a.yaml:2:11: health.target: health target "unix:/run/a.sock:/a b"`,
-		`headers: {Authorization: Bearer}`:          "",
-		`host: "${ALLOWED_HOSTS}"`:                  "",
-		`host: ""`:                                  "",
-		`{expect: "200-299,401", unknown: healthy}`: "",
-	} {
-		section := "health:\n  " + text
-		if strings.HasPrefix(text, "{") {
-			section = "health: " + text
-		}
-		_, err := config.Parse("a.yaml", []byte(section+"\n"), healthFaults)
-		got := ""
-		if err != nil {
-			got = err.Error()
-		}
-		if (want == "") != (got == "") || !strings.Contains(got, want) || strings.Contains(got, "KEN") {
-			t.Errorf("%s: got %q, want %q in it", text, got, want)
-		}
-	}
-}
-
-// The page that lists the keys with their defaults is right.
-func TestHealthPageShowsTheDefaults(t *testing.T) {
-	page, err := os.ReadFile("../packaging/docs/health-checks.md")
+// Every part is made before any is started: a start that fails in the last one leaves no supervisor behind.
+func TestFailedStartLeavesNothing(t *testing.T) {
+	dir, err := os.MkdirTemp("", "a") // short: a socket's path may have 107 bytes
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, block, _ := strings.Cut(string(page), "```yaml\n")
-	block, _, _ = strings.Cut(block, "```")
-	got, err := config.Parse("page", []byte(block), healthFaults)
-	if err != nil || !reflect.DeepEqual(got, config.Default()) {
-		t.Errorf("the page says\n%+v\nthe defaults are\n%+v\n%v", got.Health, config.Default().Health, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	t.Setenv("NOTIFY_SOCKET", "")
+	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
+	cfg := config.Default()
+	cfg.Socket, cfg.StateDir, cfg.Health.Listen = filepath.Join(dir, "s"), filepath.Join(dir, "state"), "127.0.0.1:0"
+	cfg.Metrics.Dimensions = nil
+	log, err := os.Create(filepath.Join(dir, "log"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	keys := reflect.TypeFor[config.Health]()
-	for i := range keys.NumField() {
-		if name := keys.Field(i).Tag.Get("yaml"); !strings.Contains(block, "\n  "+name+": ") {
-			t.Errorf("the page does not list %s", name)
-		}
+	defer log.Close()
+	if err := daemon.Run(t.Context(), daemon.Options{Config: cfg, App: dir, Stderr: log}); err == nil {
+		t.Error("it started without a dimension")
+	}
+	if left := processes(t, filepath.Join(dir, "s-supervisor.sock")); len(left) != 0 {
+		t.Errorf("left behind: %s", left)
 	}
 }

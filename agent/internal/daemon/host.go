@@ -1,0 +1,115 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"syscall"
+
+	"beanstalk-agent/agent/internal/api"
+	"beanstalk-agent/agent/internal/config"
+	"beanstalk-agent/agent/internal/fdconn"
+)
+
+// limitRuntime keeps the agent small beside the application: one processor (fewer threads and caches), and a memory
+// limit that only a fault would reach. Measured: 1 MB less anonymous memory; a tighter limit or GOGC only costs CPU.
+func limitRuntime() {
+	runtime.GOMAXPROCS(1)
+	debug.SetMemoryLimit(32 << 20)
+}
+
+// newLog writes for journald, which stamps lines itself, without a time; for a person with one.
+func newLog(w *os.File) *slog.Logger {
+	o := &slog.HandlerOptions{}
+	if os.Getenv("JOURNAL_STREAM") != "" {
+		o.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
+			if len(groups) == 0 && a.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return a
+		}
+	}
+	return slog.New(slog.NewTextHandler(w, o))
+}
+
+// withDefaults returns the configuration with what flags and this user's place in the system decide.
+func (o Options) withDefaults() (config.Config, error) {
+	cfg := o.Config
+	if o.App != "" {
+		dir, err := filepath.Abs(o.App)
+		if err != nil {
+			return cfg, err
+		}
+		if info, err := os.Stat(dir); err != nil {
+			return cfg, fmt.Errorf("--app: %w", err)
+		} else if !info.IsDir() {
+			return cfg, fmt.Errorf("--app: %q is not a directory", dir)
+		}
+		cfg.App.Dir = dir
+	}
+	if o.Socket != "" {
+		cfg.Socket = o.Socket
+	}
+	if cfg.Socket == "" {
+		cfg.Socket = api.DefaultSocket()
+	}
+	if cfg.StateDir == "" {
+		cfg.StateDir = api.DefaultStateDir()
+	}
+	return cfg, os.MkdirAll(cfg.StateDir, 0o700)
+}
+
+// listen takes the socket. Everybody may connect: the caller's uid, as the kernel reports it, and the route's rule
+// decide. In a place of the user's own the directory is closed to others as well.
+func listen(path string) (*fdconn.Listener, error) {
+	mode := os.FileMode(0o755)
+	if os.Geteuid() != 0 {
+		mode = 0o700
+	}
+	if err := os.MkdirAll(filepath.Dir(path), mode); err != nil {
+		return nil, err
+	}
+	ln, err := fdconn.Listen(path, 0o666)
+	if used, ok := errors.AsType[*fdconn.InUse](err); ok {
+		return nil, fmt.Errorf("an agent is running already: process %d holds %s", used.PID, path)
+	}
+	return ln, err
+}
+
+// lockState keeps a second agent, on another socket, from what this one keeps: it would send the same figures and
+// start every job again. The lock is on the directory: released by the kernel when the process exits; no file is left.
+func lockState(dir string) (*os.File, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); errors.Is(err, syscall.EWOULDBLOCK) {
+		f.Close()
+		return nil, &api.Error{Message: "another agent is running with its state in " + dir,
+			Hint: "give this one a state_dir of its own (--config)"}
+	}
+	return f, nil // where the file system knows no locks, without one
+}
+
+// onHangup calls reload at each SIGHUP, until ctx is done.
+func onHangup(ctx context.Context, reload func(context.Context) error) error {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-hup:
+			if err := reload(ctx); err != nil {
+				return err
+			}
+		}
+	}
+}

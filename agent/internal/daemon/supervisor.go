@@ -1,0 +1,173 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"time"
+
+	"beanstalk-agent/agent/internal/buildinfo"
+	"beanstalk-agent/agent/internal/config"
+	"beanstalk-agent/agent/internal/lifecycle"
+	"beanstalk-agent/agent/internal/runs"
+	"beanstalk-agent/agent/internal/supervisor"
+)
+
+// systemState is where agent-runs.service keeps its runs.
+const systemState = "/var/lib/agent"
+
+// Supervise is the parent of every run, until ctx is done. Its Version, Logger and Ready are set here.
+func Supervise(ctx context.Context, cfg supervisor.Config, log *os.File) error {
+	runtime.GOMAXPROCS(1)
+	debug.SetMemoryLimit(16 << 20)
+	cfg.Version, cfg.Logger = buildinfo.Version(), newLog(log)
+	cfg.Ready = func() { lifecycle.Ready("ready"); debug.FreeOSMemory() }
+	err := supervisor.Serve(ctx, cfg)
+	if errors.Is(err, supervisor.ErrRetired) {
+		cfg.Logger.Info("retired")
+		return nil
+	}
+	return err
+}
+
+// newSupervisor finds the parent of all runs: agent-runs.service where systemd started us, or where it keeps the runs
+// that we would keep, as when somebody starts the agent by hand on an instance; else one of our own, which ends with an
+// orderly stop of the agent and survives any other end of it. Its socket is named after the agent's: two agents in one
+// directory must not end each other's runs.
+func newSupervisor(cfg config.Config, log *slog.Logger) (*runs.Client, lifecycle.Service, error) {
+	started := os.Getenv("NOTIFY_SOCKET") != "" && isDir(filepath.Dir(runs.SystemSocket))
+	if started || cfg.StateDir == systemState && answers(runs.SystemSocket) {
+		idle := func(context.Context) error { return nil }
+		return &runs.Client{Socket: runs.SystemSocket, Patience: 10 * time.Second}, lifecycle.Service{Name: "supervisor", Run: idle}, nil
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, lifecycle.Service{}, err
+	}
+	socket := strings.TrimSuffix(cfg.Socket, ".sock") + "-supervisor.sock"
+	l := &localSupervisor{exe: exe, state: cfg.StateDir, log: log, client: &runs.Client{Socket: socket, Patience: 5 * time.Second}}
+	return l.client, lifecycle.Service{Name: "supervisor", Run: l.run, Grace: 8 * time.Second}, nil
+}
+
+// noRuns reports whether there is nothing where the supervisor keeps its runs.
+func noRuns(cfg config.Config, client *runs.Client) bool {
+	dir := cfg.StateDir
+	if client.Socket == runs.SystemSocket {
+		dir = systemState
+	}
+	found, err := os.ReadDir(filepath.Join(dir, "runs"))
+	return len(found) == 0 && (err == nil || errors.Is(err, fs.ErrNotExist))
+}
+
+// localSupervisor is the parent of all runs where systemd does not own one.
+type localSupervisor struct {
+	client     *runs.Client
+	exe, state string
+	log        *slog.Logger
+
+	exited <-chan struct{} // closed when the one that was started last has exited
+}
+
+// run stands in for systemd: it starts the supervisor, and again when that has died, until ctx is done; then it ends it
+// with its runs. One that finds its socket held, by the supervisor of an earlier agent, gives up by itself.
+func (l *localSupervisor) run(ctx context.Context) error {
+	if err := l.spawn(); err != nil {
+		return err
+	}
+	const seldom = 3 * time.Second // for one that an earlier agent started: its exit is not reported to us
+	for look := time.NewTimer(seldom); ctx.Err() == nil; {
+		select {
+		case <-ctx.Done():
+			look.Stop()
+			continue
+		case <-l.exited:
+			l.exited = nil
+			look.Reset(time.Second) // and not at once: it may end each time
+			continue
+		case <-look.C:
+			look.Reset(seldom)
+			if l.exited != nil {
+				look.Reset(time.Minute) // only the removal of its socket goes unreported
+			}
+		}
+		if answers(l.client.Socket) {
+			continue
+		}
+		l.log.Warn("the supervisor is gone and started again; what it ran is lost")
+		if err := l.spawn(); err != nil {
+			return err
+		}
+	}
+	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), 7*time.Second)
+	defer cancel()
+	if err := l.client.Shutdown(limit, 5*time.Second); err != nil {
+		return err
+	}
+	return removed(limit, l.client.Socket)
+}
+
+// spawn starts a supervisor in a session of its own, so that a Ctrl-C for the agent does not reach it, without standard
+// streams, and without the agent's environment. It may outlive the agent, and ends by itself after a minute without
+// agent and runs.
+func (l *localSupervisor) spawn() error {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer null.Close()
+	c := exec.Command(l.exe)
+	c.Args = []string{"agent", "supervise", "--socket", l.client.Socket, "--state", l.state,
+		"--idle-exit", "60s", "--allow-user", "*", "--allow-root"}
+	c.Stdin, c.Stdout, c.Stderr = null, null, null
+	c.Env = []string{}
+	c.Dir = "/"
+	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := c.Start(); err != nil {
+		return fmt.Errorf("start supervisor: %w", err)
+	}
+	exited := make(chan struct{})
+	go func() { // ends with either process
+		defer close(exited)
+		c.Wait()
+	}()
+	l.exited = exited
+	return nil
+}
+
+func answers(socket string) bool {
+	c, err := net.DialTimeout("unix", socket, time.Second)
+	if err == nil {
+		c.Close()
+	}
+	return err == nil
+}
+
+// removed waits until a file is not there any more. A supervisor answers that its runs have ended before it ends
+// itself; the next agent's, started meanwhile, would find the socket held and give up.
+func removed(ctx context.Context, path string) error {
+	for {
+		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s is still there: %w", path, context.Cause(ctx))
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}
