@@ -10,7 +10,6 @@ package cron
 import (
 	"cmp"
 	"context"
-	"iter"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -23,58 +22,15 @@ import (
 
 	"beanstalk-agent/agent/internal/app"
 	"beanstalk-agent/agent/internal/appenv"
-	"beanstalk-agent/agent/internal/awsconf"
-	"beanstalk-agent/agent/internal/notify"
-	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/scheduler"
 )
-
-// Runs is the supervisor, as far as cron needs it.
-type Runs interface {
-	List(context.Context, runs.Filter) ([]runs.Run, error)
-	Get(ctx context.Context, id string) (runs.Run, error)
-	Wait(ctx context.Context, id string) (runs.Run, error)
-	Stop(ctx context.Context, id string, grace time.Duration) (runs.Run, error)
-	Info(context.Context) (runs.Info, error)
-	Events(ctx context.Context, after uint64) iter.Seq2[runs.Event, error]
-}
-
-// Begin completes a request by the application's environment and starts it. ended waits for the run's end, and is
-// given with runs.ErrExists, too. It is package launch's.
-type Begin func(context.Context, appenv.ProfileOptions, runs.Request) (
-	run runs.Run, ended func() (runs.Run, error), err error)
-
-// Config is what a Cron is made of.
-type Config struct {
-	// Required.
-
-	App   *app.App
-	AWS   *awsconf.AWS // for claims
-	Runs  Runs
-	Begin Begin
-	Log   *slog.Logger
-
-	Files    []string // relative to the application's directory; the first that exists is the cron file
-	Claims   string   // auto, off or s3://BUCKET/PREFIX: see CheckClaims
-	StateDir string
-	HoldFile string // below /run: a hold outlives the agent and not the host
-
-	// Optional.
-
-	Location *time.Location   // of jobs that name none; nil: UTC
-	Limit    int              // jobs at once on this host; 0: by processors
-	NoRuns   bool             // the supervisor has never run anything
-	Notify   []notify.Target  // who is told of jobs
-	Cooldown time.Duration    // between notices of one job's failures
-	Now      func() time.Time // the wall clock; nil: time.Now
-}
 
 // Cron runs the application's scheduled jobs. Its methods are safe for concurrent use.
 type Cron struct {
 	cfg     Config
 	log     *slog.Logger
 	sched   *scheduler.Scheduler
-	watcher *Watcher
+	watcher *watcher
 	fleet   *fleet
 	notices *notices
 	poster  poster
@@ -94,17 +50,17 @@ func New(cfg Config) (*Cron, error) {
 	if c.notices, err = newNotices(cfg, c.recipients); err != nil {
 		return nil, err
 	}
-	store, err := OpenStore(filepath.Join(cfg.StateDir, "cron.json"))
+	saved, err := openStore(filepath.Join(cfg.StateDir, "cron.json"))
 	if err != nil {
 		cfg.Log.Error("scheduler's memory", "err", err)
 	}
 	host, _ := os.Hostname() // only spreads starts; empty is fine
 	c.sched = scheduler.New(scheduler.Config{
-		Runner: runnerFunc(c.fire), OnEvent: c.onEvent, Saved: store.Kept(), Save: freeAfterLargeSave(store.Save),
+		Runner: runnerFunc(c.fire), OnEvent: c.onEvent, Saved: saved.Kept(), Save: freeAfterLargeSave(saved.Save),
 		HostName: host, Limit: limit(cfg.Limit, runtime.NumCPU()), Now: cfg.Now, Sleep: sleepPrecise,
 		Host: func() scheduler.Host { return hostConditions(cfg.App) },
 	})
-	c.watcher = &Watcher{Dir: cfg.App.Facts().AppDir, Files: cfg.Files, Log: cfg.Log,
+	c.watcher = &watcher{Dir: cfg.App.Facts().AppDir, Files: cfg.Files, Log: cfg.Log,
 		Where: func() string { return cfg.App.Facts().EnvironmentName },
 		Held:  func() bool { return !c.sched.HeldUntil().IsZero() },
 		Apply: func(t scheduler.Table) {

@@ -14,9 +14,9 @@ import (
 	"beanstalk-agent/scheduler"
 )
 
-// Store keeps on disk what the scheduler must remember over restarts: which slots are done and which jobs are paused.
+// store keeps on disk what the scheduler must remember over restarts: which slots are done and which jobs are paused.
 // Save is for one goroutine.
-type Store struct {
+type store struct {
 	path string
 	kept map[string]scheduler.SavedJob
 }
@@ -26,11 +26,11 @@ type storeFile struct {
 	Jobs    map[string]scheduler.SavedJob `json:"jobs"`
 }
 
-// OpenStore reads the file at path; a missing one is an empty store. With an
+// openStore reads the file at path; a missing one is an empty store. With an
 // error the store is empty and usable: a scheduler that forgot where it was
 // begins now, which is better than one that does not run.
-func OpenStore(path string) (*Store, error) {
-	s := &Store{path: path, kept: map[string]scheduler.SavedJob{}}
+func openStore(path string) (*store, error) {
+	s := &store{path: path, kept: map[string]scheduler.SavedJob{}}
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return s, nil
@@ -50,10 +50,10 @@ func OpenStore(path string) (*Store, error) {
 }
 
 // Kept returns a copy of what is remembered.
-func (s *Store) Kept() map[string]scheduler.SavedJob { return maps.Clone(s.kept) }
+func (s *store) Kept() map[string]scheduler.SavedJob { return maps.Clone(s.kept) }
 
 // Save merges what changed and writes all of it durably; a zero SavedJob is forgotten.
-func (s *Store) Save(changed map[string]scheduler.SavedJob) error {
+func (s *store) Save(changed map[string]scheduler.SavedJob) error {
 	for name, k := range changed {
 		if k == (scheduler.SavedJob{}) {
 			delete(s.kept, name)

@@ -34,8 +34,8 @@ const (
 	Faulty Kind = "faulty" // the last good table stays in force
 )
 
-// State is what is known of the file.
-type State struct {
+// fileState is what is known of the file.
+type fileState struct {
 	Path  string
 	Kind  Kind
 	Err   error // of a faulty file: scheduler.Faults, or why it could not be read
@@ -43,7 +43,7 @@ type State struct {
 	Table scheduler.Table // the table in force
 }
 
-// Watcher keeps the scheduler's table equal to the application's cron file.
+// watcher keeps the scheduler's table equal to the application's cron file.
 //
 // A changed file, a swapped application tree and a deleted file are noticed within Every by stat alone, without any
 // hook. A deleted file is an empty table, once two looks in a row found none: a deployment removes the old tree, which
@@ -53,7 +53,7 @@ type State struct {
 //
 // The file is writable by the application's user while the agent is root, so it is opened below the application's
 // directory without following links out of it, it must be a regular file, and it has a size limit.
-type Watcher struct {
+type watcher struct {
 	Dir     string   // the application's directory; looked up anew each time
 	Files   []string // relative to Dir; the first that exists is the cron file
 	Options func() scheduler.ParseOptions
@@ -68,12 +68,12 @@ type Watcher struct {
 	away    bool        // the last look found no file, and left it at that
 
 	mu    sync.Mutex // never held while a file is read or a table applied, which may take seconds
-	state State
+	state fileState
 }
 
 // Run looks at once and then at every multiple of Every, when the samplers wake the
 // processor anyway, until ctx is done.
-func (w *Watcher) Run(ctx context.Context) error {
+func (w *watcher) Run(ctx context.Context) error {
 	tick := time.NewTimer(0)
 	defer tick.Stop()
 	<-tick.C
@@ -92,25 +92,25 @@ func (w *Watcher) Run(ctx context.Context) error {
 }
 
 // Reload reads the file now, changed or not.
-func (w *Watcher) Reload() State {
+func (w *watcher) Reload() fileState {
 	w.look(true)
 	return w.State()
 }
 
 // State returns what is known of the file now.
-func (w *Watcher) State() State {
+func (w *watcher) State() fileState {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.state
 }
 
-func (w *Watcher) set(st State) {
+func (w *watcher) set(st fileState) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.state = st
 }
 
-func (w *Watcher) look(force bool) {
+func (w *watcher) look(force bool) {
 	w.looking.Lock()
 	defer w.looking.Unlock()
 	st := w.State()
@@ -141,7 +141,7 @@ func (w *Watcher) look(force bool) {
 // refresh applies the table in force again when it depends on the application's environment (enabled: ${NAME}), which
 // changes without the file, or when that environment's name is another or known only now; and tries a faulty file
 // again.
-func (w *Watcher) refresh() {
+func (w *watcher) refresh() {
 	w.looking.Lock()
 	defer w.looking.Unlock()
 	if w.State().Kind == Faulty {
@@ -160,7 +160,7 @@ func (w *Watcher) refresh() {
 }
 
 // retry reads a faulty file that has not changed.
-func (w *Watcher) retry() {
+func (w *watcher) retry() {
 	name, info := w.find()
 	if !same(w.seen, info) {
 		return // look's
@@ -175,14 +175,14 @@ func (w *Watcher) retry() {
 	}
 }
 
-func (w *Watcher) take(st State, table scheduler.Table) {
+func (w *watcher) take(st fileState, table scheduler.Table) {
 	st.Kind, st.Err, st.Table = Loaded, nil, table
 	w.set(st)
 	w.Log.Info("cron file loaded", "file", st.Path, "jobs", len(table.Jobs))
 	w.Apply(table)
 }
 
-func (w *Watcher) absent(st State) {
+func (w *watcher) absent(st fileState) {
 	if st.Kind == Loaded || st.Kind == Faulty {
 		w.Log.Info("cron file is gone: no jobs", "file", st.Path)
 	}
@@ -191,7 +191,7 @@ func (w *Watcher) absent(st State) {
 	w.Apply(st.Table)
 }
 
-func (w *Watcher) fault(st State, err error) {
+func (w *watcher) fault(st fileState, err error) {
 	st.Kind, st.Err = Faulty, err
 	w.set(st)
 	const text = "cron file not taken, the last good one stays in force"
@@ -207,7 +207,7 @@ func (w *Watcher) fault(st State, err error) {
 }
 
 // find returns the first of Files that exists, or the first with no info.
-func (w *Watcher) find() (string, fs.FileInfo) {
+func (w *watcher) find() (string, fs.FileInfo) {
 	for _, name := range w.Files {
 		if info, err := os.Stat(filepath.Join(w.Dir, name)); err == nil {
 			return name, info
@@ -216,7 +216,7 @@ func (w *Watcher) find() (string, fs.FileInfo) {
 	return w.Files[0], nil
 }
 
-func (w *Watcher) read(name string) (scheduler.Table, error) {
+func (w *watcher) read(name string) (scheduler.Table, error) {
 	data, err := appfile.Read(w.Dir, name, MaxSize)
 	if err != nil {
 		return scheduler.Table{}, err

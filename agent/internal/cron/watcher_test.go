@@ -15,9 +15,9 @@ import (
 
 const good = "version: 1\ncron:\n  - {name: hello, command: echo hi, schedule: '* * * * *', env: {TOKEN: planted-5c1e}}\n"
 
-func watcher(t *testing.T) (w *Watcher, applied *[]int, log *bytes.Buffer) {
+func newWatcher(t *testing.T) (w *watcher, applied *[]int, log *bytes.Buffer) {
 	applied, log = new([]int), new(bytes.Buffer)
-	return &Watcher{
+	return &watcher{
 		Dir:     filepath.Join(t.TempDir(), "current"),
 		Files:   []string{"cron.yaml", "crontab"},
 		Options: func() scheduler.ParseOptions { return scheduler.ParseOptions{} },
@@ -42,7 +42,7 @@ func put(t *testing.T, path, text string) {
 // The life of a file: absent, loaded, faulty (the last good table stays),
 // swapped with its tree, deleted (an empty table).
 func TestLifeOfAFile(t *testing.T) {
-	w, applied, log := watcher(t)
+	w, applied, log := newWatcher(t)
 	step := func(what string, want Kind, wantApplied ...int) {
 		t.Helper()
 		*applied = nil
@@ -98,7 +98,7 @@ func TestLifeOfAFile(t *testing.T) {
 // What a faulty file lacked may come without the file's changing: a program is
 // made executable, a permission given. Until then nothing is told again.
 func TestFaultyFileIsTriedAgain(t *testing.T) {
-	w, applied, log := watcher(t)
+	w, applied, log := newWatcher(t)
 	missing := errors.New("no such program, or it is not executable")
 	w.Options = func() scheduler.ParseOptions {
 		return scheduler.ParseOptions{CheckCommand: func(string) error { return missing }}
@@ -120,7 +120,7 @@ func TestFaultyFileIsTriedAgain(t *testing.T) {
 
 // A table that asks where it is is applied again when that becomes known, and not before.
 func TestTableAsksWhereItIs(t *testing.T) {
-	w, applied, _ := watcher(t)
+	w, applied, _ := newWatcher(t)
 	where := ""
 	w.Where = func() string { return where }
 	put(t, filepath.Join(w.Dir, "cron.yaml"), "environments: [prod]\n"+good)
@@ -140,7 +140,7 @@ func TestTableAsksWhereItIs(t *testing.T) {
 // A look takes as long as resolving the application's environment, seconds when get-config stands in. State waited for
 // it, and so did agent cron list. All commands of a file are looked up in one resolution.
 func TestStateDoesNotWaitForALook(t *testing.T) {
-	w, _, _ := watcher(t)
+	w, _, _ := newWatcher(t)
 	resolved := 0
 	entered, leave := make(chan bool, 2), make(chan bool)
 	w.Options = func() scheduler.ParseOptions {
@@ -155,7 +155,7 @@ func TestStateDoesNotWaitForALook(t *testing.T) {
 	go func() { defer close(looked); w.look(false) }()
 	for step := range 2 {
 		<-entered
-		state := make(chan State, 1)
+		state := make(chan fileState, 1)
 		go func() { state <- w.State() }()
 		select {
 		case st := <-state:
