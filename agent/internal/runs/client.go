@@ -108,10 +108,8 @@ func (c *Client) patiently(ctx context.Context, f func() error) error {
 		if err == nil || refused && !errors.Is(err, ErrClosing) || time.Now().Add(pause).After(end) {
 			return err
 		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return context.Cause(ctx)
+		if err := sleep(ctx, pause); err != nil {
+			return err
 		}
 	}
 }
@@ -323,11 +321,19 @@ func (c *Client) dial(ctx context.Context) (*fdconn.Conn, error) {
 		if err == nil || time.Now().Add(pause).After(end) || !noListener(err) {
 			return conn, err
 		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+		if err := sleep(ctx, pause); err != nil {
+			return nil, err
 		}
+	}
+}
+
+// sleep returns early, with the cause, when ctx ends.
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 

@@ -158,8 +158,8 @@ type Position struct {
 	Lines int   // above 0: the last so many lines instead
 }
 
-// Follow copies a run's output to w from a position on, until the run has ended or to where its output was cut. begin
-// is told first where the copy begins. So the caller always knows which place it has read to, and can go on there.
+// Follow copies a run's output to w from a position on, until the run has ended or to where its output was cut. It
+// calls begin first with the place of the first byte, so that the caller knows where to go on after an error.
 func (c *Client) Follow(ctx context.Context, w io.Writer, id string, from Position, begin func(at int64)) error {
 	run, err := c.Get(ctx, id)
 	if err != nil {

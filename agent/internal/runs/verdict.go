@@ -16,7 +16,7 @@ func Describe(r Run) string {
 	case r.State == StateLost:
 		return "lost"
 	case r.OOM:
-		return fmt.Sprintf("killed by the kernel for memory at %d MB", r.PeakMemory>>20)
+		return fmt.Sprintf("killed by the kernel for memory at %d MB", r.PeakMemory>>20) // 2^20 bytes, as in --memory
 	case r.TimedOut:
 		return "ended by its time limit"
 	case r.StoppedBy != "":
@@ -33,7 +33,7 @@ func Verdict(run Run) string {
 	case run.State == StateLost:
 		return "lost: the supervisor died while it ran, so nobody saw how it ended"
 	case run.OOM:
-		return "killed by the kernel for memory at " + megabytes(run.PeakMemory)
+		return Describe(run)
 	case run.TimedOut:
 		return fmt.Sprintf("ended at its time limit, after %s", run.Took().Round(100*time.Millisecond))
 	case run.StoppedBy == "idle":
@@ -41,10 +41,7 @@ func Verdict(run Run) string {
 	case run.StoppedBy == "shutdown":
 		return "ended: the supervisor was told to stop"
 	case run.StoppedBy != "":
-		return "ended by " + run.StoppedBy
+		return Describe(run)
 	}
 	return ""
 }
-
-// megabytes are those of --memory, 2^20 bytes, so that a run killed at 512M is said to be.
-func megabytes(n uint64) string { return fmt.Sprintf("%d MB", n>>20) }
