@@ -1,14 +1,21 @@
 package main
 
 import (
+	"cmp"
+	"go/ast"
+	"go/build"
 	"go/parser"
 	"go/token"
+	"go/types"
 	"io/fs"
+	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 // imports is who may import whom among our own packages, tests excepted. What
@@ -152,6 +159,226 @@ func TestSupervisorStaysSmall(t *testing.T) {
 					t.Errorf("%s imports %s", file, name)
 				}
 			}
+		}
+	}
+}
+
+// shipped calls each for every Go file that ends up in the binary: no tests, no test bed, no demo, no bench.
+func shipped(t *testing.T, each func(path string)) {
+	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+		switch slash := filepath.ToSlash(path); {
+		case err != nil:
+			return err
+		case d.IsDir() && (d.Name() == "testdata" || d.Name() != ".." && strings.HasPrefix(d.Name(), ".")),
+			slash == "../packaging/testbed", slash == "../packaging/demo", slash == "../packaging/bench":
+			return filepath.SkipDir
+		case strings.HasSuffix(path, ".go") && !strings.HasSuffix(path, "_test.go"):
+			each(path)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Sizes that were kept by prose alone decayed: package main had 36 files, 32 of them in one reference cycle. A file or
+// function that is larger than these has a second subject.
+func TestSizes(t *testing.T) {
+	const anyFile, function, width = 400, 80, 120
+	limits := map[string]int{"../agent/main.go": 60, "../agent/internal/daemon/run.go": 150}
+	shipped(t, func(path string) {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		limit := cmp.Or(limits[filepath.ToSlash(path)], anyFile)
+		if strings.Contains(filepath.ToSlash(path), "/internal/cli/") {
+			limit = 150 // a verb: its flags, one call, its printing
+		}
+		lines := strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
+		if len(lines) > limit {
+			t.Errorf("%s has %d lines, more than %d: it has a second subject", path, len(lines), limit)
+		}
+		for i, l := range lines {
+			if n := utf8.RuneCountInString(strings.ReplaceAll(l, "\t", "    ")); n > width {
+				t.Errorf("%s:%d: %d columns, more than %d", path, i+1, n, width)
+			}
+		}
+		fset := token.NewFileSet()
+		f, err := parser.ParseFile(fset, path, text, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range f.Decls {
+			if n := fset.Position(d.End()).Line - fset.Position(d.Pos()).Line + 1; n > function {
+				if fn, ok := d.(*ast.FuncDecl); ok {
+					t.Errorf("%s: %s has %d lines, more than %d", path, fn.Name.Name, n, function)
+				}
+			}
+		}
+	})
+}
+
+// The code is read by somebody on call, at night, through grep: these words are private where the field has its own
+// (reported, recipients, caller, flush). capacity, hold and release are names of verbs and stay.
+func TestWords(t *testing.T) {
+	limits := map[string]int{"told": 40, "people": 10, "nobody": 30, "settle": 5, "thrift": 0}
+	count := map[string]int{}
+	word := regexp.MustCompile(`\pL+`)
+	shipped(t, func(path string) {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, w := range word.FindAllString(strings.ToLower(string(text)), -1) {
+			count[w]++
+		}
+	})
+	for w, limit := range limits {
+		if count[w] > limit {
+			t.Errorf("%q stands %d times in shipped code, more than %d", w, count[w], limit)
+		}
+	}
+}
+
+// A cycle of files can only be read whole. The supervisor and health have larger ones until they are rewritten.
+func TestFileCycles(t *testing.T) {
+	limits := map[string]int{"../agent/internal/supervisor": 12, "../agent/internal/health": 9}
+	folders := map[string][]string{}
+	shipped(t, func(path string) {
+		if ok, err := build.Default.MatchFile(filepath.Dir(path), filepath.Base(path)); err == nil && ok {
+			folders[filepath.Dir(path)] = append(folders[filepath.Dir(path)], path)
+		}
+	})
+	for dir, files := range folders {
+		if cycle := largestCycle(t, files); len(cycle) > cmp.Or(limits[filepath.ToSlash(dir)], 8) {
+			t.Errorf("%s: %d files refer to each other in one cycle: %s", dir, len(cycle), strings.Join(cycle, " "))
+		}
+	}
+}
+
+// largestCycle returns the files of one package that all reach each other by what they refer to. It needs no build:
+// what other packages declare is left open.
+func largestCycle(t *testing.T, paths []string) (largest []string) {
+	fset := token.NewFileSet()
+	var files []*ast.File
+	for _, path := range paths {
+		f, err := parser.ParseFile(fset, path, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, f)
+	}
+	info := types.Info{Uses: map[*ast.Ident]types.Object{}}
+	c := types.Config{Importer: emptyPackages{}, Error: func(error) {}}
+	pkg, _ := c.Check(filepath.Dir(paths[0]), fset, files, &info) // errors: of what is left open
+	refers := map[string]map[string]bool{}
+	for id, o := range info.Uses {
+		from, to := fset.Position(id.Pos()).Filename, fset.Position(o.Pos()).Filename
+		if o.Pkg() != pkg || from == to || o.Parent() != nil && o.Parent() != pkg.Scope() {
+			continue
+		}
+		if refers[from] == nil {
+			refers[from] = map[string]bool{}
+		}
+		refers[from][to] = true
+	}
+	reached := map[string]map[string]bool{}
+	for from := range refers {
+		reached[from] = map[string]bool{}
+		for next := []string{from}; len(next) > 0; next = next[1:] {
+			for to := range refers[next[0]] {
+				if !reached[from][to] {
+					reached[from][to] = true
+					next = append(next, to)
+				}
+			}
+		}
+	}
+	for a := range reached {
+		var cycle []string
+		for b := range reached[a] {
+			if reached[b][a] {
+				cycle = append(cycle, filepath.Base(b))
+			}
+		}
+		if len(cycle) > len(largest) {
+			largest = slices.Sorted(slices.Values(cycle))
+		}
+	}
+	return largest
+}
+
+// emptyPackages imports every package as one without content.
+type emptyPackages struct{}
+
+func (emptyPackages) Import(path string) (*types.Package, error) {
+	p := types.NewPackage(path, filepath.Base(path))
+	p.MarkComplete()
+	return p, nil
+}
+
+// opens says whose files are opened by another way than package appfile, which alone may open what the application's
+// user can replace: a link to /dev/zero there took the agent's memory, and a FIFO held a thread for good.
+var opens = map[string]string{
+	"appenv/live.go":              "the kernel's, of a process",
+	"appenv/profile.go":           "the application's directory itself, to find its owner",
+	"appenv/read.go":              "root's: Beanstalk's environment file, and absolute env_files of root's configuration",
+	"appenv/text.go":              "root's: /etc/passwd, unit files",
+	"appenv/unit.go":              "root's: unit files",
+	"awsconf/awsconf.go":          "root's: a CA bundle of the agent's own environment",
+	"awsconf/transport.go":        "root's: a CA bundle of the agent's own environment",
+	"cli/cron_check.go":           "a file that the caller named, as the caller",
+	"cli/env.go":                  "a file that the caller named, as the caller",
+	"cloudwatch/spool.go":         "the agent's own",
+	"command/group_linux.go":      "the kernel's",
+	"command/place_linux.go":      "the kernel's",
+	"command/session_linux.go":    "the kernel's",
+	"command/start_linux.go":      "the kernel's",
+	"command/terminal_linux.go":   "the kernel's: a terminal",
+	"config/config.go":            "root's: agent.yaml",
+	"control/access.go":           "the kernel's",
+	"cron/events.go":              "the agent's own",
+	"cron/hold.go":                "the agent's own",
+	"cron/store.go":               "the agent's own",
+	"daemon/host.go":              "the agent's own: its state directory",
+	"daemon/supervisor.go":        "the agent's own: its state directory, and /dev/null",
+	"drain/drain.go":              "the agent's own",
+	"fdconn/listen.go":            "the agent's own: the lock beside its socket",
+	"health/fallback.go":          "the agent's own",
+	"platform/files.go":           "root's and Beanstalk's",
+	"platform/web_linux.go":       "the kernel's",
+	"runs/output.go":              "the supervisor's: a run's output, read as a stream",
+	"supervisor/attach.go":        "the supervisor's: a terminal's last output, bounded when it is written",
+	"supervisor/record.go":        "the supervisor's",
+	"supervisor/serve.go":         "the supervisor's: its state directory",
+	"supervisor/spool.go":         "the supervisor's",
+	"supervisor/store.go":         "the supervisor's",
+	"command/kernelfile_linux.go": "the kernel's",
+}
+
+func TestOnlyAppfileOpensTheApplicationsFiles(t *testing.T) {
+	opener := regexp.MustCompile(`\b(os|unix|syscall|root)\.(ReadFile|Open|OpenFile|OpenRoot|OpenInRoot|ReadDir|Openat2?)\(`)
+	seen := map[string]bool{}
+	shipped(t, func(path string) {
+		name, inside := strings.CutPrefix(filepath.ToSlash(path), "../agent/internal/")
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !inside || strings.HasPrefix(name, "appfile/") || !opener.Match(text) {
+			return
+		}
+		seen[name] = true
+		if opens[name] == "" {
+			t.Errorf("%s opens files by itself: what the application's user can replace is opened by package appfile, "+
+				"anything else has its line here", path)
+		}
+	})
+	for name := range opens {
+		if !seen[name] {
+			t.Errorf("%s opens nothing: its line can go", name)
 		}
 	}
 }

@@ -110,7 +110,7 @@ func (r *Resolver) unitFile(ctx context.Context, rd *reading, f envFile) error {
 		err := r.systemdFile(ctx, rd, path)
 		switch {
 		case err == nil:
-		case !f.optional, ctx.Err() != nil, errors.Is(err, errChanging), errors.Is(err, fs.ErrPermission): // root may read it
+		case !f.optional, ctx.Err() != nil, errors.Is(err, errChanging), errors.Is(err, fs.ErrPermission): // root may
 			return err
 		default:
 			rd.env.skip(path, reason(err))

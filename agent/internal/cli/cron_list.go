@@ -40,7 +40,8 @@ agree on who runs each slot. --cost --file needs no agent.`,
 				fmt.Fprintln(g.Err, "note:", w)
 			}
 			if t.Held != nil {
-				fmt.Fprintf(g.Err, "note: starts are held until %s, or agent release\n", t.Held.Format("2006-01-02 15:04:05 MST"))
+				until := t.Held.Format("2006-01-02 15:04:05 MST")
+				fmt.Fprintf(g.Err, "note: starts are held until %s, or agent release\n", until)
 			}
 			var rows [][]string
 			for _, j := range t.Jobs {

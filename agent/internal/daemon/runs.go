@@ -56,7 +56,8 @@ func (s runClient) Attach(ctx context.Context, id string, size session.Size, h r
 
 func notFound(id string, err error) error {
 	if errors.Is(err, runs.ErrUnknown) {
-		return &api.Error{Status: http.StatusNotFound, Message: fmt.Sprintf("there is no run %q", id), Hint: "agent ps --all lists them"}
+		return &api.Error{Status: http.StatusNotFound, Message: fmt.Sprintf("there is no run %q", id),
+			Hint: "agent ps --all lists them"}
 	}
 	if r, ok := errors.AsType[*runs.Refused](err); ok {
 		return &api.Error{Status: http.StatusConflict, Message: r.Message, Hint: r.Hint, Exit: r.Code}

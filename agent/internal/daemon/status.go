@@ -39,7 +39,8 @@ func (b *backend) runLines(ctx context.Context) []api.Line {
 	text := fmt.Sprintf("%d running; contained by %s", len(live), info.Place)
 	if info.Version != buildinfo.Version() {
 		hint := "it is replaced when its last run ends"
-		return []api.Line{api.NewLine("runs", api.Note, hint, "%s; the supervisor is of version %s", text, info.Version)}
+		text += "; the supervisor is of version " + info.Version
+		return []api.Line{api.NewLine("runs", api.Note, hint, "%s", text)}
 	}
 	return []api.Line{api.NewLine("runs", api.Good, "", "%s", text)}
 }

@@ -48,14 +48,16 @@ func newSupervisor(cfg config.Config, log *slog.Logger) (*runs.Client, lifecycle
 	started := os.Getenv("NOTIFY_SOCKET") != "" && isDir(filepath.Dir(runs.SystemSocket))
 	if started || cfg.StateDir == systemState && answers(runs.SystemSocket) {
 		idle := func(context.Context) error { return nil }
-		return &runs.Client{Socket: runs.SystemSocket, Patience: 10 * time.Second}, lifecycle.Service{Name: "supervisor", Run: idle}, nil
+		client := &runs.Client{Socket: runs.SystemSocket, Patience: 10 * time.Second}
+		return client, lifecycle.Service{Name: "supervisor", Run: idle}, nil
 	}
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, lifecycle.Service{}, err
 	}
 	socket := strings.TrimSuffix(cfg.Socket, ".sock") + "-supervisor.sock"
-	l := &localSupervisor{exe: exe, state: cfg.StateDir, log: log, client: &runs.Client{Socket: socket, Patience: 5 * time.Second}}
+	client := &runs.Client{Socket: socket, Patience: 5 * time.Second}
+	l := &localSupervisor{exe: exe, state: cfg.StateDir, log: log, client: client}
 	return l.client, lifecycle.Service{Name: "supervisor", Run: l.run, Grace: 8 * time.Second}, nil
 }
 

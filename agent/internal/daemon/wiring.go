@@ -49,7 +49,8 @@ func newAWS(cfg config.Config) (*awsconf.AWS, error) {
 
 func newLauncher(cfg config.Config, a *app.App, client *runs.Client, log *slog.Logger) *launch.Launcher {
 	return &launch.Launcher{Profile: a.Env().Profile, Runs: client, Version: a.Instance().VersionLabel, Host: a.Name,
-		Audit: cfg.Exec.Audit, Log: log, Idle: cfg.Exec.Idle, Session: cfg.Exec.Session, NoNewPrivs: cfg.Exec.NoNewPrivileges}
+		Audit: cfg.Exec.Audit, Log: log,
+		Idle: cfg.Exec.Idle, Session: cfg.Exec.Session, NoNewPrivs: cfg.Exec.NoNewPrivileges}
 }
 
 func newCron(cfg config.Config, a *app.App, aws *awsconf.AWS, client *runs.Client, l *launch.Launcher,
@@ -64,14 +65,14 @@ func newCron(cfg config.Config, a *app.App, aws *awsconf.AWS, client *runs.Clien
 	}
 	return cron.New(cron.Config{App: a, AWS: aws, Runs: client, Begin: l.Begin, Log: log,
 		Files: files, Location: zone, Claims: cfg.Cron.Claims, Limit: cfg.Cron.Limit,
-		StateDir: cfg.StateDir, HoldFile: strings.TrimSuffix(cfg.Socket, ".sock") + "-held", NoRuns: noRuns(cfg, client),
-		Notify: notifyTargets(cfg), Cooldown: cfg.Cooldown, Now: now})
+		StateDir: cfg.StateDir, HoldFile: strings.TrimSuffix(cfg.Socket, ".sock") + "-held",
+		NoRuns: noRuns(cfg, client), Notify: notifyTargets(cfg), Cooldown: cfg.Cooldown, Now: now})
 }
 
 func notifyTargets(cfg config.Config) (list []notify.Target) {
 	for _, t := range cfg.Notify {
-		target := notify.Target{Type: notify.Type(t.Type), Name: t.Name, URL: t.URL, StartURL: t.StartURL, FailURL: t.FailURL,
-			Token: t.Token, Jobs: t.Jobs, Tail: t.Output}
+		target := notify.Target{Type: notify.Type(t.Type), Name: t.Name, Token: t.Token, Jobs: t.Jobs, Tail: t.Output,
+			URL: t.URL, StartURL: t.StartURL, FailURL: t.FailURL}
 		for _, on := range t.On {
 			target.On = append(target.On, notify.Kind(on))
 		}
@@ -80,7 +81,8 @@ func notifyTargets(cfg config.Config) (list []notify.Target) {
 	return list
 }
 
-func newDrain(cfg config.Config, a *app.App, aws *awsconf.AWS, client *runs.Client, c *cron.Cron, log *slog.Logger) *drain.Drain {
+func newDrain(cfg config.Config, a *app.App, aws *awsconf.AWS, client *runs.Client, c *cron.Cron,
+	log *slog.Logger) *drain.Drain {
 	d := drain.Config{Log: log, File: filepath.Join(filepath.Dir(cfg.Socket), "drain"),
 		Hold: c.Hold, Release: c.Release, Runs: client.List, Connections: a.Connections}
 	if a.Instance().AsksMetadata() {
@@ -92,8 +94,9 @@ func newDrain(cfg config.Config, a *app.App, aws *awsconf.AWS, client *runs.Clie
 // healthConfig is what the file says.
 func healthConfig(cfg config.Config) health.Config {
 	return health.Config{
-		Target: cfg.Health.Target, HostSetting: cfg.Health.Host, NginxFile: filepath.Join(cfg.StateDir, "nginx-health.conf"),
-		Headers: cfg.Health.Headers, Method: cfg.Health.Method, Expect: cfg.Health.Expect, Path: cfg.Health.Path,
+		Target: cfg.Health.Target, HostSetting: cfg.Health.Host,
+		NginxFile: filepath.Join(cfg.StateDir, "nginx-health.conf"),
+		Headers:   cfg.Health.Headers, Method: cfg.Health.Method, Expect: cfg.Health.Expect, Path: cfg.Health.Path,
 		Timeout: cfg.Health.Timeout, Grace: cfg.Health.Grace, Failures: cfg.Health.Failures,
 		UnknownHealthy: cfg.Health.Unknown == "healthy",
 	}
@@ -108,7 +111,8 @@ func newHealth(cfg config.Config, a *app.App, draining func(bool) bool, log *slo
 // metricsConfig is what the file says.
 func metricsConfig(cfg config.Config, counters ...metrics.Counter) metrics.Config {
 	m := cfg.Metrics
-	c := metrics.Config{Namespace: m.Namespace, Dimensions: m.Dimensions, PerInstance: m.PerInstance, CWAgent: m.CWAgent,
+	c := metrics.Config{Namespace: m.Namespace, Dimensions: m.Dimensions,
+		PerInstance: m.PerInstance, CWAgent: m.CWAgent,
 		Interval: m.Interval, Sample: m.Sample, Send: m.Send, Counters: counters}
 	for _, g := range m.Groups {
 		c.Groups = append(c.Groups, metrics.Group(g))
@@ -116,9 +120,10 @@ func metricsConfig(cfg config.Config, counters ...metrics.Counter) metrics.Confi
 	return c
 }
 
-func newMetrics(cfg config.Config, a *app.App, aws *awsconf.AWS, check *health.Checker, c *cron.Cron, client *runs.Client,
-	log *slog.Logger) (*metrics.Metrics, error) {
-	m := metricsConfig(cfg, metrics.Counter{Name: "health", Read: check.Samples}, metrics.Counter{Name: "cron", Read: c.Samples})
+func newMetrics(cfg config.Config, a *app.App, aws *awsconf.AWS, check *health.Checker, c *cron.Cron,
+	client *runs.Client, log *slog.Logger) (*metrics.Metrics, error) {
+	m := metricsConfig(cfg, metrics.Counter{Name: "health", Read: check.Samples},
+		metrics.Counter{Name: "cron", Read: c.Samples})
 	m.Connect, m.SpoolDir, m.Log = aws.CloudWatch, filepath.Join(cfg.StateDir, "spool"), log
 	m.RunName = func(ctx context.Context, id string) (string, error) {
 		r, err := client.Get(ctx, id)
@@ -129,13 +134,15 @@ func newMetrics(cfg config.Config, a *app.App, aws *awsconf.AWS, check *health.C
 
 // Application is the application, for a verb that asks no agent.
 func Application(ctx context.Context, cfg config.Config) *app.App {
-	return app.New(appConfig(cfg), platform.NewInstance(ctx, platform.Options{AppDir: cfg.App.Dir, Region: cfg.AWS.Region}))
+	o := platform.Options{AppDir: cfg.App.Dir, Region: cfg.AWS.Region}
+	return app.New(appConfig(cfg), platform.NewInstance(ctx, o))
 }
 
 // Metrics collects in a verb's own process, where no agent answers.
 func Metrics(ctx context.Context, cfg config.Config) *metrics.Here {
 	asked := health.Figures{LastProbe: time.Now()}
-	c := metricsConfig(cfg, metrics.Counter{Name: "health", Read: asked.Samples}, metrics.Counter{Name: "cron", Read: cron.ZeroSamples})
+	c := metricsConfig(cfg, metrics.Counter{Name: "health", Read: asked.Samples},
+		metrics.Counter{Name: "cron", Read: cron.ZeroSamples})
 	o := platform.Options{AppDir: cfg.App.Dir, Region: cfg.AWS.Region}
 	if aws, err := newAWS(cfg); err == nil {
 		o.IMDS = aws

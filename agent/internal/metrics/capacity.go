@@ -24,7 +24,8 @@ func (m *Metrics) Capacity(target float64) (capacity.Advice, error) {
 	if len(g.Processes) == 0 {
 		return capacity.Advice{}, api.Unavailable(errors.New("no web process has been found yet"))
 	}
-	in := capacity.Measured{CPUs: runtime.NumCPU(), Target: target, Load: m.recent.Load(g.At), SetBy: capacity.PythonOptions}
+	in := capacity.Measured{CPUs: runtime.NumCPU(), Target: target, Load: m.recent.Load(g.At),
+		SetBy: capacity.PythonOptions}
 	if text, err := m.app.ReadFile("Procfile", maxProcfile); err == nil {
 		in.SetBy = capacity.SetByOf(text)
 	}

@@ -45,7 +45,8 @@ func (m *Metrics) groups(configured []Group) (list []collectors.Collector) {
 	}
 	if m.web.Load() == nil {
 		list = append(list, m.following("group "+webGroup, func(w app.Workers) collectors.Collector {
-			group := collectors.NewGroup(collectors.GroupConfig{Name: webGroup, Unit: w.Unit, Port: w.Port, UnixPath: w.Path})
+			c := collectors.GroupConfig{Name: webGroup, Unit: w.Unit, Port: w.Port, UnixPath: w.Path}
+			group := collectors.NewGroup(c)
 			m.web.Store(group)
 			return group
 		}))
@@ -78,7 +79,7 @@ func (r *reopening) Name() string { return r.name }
 func (r *reopening) Collect(ctx context.Context) ([]collectors.Sample, error) {
 	if t, n := time.Now(), r.deployments.Load(); n != r.seen || !t.Before(r.next) {
 		r.seen, r.next = n, t.Add(findEvery)
-		at := r.find(context.WithoutCancel(ctx)) // has limits of its own; cut short, it would be a wrong guess for a minute
+		at := r.find(context.WithoutCancel(ctx)) // limited itself; cut short, it is a wrong guess for a minute
 		if r.current == nil || at != r.at {
 			r.Close()
 			r.at, r.current = at, r.open(at)

@@ -18,8 +18,9 @@ var dimensionNames = []string{"EnvironmentName", "InstanceId", "AutoScalingGroup
 
 // dimensionHints say how a dimension that is not known becomes so.
 var dimensionHints = map[string]string{
-	"AutoScalingGroupName": "set the environment property " + groupVariable + ": packaging/examples/auto-scaling-group.config",
-	"InstanceId":           "allow the instance metadata service",
+	"AutoScalingGroupName": "set the environment property " + groupVariable +
+		": packaging/examples/auto-scaling-group.config",
+	"InstanceId": "allow the instance metadata service",
 }
 
 // dimensions are the values of CloudWatch's dimensions.

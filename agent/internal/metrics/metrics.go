@@ -138,7 +138,8 @@ var unpublished = map[string]bool{
 func failures(b collectors.Batch) collectors.Batch {
 	n := 0
 	for _, r := range b.Results {
-		if r.Err != nil && !errors.Is(r.Err, collectors.ErrNoData) && !errors.Is(r.Err, context.Canceled) { // at the stop
+		stopped := errors.Is(r.Err, context.Canceled)
+		if r.Err != nil && !errors.Is(r.Err, collectors.ErrNoData) && !stopped {
 			n++
 		}
 	}

@@ -36,7 +36,8 @@ func (m *Metrics) Status(context.Context) []api.Line {
 func delivery(s cloudwatch.Status) api.Line {
 	state := map[cloudwatch.State]api.State{cloudwatch.Sending: api.Good, cloudwatch.Local: api.Note,
 		cloudwatch.Waiting: api.Warn, cloudwatch.Denied: api.Bad}[s.State]
-	text := fmt.Sprintf("%s: %d series, %d sent, %d waiting, %d dropped", s.State, s.Series, s.Sent, s.Spooled, s.Dropped)
+	text := fmt.Sprintf("%s: %d series, %d sent, %d waiting, %d dropped",
+		s.State, s.Series, s.Sent, s.Spooled, s.Dropped)
 	if s.PossibleDuplicates > 0 {
 		text += fmt.Sprintf(", %d possibly sent twice", s.PossibleDuplicates)
 	}
@@ -45,5 +46,6 @@ func delivery(s cloudwatch.Status) api.Line {
 		text += ": " + reason
 	}
 	return api.Line{What: "metrics", State: state, Text: text, Hint: hint, Facts: map[string]any{
-		"series": s.Series, "sent": s.Sent, "waiting": s.Spooled, "dropped": s.Dropped, "duplicates": s.PossibleDuplicates}}
+		"series": s.Series, "sent": s.Sent, "waiting": s.Spooled, "dropped": s.Dropped,
+		"duplicates": s.PossibleDuplicates}}
 }

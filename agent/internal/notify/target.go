@@ -46,7 +46,7 @@ type Target struct {
 
 const rollbarURL = "https://api.rollbar.com/api/1/item/"
 
-// Check reports every fault of t, each with the key of its value. An address with ${…} in it is checked when it is used.
+// Check reports every fault of t, each with the key of its value. An address with ${…} is checked when used.
 func (t Target) Check(fault func(key, format string, args ...any)) {
 	switch t.Type {
 	case Slack, Webhook, CheckIn:
