@@ -48,7 +48,7 @@ type Config struct {
 	Location *time.Location   // of jobs that name none; nil: UTC
 	Limit    int              // jobs at once on this host; 0: by processors
 	NoRuns   bool             // the supervisor has never run anything
-	Notify   []notify.Target  // who is told of jobs
+	Notify   []notify.Target  // targets of notices
 	Cooldown time.Duration    // between notices of one job's failures
 	Now      func() time.Time // the wall clock; nil: time.Now
 }

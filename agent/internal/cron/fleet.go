@@ -195,7 +195,7 @@ func (c *fleet) ask(ctx context.Context, f scheduler.Firing) error {
 }
 
 // reclaim handles a slot that this instance claimed before a restart. The supervisor deduplicates by run id, so
-// starting it again is safe. Where only the host's name tells instances apart, the claim may be another's of that name.
+// starting it again is safe. Where instances differ only by host name, the claim may be another's of that name.
 func (c *fleet) reclaim(f scheduler.Firing, by claim.Run) error {
 	if c.app.Facts().InstanceID != "" {
 		c.resolve(f.Job.Name, f.Due)
@@ -261,7 +261,7 @@ func (c *fleet) record(ctx context.Context, o outcome) {
 	}
 }
 
-// status says who decides, and what is wrong with it.
+// status says how instances agree, and what is wrong with that.
 func (c *fleet) status() []api.Line {
 	s, err := c.open()
 	if errors.Is(err, errNoStore) {

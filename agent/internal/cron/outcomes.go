@@ -103,6 +103,8 @@ func (q *outcomes) close(limit time.Duration) {
 	defer timer.Stop()
 	q.writers.Wait()
 	q.cancel()
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	if q.lost > 0 {
 		q.log.Warn("ends of runs are not in their registers: the next agent process notes them", "count", q.lost)
 	}

@@ -52,17 +52,17 @@ const oomScoreAdj = 300
 var ioOf = map[string]string{api.Pipes: runs.IOPipes, api.Terminal: runs.IOTerminal, api.Detached: runs.IOSpool}
 
 // Prepare checks an exec and gets everything ready but the start.
-func (l *Launcher) Prepare(ctx context.Context, who api.Caller, req api.ExecRequest) (
+func (l *Launcher) Prepare(ctx context.Context, caller api.Caller, req api.ExecRequest) (
 	func(context.Context, runs.Handover) (runs.Run, error), error) {
-	if req.User != "" && !who.Owner {
+	if req.User != "" && !caller.Owner {
 		return nil, &api.Error{Status: http.StatusForbidden, Exit: command.CodeRefused,
-			Message: who.Login + " may not choose the user", Hint: "only root may: try again with sudo"}
+			Message: caller.Login + " may not choose the user", Hint: "only root may: try again with sudo"}
 	}
 	r := runs.Request{Kind: "exec", Name: path.Base(req.Args[0]), Args: req.Args,
 		IO:       ioOf[req.Mode],
 		Detached: req.Mode == api.Detached, Size: req.Size,
 		Timeout: req.Timeout, Grace: req.Grace, MemoryMax: req.Memory, Lock: req.Lock,
-		Caller: runs.Caller{UID: who.UID, PID: who.PID, Login: who.Login}}
+		Caller: runs.Caller{UID: caller.UID, PID: caller.PID, Login: caller.Login}}
 	if err := l.complete(ctx, appenv.ProfileOptions{User: req.User, Dir: req.Dir, Extra: req.Env}, &r); err != nil {
 		return nil, refuse(err)
 	}
@@ -72,8 +72,8 @@ func (l *Launcher) Prepare(ctx context.Context, who api.Caller, req api.ExecRequ
 	if req.User != "" {
 		r.Meta[runs.MetaChosenUser] = req.User
 	}
-	if who.Session != "" {
-		r.Meta[runs.MetaLogin] = who.Session
+	if caller.Session != "" {
+		r.Meta[runs.MetaLogin] = caller.Session
 	}
 	return func(ctx context.Context, h runs.Handover) (runs.Run, error) {
 		run, err := l.Runs.Start(ctx, r, h)
@@ -124,7 +124,7 @@ func refuse(err error) error {
 	return e
 }
 
-// audit logs who started what. Arguments may hold secrets, so by default only the program and their number.
+// audit logs a start with its caller. Arguments may hold secrets, so by default only the program and their number.
 func (l *Launcher) audit(msg string, r runs.Run, args []string) {
 	a := []any{"run", r.ID, "kind", r.Kind, "name", r.Name, "user", r.User, "dir", r.Dir, "args", len(args) - 1}
 	if r.Kind == "cron" && r.Reason != string(scheduler.Scheduled) {
