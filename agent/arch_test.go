@@ -117,6 +117,18 @@ func TestImports(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for pkg := range imports {
+		if name := strings.TrimSuffix(pkg, "/*"); !strings.Contains(string(readme), "\n| `"+name+"` | ") && name != "packaging/demo/site" {
+			t.Errorf("the README's map does not have %s", name)
+		}
+		if _, err := os.Stat("../" + strings.TrimSuffix(pkg, "/*")); err != nil {
+			t.Errorf("the table has %s, which is not there", pkg)
+		}
+	}
 }
 
 // rule is the line of the table that governs pkg.
