@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"net"
+	"os"
 
 	"beanstalk-agent/agent/internal/fdconn"
 	"beanstalk-agent/agent/internal/runs"
@@ -55,4 +56,11 @@ func streamsFor(body runs.StartBody, output string, conn net.Conn, files []int) 
 		p.conn = conn
 		return p, nil
 	}
+}
+
+// connOf makes a connection of a descriptor that was handed over. It is consumed in any case.
+func connOf(fd int) (net.Conn, error) {
+	f := os.NewFile(uintptr(fd), "client")
+	defer f.Close()
+	return net.FileConn(f)
 }
