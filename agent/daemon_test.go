@@ -17,14 +17,25 @@ import (
 	"beanstalk-agent/agent/internal/daemon"
 )
 
-// The agent's watchdog asks of it all that people ask for, and of the application nothing: without a
-// Host, whose refusal some frameworks mail to their administrators, least of all.
-func TestWatchdogAsksNoApplication(t *testing.T) {
+// ownPlace is a configuration with a directory of its own for socket, state and application; nothing is sent.
+func ownPlace(t *testing.T) (cfg config.Config, dir string) {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "a") // short: a socket's path may have 107 bytes
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
+	t.Setenv("NOTIFY_SOCKET", "")
+	cfg = config.Default()
+	cfg.Socket, cfg.StateDir, cfg.Health.Listen = filepath.Join(dir, "s"), filepath.Join(dir, "state"), "127.0.0.1:0"
+	cfg.Metrics.Send = "off"
+	return cfg, dir
+}
+
+// The agent's watchdog asks of it all that people ask for, and of the application nothing: without a
+// Host, whose refusal some frameworks mail to their administrators, least of all.
+func TestWatchdogAsksNoApplication(t *testing.T) {
+	cfg, dir := ownPlace(t)
 	systemd, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(dir, "n"), Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
@@ -36,9 +47,7 @@ func TestWatchdogAsksNoApplication(t *testing.T) {
 	var asked atomic.Int32
 	app := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
 	defer app.Close()
-	cfg := config.Default()
-	cfg.Socket, cfg.StateDir, cfg.Health.Listen, cfg.Health.Target = filepath.Join(dir, "s"), filepath.Join(dir, "state"), "127.0.0.1:0", app.URL+"/health"
-	cfg.Metrics.Send = "off"
+	cfg.Health.Target = app.URL + "/health"
 	startAgentIn(t, cfg, dir)
 	systemd.SetReadDeadline(time.Now().Add(time.Minute))
 	for buf := make([]byte, 1000); ; {
@@ -58,15 +67,7 @@ func TestWatchdogAsksNoApplication(t *testing.T) {
 // A deployment's end tells what nginx needs while the agent is down, without anybody who asks
 // for health.
 func TestReloadKeepsWhatNginxNeeds(t *testing.T) {
-	dir, err := os.MkdirTemp("", "a") // short: a socket's path may have 107 bytes
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	t.Setenv("NOTIFY_SOCKET", "")
-	cfg := config.Default()
-	cfg.Socket, cfg.StateDir, cfg.Health.Listen = filepath.Join(dir, "s"), filepath.Join(dir, "state"), "127.0.0.1:0"
-	cfg.Metrics.Send = "off"
+	cfg, dir := ownPlace(t)
 	startAgentIn(t, cfg, dir)
 	deployed := func(host, port string) {
 		if err := os.WriteFile(filepath.Join(dir, ".env"), []byte("HEALTH_HOST="+host+"\nPORT="+port+"\n"), 0o600); err != nil {
@@ -87,15 +88,8 @@ func TestReloadKeepsWhatNginxNeeds(t *testing.T) {
 
 // Every part is made before any is started: a start that fails in the last one leaves no supervisor behind.
 func TestFailedStartLeavesNothing(t *testing.T) {
-	dir, err := os.MkdirTemp("", "a") // short: a socket's path may have 107 bytes
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	t.Setenv("NOTIFY_SOCKET", "")
+	cfg, dir := ownPlace(t)
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
-	cfg := config.Default()
-	cfg.Socket, cfg.StateDir, cfg.Health.Listen = filepath.Join(dir, "s"), filepath.Join(dir, "state"), "127.0.0.1:0"
 	cfg.Metrics.Dimensions = nil
 	log, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {

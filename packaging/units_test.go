@@ -145,7 +145,7 @@ func TestUnitsShareWhatTheyMustAgreeOn(t *testing.T) {
 // longer than any of them.
 func TestStopLimitsExceedTheLongestGrace(t *testing.T) {
 	for unit, sources := range map[string][]string{
-		agentUnit: {"../agent/cmd_run.go", "../agent/internal/lifecycle/lifecycle.go"},
+		agentUnit: {"../agent/internal/daemon/run.go", "../agent/internal/daemon/supervisor.go", "../agent/internal/lifecycle/lifecycle.go"},
 		runsUnit:  {"../agent/internal/supervisor/supervisor.go"},
 	} {
 		stop := duration(t, unit, "TimeoutStopSec")
