@@ -127,3 +127,15 @@ func TestEnvironmentIsSharedButNotChanged(t *testing.T) {
 		t.Errorf("%q and %q, want one", a, b)
 	}
 }
+
+// One job may name a variable two thousand times, and a variable may have 128 kB.
+func TestEnabledExpandsOnlyShortValues(t *testing.T) {
+	long := strings.Repeat("x", 128<<10)
+	h := Host{Getenv: func(string) (string, bool) { return long, true }}
+	j := Job{Enabled: strings.Repeat("${A}", 2000)}
+	var why string
+	n := allocated(func() { why = j.offReason(h) })
+	if !strings.HasSuffix(why, "is neither true nor false") || n > 4<<20 && !raceDetector {
+		t.Errorf("%d MB allocated: %.40s", n>>20, why)
+	}
+}

@@ -36,6 +36,9 @@ func (j Job) offReason(h Host) string {
 	return h.enabled(j.Enabled)
 }
 
+// maxTruth is the longest value of a variable that may say yes or no: references to a longer one are not multiplied.
+const maxTruth = 100
+
 // enabled resolves the value of enabled and says why it is not true, or "".
 func (h Host) enabled(raw string) string {
 	if raw == "" {
@@ -44,7 +47,9 @@ func (h Host) enabled(raw string) string {
 	text := reference.ReplaceAllStringFunc(raw, func(ref string) string {
 		m := reference.FindStringSubmatch(ref)
 		if h.Getenv != nil {
-			if v, ok := h.Getenv(m[1]); ok && v != "" {
+			if v, ok := h.Getenv(m[1]); ok && len(v) > maxTruth {
+				return "long"
+			} else if ok && v != "" {
 				return v
 			}
 		}
