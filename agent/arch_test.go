@@ -334,9 +334,8 @@ func (emptyPackages) Import(path string) (*types.Package, error) {
 // opens says whose files are opened by another way than package appfile, which alone may open what the application's
 // user can replace: a link to /dev/zero there took the agent's memory, and a FIFO held a thread for good.
 var opens = map[string]string{
-	"appenv/live.go":              "the kernel's, of a process",
 	"appenv/profile.go":           "the application's directory itself, to find its owner",
-	"appenv/read.go":              "root's: Beanstalk's environment file, and absolute env_files of root's configuration",
+	"appenv/read.go":              "root's: Beanstalk's environment file, absolute env_files; and /proc/PID/environ",
 	"appenv/text.go":              "root's: /etc/passwd, unit files",
 	"appenv/unit.go":              "root's: unit files",
 	"awsconf/awsconf.go":          "root's: a CA bundle of the agent's own environment",

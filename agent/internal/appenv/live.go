@@ -5,7 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"io"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -35,12 +35,27 @@ var ofOneProcess = []string{
 // /proc/PID/environ.
 var errOverwritten = errors.New("its environment is overwritten by a process title")
 
+// Limits of a process's environment. Source: execve(2), which allows 2 MiB with the usual stack of 8 MiB. Any process
+// can name other memory of its own, of any size, as its environment (PR_SET_MM_MAP of prctl(2)).
+const (
+	maxEnviron     = 2 << 20
+	maxEnvironVars = 10_000
+)
+
 // readEnviron returns the environment that process pid was started with.
 func (r *Resolver) readEnviron(pid int) ([]Var, error) {
 	name := filepath.Join(r.path("/proc"), strconv.Itoa(pid), "environ")
-	data, err := os.ReadFile(name)
+	f, err := openFile(name)
 	if err != nil {
 		return nil, readError(name, err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxEnviron+1))
+	if err != nil {
+		return nil, readError(name, err)
+	}
+	if vars := bytes.Count(data, []byte{0}); len(data) > maxEnviron || vars > maxEnvironVars {
+		return nil, readError(name, fmt.Errorf("more than %d bytes or %d variables", maxEnviron, maxEnvironVars))
 	}
 	return parseEnviron(data)
 }

@@ -429,3 +429,19 @@ func TestLimitsOfWhatIsRead(t *testing.T) {
 		t.Errorf("err = %v", err)
 	}
 }
+
+// A process can give any memory of its own out as its environment.
+func TestEnvironOfAProcessHasALimit(t *testing.T) {
+	in := newInstance(t)
+	in.write(t, DefaultDeploymentEnv, "A=1\n")
+	in.process(t, 7, "A=1")
+	if err := os.Truncate(filepath.Join(in.root, "proc/7/environ"), 1<<30); err != nil {
+		t.Fatal(err)
+	}
+	in.process(t, 8, slices.Repeat([]string{"A=1"}, 100_000)...)
+	in.process(t, 9, "A=2")
+	d, err := New(in.cfg).Diff(t.Context())
+	if err != nil || !slices.Equal(d.PIDs, []int{9}) || len(d.Unread) != 2 {
+		t.Errorf("read %v, not read %q, %v", d.PIDs, d.Unread, err)
+	}
+}
