@@ -63,6 +63,3 @@ type Caller struct {
 	// root's. The kernel keeps it over sudo and su (pam_loginuid(8)). It is for the audit: it permits nothing.
 	Session string `json:"-"`
 }
-
-// ChosenUser is the key of a run's Meta that says that root chose its user.
-const ChosenUser = "chosen_user"

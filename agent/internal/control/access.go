@@ -33,7 +33,7 @@ const (
 // mayControl reports whether c may attach to a run, read its output or end it, as an error. A run whose user root chose
 // is root's: its terminal would be a way to become that user.
 func mayControl(c api.Caller, run runs.Run) error {
-	if c.Owner || run.Meta[api.ChosenUser] == "" {
+	if c.Owner || run.Meta[runs.MetaChosenUser] == "" {
 		return nil
 	}
 	return &api.Error{Status: http.StatusForbidden, Exit: 125, Hint: "try again with sudo",

@@ -303,7 +303,7 @@ type knownRuns struct {
 
 var known = map[string]runs.Run{
 	"ours":  {ID: "ours", Args: []string{"psql", "--password=planted-5c1e"}},
-	"roots": {ID: "roots", Args: []string{"cat", "planted-5c1e"}, Meta: map[string]string{api.ChosenUser: "postgres"}},
+	"roots": {ID: "roots", Args: []string{"cat", "planted-5c1e"}, Meta: map[string]string{runs.MetaChosenUser: "postgres"}},
 }
 
 func (k *knownRuns) List(context.Context, runs.Filter) ([]runs.Run, error) {
@@ -380,4 +380,42 @@ func TestCallerHasTheAccountOfItsSession(t *testing.T) {
 	if c := callerOf(fdconn.Peer{UID: 1, PID: cmd.Process.Pid}, 0); c.Session != "" {
 		t.Errorf("who is whom it logged in as has a session of %q", c.Session)
 	}
+}
+
+// What the supervisor refuses reaches the caller with the run's id, and with what to do.
+func TestRefusalOfTheSupervisorNamesTheRun(t *testing.T) {
+	c := serve(t, &fake{runs: refusing{}})
+	for path, want := range map[string]string{
+		"/v1/runs/gone":          `404 there is no run "gone": agent ps --all lists them`,
+		"/v1/runs/gone/output":   `404 there is no run "gone": agent ps --all lists them`,
+		"/v1/runs/piped/output":  `404 run "piped" has no output here: the output of an exec went to its own stdout; a detached run and a job have a file`,
+		"/v1/runs/piped/wait":    `409 run piped has ended: agent logs`,
+		"/v1/runs/unread/output": `500 open output: input/output error: `,
+	} {
+		e, _ := errors.AsType[*api.Error](c.Get(t.Context(), path, nil))
+		if got := fmt.Sprintf("%d %s: %s", e.Status, e.Message, e.Hint); got != want {
+			t.Errorf("%s: got %q, want %q", path, got, want)
+		}
+	}
+}
+
+// refusing is a supervisor that knows the runs piped and unread.
+type refusing struct{ Runs }
+
+func (refusing) Get(_ context.Context, id string) (runs.Run, error) {
+	if id == "gone" {
+		return runs.Run{}, &runs.Refused{Status: 404, Kind: runs.KindUnknown, Message: "no run"}
+	}
+	return runs.Run{ID: id}, nil
+}
+
+func (refusing) Wait(context.Context, string) (runs.Run, error) {
+	return runs.Run{}, &runs.Refused{Status: 409, Message: "run piped has ended", Hint: "agent logs", Kind: runs.KindEnded}
+}
+
+func (refusing) Logs(_ context.Context, _ io.Writer, id string, _ int, _ bool) error {
+	if id == "unread" {
+		return fmt.Errorf("open output: %w", syscall.EIO)
+	}
+	return fmt.Errorf("open output of run %s: %w", id, os.ErrNotExist)
 }

@@ -83,7 +83,7 @@ func (c *call) handOver(f func(*fdconn.Conn) error) error {
 	}
 	defer conn.Close()
 	if err := f(conn); err != nil {
-		_ = session.WriteRefusal(conn, asError(err)) // a client that is gone needs no answer
+		_ = session.WriteRefusal(conn, c.asError(err)) // a client that is gone needs no answer
 	}
 	return nil
 }

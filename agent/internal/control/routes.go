@@ -2,8 +2,10 @@ package control
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"strconv"
 	"time"
@@ -284,8 +286,12 @@ func (s *Server) output(c *call) error {
 	} else {
 		err = s.Backend.Runs().Logs(c.ctx(), w, run.ID, lines, q.Has("follow"))
 	}
-	if err != nil && w.begun {
+	switch {
+	case err != nil && w.begun:
 		panic(http.ErrAbortHandler)
+	case errors.Is(err, fs.ErrNotExist):
+		return &api.Error{Status: http.StatusNotFound, Message: fmt.Sprintf("run %q has no output here", run.ID),
+			Hint: "the output of an exec went to its own stdout; a detached run and a job have a file"}
 	}
 	return err
 }

@@ -10,11 +10,11 @@ import (
 	"net/http"
 	"os"
 	"runtime/debug"
-	"strings"
 	"time"
 
 	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/fdconn"
+	"beanstalk-agent/agent/internal/runs"
 )
 
 // Server answers the local API until its context is done.
@@ -67,19 +67,20 @@ func (s *Server) handler() http.Handler {
 }
 
 func (s *Server) serve(rt route, w http.ResponseWriter, r *http.Request) {
+	c := &call{w: w, r: r}
 	conn, ok := fdconn.FromContext(r.Context())
 	if !ok { // a listener of another kind does not say who calls
-		writeError(w, &api.Error{Status: http.StatusForbidden, Message: "the caller is not known"})
+		c.fail(&api.Error{Status: http.StatusForbidden, Message: "the caller is not known"})
 		return
 	}
-	c := &call{callerOf(conn.Peer(), uint32(os.Geteuid())), w, r}
+	c.Caller = callerOf(conn.Peer(), uint32(os.Geteuid()))
 	if err := admit(c.Caller, rt.access, s.Allow); err != nil {
 		s.Log.Warn("refused", "uid", c.UID, "user", c.Login, "route", rt.pattern)
-		writeError(w, err)
+		c.fail(err)
 		return
 	}
 	if err := s.guard(rt, c); err != nil {
-		writeError(w, err)
+		c.fail(err)
 	}
 }
 
@@ -121,24 +122,24 @@ func (c *call) done() error {
 	return nil
 }
 
-// asError gives err the shape of the wire.
-func asError(err error) *api.Error {
+// asError gives err the shape of the wire. What the supervisor refused is about the run of the request's path.
+func (c *call) asError(err error) *api.Error {
 	if e, ok := errors.AsType[*api.Error](err); ok {
 		return e
 	}
-	e := &api.Error{Status: http.StatusInternalServerError, Message: err.Error()}
-	if h, ok := errors.AsType[interface {
-		error
-		Hints() []string
-	}](err); ok {
-		e.Hint = strings.Join(h.Hints(), "\n")
+	if errors.Is(err, runs.ErrUnknown) {
+		return &api.Error{Status: http.StatusNotFound, Message: fmt.Sprintf("there is no run %q", c.id()),
+			Hint: "agent ps --all lists them"}
 	}
-	return e
+	if r, ok := errors.AsType[*runs.Refused](err); ok {
+		return &api.Error{Status: http.StatusConflict, Message: r.Message, Hint: r.Hint, Exit: r.Code}
+	}
+	return &api.Error{Status: http.StatusInternalServerError, Message: err.Error()}
 }
 
-func writeError(w http.ResponseWriter, err error) {
-	e := asError(err)
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(e.Status)
-	json.NewEncoder(w).Encode(e)
+func (c *call) fail(err error) {
+	e := c.asError(err)
+	c.w.Header().Set("Content-Type", "application/json")
+	c.w.WriteHeader(e.Status)
+	json.NewEncoder(c.w).Encode(e)
 }

@@ -1,6 +1,3 @@
-// Package cron takes a due slot, claims it, has it started and notes its end.
-//
-// The scheduler says when, the supervisor's run events say what became of it.
 package cron
 
 import (

@@ -14,13 +14,14 @@ import (
 	"beanstalk-agent/agent/internal/health"
 	"beanstalk-agent/agent/internal/launch"
 	"beanstalk-agent/agent/internal/metrics"
+	"beanstalk-agent/agent/internal/runs"
 )
 
 // backend answers the routes of the local API out of the parts.
 type backend struct {
 	started  time.Time
 	app      *app.App
-	runs     runClient
+	runs     *runs.Client
 	launcher *launch.Launcher
 	cron     *cron.Cron
 	check    *health.Checker

@@ -101,7 +101,7 @@ func build(ctx context.Context, cfg config.Config, now func() time.Time, ln net.
 	if err != nil {
 		return nil, err
 	}
-	back := &backend{started: time.Now(), app: beside, runs: runClient{client}, launcher: launcher, cron: cron,
+	back := &backend{started: time.Now(), app: beside, runs: client, launcher: launcher, cron: cron,
 		check: check, drain: leave, metrics: metrics, deployed: metrics.Deployed}
 	server := &control.Server{Listener: ln, Allow: cfg.Exec.Allow, Log: log, Backend: back}
 	alive := func(ctx context.Context) error { return api.NewClient(cfg.Socket).Get(ctx, "/v1/status?self", nil) }

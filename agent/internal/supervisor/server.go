@@ -26,11 +26,11 @@ type server struct {
 
 	mu       sync.Mutex
 	live     map[string]*live
-	shown    map[string]*live // those with a terminal, until their last output is delivered or saved
-	locks    locks
-	agents   int  // open event streams
-	retiring bool // end with the last run
-	closing  bool // no new runs
+	shown    map[string]*live  // those with a terminal, until their last output is delivered or saved
+	locks    map[string]string // a name, to the run that holds it
+	agents   int               // open event streams
+	retiring bool              // end with the last run
+	closing  bool              // no new runs
 	changed  chan struct{}
 }
 
@@ -111,7 +111,9 @@ func (s *server) agentCame(n int) {
 func (s *server) forget(l *live) {
 	s.mu.Lock()
 	delete(s.live, l.id)
-	s.locks.release(l.lock, l.id)
+	if s.locks[l.lock] == l.id {
+		delete(s.locks, l.lock)
+	}
 	s.changedLocked()
 	s.mu.Unlock()
 	close(l.gone)

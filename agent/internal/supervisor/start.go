@@ -97,10 +97,10 @@ func (s *server) enlistLocked(l *live) *runs.Refused {
 	if s.store.has(l.id) {
 		return &runs.Refused{Status: 409, Kind: runs.KindExists, Message: "run " + l.id + " exists"}
 	}
-	if holder, ok := s.locks.take(l.lock, l.id); !ok {
+	if holder, held := s.locks[l.lock]; held && l.lock != "" {
 		return lockedBy(l.lock, s.live[holder].snapshot())
 	}
-	s.live[l.id] = l
+	s.locks[l.lock], s.live[l.id] = l.id, l
 	s.work.Add(1)
 	return nil
 }
