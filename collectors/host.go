@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/shirou/gopsutil/v3/common"
 	"github.com/shirou/gopsutil/v3/load"
 	"github.com/shirou/gopsutil/v3/mem"
 )
@@ -133,4 +134,10 @@ func (h *Host) load(ctx context.Context) error {
 		Sample{"load_1m", None, h.load1, nil},
 		Sample{"load_per_cpu", None, h.load1 / float64(runtime.NumCPU()), nil})
 	return nil
+}
+
+// gopsutilContext has gopsutil read the given /proc, whatever HOST_PROC in the
+// agent's environment says. Only Linux has one.
+func gopsutilContext(ctx context.Context, proc string) context.Context {
+	return context.WithValue(ctx, common.EnvKey, common.EnvMap{common.HostProcEnvKey: proc})
 }

@@ -5,9 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
+
+	"github.com/spf13/cobra"
 
 	"beanstalk-agent/agent/internal/api"
+	"beanstalk-agent/agent/internal/app"
 	"beanstalk-agent/agent/internal/config"
+	"beanstalk-agent/agent/internal/metrics"
 )
 
 // Stdio is where a verb reads and writes; files, because an exec hands them on.
@@ -72,4 +77,56 @@ func (g *globals) get(ctx context.Context, path string, out any) error {
 		return err
 	}
 	return cl.Get(ctx, path, out)
+}
+
+// Programs are the parts of the binary that verbs start. All are required.
+type Programs struct {
+	Run       func(context.Context, RunOptions) error       // the agent
+	Supervise func(context.Context, SuperviseOptions) error // the parent of every run
+	Check     config.Check                                  // what the agent would refuse of a configuration
+
+	Application func(context.Context, config.Config) *app.App      // the application, without an agent
+	Metrics     func(context.Context, config.Config) *metrics.Here // collects without an agent
+}
+
+// RunOptions are what the command line says of an agent to start.
+type RunOptions struct {
+	Config config.Config
+	Socket string // "": as Config says
+	App    string // the application's directory; "": as Config says
+	Stderr *os.File
+}
+
+// SuperviseOptions are the rules of the supervisor.
+type SuperviseOptions struct {
+	Socket      string
+	StateDir    string
+	AllowUsers  []string
+	AllowGroups []string
+	AllowRoot   bool
+	IdleExit    time.Duration
+	Log         *os.File
+}
+
+// group is a verb that only has others below it: alone it lists them, with an unknown one it is misuse.
+func group(use, short string, subs ...*cobra.Command) *cobra.Command {
+	c := &cobra.Command{Use: use, Short: short, Args: func(c *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return fmt.Errorf("unknown command %q for %q", args[0], c.CommandPath())
+		}
+		return nil
+	}, RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
+	c.AddCommand(subs...)
+	return c
+}
+
+// oneID takes one argument, which names something: an empty one would ask another route.
+func oneID(c *cobra.Command, args []string) error {
+	if err := cobra.ExactArgs(1)(c, args); err != nil {
+		return err
+	}
+	if args[0] == "" {
+		return errors.New("an empty id")
+	}
+	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 )
 
 // defaultPath is what execvp(3) uses when the environment has no PATH.
@@ -61,4 +62,12 @@ func mayExecute(info os.FileInfo, cred *Credential) bool {
 		return mode&0o010 != 0
 	}
 	return mode&0o001 != 0
+}
+
+func ownerOf(info os.FileInfo) (uid, gid uint32, ok bool) {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, 0, false
+	}
+	return st.Uid, st.Gid, true
 }

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -172,3 +173,9 @@ func (b *limitedBuffer) Write(p []byte) (int, error) {
 
 // asksIMDS reports whether there should be a metadata service.
 func (o Options) asksIMDS(f Facts) bool { return o.IMDS != nil && o.IMDS.AsksMetadata(f.EC2) }
+
+// killTree makes cmd the leader of a process group, and its end the group's end.
+func killTree(cmd *exec.Cmd) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+}

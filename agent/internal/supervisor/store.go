@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"beanstalk-agent/agent/internal/command"
 	"beanstalk-agent/agent/internal/runs"
 )
 
@@ -310,8 +311,12 @@ func (s *store) saveScreen(id string, text []byte) {
 	}
 }
 
+// endLeftovers ends the processes of a run whose supervisor died, where no control group did.
 func (s *store) endLeftovers(rec record) {
-	if err := endLeftovers(rec, s.boot); err != nil {
+	if rec.Run.PID <= 1 || rec.Begun == 0 || rec.Boot == "" || rec.Boot != s.boot {
+		return
+	}
+	if err := command.EndSession(rec.Run.PID, rec.Begun); err != nil {
 		s.log.Error("cannot end what a lost run left", "run", rec.Run.ID, "err", err)
 	}
 }

@@ -1,9 +1,12 @@
 package supervisor
 
 import (
+	"net"
+	"os"
 	"syscall"
 	"time"
 
+	"beanstalk-agent/agent/internal/fdconn"
 	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/agent/internal/session"
 )
@@ -24,4 +27,61 @@ type owner interface {
 	stop(by string, grace time.Duration)
 	vanished()
 	saveScreen(text []byte)
+}
+
+// connect makes a run's streams of what was handed over; output is the file of a spool. It owns the files: on
+// refusal they are closed.
+func connect(body runs.StartBody, output string, files []int) (streams, *runs.Refused) {
+	want := 0
+	if body.HasConn {
+		want++
+	}
+	if body.IO == runs.IOPipes {
+		want += 3
+	}
+	if len(files) != want {
+		fdconn.CloseAll(files)
+		return nil, misuse("%d descriptors came with the request, expected %d", len(files), want)
+	}
+	var conn net.Conn
+	if body.HasConn {
+		c, err := connOf(files[0])
+		if err != nil {
+			fdconn.CloseAll(files[1:])
+			return nil, misuse("take over the client's connection: %v", err)
+		}
+		conn, files = c, files[1:]
+	}
+	io, err := streamsFor(body, output, conn, files)
+	if err != nil {
+		fdconn.CloseAll(files)
+		if conn != nil {
+			conn.Close()
+		}
+		return nil, &runs.Refused{Status: 500, Message: err.Error()}
+	}
+	return io, nil
+}
+
+func streamsFor(body runs.StartBody, output string, conn net.Conn, files []int) (streams, error) {
+	switch body.IO {
+	case runs.IOPipes:
+		return &piped{fds: [3]int(files), conn: conn}, nil
+	case runs.IOTerminal:
+		return openTerminal(body, conn)
+	default:
+		p, err := openSpool(output, body.MaxOutput)
+		if err != nil {
+			return nil, err
+		}
+		p.conn = conn
+		return p, nil
+	}
+}
+
+// connOf makes a connection of a descriptor that was handed over. It is consumed in any case.
+func connOf(fd int) (net.Conn, error) {
+	f := os.NewFile(uintptr(fd), "client")
+	defer f.Close()
+	return net.FileConn(f)
 }

@@ -1,5 +1,0 @@
-//go:build !linux
-
-package supervisor
-
-func endLeftovers(record, string) error { return nil }
