@@ -15,6 +15,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -315,6 +316,63 @@ func TestDirectoryOfAnotherUserIsRefused(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "user 65534 owns the directory") {
 			t.Errorf("directory of mode %v: %v", mode, err)
 		}
+	}
+}
+
+// A group may rename what is in a directory that it may write.
+func TestDirectoryOfAnotherGroupIsRefused(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to have a directory of another group")
+	}
+	for group, ok := range map[int]bool{65534: false, 0: true} {
+		dir := t.TempDir()
+		if err := errors.Join(os.Chown(dir, 0, group), os.Chmod(dir, 0o775)); err != nil {
+			t.Fatal(err)
+		}
+		l, err := Listen(filepath.Join(dir, "s"), 0o600)
+		if err == nil {
+			l.Close()
+		}
+		if (err == nil) != ok {
+			t.Errorf("directory that group %d may write: %v", group, err)
+		}
+	}
+}
+
+// A stranger who was there first is no agent that is running already.
+func TestStrangerAtTheSocketIsNamed(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to let somebody else listen")
+	}
+	dir := t.TempDir()
+	if err := errors.Join(os.Chmod(dir, 0o777|os.ModeSticky), os.Chmod(filepath.Dir(dir), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "s")
+	binary, err := os.Open("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer binary.Close()
+	cmd := exec.Command("/proc/self/fd/3")
+	cmd.ExtraFiles = []*os.File{binary}
+	cmd.Env = []string{"FDCONN_TEST_HOLD=" + path}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	if line, err := bufio.NewReader(out).ReadString('\n'); line != "held\n" {
+		t.Fatal(line, err)
+	}
+	os.Remove(path + ".lock") // else the lock is in the way already
+	_, err = Listen(path, 0o600)
+	if s, ok := errors.AsType[*Stranger](err); !ok || s.UID != 65534 {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -72,10 +72,19 @@ func checkDir(dir string) error {
 	if err != nil {
 		return fmt.Errorf("look at the socket's directory: %w", err)
 	}
-	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Uid != 0 && int(st.Uid) != os.Geteuid() {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if ok && st.Uid != 0 && int(st.Uid) != os.Geteuid() {
 		return fmt.Errorf("listen in %q: user %d owns the directory and may rename what is in it", dir, st.Uid)
 	}
-	if m := info.Mode(); m.Perm()&0o002 != 0 && m&fs.ModeSticky == 0 {
+	m := info.Mode()
+	if m&fs.ModeSticky != 0 {
+		return nil
+	}
+	if ok && m.Perm()&0o020 != 0 && st.Gid != 0 && int(st.Gid) != os.Getegid() {
+		return fmt.Errorf("listen in %q: group %d may replace files there (mode %v); chmod g-w %s",
+			dir, st.Gid, m.Perm(), dir)
+	}
+	if m.Perm()&0o002 != 0 {
 		return fmt.Errorf("listen in %q: anybody may replace files there (mode %v); chmod o-w %s", dir, m.Perm(), dir)
 	}
 	return nil
@@ -129,7 +138,11 @@ func bind(path string, mode fs.FileMode) (*net.UnixListener, error) {
 	case info.Mode()&fs.ModeSocket == 0:
 		return nil, fmt.Errorf("listen at %q: a file that is no socket is in the way", path)
 	default:
-		if pid, err := answers(path); !errors.Is(err, unix.ECONNREFUSED) && !errors.Is(err, fs.ErrNotExist) {
+		pid, err := answers(path)
+		if _, stranger := errors.AsType[*Stranger](err); stranger {
+			return nil, err
+		}
+		if !errors.Is(err, unix.ECONNREFUSED) && !errors.Is(err, fs.ErrNotExist) {
 			return nil, &InUse{Path: path, PID: pid} // an unclear answer means that it is in use
 		}
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
