@@ -31,7 +31,7 @@ func (j Job) offReason(h Host) string {
 		return fmt.Sprintf("environment is %s", h.Environment)
 	}
 	if j.URL != "" && h.Worker {
-		return "on a worker tier Beanstalk's own daemon posts " + j.URL
+		return "on a worker tier Beanstalk's own daemon posts " + shown(j.URL)
 	}
 	return h.enabled(j.Enabled)
 }
@@ -57,11 +57,19 @@ func (h Host) enabled(raw string) string {
 	})
 	switch on, err := truth(text); {
 	case err != nil:
-		return fmt.Sprintf("enabled: %s is neither true nor false", raw) // the value may be a secret
+		return fmt.Sprintf("enabled: %s is neither true nor false", shown(raw)) // the value may be a secret
 	case on:
 		return ""
 	case strings.Contains(raw, "${"):
-		return fmt.Sprintf("enabled: %s is not true", raw)
+		return fmt.Sprintf("enabled: %s is not true", shown(raw))
 	}
 	return "enabled: " + raw
+}
+
+// shown shortens text of the cron file: each job keeps its reason, and cron next repeats it.
+func shown(text string) string {
+	if len(text) > maxTruth {
+		return strings.ToValidUTF8(text[:maxTruth], "") + "…"
+	}
+	return text
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -12,6 +14,7 @@ import (
 	"beanstalk-agent/agent/internal/claim"
 	"beanstalk-agent/agent/internal/notify"
 	"beanstalk-agent/agent/internal/runs"
+	"beanstalk-agent/scheduler"
 )
 
 // One list asks S3 a bounded number of requests, a few at a time, and gives the number of jobs that it has not asked
@@ -66,5 +69,23 @@ func TestRunBeforeIsNotOlderThanOurOwn(t *testing.T) {
 	c.noteBefore("job", other, "me")
 	if got := c.outcomeBefore("job"); got != "" {
 		t.Errorf("after a run of ours: %q", got)
+	}
+}
+
+// A reference gives thousands of names to each of many jobs: list said each of them anew, half a million lines.
+func TestUnknownTargetsAreListedOnce(t *testing.T) {
+	var table scheduler.Table
+	names := slices.Repeat([]string{"a"}, 3900)
+	for i := range 100 {
+		table.Jobs = append(table.Jobs, scheduler.Job{Name: fmt.Sprint("j", i), Line: i + 1, Notify: names})
+	}
+	if got := (&notices{}).unknown(table); len(got) != 1 || !strings.Contains(got[0], `line 1: job j0: notify names "a"`) {
+		t.Errorf("%d lines, first %.100v", len(got), got)
+	}
+	for i := range names {
+		names[i] = fmt.Sprint(i, strings.Repeat("x", 60_000))
+	}
+	if got := (&notices{}).unknown(table); len(got) != maxUnknown+1 || len(strings.Join(got, "")) > 300*len(got) {
+		t.Errorf("%d lines, %d bytes", len(got), len(strings.Join(got, "")))
 	}
 }

@@ -41,14 +41,23 @@ func (n *notices) send(e notify.Event) {
 	n.Notify(e)
 }
 
-// unknown lists the targets that the cron file names and the configuration does not have.
+// maxUnknown is how many targets unknown lists. A reference gives each of many jobs a list of thousands.
+const maxUnknown = 100
+
+// unknown lists the targets that the cron file names and the configuration does not have, each where it stands first.
 func (n *notices) unknown(t scheduler.Table) (warnings []string) {
+	seen := map[string]bool{}
 	for _, j := range t.Jobs {
 		for _, name := range j.Notify {
-			if !slices.Contains(n.targets, name) {
-				warnings = append(warnings, fmt.Sprintf(
-					"line %d: job %s: notify names %q, which the agent's configuration does not", j.Line, j.Name, name))
+			if slices.Contains(n.targets, name) || seen[name] {
+				continue
 			}
+			if len(seen) == maxUnknown {
+				return append(warnings, "notify names more targets that the agent's configuration does not")
+			}
+			seen[name] = true
+			warnings = append(warnings, fmt.Sprintf(
+				"line %d: job %s: notify names %.100q, which the agent's configuration does not", j.Line, j.Name, name))
 		}
 	}
 	return warnings
