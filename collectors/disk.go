@@ -19,8 +19,7 @@ import (
 //	disk_used_percent         Percent
 //	disk_inodes_used_percent  Percent
 //
-// They carry no path: the series must not change its name when another
-// filesystem becomes the fullest.
+// They carry no path: the series must not change its name when another filesystem becomes the fullest.
 type DiskConfig struct {
 	// Paths are the mount points to look at. Optional: those backed by a local
 	// block device and writable, the root, and /tmp.
@@ -56,9 +55,8 @@ func NewDisk(cfg DiskConfig) *Disk {
 // Name is "disk".
 func (d *Disk) Name() string { return "disk" }
 
-// Collect gives the fullest filesystem's figures, read anew every so often. The
-// percentages are those of df: what is reserved for root counts as neither used
-// nor free.
+// Collect gives the fullest filesystem's figures, read anew every so often. The percentages are those of df: what is
+// reserved for root counts as neither used nor free.
 func (d *Disk) Collect(ctx context.Context) ([]Sample, error) {
 	now := time.Now()
 	if now.Before(d.next) {
@@ -107,13 +105,11 @@ func (d *Disk) paths(ctx context.Context) ([]string, error) {
 	return localDisks(all), nil
 }
 
-// localDisks picks the filesystems that can fill up and whose size can be asked
-// without waiting for another machine: a block device, the root whatever it is
-// (a container's is an overlay), and /tmp, in memory on Amazon Linux 2023. One
+// localDisks picks the filesystems that can fill up and whose size can be asked without waiting for another machine: a
+// block device, the root whatever it is (a container's is an overlay), and /tmp, in memory on Amazon Linux 2023. One
 // device mounted twice counts once.
 //
-// On Linux the mounts are those of process 1. Our own, by our unit's
-// ProtectSystem=strict, are all read-only.
+// On Linux the mounts are those of process 1. Our own, by our unit's ProtectSystem=strict, are all read-only.
 func localDisks(mounts []disk.PartitionStat) (paths []string) {
 	seen := map[string]bool{}
 	for _, m := range mounts {

@@ -14,9 +14,8 @@ import (
 	"beanstalk-agent/collectors/procstat"
 )
 
-// finder looks for a group's processes. A walk of all of /proc costs 25 ms with
-// a hundred processes. For a port it is done only when there is a listening
-// socket that the last search did not fail to match; for a pattern, ever more
+// finder looks for a group's processes. A walk of all of /proc costs 25 ms with a hundred processes. For a port it is
+// done only when there is a listening socket that the last search did not fail to match; for a pattern, ever more
 // rarely.
 type finder struct {
 	cfg       *GroupConfig
@@ -142,9 +141,8 @@ func (f *finder) byListener(now time.Time) (*source, error) {
 	return f.from(roots), nil
 }
 
-// moved reports whether the port has other listeners than those that led to the
-// group: a new server may have taken over while the old one lives on. It looks
-// once a minute.
+// moved reports whether the port has other listeners than those that led to the group: a new server may have taken over
+// while the old one lives on. It looks once a minute.
 func (f *finder) moved(now time.Time) bool {
 	if f.owned == nil || now.Before(f.nextLook) {
 		return false
@@ -233,9 +231,8 @@ func (f *finder) topmost(pids []int) (roots []int) {
 	return roots
 }
 
-// from makes a source of the processes found: the cgroup they all belong to, when
-// nothing else is in it, or else themselves and their children. A login session
-// has a shell beside them, and supervisord's service other programs.
+// from makes a source of the processes found: the cgroup they all belong to, when nothing else is in it, or else
+// themselves and their children. A login session has a shell beside them, and supervisord's service other programs.
 func (f *finder) from(roots []int) *source {
 	cgroup := f.cgroupOf(strconv.Itoa(roots[0]))
 	if s := f.hierarchy.cgroup(cgroup); s != nil {

@@ -23,15 +23,12 @@ type PanicError struct {
 
 func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
 
-// Gatherer asks its collectors, each in a goroutine of its own and under one
-// time limit, so that a stuck one costs only its own samples. A
-// collector that is still stuck at the next Gather is not asked again, so stuck
-// ones do not pile up; it counts as failed until it returns. Its samples are then
-// part of the next batch.
+// Gatherer asks its collectors, each in a goroutine of its own and under one time limit, so that a stuck one costs only
+// its own samples. A collector that is still stuck at the next Gather is not asked again, so stuck ones do not pile up;
+// it counts as failed until it returns. Its samples are then part of the next batch.
 //
-// Beside the collectors' samples a batch holds, for each of them,
-// collector_duration and collector_ok (1 or 0; none for ErrNoData): silence is
-// visible.
+// Beside the collectors' samples a batch holds, for each of them, collector_duration and collector_ok (1 or 0; none for
+// ErrNoData): silence is visible.
 //
 // Methods must not be called at the same time.
 type Gatherer struct {
@@ -84,9 +81,8 @@ func NewGatherer(limit time.Duration, cs ...Collector) *Gatherer {
 	return g
 }
 
-// Gather asks the collectors once. At is the batch's timestamp, whatever the
-// clock says. The batch is the Gatherer's until the next call: Clone it to keep
-// it. It returns when all have answered, after the time limit, or when ctx ends.
+// Gather asks the collectors once. At is the batch's timestamp, whatever the clock says. The batch is the Gatherer's
+// until the next call: Clone it to keep it. It returns when all have answered, after the time limit, or when ctx ends.
 func (g *Gatherer) Gather(ctx context.Context, at time.Time) Batch {
 	g.reapLate()
 	g.start(g.context(ctx))
@@ -111,9 +107,8 @@ func (g *Gatherer) Gather(ctx context.Context, at time.Time) Batch {
 	return g.batch(at, nil)
 }
 
-// Close ends the context of collectors that are still stuck, waits for them no
-// longer than the time limit, and closes every collector that can be closed. A
-// collector that stays stuck is named in the error and left as it is.
+// Close ends the context of collectors that are still stuck, waits for them no longer than the time limit, and closes
+// every collector that can be closed. A collector that stays stuck is named in the error and left as it is.
 func (g *Gatherer) Close() error {
 	if g.cancel != nil {
 		g.cancel(context.Canceled)
@@ -140,8 +135,7 @@ func (g *Gatherer) Close() error {
 	return errors.Join(errs...)
 }
 
-// context returns the context of this Gather: the last one, unless it was
-// cancelled or the caller's is another.
+// context returns the context of this Gather: the last one, unless it was cancelled or the caller's is another.
 func (g *Gatherer) context(parent context.Context) context.Context {
 	if g.ctx == nil || g.parent != parent || g.ctx.Err() != nil {
 		if g.cancel != nil {

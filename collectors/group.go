@@ -6,9 +6,8 @@ import (
 	"time"
 )
 
-// GroupConfig names a group of processes and how to find it. At least one of
-// Cgroup, Unit, Port, UnixPath and Match is required; they are tried in this
-// order, and the first that finds a process wins.
+// GroupConfig names a group of processes and how to find it. At least one of Cgroup, Unit, Port, UnixPath and Match is
+// required; they are tried in this order, and the first that finds a process wins.
 //
 // A Group's samples, each with the label "group":
 //
@@ -22,14 +21,11 @@ import (
 //	group_memory_growth   Bytes    PSS gained by the present processes since each was first read
 //	group_cpu             Percent  of one CPU: 200 is two CPUs busy
 //
-// Adding up resident memory counts a page that forked workers share once for
-// each: half too much for a usual Django under gunicorn, four times with
-// preloading. PSS divides such a page among them, but reading it is dear, so it
-// is read now and then and scaled by resident memory in between, which
-// group_memory_pss_age shows: 0 means that all was read in this tick, and a
-// process that was not read yet counts with its own age. Where
-// the group's cgroup accounts memory, anonymous memory, nearly all of it, is
-// exact at every tick and only the rest is as old as that.
+// Adding up resident memory counts a page that forked workers share once for each: half too much for a usual Django
+// under gunicorn, four times with preloading. PSS divides such a page among them, but reading it is dear, so it is read
+// now and then and scaled by resident memory in between, which group_memory_pss_age shows: 0 means that all was read in
+// this tick, and a process that was not read yet counts with its own age. Where the group's cgroup accounts memory,
+// anonymous memory, nearly all of it, is exact at every tick and only the rest is as old as that.
 type GroupConfig struct {
 	Name string // required: becomes the label "group"
 
@@ -39,8 +35,7 @@ type GroupConfig struct {
 	UnixPath string         // listeners on this UNIX socket, and their children
 	Match    *regexp.Regexp // processes whose command line matches, and their children
 
-	// PSSEvery is how old a process's PSS may become, if the time that reading
-	// it may take allows. Optional, 1 minute.
+	// PSSEvery is how old a process's PSS may become, if the time that reading it may take allows. Optional, 1 minute.
 	PSSEvery time.Duration
 
 	Proc fs.FS // optional: what /proc is; Linux only

@@ -15,9 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Group reads one group of processes. Its cost depends on the group's size, not
-// on how many processes the host has: it looks for the group once, and again
-// only when that is gone.
+// Group reads one group of processes. Its cost depends on the group's size, not on how many processes the host has: it
+// looks for the group once, and again only when that is gone.
 type Group struct {
 	cfg    GroupConfig
 	label  []Label
@@ -180,8 +179,7 @@ func (g *Group) fromRoots() error {
 	return nil
 }
 
-// children appends m's children to g.pids. The kernel keeps them by the thread
-// that forked them; most masters have one.
+// children appends m's children to g.pids. The kernel keeps them by the thread that forked them; most masters have one.
 func (g *Group) children(m *member) error {
 	if m.Threads <= 1 {
 		b, err := m.children.read(&g.buf)
@@ -237,8 +235,7 @@ func (g *Group) readShares(ctx context.Context) error {
 	return nil
 }
 
-// readShare reads one process's PSS. The file is not kept: it would show the
-// memory of before an exec for ever.
+// readShare reads one process's PSS. The file is not kept: it would show the memory of before an exec for ever.
 func (g *Group) readShare(m *member) error {
 	b, err := readOnce(g.cfg.Proc, strconv.Itoa(m.pid)+"/smaps_rollup", &g.buf)
 	if errors.Is(err, fs.ErrPermission) {
@@ -317,8 +314,7 @@ func (g *Group) Snapshot() GroupSnapshot {
 	return s
 }
 
-// threadCPU is the CPU time the calling thread has used: what a reading costs,
-// however busy the machine.
+// threadCPU is the CPU time the calling thread has used: what a reading costs, however busy the machine.
 func threadCPU() time.Duration {
 	var ts unix.Timespec
 	if unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts) != nil {

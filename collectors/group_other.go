@@ -14,9 +14,8 @@ import (
 	"github.com/shirou/gopsutil/v3/process"
 )
 
-// Group reads one group of processes, by gopsutil: those that listen on Port or
-// match Match, and their children. Cgroup, Unit and UnixPath find nothing here,
-// and memory is resident memory only: this system does not tell shares.
+// Group reads one group of processes, by gopsutil: those that listen on Port or match Match, and their children.
+// Cgroup, Unit and UnixPath find nothing here, and memory is resident memory only: this system does not tell shares.
 type Group struct {
 	cfg   GroupConfig
 	label []Label

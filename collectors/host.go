@@ -12,8 +12,7 @@ import (
 	"github.com/shirou/gopsutil/v3/mem"
 )
 
-// HostConfig says where a Host reads and how it counts. Its zero value is right
-// for a live host.
+// HostConfig says where a Host reads and how it counts. Its zero value is right for a live host.
 //
 // A Host's samples:
 //
@@ -30,25 +29,21 @@ import (
 // KIND is memory_some, memory_full, cpu_some, io_some or io_full: some tasks
 // waited, or all of them at once. A kernel without pressure figures gives none.
 //
-// mem_used_percent differs from the CloudWatch agent's. That one, up to its
-// version of 2025 at least, is (total − free − buffers − cached) of the total,
-// as gopsutil v3 computes it. It takes tmpfs and shared memory, which are in
-// the cache and cannot be dropped, for free, and knows nothing of the reserve
-// that the kernel keeps: on the way to an OOM kill it can stay far below 100.
-// gopsutil (from 4.25.8) and with it telegraf (from 1.36) have left it for
-// MemAvailable. So do we; the figure is usually some points higher.
-// CloudWatchAgentFormula brings the old one back, for alarms that were tuned to it.
+// mem_used_percent differs from the CloudWatch agent's. That one, up to its version of 2025 at least, is (total − free
+// − buffers − cached) of the total, as gopsutil v3 computes it. It takes tmpfs and shared memory, which are in the
+// cache and cannot be dropped, for free, and knows nothing of the reserve that the kernel keeps: on the way to an OOM
+// kill it can stay far below 100. gopsutil (from 4.25.8) and with it telegraf (from 1.36) have left it for
+// MemAvailable. So do we; the figure is usually some points higher. CloudWatchAgentFormula brings the old one back, for
+// alarms that were tuned to it.
 type HostConfig struct {
 	Proc string // optional: where /proc is; Linux only
 
-	// CloudWatchAgentFormula makes mem_used_percent what the CloudWatch agent
-	// sends under that name.
+	// CloudWatchAgentFormula makes mem_used_percent what the CloudWatch agent sends under that name.
 	CloudWatchAgentFormula bool // optional
 }
 
-// Host reads the whole machine's memory, swap, load and pressure. A figure the
-// kernel does not have is left out; one that cannot be read is an error beside
-// the others.
+// Host reads the whole machine's memory, swap, load and pressure. A figure the kernel does not have is left out; one
+// that cannot be read is an error beside the others.
 type Host struct {
 	cfg    HostConfig
 	kernel hostKernel // what gopsutil does not read, or reads at a higher price
@@ -58,8 +53,7 @@ type Host struct {
 	loadNext time.Time // when to read it again
 }
 
-// loadEvery bounds the cost of load_1m, a mean over a minute: with a tick of 5 s
-// it is read at each third one.
+// loadEvery bounds the cost of load_1m, a mean over a minute: with a tick of 5 s it is read at each third one.
 const loadEvery = 14 * time.Second
 
 // NewHost returns a Host; it opens nothing before its first Collect.

@@ -11,8 +11,7 @@ import (
 	"github.com/shirou/gopsutil/v3/mem"
 )
 
-// hostKernel reads what gopsutil does not: pressure, and swapping without the
-// rest of SwapMemory.
+// hostKernel reads what gopsutil does not: pressure, and swapping without the rest of SwapMemory.
 type hostKernel struct {
 	vmstat   kernelFile
 	pressure [3]pressureFile
@@ -52,8 +51,7 @@ func (h *hostKernel) close() {
 	}
 }
 
-// swapOf returns what VirtualMemory found out too: SwapMemory would read more
-// files for it.
+// swapOf returns what VirtualMemory found out too: SwapMemory would read more files for it.
 func swapOf(_ context.Context, m *mem.VirtualMemoryStat) (total, free uint64, err error) {
 	return m.SwapTotal, m.SwapFree, nil
 }
@@ -122,8 +120,7 @@ func (h *hostKernel) stalls(f *pressureFile, now time.Time) error {
 	return nil
 }
 
-// stall gives the exact share of the time since the last tick; at the first one
-// the kernel's own mean of ten seconds.
+// stall gives the exact share of the time since the last tick; at the first one the kernel's own mean of ten seconds.
 func (h *hostKernel) stall(name string, now, last stall, elapsed time.Duration) {
 	if name == "" || !now.has {
 		return
@@ -135,8 +132,7 @@ func (h *hostKernel) stall(name string, now, last stall, elapsed time.Duration) 
 	h.out = append(h.out, Sample{name, Percent, min(share, 100), nil})
 }
 
-// since is the growth of a counter; 0 when it went back, which only a counter
-// that started anew does.
+// since is the growth of a counter; 0 when it went back, which only a counter that started anew does.
 func since(now, last uint64) float64 {
 	if now < last {
 		return 0
@@ -144,8 +140,7 @@ func since(now, last uint64) float64 {
 	return float64(now - last)
 }
 
-// bootClock is when the host started, to the second, read once a minute: the
-// system's clock may be set meanwhile.
+// bootClock is when the host started, to the second, read once a minute: the system's clock may be set meanwhile.
 type bootClock struct {
 	boot time.Time // zero: not known
 	next time.Time // when to read it again

@@ -11,9 +11,8 @@ import (
 // hundred thousand processes is well below it.
 const maxKernelFile = 1 << 20
 
-// kernelFile is one file of /proc or /sys, opened once and read again from its
-// start at every tick: three times cheaper than opening it each time, and for
-// /proc/PID it cannot become another process's file when the pid is reused.
+// kernelFile is one file of /proc or /sys, opened once and read again from its start at every tick: three times cheaper
+// than opening it each time, and for /proc/PID it cannot become another process's file when the pid is reused.
 type kernelFile struct {
 	fsys fs.FS
 	name string

@@ -5,8 +5,7 @@ import (
 	"strings"
 )
 
-// kmsgRecord is one record of /dev/kmsg; see the kernel's
-// Documentation/ABI/testing/dev-kmsg.
+// kmsgRecord is one record of /dev/kmsg; see the kernel's Documentation/ABI/testing/dev-kmsg.
 type kmsgRecord struct {
 	kernel bool // and not some process that wrote into the log
 	text   []byte

@@ -5,8 +5,7 @@ import (
 	"time"
 )
 
-// ListenConfig names one listening socket of the application. Port or UnixPath
-// is required.
+// ListenConfig names one listening socket of the application. Port or UnixPath is required.
 //
 // A Listen's samples:
 //

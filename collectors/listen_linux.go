@@ -7,9 +7,8 @@ import (
 	"time"
 )
 
-// Listen reads the accept queue of one listening socket: by socket diagnostics
-// at every tick, or from /proc/net once a minute where those are not to be had,
-// without the limit and the connections in flight then.
+// Listen reads the accept queue of one listening socket: by socket diagnostics at every tick, or from /proc/net once a
+// minute where those are not to be had, without the limit and the connections in flight then.
 type Listen struct {
 	cfg    ListenConfig
 	label  []Label

@@ -38,9 +38,8 @@ func newMembers(proc fs.FS) members {
 	return members{proc: proc, byPID: map[int]*member{}, page: uint64(unix.Getpagesize()), buf: make([]byte, 4096)}
 }
 
-// see reads a process's stat and reports whether it is there. A process that
-// comes to a known group is charged with all the CPU time it has used: it was
-// started since the last tick.
+// see reads a process's stat and reports whether it is there. A process that comes to a known group is charged with all
+// the CPU time it has used: it was started since the last tick.
 func (ms *members) see(pid int) (m *member, alive bool, err error) {
 	m = ms.byPID[pid]
 	known := m != nil
@@ -95,8 +94,7 @@ func (m *member) close() {
 	m.children.close()
 }
 
-// unlessGone is nil for the errors by which the kernel says that a process, or
-// a cgroup, is no more.
+// unlessGone is nil for the errors by which the kernel says that a process, or a cgroup, is no more.
 func unlessGone(err error) error {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENODEV) {
 		return nil

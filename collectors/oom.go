@@ -12,9 +12,8 @@ type OOMConfig struct {
 	// killed for want of memory. It must return soon. Optional.
 	Report func(Victim)
 
-	// Name says what the killed process was to us: which job, session or
-	// worker, or "" if it knows none. The process is gone by then; its cgroup
-	// tells which run it was. Optional.
+	// Name says what the killed process was to us: which job, session or worker, or "" if it knows none. The process is
+	// gone by then; its cgroup tells which run it was. Optional.
 	Name func(pid int, cgroup string) string
 
 	Proc fs.FS // optional: what /proc is

@@ -11,12 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// OOM counts the processes that the kernel killed for want of memory since the
-// last tick, those killed within a cgroup's limit too, as oom_kills (Count), and
-// names them. The number is in /proc/vmstat, the names are in the kernel's log; so
-// the log is read only when the number has risen. It is opened before, at its end:
-// a record's time cannot tell an old kill from a new one, since the log's clock
-// is not corrected as the system's is and some days later is seconds behind it.
+// OOM counts the processes that the kernel killed for want of memory since the last tick, those killed within a
+// cgroup's limit too, as oom_kills (Count), and names them. The number is in /proc/vmstat, the names are in the
+// kernel's log; so the log is read only when the number has risen. It is opened before, at its end: a record's time
+// cannot tell an old kill from a new one, since the log's clock is not corrected as the system's is and some days later
+// is seconds behind it.
 type OOM struct {
 	cfg    OOMConfig
 	vmstat kernelFile
@@ -31,8 +30,7 @@ type OOM struct {
 	logErr  error         // why
 }
 
-// NewOOM returns an OOM; it opens nothing before its first Collect. Kills before
-// that are not its own.
+// NewOOM returns an OOM; it opens nothing before its first Collect. Kills before that are not its own.
 func NewOOM(cfg OOMConfig) *OOM {
 	if cfg.Proc == nil {
 		cfg.Proc = os.DirFS("/proc")
@@ -55,8 +53,7 @@ func (o *OOM) Close() error {
 	return nil
 }
 
-// Collect reads the counter and, if it has risen, the log. Victims that cannot
-// be named are an error beside the count.
+// Collect reads the counter and, if it has risen, the log. Victims that cannot be named are an error beside the count.
 func (o *OOM) Collect(context.Context) ([]Sample, error) {
 	o.out = o.out[:0]
 	b, err := o.vmstat.read(&o.buf)

@@ -6,9 +6,8 @@ import (
 	"os"
 )
 
-// parsePIDs appends the numbers of a cgroup.procs (one a line) or a children
-// file (all in one line) to pids. 0, a process of another PID namespace, is
-// left out.
+// parsePIDs appends the numbers of a cgroup.procs (one a line) or a children file (all in one line) to pids. 0, a
+// process of another PID namespace, is left out.
 func parsePIDs(b []byte, pids []int) ([]int, error) {
 	for n := 1; len(b) > 0; n++ {
 		var line []byte
@@ -31,8 +30,7 @@ func parsePIDs(b []byte, pids []int) ([]int, error) {
 	return pids, nil
 }
 
-// parseKeyed returns the number after key in a file of "key number" lines, as
-// memory.stat and cpu.stat are.
+// parseKeyed returns the number after key in a file of "key number" lines, as memory.stat and cpu.stat are.
 func parseKeyed(b []byte, key string) (n uint64, found bool, err error) {
 	for i := 1; len(b) > 0; i++ {
 		var line []byte
@@ -50,9 +48,8 @@ func parseKeyed(b []byte, key string) (n uint64, found bool, err error) {
 	return 0, false, nil
 }
 
-// parseProcCgroup returns the cgroup of a process, without the leading slash,
-// from the text of its /proc/PID/cgroup: systemd's own hierarchy on version 1,
-// the only one on version 2. See cgroups(7).
+// parseProcCgroup returns the cgroup of a process, without the leading slash, from the text of its /proc/PID/cgroup:
+// systemd's own hierarchy on version 1, the only one on version 2. See cgroups(7).
 func parseProcCgroup(b []byte) string {
 	var unified string
 	for len(b) > 0 {
@@ -119,8 +116,7 @@ func (s *stall) parse(words []byte) bool {
 	return s.has
 }
 
-// smaps is what we use of /proc/PID/smaps_rollup, in bytes. See the kernel's
-// Documentation/filesystems/proc.rst.
+// smaps is what we use of /proc/PID/smaps_rollup, in bytes. See the kernel's Documentation/filesystems/proc.rst.
 type smaps struct {
 	pss     uint64 // each page divided by the number of processes that map it
 	anon    uint64 // the part of pss that is no file; since Linux 5.4

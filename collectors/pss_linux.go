@@ -6,9 +6,8 @@ import (
 	"time"
 )
 
-// Reading a process's PSS costs about 6 µs a MB, during which its memory map is
-// locked, so it is done by budget: see pssBudget. In between, a process counts
-// as its resident memory times the share that was its own at the last reading.
+// Reading a process's PSS costs about 6 µs a MB, during which its memory map is locked, so it is done by budget: see
+// pssBudget. In between, a process counts as its resident memory times the share that was its own at the last reading.
 
 // pssShare bounds PSS reading to one 5,000th of the time: 12 ms a minute.
 const pssShare = 5000
@@ -19,9 +18,8 @@ const pssFirst = 50 * time.Millisecond
 // pssMinAge is how old a reading must be before growth makes it due again.
 const pssMinAge = 5 * time.Second
 
-// pssBudget is a purse of time that fills slowly and may be overdrawn by one
-// reading, which it then takes the longer to make up for: a process so large
-// that it takes 100 ms is read once in eight minutes.
+// pssBudget is a purse of time that fills slowly and may be overdrawn by one reading, which it then takes the longer to
+// make up for: a process so large that it takes 100 ms is read once in eight minutes.
 type pssBudget struct {
 	purse time.Duration
 	at    time.Time

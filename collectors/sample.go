@@ -1,23 +1,19 @@
 // Package collectors reads memory, process and socket figures from the kernel.
 //
-// A [Collector] is asked every few seconds and answers with a handful of
-// [Sample] values; a [Gatherer] asks several at once and puts one timestamp on
-// their answers.
+// A [Collector] is asked every few seconds and answers with a handful of [Sample] values; a [Gatherer] asks several at
+// once and puts one timestamp on their answers.
 //
 // Memory and swap (each tick, 36 µs and 173 allocations), load (each 15 s), disks,
 // mount points and boot time (each minute) come from gopsutil. So does all else on
 // systems other than Linux; a figure the system does not have is [ErrNoData].
 //
-// On Linux the rest is read here, from files that are kept open and into one
-// buffer, without an allocation. gopsutil has no PSS, no pressure (PSI), no
-// cgroups, no accept queues and no names of OOM victims. It reads a group of five
-// processes in 632 µs and 509 allocations, this package in 38; SwapMemory takes
-// 60 µs more for the two counters of /proc/vmstat. The directories are handed in,
-// so that tests read captured files.
+// On Linux the rest is read here, from files that are kept open and into one buffer, without an allocation. gopsutil
+// has no PSS, no pressure (PSI), no cgroups, no accept queues and no names of OOM victims. It reads a group of five
+// processes in 632 µs and 509 allocations, this package in 38; SwapMemory takes 60 µs more for the two counters of
+// /proc/vmstat. The directories are handed in, so that tests read captured files.
 //
-// Names follow the CloudWatch agent's where it has one (mem_used_percent,
-// swap_used_percent, disk_used_percent) and are in the same snake_case where it
-// has none. Units are CloudWatch's.
+// Names follow the CloudWatch agent's where it has one (mem_used_percent, swap_used_percent, disk_used_percent) and are
+// in the same snake_case where it has none. Units are CloudWatch's.
 package collectors
 
 import (
@@ -27,9 +23,8 @@ import (
 	"time"
 )
 
-// ErrNoData says that a collector has nothing to read on this host: the kernel
-// lacks the file, the system is another one, the group has never been seen.
-// It is no fault; match it with errors.Is.
+// ErrNoData says that a collector has nothing to read on this host: the kernel lacks the file, the system is another
+// one, the group has never been seen. It is no fault; match it with errors.Is.
 var ErrNoData = errors.New("no data on this host")
 
 // Unit is one of CloudWatch's units, as PutMetricData spells them. The same
@@ -64,10 +59,9 @@ type Collector interface {
 	// Name is short, fixed and unique within a Gatherer: "host", "group web".
 	Name() string
 
-	// Collect reads now. It may return samples and an error together: what it
-	// could read, and why the rest is missing. The slice belongs to the
-	// collector until its next Collect. Collect is never called while an
-	// earlier call still runs.
+	// Collect reads now. It may return samples and an error together: what it could read, and why the rest is missing.
+	// The slice belongs to the collector until its next Collect. Collect is never called while an earlier call still
+	// runs.
 	Collect(ctx context.Context) ([]Sample, error)
 }
 

@@ -8,9 +8,8 @@ import (
 	"syscall"
 )
 
-// The wire format of the kernel's socket diagnostics (sock_diag(7),
-// linux/inet_diag.h, linux/unix_diag.h). Numbers are in the host's byte order
-// but for ports, which are big-endian.
+// The wire format of the kernel's socket diagnostics (sock_diag(7), linux/inet_diag.h, linux/unix_diag.h). Numbers are
+// in the host's byte order but for ports, which are big-endian.
 const (
 	nlmsgHeader   = 16
 	nlmsgError    = 2
@@ -47,9 +46,8 @@ type diagSocket struct {
 	vfsDev uint32 // in the kernel's own encoding
 }
 
-// putInetRequest asks for TCP sockets on a local port: the kernel sends only
-// those, and with stateListen it looks at listeners only, however many
-// connections there are.
+// putInetRequest asks for TCP sockets on a local port: the kernel sends only those, and with stateListen it looks at
+// listeners only, however many connections there are.
 func putInetRequest(b *[inetRequest]byte, family uint8, port uint16, states uint32) {
 	*b = [inetRequest]byte{}
 	putHeader(b[:], inetRequest)
@@ -77,9 +75,8 @@ func putHeader(b []byte, length uint32) {
 // errShortReply is a reply whose lengths do not fit together.
 var errShortReply = errors.New("read sock_diag: the reply is cut short")
 
-// parseDiag hands every socket of one reply to each, in s, which each must not
-// keep, and reports whether the dump is over. A refusal by the kernel is a
-// syscall.Errno within the error.
+// parseDiag hands every socket of one reply to each, in s, which each must not keep, and reports whether the dump is
+// over. A refusal by the kernel is a syscall.Errno within the error.
 func parseDiag(b []byte, s *diagSocket, each func(*diagSocket)) (done bool, err error) {
 	for len(b) >= nlmsgHeader {
 		size := int(binary.NativeEndian.Uint32(b))

@@ -6,9 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// diagConn is a connection to the kernel's socket diagnostics. It needs no
-// capability; a unit must leave AF_NETLINK among its address families. The zero
-// value opens itself when first asked.
+// diagConn is a connection to the kernel's socket diagnostics. It needs no capability; a unit must leave AF_NETLINK
+// among its address families. The zero value opens itself when first asked.
 type diagConn struct {
 	fd   int
 	open bool

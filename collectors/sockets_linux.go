@@ -13,10 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// listenSocket looks at the listening sockets of one port or path, by socket
-// diagnostics. Where those are not to be had (a module that is not loaded, a
-// unit without AF_NETLINK) it reads /proc/net, once a minute only, since the
-// kernel walks every connection for it: 1 to 30 ms against 0.02.
+// listenSocket looks at the listening sockets of one port or path, by socket diagnostics. Where those are not to be had
+// (a module that is not loaded, a unit without AF_NETLINK) it reads /proc/net, once a minute only, since the kernel
+// walks every connection for it: 1 to 30 ms against 0.02.
 type listenSocket struct {
 	port uint16
 	path string // a UNIX socket's, when port is 0
@@ -81,9 +80,8 @@ func (l *listenSocket) look(now time.Time) error {
 	return nil
 }
 
-// byDiag asks the kernel. A UNIX listener is known by its file, since the path
-// may lead there through links and an old server may still listen on a file that
-// was replaced; or else, on an overlay, where the kernel and stat count files
+// byDiag asks the kernel. A UNIX listener is known by its file, since the path may lead there through links and an old
+// server may still listen on a file that was replaced; or else, on an overlay, where the kernel and stat count files
 // differently, by its name.
 func (l *listenSocket) byDiag() error {
 	l.clear()
@@ -125,11 +123,10 @@ func (q *listenQueue) add(s *diagSocket) {
 	}
 }
 
-// inFlight counts the connections that were accepted, after a look. A TCP
-// connection that still waits in the backlog is established for the kernel; a
-// UNIX one it leaves out. It is asked for in the listeners' own families only, which
-// accepted connections have too, an IPv4 client of an IPv6 listener included: the
-// kernel walks its whole table of connections for each.
+// inFlight counts the connections that were accepted, after a look. A TCP connection that still waits in the backlog is
+// established for the kernel; a UNIX one it leaves out. It is asked for in the listeners' own families only, which
+// accepted connections have too, an IPv4 client of an IPv6 listener included: the kernel walks its whole table of
+// connections for each.
 func (l *listenSocket) inFlight() (n uint64, err error) {
 	l.estab = 0
 	if l.port == 0 {
@@ -205,8 +202,7 @@ func (l *listenSocket) line(text []byte) error {
 
 func (l *listenSocket) close() { l.diag.close() }
 
-// socketFile is the file a UNIX socket is bound to: what the kernel knows it
-// by, whatever path was used.
+// socketFile is the file a UNIX socket is bound to: what the kernel knows it by, whatever path was used.
 type socketFile struct{ ino, dev uint32 }
 
 // stat looks the path up and reports whether it is another file than before.
@@ -227,9 +223,8 @@ func (f *socketFile) is(s *diagSocket) bool {
 	return f.ino != 0 && s.vfsIno == f.ino && s.vfsDev == f.dev
 }
 
-// diagUnusable reports whether there are no socket diagnostics here: a kernel
-// without them, a module that cannot be loaded, an address family that is
-// forbidden to us.
+// diagUnusable reports whether there are no socket diagnostics here: a kernel without them, a module that cannot be
+// loaded, an address family that is forbidden to us.
 func diagUnusable(err error) bool {
 	return isNoFamily(err) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) ||
 		errors.Is(err, unix.EPROTONOSUPPORT)

@@ -32,8 +32,7 @@ func (h *hierarchy) trees() []string {
 	return []string{"systemd", "unified", "pids", "memory", "cpu,cpuacct", "cpuacct"}
 }
 
-// source is where a group's processes are listed: a cgroup's files, or the
-// processes to walk down from.
+// source is where a group's processes are listed: a cgroup's files, or the processes to walk down from.
 type source struct {
 	found string // in words
 	roots []int
@@ -110,8 +109,7 @@ func (s *source) anon(buf *[]byte) (n uint64, ok bool, err error) {
 	return parseKeyed(b, s.anonIs)
 }
 
-// cpuUsed is the CPU time the cgroup and those below it have used, processes
-// that are gone included.
+// cpuUsed is the CPU time the cgroup and those below it have used, processes that are gone included.
 func (s *source) cpuUsed(buf *[]byte) (used time.Duration, ok bool, err error) {
 	if s.cpu.name == "" {
 		return 0, false, nil
@@ -132,9 +130,8 @@ func (s *source) cpuUsed(buf *[]byte) (used time.Duration, ok bool, err error) {
 	return time.Duration(min(n, 1<<52)) * time.Microsecond, ok, err
 }
 
-// pidlistKept is how soon a list of processes read again may be the old one.
-// Version 1 makes the list at the first reading of an open file and keeps it
-// until it has not been read for a second (kernel/cgroup/cgroup-v1.c,
+// pidlistKept is how soon a list of processes read again may be the old one. Version 1 makes the list at the first
+// reading of an open file and keeps it until it has not been read for a second (kernel/cgroup/cgroup-v1.c,
 // CGROUP_PIDLIST_DESTROY_DELAY); the rest is for a kernel that is late.
 const pidlistKept = 3 * time.Second
 

@@ -61,8 +61,7 @@ func fraction(b []byte) (f float64, ok bool) {
 	return float64(n) + f, true
 }
 
-// lineError tells which line of a kernel file is not what it should be. The
-// line is quoted up to 60 bytes.
+// lineError tells which line of a kernel file is not what it should be. The line is quoted up to 60 bytes.
 func lineError(file string, line int, text []byte, want string) error {
 	return fmt.Errorf("read %s: line %d: got %q, want %s", file, line, text[:min(len(text), 60)], want)
 }

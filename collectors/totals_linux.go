@@ -2,9 +2,8 @@ package collectors
 
 import "time"
 
-// shareTotals adds up the members of a group. A member that was not read yet
-// counts with the mean share of those that were, and makes the figure as old as
-// itself.
+// shareTotals adds up the members of a group. A member that was not read yet counts with the mean share of those that
+// were, and makes the figure as old as itself.
 type shareTotals struct {
 	now             time.Time
 	sinceBoot       time.Duration

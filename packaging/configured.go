@@ -16,10 +16,9 @@ const ConfigPath = configDir + "/agent.yaml"
 // configuration that the running agent started with.
 const startedWith = "started-with.sha256"
 
-// NoteConfig records for a later Install which configuration the agent starts with.
-// Call it before that is read: a change in between then causes one restart too many,
-// not one too few. Without a runtime directory, which systemd provides, it does
-// nothing.
+// NoteConfig records for a later Install which configuration the agent starts with. Call it before that is read: a
+// change in between then causes one restart too many, not one too few. Without a runtime directory, which systemd
+// provides, it does nothing.
 func NoteConfig(runtimeDir string) error {
 	if runtimeDir == "" {
 		return nil

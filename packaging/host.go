@@ -10,9 +10,8 @@ import (
 	"path/filepath"
 )
 
-// host makes changes below root, reports each, and can undo the files it wrote.
-// Its methods change nothing that is already as asked. With dry set they only
-// report.
+// host makes changes below root, reports each, and can undo the files it wrote. Its methods change nothing that is
+// already as asked. With dry set they only report.
 type host struct {
 	root   string
 	dry    bool
@@ -35,8 +34,7 @@ func (h *host) note(format string, args ...any) {
 	h.report.Notes = append(h.report.Notes, fmt.Sprintf(format, args...))
 }
 
-// dir makes a directory, and its parents with mode 0755. The mode of an existing
-// directory does not change.
+// dir makes a directory, and its parents with mode 0755. The mode of an existing directory does not change.
 func (h *host) dir(path string, mode fs.FileMode) error {
 	switch info, err := os.Stat(h.at(path)); {
 	case err == nil && info.IsDir():
@@ -117,8 +115,7 @@ func (h *host) replace(path string, mode fs.FileMode, content io.Reader) (err er
 	return os.Rename(f.Name(), h.at(path))
 }
 
-// link makes path a symbolic link to target. Anything but a link at path was not
-// written by us, and stays.
+// link makes path a symbolic link to target. Anything but a link at path was not written by us, and stays.
 func (h *host) link(path, target string) error {
 	switch info, err := os.Lstat(h.at(path)); {
 	case err == nil && info.Mode().Type() != fs.ModeSymlink:

@@ -50,11 +50,10 @@ func (o Options) host() (*host, error) {
 
 func (o Options) live() bool { return filepath.Clean("/"+o.Root) == "/" }
 
-// Install puts binary, link, directories and units in place and starts
-// agent.service, or restarts it when its binary, its unit or its configuration
-// changed. When the new agent does not become ready, binary and units are restored
-// and the old agent is started; the error says so. Runs in progress continue.
-// It may be called at any time, by several processes at once.
+// Install puts binary, link, directories and units in place and starts agent.service, or restarts it when its binary,
+// its unit or its configuration changed. When the new agent does not become ready, binary and units are restored and
+// the old agent is started; the error says so. Runs in progress continue. It may be called at any time, by several
+// processes at once.
 func Install(ctx context.Context, o Options) (Report, error) {
 	h, err := o.host()
 	if err != nil {
@@ -121,8 +120,7 @@ func (h *host) unit(name string) error {
 	return err
 }
 
-// binary copies from to its place and keeps the old one until the new one has
-// started.
+// binary copies from to its place and keeps the old one until the new one has started.
 func (h *host) binary(from string) error {
 	same, err := sameContent(from, h.at(binaryPath))
 	if err != nil {

@@ -20,10 +20,9 @@ const configName = ".ebextensions/agent.config"
 // fromLine is the one line of it that a user edits.
 var fromLine = regexp.MustCompile(`(?m)^ +from='[^'\n]*'$`)
 
-// InstallInto writes what an application's repository needs into dir: the file
-// that installs the agent, the hooks that report deployments to it, and the nginx
-// location of the health check. It overwrites only these, keeps the edited line of
-// agent.config, and notes what to commit.
+// InstallInto writes what an application's repository needs into dir: the file that installs the agent, the hooks that
+// report deployments to it, and the nginx location of the health check. It overwrites only these, keeps the edited line
+// of agent.config, and notes what to commit.
 func InstallInto(dir string, dry bool) (Report, error) {
 	info, err := os.Stat(dir)
 	if err != nil {
@@ -56,8 +55,7 @@ func (h *host) repository() error {
 	return h.nginx()
 }
 
-// hooks maps each file of .platform to the embedded one. A deployment runs hooks, a
-// change of properties confighooks.
+// hooks maps each file of .platform to the embedded one. A deployment runs hooks, a change of properties confighooks.
 var hooks = map[string]string{
 	".platform/hooks/predeploy/00_agent_hold.sh":           "hooks/predeploy.sh",
 	".platform/confighooks/predeploy/00_agent_hold.sh":     "hooks/predeploy.sh",
@@ -67,9 +65,8 @@ var hooks = map[string]string{
 
 const nginxDir = ".platform/nginx/conf.d/elasticbeanstalk"
 
-// Absent lists the opt-in files that the application deployed in dir lacks, and what
-// that means. Everything else works without them. agent.config is not checked: the
-// platform removes .ebextensions.
+// Absent lists the opt-in files that the application deployed in dir lacks, and what that means. Everything else works
+// without them. agent.config is not checked: the platform removes .ebextensions.
 func Absent(dir string) []string {
 	exists := func(name string) bool {
 		_, err := os.Stat(filepath.Join(dir, name))

@@ -1,13 +1,11 @@
 // Package packaging puts the agent on a host, takes it off again, and writes what
 // an application's repository needs to have it on Elastic Beanstalk.
 //
-// Every file it writes is embedded in the binary: one copied file sets up a host or
-// a repository. Installing is idempotent: what is already right is not touched or
-// reported. It is atomic: each file is written beside its place and renamed, and the
-// old agent is restored when the new one does not start. It never stops a run:
-// agent.service is restarted when its binary, unit or configuration changed;
-// agent-runs.service never, but it is asked to end for the new version when nothing
-// runs in it.
+// Every file it writes is embedded in the binary: one copied file sets up a host or a repository. Installing is
+// idempotent: what is already right is not touched or reported. It is atomic: each file is written beside its place and
+// renamed, and the old agent is restored when the new one does not start. It never stops a run: agent.service is
+// restarted when its binary, unit or configuration changed; agent-runs.service never, but it is asked to end for the
+// new version when nothing runs in it.
 //
 // Units are in /etc/systemd/system and not in Beanstalk's own targets: the platform
 // disables every member of those at each deployment.
@@ -37,8 +35,7 @@ const (
 	previousBin = "/opt/agent/bin/.agent.previous"
 )
 
-// units are the unit files, in the order they are written: agent.service wants
-// the other.
+// units are the unit files, in the order they are written: agent.service wants the other.
 var units = [...]string{runsUnit, agentUnit}
 
 // Step is one change that was made or, in a dry run, would be.

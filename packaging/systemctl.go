@@ -17,8 +17,7 @@ import (
 // and TimeoutStopSec together, so that systemd's own limits apply.
 const systemctlLimit = 100 * time.Second
 
-// manage makes systemd load and run what was placed, and rolls back what did not
-// start.
+// manage makes systemd load and run what was placed, and rolls back what did not start.
 func (h *host) manage(ctx context.Context, o Options) error {
 	if !o.live() {
 		return nil
@@ -81,8 +80,7 @@ func (h *host) reloadUnits(ctx context.Context) (bool, error) {
 	return true, h.systemctl(ctx, "daemon-reload")
 }
 
-// putBack undoes an installation whose agent did not start. When none ran before,
-// the new one stays, to be examined.
+// putBack undoes an installation whose agent did not start. When none ran before, the new one stays, to be examined.
 func (h *host) putBack(ctx context.Context, ran bool, cause error) error {
 	if !ran {
 		return fmt.Errorf("start the agent: %w (see journalctl -u %s; systemd goes on trying)", cause, agentUnit)
@@ -112,8 +110,7 @@ func (h *host) retireSupervisor(ctx context.Context, before string, retire func(
 	}
 }
 
-// runsInstalled reports whether the process runs the installed binary: after a
-// rename the old one is another file.
+// runsInstalled reports whether the process runs the installed binary: after a rename the old one is another file.
 func (h *host) runsInstalled(pid string) bool {
 	running, err := os.Stat("/proc/" + pid + "/exe")
 	if err != nil {

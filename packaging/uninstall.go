@@ -7,9 +7,8 @@ import (
 	"path/filepath"
 )
 
-// Uninstall stops both services with every run, and removes every file that Install,
-// the services and agent.config's command have written. It may be called again, and
-// on a host where only a part is left.
+// Uninstall stops both services with every run, and removes every file that Install, the services and agent.config's
+// command have written. It may be called again, and on a host where only a part is left.
 func Uninstall(ctx context.Context, o Options) (Report, error) {
 	h, err := o.host()
 	if err != nil {
@@ -43,8 +42,7 @@ func (h *host) uninstall(ctx context.Context, o Options) error {
 	return errors.Join(errs...)
 }
 
-// installed lists what Uninstall removes, without the link in /usr/bin, which may
-// not be ours.
+// installed lists what Uninstall removes, without the link in /usr/bin, which may not be ours.
 func installed(o Options) []string {
 	paths := []string{wantsLink}
 	for _, name := range units {
@@ -60,8 +58,7 @@ func installed(o Options) []string {
 	return paths
 }
 
-// stopUnits stops the agent first, so that it starts no more runs. A missing unit is
-// no error.
+// stopUnits stops the agent first, so that it starts no more runs. A missing unit is no error.
 func (h *host) stopUnits(ctx context.Context) error {
 	var errs []error
 	for _, name := range []string{agentUnit, runsUnit} {

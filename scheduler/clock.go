@@ -5,9 +5,8 @@ import (
 	"time"
 )
 
-// A clock that goes back by less than this does not repeat slots: the job waits until the
-// clock has caught up. Three hours, as in cron. A job that follows elapsed time would be
-// silent for too long, so it has five minutes.
+// A clock that goes back by less than this does not repeat slots: the job waits until the clock has caught up. Three
+// hours, as in cron. A job that follows elapsed time would be silent for too long, so it has five minutes.
 const (
 	stepBack        = 3 * time.Hour
 	stepBackElapsed = 5 * time.Minute
@@ -23,9 +22,8 @@ func ahead(sched Schedule, t, now time.Time) bool {
 	return t.Sub(now) > stepBackElapsed
 }
 
-// now reads the wall clock, and notices when it was set: since the last call it must have
-// advanced by as much as the monotonic clock. A suspended machine shows as a step forward,
-// since its monotonic clock stands still.
+// now reads the wall clock, and notices when it was set: since the last call it must have advanced by as much as the
+// monotonic clock. A suspended machine shows as a step forward, since its monotonic clock stands still.
 func (s *Scheduler) now() time.Time {
 	wall, mono := s.cfg.Now().Round(0), time.Now()
 	if !s.mono.IsZero() {

@@ -103,8 +103,7 @@ func (e *entry) idle() bool { return e.act == nil || len(e.act.running) == 0 }
 // enabled reports whether the job's slots are started on this host.
 func (e *entry) enabled() bool { return e.off == "" && e.paused == 0 && !e.removed }
 
-// scheduleKey identifies the schedule, so that saved slots of a changed schedule are
-// ignored.
+// scheduleKey identifies the schedule, so that saved slots of a changed schedule are ignored.
 func (j *Job) scheduleKey() string {
 	if j.Seconds {
 		return "seconds " + j.Expr + " " + j.Location.String()

@@ -25,8 +25,7 @@ func (f Fault) String() string {
 	return s
 }
 
-// Faults are all errors of a cron file, in the order of its lines. As an error it prints
-// one line each.
+// Faults are all errors of a cron file, in the order of its lines. As an error it prints one line each.
 type Faults []Fault
 
 func (fs Faults) Error() string {
@@ -46,8 +45,7 @@ type source struct {
 	more     int // faults beyond maxFaults
 }
 
-// maxFaults is how many faults are kept: a file of another kind altogether must not cost a
-// hundred times its size.
+// maxFaults is how many faults are kept: a file of another kind altogether must not cost a hundred times its size.
 const maxFaults = 1000
 
 // maxMessage is how many bytes of a message are kept.
@@ -70,8 +68,7 @@ func (s *source) warn(line, column int, hint, format string, args ...any) {
 	s.warnings = append(s.warnings, s.at(line, column, hint, fmt.Sprintf(format, args...)))
 }
 
-// oneLine keeps a name with a line break in it, as of a YAML reference, from looking like a
-// fault of its own.
+// oneLine keeps a name with a line break in it, as of a YAML reference, from looking like a fault of its own.
 var oneLine = strings.NewReplacer("\n", " ", "\r", " ")
 
 func (s *source) at(line, column int, hint, message string) Fault {

@@ -15,8 +15,7 @@ type Firing struct {
 	Why     string // more about the reason; may be empty
 	Attempt int    // from 1; above 1 the reason is Retry
 
-	// Coalesced is how many earlier slots this run stands for beside its own. Counting
-	// ends at 1000.
+	// Coalesced is how many earlier slots this run stands for beside its own. Counting ends at 1000.
 	Coalesced int
 
 	// Begun is set by the Scheduler. A [Runner] calls it once the run is recorded durably.

@@ -28,8 +28,7 @@ func (s *Scheduler) markDirty(e *entry) {
 // that the last second's loss makes due again goes to the Runner, which knows its runs.
 const saveEvery = time.Second
 
-// saveLoop saves changes until ctx is done, and then a last time. It repeats a failed save
-// within a minute.
+// saveLoop saves changes until ctx is done, and then a last time. It repeats a failed save within a minute.
 func (s *Scheduler) saveLoop(ctx context.Context) {
 	retry := time.NewTicker(time.Minute)
 	defer retry.Stop()

@@ -33,8 +33,7 @@ const (
 	nodeBytes     = 600
 )
 
-// ParseOptions describe the host. The zero value serves where it is not known, as in cron
-// check before a deployment.
+// ParseOptions describe the host. The zero value serves where it is not known, as in cron check before a deployment.
 type ParseOptions struct {
 	// Location is the zone of jobs that name none. Optional: UTC.
 	Location *time.Location
@@ -47,9 +46,8 @@ type ParseOptions struct {
 	CheckDir func(dir string) error
 }
 
-// Parse reads a cron file: YAML when file ends in .yaml or .yml, else a crontab. It opens
-// nothing: file is for its extension and for messages. The error is [Faults], all of them
-// with their places; the table is then empty.
+// Parse reads a cron file: YAML when file ends in .yaml or .yml, else a crontab. It opens nothing: file is for its
+// extension and for messages. The error is [Faults], all of them with their places; the table is then empty.
 func Parse(file string, data []byte, opt ParseOptions) (Table, error) {
 	if opt.Location == nil {
 		opt.Location = time.UTC
@@ -160,8 +158,7 @@ func (p *parser) zone(name string, line, column int) (*time.Location, bool) {
 	return loc, true
 }
 
-// schedule reads an expression that begins at line and column, and reports whether it is
-// valid.
+// schedule reads an expression that begins at line and column, and reports whether it is valid.
 func (p *parser) schedule(w when, line, column int) (Schedule, bool) {
 	if s, ok := p.schedules[w]; ok {
 		return s, true

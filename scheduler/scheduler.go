@@ -28,15 +28,13 @@ type Config struct {
 	// call a method that causes events. Optional.
 	OnEvent func(Event)
 
-	// Saved has the values that the process before this one passed to Save. Optional.
-	// The Runner may get a slot again whose run it recorded just before that process ended:
-	// it must not run it twice.
+	// Saved has the values that the process before this one passed to Save. Optional. The Runner may get a slot again
+	// whose run it recorded just before that process ended: it must not run it twice.
 	Saved map[string]SavedJob
 
-	// Save writes the changes since the last call; a zero SavedJob means that the job can be
-	// forgotten. It is called before anything starts, by SetTable, and else from a goroutine of
-	// its own, never concurrently; it may be slow. After an error it is called again within a
-	// minute. Optional.
+	// Save writes the changes since the last call; a zero SavedJob means that the job can be forgotten. It is called
+	// before anything starts, by SetTable, and else from a goroutine of its own, never concurrently; it may be slow.
+	// After an error it is called again within a minute. Optional.
 	Save func(map[string]SavedJob) error
 
 	Host     func() Host   // decides which jobs are off; called by SetTable. Optional: none are
@@ -47,14 +45,12 @@ type Config struct {
 	// Now is the wall clock. Optional: time.Now. Tests set it to step the clock.
 	Now func() time.Time
 
-	// Sleep waits for the last part of a wait, at most [nap], and may return early. Go's
-	// timers are up to a millisecond late: an idle process waits for them in epoll_wait, which
-	// counts milliseconds. Optional: a timer.
+	// Sleep waits for the last part of a wait, at most [nap], and may return early. Go's timers are up to a millisecond
+	// late: an idle process waits for them in epoll_wait, which counts milliseconds. Optional: a timer.
 	Sleep func(time.Duration)
 }
 
-// A Scheduler starts each job of its table when it is due. Its methods may be called at
-// any time, from any goroutine.
+// A Scheduler starts each job of its table when it is due. Its methods may be called at any time, from any goroutine.
 type Scheduler struct {
 	cfg  Config
 	wake chan struct{} // there is something new for the loop
@@ -116,9 +112,8 @@ func New(cfg Config) *Scheduler {
 	return s
 }
 
-// Run starts what is due until ctx is done. It then starts nothing more, waits for the
-// running jobs up to Grace, cancels the rest with [ErrStopping], waits for them, and
-// returns nil. It may be called once.
+// Run starts what is due until ctx is done. It then starts nothing more, waits for the running jobs up to Grace,
+// cancels the rest with [ErrStopping], waits for them, and returns nil. It may be called once.
 func (s *Scheduler) Run(ctx context.Context) error {
 	base, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
@@ -206,8 +201,7 @@ func (s *Scheduler) tick() time.Duration {
 	return min(longestSleep, time.Duration(s.due[0].wake-s.cfg.Now().UnixNano()))
 }
 
-// reportOverdue reports, once each, runs that should have ended and starts that should have
-// happened.
+// reportOverdue reports, once each, runs that should have ended and starts that should have happened.
 func (s *Scheduler) reportOverdue(now time.Time) {
 	if now.Sub(s.checked).Abs() < longestSleep {
 		return
@@ -239,8 +233,7 @@ func (s *Scheduler) held() bool {
 	return false
 }
 
-// Hold keeps everything but manual runs from starting, until Release or for limit. A second
-// Hold replaces the limit.
+// Hold keeps everything but manual runs from starting, until Release or for limit. A second Hold replaces the limit.
 func (s *Scheduler) Hold(limit time.Duration) {
 	s.mu.Lock()
 	defer s.unlock()

@@ -5,9 +5,8 @@ import (
 	"time"
 )
 
-// latest gives the last slot that is not after limit, first being one; the slots before
-// (first, if it is that itself) and after it; and how many there are from first on. The
-// count ends at a thousand.
+// latest gives the last slot that is not after limit, first being one; the slots before (first, if it is that itself)
+// and after it; and how many there are from first on. The count ends at a thousand.
 func latest(sched Schedule, first, limit time.Time) (at, before, next time.Time, n int) {
 	const most = 1000
 	at, before = first, first

@@ -58,8 +58,7 @@ func (s *Scheduler) abandon(e *entry, now time.Time, why string) {
 	s.miss(e, due, n, "missed: "+why+"; "+slots(due, n))
 }
 
-// skipUntil marks slots up to a time as done that were not submitted. It gives the last of
-// them and how many there are.
+// skipUntil marks slots up to a time as done that were not submitted. It gives the last of them and how many there are.
 func (s *Scheduler) skipUntil(e *entry, until time.Time) (due time.Time, n int) {
 	if !e.enabled() || e.next > until.Unix() {
 		return due, 0
@@ -70,8 +69,7 @@ func (s *Scheduler) skipUntil(e *entry, until time.Time) (due time.Time, n int) 
 	return due.In(e.job.Location), n
 }
 
-// reportOwed reports slots that have passed and are left to the next process, if there is
-// one.
+// reportOwed reports slots that have passed and are left to the next process, if there is one.
 func (s *Scheduler) reportOwed(e *entry, now time.Time) {
 	var due time.Time
 	n := 0
@@ -88,8 +86,7 @@ func (s *Scheduler) reportOwed(e *entry, now time.Time) {
 	}
 }
 
-// miss counts and reports slots that will not run; due is the last of them, or of those
-// that were found with them.
+// miss counts and reports slots that will not run; due is the last of them, or of those that were found with them.
 func (s *Scheduler) miss(e *entry, due time.Time, n int, text string) {
 	if n == 0 {
 		return

@@ -32,8 +32,7 @@ type WaitState struct {
 	Slots int // that it stands for
 }
 
-// Snapshot gives the state of every job, in the order of the table. Jobs removed from it
-// that still run come last.
+// Snapshot gives the state of every job, in the order of the table. Jobs removed from it that still run come last.
 func (s *Scheduler) Snapshot() []JobState {
 	s.mu.Lock()
 	defer s.mu.Unlock()

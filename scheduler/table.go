@@ -7,10 +7,9 @@ import (
 	"time"
 )
 
-// SetTable puts a table in force at once. Running jobs go on. A job with the same name,
-// schedule and zone still owes slots that passed. One with a new schedule begins now. Call
-// it again with the same table when the application's environment has changed, which may
-// turn jobs on and off.
+// SetTable puts a table in force at once. Running jobs go on. A job with the same name, schedule and zone still owes
+// slots that passed. One with a new schedule begins now. Call it again with the same table when the application's
+// environment has changed, which may turn jobs on and off.
 func (s *Scheduler) SetTable(t Table) {
 	if running := s.setTable(t); running { // else Run saves before anything starts
 		s.saveNow()
@@ -103,8 +102,7 @@ func (s *Scheduler) replace(e *entry, j *Job, now time.Time) {
 	}
 }
 
-// setEnabled sets why a job is off, "" for on, and whether that may change once a
-// condition is known.
+// setEnabled sets why a job is off, "" for on, and whether that may change once a condition is known.
 func (s *Scheduler) setEnabled(e *entry, off string, unknown bool, now time.Time) {
 	if e.off != "" && off == "" && !e.offForNow {
 		s.oweFrom(e, now)
@@ -148,8 +146,7 @@ func (s *Scheduler) forget(e *entry) {
 	}
 }
 
-// Pause keeps a job from starting until Resume, also after a restart. Slots meanwhile are
-// not owed. Its run goes on.
+// Pause keeps a job from starting until Resume, also after a restart. Slots meanwhile are not owed. Its run goes on.
 func (s *Scheduler) Pause(name string) error {
 	return s.change(name, func(e *entry, now time.Time) {
 		if e.paused == 0 {
@@ -184,10 +181,9 @@ func (s *Scheduler) change(name string, do func(*entry, time.Time)) error {
 	return nil
 }
 
-// Trigger starts a job now, also during a hold or a pause and when the job is off. run is
-// called like a [Runner]'s Run, in its place, and always once Trigger has returned nil.
-// Trigger refuses with [ErrBusy] while the job runs (unless overlaps are allowed), or when
-// the host's limit or the job's lock would make it wait.
+// Trigger starts a job now, also during a hold or a pause and when the job is off. run is called like a [Runner]'s Run,
+// in its place, and always once Trigger has returned nil. Trigger refuses with [ErrBusy] while the job runs (unless
+// overlaps are allowed), or when the host's limit or the job's lock would make it wait.
 func (s *Scheduler) Trigger(name string, run func(context.Context, Firing) error) error {
 	s.mu.Lock()
 	defer s.unlock()
@@ -207,10 +203,9 @@ func (s *Scheduler) Trigger(name string, run func(context.Context, Firing) error
 	return nil
 }
 
-// Adopt takes over a run that an earlier process started and that is still in progress, so
-// that overlap, limit and lock count it. wait is called like a [Runner]'s Run, not before
-// Scheduler.Run, and returns when the run has ended. Call Adopt after SetTable, for the
-// oldest run of a job first. The job of f need not be in the table. A [Manual] run has no
+// Adopt takes over a run that an earlier process started and that is still in progress, so that overlap, limit and lock
+// count it. wait is called like a [Runner]'s Run, not before Scheduler.Run, and returns when the run has ended. Call
+// Adopt after SetTable, for the oldest run of a job first. The job of f need not be in the table. A [Manual] run has no
 // slot.
 func (s *Scheduler) Adopt(f Firing, wait func(context.Context, Firing) error) {
 	s.mu.Lock()

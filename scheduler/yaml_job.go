@@ -299,8 +299,7 @@ func (y *cronYAML) choice(e pair, def int, words ...string) int {
 
 var reference = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)(:-([^}]*))?\}`)
 
-// checkEnabled says what is wrong with the value of enabled, as far as is known without the
-// environment.
+// checkEnabled says what is wrong with the value of enabled, as far as is known without the environment.
 func checkEnabled(s string) error {
 	bare := reference.ReplaceAllString(s, "")
 	switch {

@@ -28,9 +28,8 @@ func (e every) Next(t time.Time) time.Time {
 	return time.Unix((n+1)*p, 0).In(e.loc)
 }
 
-// zoned is a cron expression in a zone. robfig's Next is called only with naive times,
-// wall clock readings written as if they were UTC: it loses runs where a zone's offset
-// changes. A naive time is compared and subtracted as any other.
+// zoned is a cron expression in a zone. robfig's Next is called only with naive times, wall clock readings written as
+// if they were UTC: it loses runs where a zone's offset changes. A naive time is compared and subtracted as any other.
 type zoned struct {
 	spec    cron.SpecSchedule // its Location is UTC
 	loc     *time.Location
@@ -120,8 +119,7 @@ func reached(t time.Time) time.Time {
 	return latest
 }
 
-// reach gives the first instant after t at which the wall clock shows w or later. It
-// must not have shown it by t.
+// reach gives the first instant after t at which the wall clock shows w or later. It must not have shown it by t.
 func reach(t, w time.Time) time.Time {
 	for {
 		at := t.Add(w.Sub(naive(t)))

@@ -20,8 +20,7 @@ type Stat struct {
 	RSS     uint64        // pages
 }
 
-// clockTick is the kernel's unit of time in /proc: USER_HZ, which is 100 on
-// every architecture that Go supports.
+// clockTick is the kernel's unit of time in /proc: USER_HZ, which is 100 on every architecture that Go supports.
 const clockTick = time.Second / 100
 
 // Fields counted from the one after the command.
@@ -44,9 +43,8 @@ func (s *Stat) SinceBoot() time.Duration { return time.Duration(s.Started) * clo
 // for it yet. Other threads may outlive the first one, whose state this is.
 func (s *Stat) Dead() bool { return (s.State == 'Z' || s.State == 'X') && s.Threads <= 1 }
 
-// Parse reads the text of /proc/PID/stat. The command stands in parentheses and
-// is any bytes the process likes, newlines and parentheses too: the fields begin
-// after the last parenthesis.
+// Parse reads the text of /proc/PID/stat. The command stands in parentheses and is any bytes the process likes,
+// newlines and parentheses too: the fields begin after the last parenthesis.
 func Parse(b []byte) (s Stat, err error) {
 	i := bytes.LastIndexByte(b, ')')
 	if i < 0 {

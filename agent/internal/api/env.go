@@ -1,7 +1,6 @@
 package api
 
-// Variable is one variable of the application's environment. Value is left out
-// unless it was asked for.
+// Variable is one variable of the application's environment. Value is left out unless it was asked for.
 type Variable struct {
 	Name   string  `json:"name"`
 	Value  *string `json:"value,omitempty"`

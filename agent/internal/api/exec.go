@@ -46,9 +46,8 @@ func (c *Client) open(ctx context.Context, path string, in any, files []*os.File
 	return s, err
 }
 
-// withFDs calls f with the descriptors of files. They are not taken with
-// (*os.File).Fd, which would switch them to blocking mode: their descriptions
-// are also the shell's that the person types into.
+// withFDs calls f with the descriptors of files. They are not taken with (*os.File).Fd, which would switch them to
+// blocking mode: their descriptions are also the shell's that the person types into.
 func withFDs(files []*os.File, nums []int, f func([]int) error) error {
 	if len(files) == 0 {
 		return f(nums)

@@ -31,8 +31,7 @@ var ofOneProcess = []string{
 	"GUNICORN_PID", "GUNICORN_FD", "SERVER_SOFTWARE",
 }
 
-// errOverwritten: libraries that set a process's title (setproctitle) overwrite the memory behind
-// /proc/PID/environ.
+// errOverwritten: libraries that set a process's title (setproctitle) overwrite the memory behind /proc/PID/environ.
 var errOverwritten = errors.New("its environment is overwritten by a process title")
 
 // Limits of a process's environment. Source: execve(2), which allows 2 MiB with the usual stack of 8 MiB. Any process

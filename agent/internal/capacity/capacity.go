@@ -1,11 +1,9 @@
 // Package capacity says how many workers of a web application fit on an
 // instance, from the measured memory and CPU of its workers.
 //
-// A team does this by hand when it sets NumProcesses: start the application, let
-// it warm up, measure a process, divide 60 % of the memory by it. Live figures
-// are more exact: memory that forked workers share counts once, other processes
-// of the instance are left out, and the worst worker counts, since every worker
-// reaches its size in the end.
+// A team does this by hand when it sets NumProcesses: start the application, let it warm up, measure a process, divide
+// 60 % of the memory by it. Live figures are more exact: memory that forked workers share counts once, other processes
+// of the instance are left out, and the worst worker counts, since every worker reaches its size in the end.
 //
 // It only advises. Resizing a running server by its memory was tried
 // (schneems/puma_auto_tune) and given up as unstable. The package is pure.
@@ -48,9 +46,8 @@ type Worker struct {
 // SetBy says where a Beanstalk environment sets the number of workers.
 type SetBy int
 
-// Without a Procfile the Python platform starts gunicorn by its own options;
-// with one its command line decides, and gunicorn's and puma's default is the
-// environment property WEB_CONCURRENCY.
+// Without a Procfile the Python platform starts gunicorn by its own options; with one its command line decides, and
+// gunicorn's and puma's default is the environment property WEB_CONCURRENCY.
 const (
 	PythonOptions SetBy = iota // aws:elasticbeanstalk:container:python
 	Procfile
@@ -77,8 +74,7 @@ const (
 	TooBig  Verdict = "instance too small" // not even one worker fits
 )
 
-// Advice is the result. Memory is in bytes. With verdict NotWarm only Verdict,
-// Why, Workers and Target are set.
+// Advice is the result. Memory is in bytes. With verdict NotWarm only Verdict, Why, Workers and Target are set.
 type Advice struct {
 	Verdict Verdict  `json:"verdict"`
 	Why     []string `json:"why"` // sentences

@@ -46,8 +46,7 @@ func reasons(rs ...reason) (out []string) {
 	return out
 }
 
-// decide sets the verdict. It advises more workers only when clients wait for one:
-// an idle worker wastes memory.
+// decide sets the verdict. It advises more workers only when clients wait for one: an idle worker wastes memory.
 func (a *Advice) decide(m *Measured) {
 	limit := a.Fit
 	if a.Bites == CPU {

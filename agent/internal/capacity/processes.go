@@ -11,11 +11,10 @@ type Process struct {
 // Split separates the workers from the rest of a group, which is added up: the
 // master they were forked from, a shell above it, processes that a worker has started.
 //
-// The workers are the children of the process with the most children, which is
-// how a forking server looks. Of several such processes it is the one with the
-// largest child: of a shell, a master and its one worker that is the master; of
-// a worker and a converter it runs, mostly the master too, and a converter is
-// never old enough to count as warm. If no process has a child, all are workers.
+// The workers are the children of the process with the most children, which is how a forking server looks. Of several
+// such processes it is the one with the largest child: of a shell, a master and its one worker that is the master; of a
+// worker and a converter it runs, mostly the master too, and a converter is never old enough to count as warm. If no
+// process has a child, all are workers.
 func Split(ps []Process) (workers []Worker, rest Worker) {
 	parent, found := busiest(ps)
 	for _, p := range ps {
@@ -62,8 +61,7 @@ func busiest(ps []Process) (pid int, found bool) {
 // application has none; its number comes from the platform's options.
 const generated = "web: gunicorn --bind 127.0.0.1:8000 --workers="
 
-// SetByOf returns, from the text of the application's Procfile, where the number
-// of workers is set.
+// SetByOf returns, from the text of the application's Procfile, where the number of workers is set.
 func SetByOf(procfile []byte) SetBy {
 	if strings.HasPrefix(strings.TrimSpace(string(procfile)), generated) {
 		return PythonOptions

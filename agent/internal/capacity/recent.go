@@ -5,12 +5,10 @@ import (
 	"time"
 )
 
-// recently is how many minutes a load counts: so long that whoever looks after a
-// rush still sees it.
+// recently is how many minutes a load counts: so long that whoever looks after a rush still sees it.
 const recently = 15
 
-// seldom is the share of samples below which waiting clients do not count: a
-// queue of one for a moment is normal.
+// seldom is the share of samples below which waiting clients do not count: a queue of one for a moment is normal.
 const seldom = 0.05
 
 // Load is the workers' load.
@@ -53,8 +51,7 @@ func (r *Recent) Add(at time.Time, l Load) {
 	}
 }
 
-// Load returns the highest of each. A backlog in fewer than one sample of twenty
-// counts as none.
+// Load returns the highest of each. A backlog in fewer than one sample of twenty counts as none.
 func (r *Recent) Load(at time.Time) (most Load) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

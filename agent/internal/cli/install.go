@@ -15,8 +15,7 @@ import (
 	"beanstalk-agent/packaging"
 )
 
-// newInstallCmd is "agent install": on this host, or into an application's
-// repository.
+// newInstallCmd is "agent install": on this host, or into an application's repository.
 func newInstallCmd(g *globals) *cobra.Command {
 	var o packaging.Options
 	var into string

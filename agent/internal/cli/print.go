@@ -30,8 +30,7 @@ func table(w io.Writer, header []string, rows [][]string) error {
 	return t.Flush()
 }
 
-// paint gives text a colour where f is a terminal and NO_COLOR is unset.
-// Codes: 31 red, 32 green, 33 yellow, 2 dim.
+// paint gives text a colour where f is a terminal and NO_COLOR is unset. Codes: 31 red, 32 green, 33 yellow, 2 dim.
 func paint(f *os.File, code int, text string) string {
 	if os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" || !term.IsTerminal(int(f.Fd())) {
 		return text

@@ -180,8 +180,7 @@ func removeTree(dir string) error {
 	return unix.Rmdir(dir)
 }
 
-// EndSession ends the rest of the run whose leader started at the given time, unless another process has that
-// PID now.
+// EndSession ends the rest of the run whose leader started at the given time, unless another process has that PID now.
 func EndSession(leader int, start uint64) error {
 	if now := StartTime(leader); now != 0 && now != start {
 		return nil

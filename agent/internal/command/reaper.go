@@ -35,9 +35,8 @@ func (p *Process) Done() <-chan struct{} { return p.done }
 // Status returns how the command ended. It is valid once Done is closed.
 func (p *Process) Status() Status { return p.status }
 
-// Reaper collects every child of this process: its commands, and orphans that a subreaper inherits. While
-// it runs, nothing else in the process may wait for children: os/exec's Wait would not find them. The zero
-// value is ready.
+// Reaper collects every child of this process: its commands, and orphans that a subreaper inherits. While it runs,
+// nothing else in the process may wait for children: os/exec's Wait would not find them. The zero value is ready.
 //
 // Reason: one signal and one goroutine serve any number of commands on every kernel. A goroutine blocked in
 // wait4 needs a thread for each.

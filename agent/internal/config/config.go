@@ -1,8 +1,7 @@
 // Package config turns the agent's one configuration file into a checked Config.
 //
-// Every key has a default, so an empty file and a missing file are valid. All
-// faults (unknown key, wrong type, value out of range) are reported at once with
-// line and column: an operator at night should not find them one restart at a
+// Every key has a default, so an empty file and a missing file are valid. All faults (unknown key, wrong type, value
+// out of range) are reported at once with line and column: an operator at night should not find them one restart at a
 // time. Parsing has no side effects.
 package config
 
@@ -22,8 +21,7 @@ import (
 // DefaultPath is where the root-owned configuration stands on an instance.
 const DefaultPath = "/etc/agent/agent.yaml"
 
-// Config is the whole configuration. The zero value is not usable: start from
-// [Default].
+// Config is the whole configuration. The zero value is not usable: start from [Default].
 type Config struct {
 	App      App           `yaml:"app"`
 	Socket   string        `yaml:"socket"`    // "" = by the rule of api.DefaultSocket
@@ -151,9 +149,8 @@ func Default() Config {
 // Check reports the faults of one feature's section. Of a key with a fault already no other is reported.
 type Check func(c Config, fault func(key, format string, a ...any))
 
-// Load reads and checks the file at path. A missing file is the default
-// configuration, unless the user named it. The error is a [Faults] when the file
-// could be read and is wrong.
+// Load reads and checks the file at path. A missing file is the default configuration, unless the user named it. The
+// error is a [Faults] when the file could be read and is wrong.
 func Load(path string, named bool, checks ...Check) (Config, error) {
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) && !named {

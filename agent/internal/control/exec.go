@@ -9,9 +9,8 @@ import (
 	"beanstalk-agent/agent/internal/session"
 )
 
-// exec starts a command. Detached, it answers with the run. Otherwise the
-// client's connection itself, with its descriptors, goes to the supervisor,
-// which answers 101 and speaks the session protocol on it from then on.
+// exec starts a command. Detached, it answers with the run. Otherwise the client's connection itself, with its
+// descriptors, goes to the supervisor, which answers 101 and speaks the session protocol on it from then on.
 func (s *Server) exec(c *call) error {
 	var req api.ExecRequest
 	if err := c.decode(&req); err != nil {

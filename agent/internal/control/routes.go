@@ -267,9 +267,8 @@ func (s *Server) next(c *call) error {
 	return answer(c)(s.Backend.Cron().Next(c.ctx(), from, n, q.Get("job")))
 }
 
-// output streams a run's output; with ?follow until the run ends. An error
-// before the first byte is answered as one; after it the connection is broken
-// off, so that the client does not take a part for the whole.
+// output streams a run's output; with ?follow until the run ends. An error before the first byte is answered as one;
+// after it the connection is broken off, so that the client does not take a part for the whole.
 func (s *Server) output(c *call) error {
 	q := c.r.URL.Query()
 	lines, _ := strconv.Atoi(q.Get("lines"))

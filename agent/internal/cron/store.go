@@ -23,9 +23,8 @@ type storeFile struct {
 	Jobs    map[string]scheduler.SavedJob `json:"jobs"`
 }
 
-// openStore reads the file at path; a missing one is an empty store. With an
-// error the store is empty and usable: a scheduler that forgot where it was
-// begins now, which is better than one that does not run.
+// openStore reads the file at path; a missing one is an empty store. With an error the store is empty and usable: a
+// scheduler that forgot where it was begins now, which is better than one that does not run.
 func openStore(path string) (*store, error) {
 	s := &store{path: path, kept: map[string]scheduler.SavedJob{}}
 	b, err := os.ReadFile(path)
@@ -65,8 +64,7 @@ func (s *store) Save(changed map[string]scheduler.SavedJob) error {
 	return replaceFile(s.path, b)
 }
 
-// replaceFile writes a new file beside the old one, syncs it and renames it, so
-// that power loss leaves either, whole.
+// replaceFile writes a new file beside the old one, syncs it and renames it, so that power loss leaves either, whole.
 func replaceFile(path string, b []byte) error {
 	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {

@@ -173,8 +173,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 	}
 }
 
-// Close stops listening, removes the socket and releases the lock, in that order. It may be called more
-// than once.
+// Close stops listening, removes the socket and releases the lock, in that order. It may be called more than once.
 func (l *Listener) Close() error {
 	l.once.Do(func() {
 		l.err = l.UnixListener.Close()

@@ -12,18 +12,15 @@ import (
 	"beanstalk-agent/agent/internal/endpoint"
 )
 
-// While the agent is down nginx asks the application itself, at the address and with the Host that the
-// agent writes to a file. The nginx snippet includes that file, if it exists, when nginx starts, which
-// it does in every deployment.
+// While the agent is down nginx asks the application itself, at the address and with the Host that the agent writes to
+// a file. The nginx snippet includes that file, if it exists, when nginx starts, which it does in every deployment.
 
-// maxSearch is how long Serve looks for a Host that the environment does not have yet. A first
-// deployment, the only one of most instances, writes the environment and starts nginx a second later:
-// the first probe would be too late.
+// maxSearch is how long Serve looks for a Host that the environment does not have yet. A first deployment, the only one
+// of most instances, writes the environment and starts nginx a second later: the first probe would be too late.
 const maxSearch = 15 * time.Minute
 
-// keepFallbackEarly writes the fallback as soon as its values are known. It looks often while they are
-// unknown, before the first deployment, and rarely where there is no Host so far. It spends at most a
-// fiftieth of the time.
+// keepFallbackEarly writes the fallback as soon as its values are known. It looks often while they are unknown, before
+// the first deployment, and rarely where there is no Host so far. It spends at most a fiftieth of the time.
 func (c *Checker) keepFallbackEarly(ctx context.Context) {
 	if c.cfg.NginxFile == "" || c.cfg.Host == nil {
 		return
@@ -41,8 +38,7 @@ func (c *Checker) keepFallbackEarly(ctx context.Context) {
 	}
 }
 
-// KeepFallback writes the fallback with the current values and reports whether it has a Host. Each probe
-// does the same.
+// KeepFallback writes the fallback with the current values and reports whether it has a Host. Each probe does the same.
 func (c *Checker) KeepFallback(ctx context.Context) (complete bool) {
 	host := c.configuredHost(ctx)
 	if p, err := c.currentProber(ctx); err == nil {

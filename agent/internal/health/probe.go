@@ -17,8 +17,7 @@ const (
 	maxBody   = 512      // of an answer; only read for hints, never shown or kept
 )
 
-// prober sends requests over new connections: a kept-alive one would hide an application that no longer
-// accepts any.
+// prober sends requests over new connections: a kept-alive one would hide an application that no longer accepts any.
 type prober struct {
 	target    endpoint.Endpoint
 	method    string

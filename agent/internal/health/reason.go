@@ -22,8 +22,7 @@ func statusLine(status int) string {
 	return strings.TrimSpace(fmt.Sprintf("%d %s", status, http.StatusText(status)))
 }
 
-// explainError says why there was no answer. Unlike net/http's errors it never quotes the application's
-// bytes.
+// explainError says why there was no answer. Unlike net/http's errors it never quotes the application's bytes.
 func (p *prober) explainError(err error) string {
 	place := p.target.Address
 	op, _ := errors.AsType[*net.OpError](err)

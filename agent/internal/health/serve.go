@@ -46,8 +46,7 @@ func (c *Checker) Handler() http.Handler {
 	})
 }
 
-// recordRequest counts a request, or marks its nonce if it is our own, and reports whether a drain
-// refuses it.
+// recordRequest counts a request, or marks its nonce if it is our own, and reports whether a drain refuses it.
 func (c *Checker) recordRequest(nonce string, from client) (draining bool) {
 	c.mu.Lock()
 	_, ours := c.nonces[nonce]

@@ -1,8 +1,7 @@
 // Package lifecycle starts services in order and stops them in reverse.
 //
-// Order is data: a service may use those listed before it, so the last one is
-// stopped, and waited for, first. A service that fails stops them all, because an
-// agent without its scheduler looks healthy and loses runs.
+// Order is data: a service may use those listed before it, so the last one is stopped, and waited for, first. A service
+// that fails stops them all, because an agent without its scheduler looks healthy and loses runs.
 package lifecycle
 
 import (
@@ -42,9 +41,8 @@ type running struct {
 	err  error // valid once done is closed
 }
 
-// Run starts the services in order and blocks until ctx is done or one of them
-// fails; then it stops them in reverse order and waits for each before the next.
-// It returns the failures joined, or nil after an orderly stop. A service's
+// Run starts the services in order and blocks until ctx is done or one of them fails; then it stops them in reverse
+// order and waits for each before the next. It returns the failures joined, or nil after an orderly stop. A service's
 // context has no deadline and ends only when that service is stopped.
 func Run(ctx context.Context, log *slog.Logger, services ...Service) error {
 	failed := make(chan *running, len(services))

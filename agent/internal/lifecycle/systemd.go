@@ -9,9 +9,8 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 )
 
-// Watchdog notifies systemd's watchdog (sd_notify(3), WATCHDOG=1) as long as alive
-// returns nil: systemd restarts a process that hangs or cannot answer its own
-// clients. Without a configured watchdog it does nothing.
+// Watchdog notifies systemd's watchdog (sd_notify(3), WATCHDOG=1) as long as alive returns nil: systemd restarts a
+// process that hangs or cannot answer its own clients. Without a configured watchdog it does nothing.
 func Watchdog(ctx context.Context, log *slog.Logger, alive func(context.Context) error) error {
 	limit, err := daemon.SdWatchdogEnabled(false)
 	if err != nil || limit == 0 {
@@ -39,8 +38,7 @@ func check(ctx context.Context, limit time.Duration, alive func(context.Context)
 	return alive(ctx)
 }
 
-// Ready tells systemd that the program is ready, with a short status. Without
-// systemd it does nothing.
+// Ready tells systemd that the program is ready, with a short status. Without systemd it does nothing.
 func Ready(status string) {
 	_, _ = daemon.SdNotify(false, fmt.Sprintf("%s\nSTATUS=%s", daemon.SdNotifyReady, status))
 }

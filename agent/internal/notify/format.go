@@ -41,8 +41,7 @@ func (t Target) format(n notice) (message, error) {
 	})
 }
 
-// webhookBody is the body for a generic webhook. Fields are added, never changed, while Version
-// stays 1.
+// webhookBody is the body for a generic webhook. Fields are added, never changed, while Version stays 1.
 type webhookBody struct {
 	Version     int       `json:"version"`
 	Kind        Kind      `json:"kind"`

@@ -2,10 +2,9 @@ package notify
 
 import "time"
 
-// policy decides which events about a target's jobs become notices, and when. It is pure: the
-// caller passes the time. Guarantees: the notices of a job never disagree with its state for longer
-// than one cooldown; there are at most two about one job in a cooldown, beside each failure and
-// recovery that follows one on another instance.
+// policy decides which events about a target's jobs become notices, and when. It is pure: the caller passes the time.
+// Guarantees: the notices of a job never disagree with its state for longer than one cooldown; there are at most two
+// about one job in a cooldown, beside each failure and recovery that follows one on another instance.
 type policy struct {
 	cooldown time.Duration
 	jobs     map[string]*jobNotices

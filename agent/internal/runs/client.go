@@ -54,9 +54,8 @@ func (c *Client) Start(ctx context.Context, req Request, h Handover) (run Run, e
 	return run, err
 }
 
-// Begin starts a run as Start does, and gets its end on the same connection, which is half the cost of
-// asking for it on another. ended waits for that as Wait does and may be called again after an error. It
-// must be called, or ctx end.
+// Begin starts a run as Start does, and gets its end on the same connection, which is half the cost of asking for it on
+// another. ended waits for that as Wait does and may be called again after an error. It must be called, or ctx end.
 func (c *Client) Begin(ctx context.Context, req Request) (run Run, ended func() (Run, error), err error) {
 	ended = func() (Run, error) { return c.Wait(ctx, req.ID) }
 	err = c.start(ctx, req.ID, func() error {

@@ -16,9 +16,8 @@ func NewID() string {
 	return strings.ToLower(base32.StdEncoding.EncodeToString(b[:]))
 }
 
-// SlotID names the run of a job's slot: the same slot is never started twice,
-// not even when the agent dies between the start and noting it, because the
-// supervisor refuses an id that it has seen.
+// SlotID names the run of a job's slot: the same slot is never started twice, not even when the agent dies between the
+// start and noting it, because the supervisor refuses an id that it has seen.
 func SlotID(job string, due time.Time, attempt int) string {
 	return fmt.Sprintf("%s-%s-%d", idName(job, 32), due.UTC().Format("20060102t150405z"), attempt)
 }

@@ -12,9 +12,8 @@ import (
 // followPause is how often a spool that is followed is looked at.
 const followPause = 100 * time.Millisecond
 
-// OutputReader reads a spool from its beginning, with one line of ours in place of what was cut from its
-// middle. At the present end it returns io.EOF, and goes on from there when there is more. It is for one
-// goroutine at a time.
+// OutputReader reads a spool from its beginning, with one line of ours in place of what was cut from its middle. At the
+// present end it returns io.EOF, and goes on from there when there is more. It is for one goroutine at a time.
 type OutputReader struct {
 	f       *os.File
 	at      int64
@@ -24,8 +23,7 @@ type OutputReader struct {
 
 var errCut = errors.New("output was cut here")
 
-// OpenOutput opens a run's spool, which only the supervisor's user may do. A run without one is
-// fs.ErrNotExist.
+// OpenOutput opens a run's spool, which only the supervisor's user may do. A run without one is fs.ErrNotExist.
 func OpenOutput(run Run) (*OutputReader, error) {
 	if run.Output == "" {
 		return nil, fmt.Errorf("open output of run %s: its output was not kept: %w", run.ID, os.ErrNotExist)

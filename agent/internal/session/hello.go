@@ -134,8 +134,7 @@ func readRefusal(resp *http.Response) error {
 	return e
 }
 
-// Close closes the connection. A run with a terminal goes on; one without is ended, as when the client
-// dies.
+// Close closes the connection. A run with a terminal goes on; one without is ended, as when the client dies.
 func (c *Conn) Close() error { return c.conn.Close() }
 
 // Hijack takes the connection of a request from its http.Server, whose body must have been read. Call it

@@ -52,9 +52,8 @@ func (s *server) streamEvents(ctx context.Context, w http.ResponseWriter, after 
 	}
 }
 
-// events returns what is numbered above after, oldest first. They are made of the records, so they are
-// as durable as those; a run that retention has removed has no events any more, and one whose record cannot
-// be read is lost.
+// events returns what is numbered above after, oldest first. They are made of the records, so they are as durable as
+// those; a run that retention has removed has no events any more, and one whose record cannot be read is lost.
 func (s *server) events(after uint64) []runs.Event {
 	last := s.store.acknowledged()
 	if last <= after {

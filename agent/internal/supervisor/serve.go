@@ -144,8 +144,7 @@ func (s *server) watchIdle(ctx context.Context) {
 	}
 }
 
-// tidyAfter is the time without a run before memory is given back: not after each run of a job that runs each
-// second.
+// tidyAfter is the time without a run before memory is given back: not after each run of a job that runs each second.
 const tidyAfter = 5 * time.Second
 
 // after is time.After, or never.

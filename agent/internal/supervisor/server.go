@@ -119,8 +119,7 @@ func (s *server) forget(l *live) {
 	close(l.gone)
 }
 
-// shownTerminal returns a run's terminal, also after the command has exited, until its output is delivered or
-// saved.
+// shownTerminal returns a run's terminal, also after the command has exited, until its output is delivered or saved.
 func (s *server) shownTerminal(id string) (*live, *terminal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
