@@ -24,7 +24,7 @@ import (
 // binary, with the real supervisor, sockets and processes, in a directory of
 // its own. Off Beanstalk nothing else is needed, root neither. Each has a secret
 // in the application's environment, and everything the agent says is searched for
-// it: see overheard_test.go.
+// it: see secrets_test.go.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"agent": agentMain})
 }
@@ -46,7 +46,7 @@ func agentMain() {
 			return time.Now().Add(by)
 		}
 	}
-	overheard()
+	withCapture()
 }
 
 func TestScripts(t *testing.T) {
@@ -72,7 +72,7 @@ func TestScripts(t *testing.T) {
 			}
 			e.Defer(func() { os.RemoveAll(dir) })
 			e.Defer(func() { checkSilence(t, dir) })
-			if err := errors.Join(os.Mkdir(filepath.Join(dir, ear), 0o700), plant(filepath.Join(e.WorkDir, "app", ".env"))); err != nil {
+			if err := errors.Join(os.Mkdir(filepath.Join(dir, captureDir), 0o700), plant(filepath.Join(e.WorkDir, "app", ".env"))); err != nil {
 				return err
 			}
 			e.Setenv("AGENT_SOCKET", filepath.Join(dir, "s"))

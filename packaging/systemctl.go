@@ -136,7 +136,7 @@ func (h *host) systemctl(ctx context.Context, args ...string) error {
 	return nil
 }
 
-// unitState asks systemd. What it does not answer is missing from the map.
+// unitState asks systemd. Properties without an answer are missing from the map.
 func unitState(ctx context.Context, unit string) map[string]string {
 	ctx, cancel := context.WithTimeout(ctx, systemctlLimit)
 	defer cancel()

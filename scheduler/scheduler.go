@@ -14,8 +14,8 @@ const (
 	onTime = time.Minute
 	// overdueAfter is how late a start or an end must be to be reported.
 	overdueAfter = 5 * time.Minute
-	// nap is the last part of a wait, left to Config.Sleep: twice a timer's lateness.
-	nap = 2 * time.Millisecond
+	// lastWait is the last part of a wait, left to Config.Sleep: twice a timer's lateness.
+	lastWait = 2 * time.Millisecond
 )
 
 const notRunning = "the agent was not running"
@@ -45,7 +45,7 @@ type Config struct {
 	// Now is the wall clock. Optional: time.Now. Tests set it to step the clock.
 	Now func() time.Time
 
-	// Sleep waits for the last part of a wait, at most [nap], and may return early. Go's timers are up to a millisecond
+	// Sleep waits for the last part of a wait, at most [lastWait], and may return early. Go's timers are up to a millisecond
 	// late: an idle process waits for them in epoll_wait, which counts milliseconds. Optional: a timer.
 	Sleep func(time.Duration)
 }
@@ -130,12 +130,12 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	defer timer.Stop()
 	for ctx.Err() == nil {
 		wait := s.tick()
-		if s.cfg.Sleep != nil && wait <= nap {
+		if s.cfg.Sleep != nil && wait <= lastWait {
 			s.cfg.Sleep(wait)
 			continue
 		}
 		if s.cfg.Sleep != nil {
-			wait -= nap
+			wait -= lastWait
 		}
 		timer.Reset(wait)
 		select {

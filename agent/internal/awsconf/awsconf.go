@@ -1,7 +1,7 @@
 // Package awsconf says as whom, and where, the agent itself speaks to AWS.
 //
 // The aws.Config is built by hand: linking the SDK's config module costs 1.9 MB of binary, 0.5 MB of memory and a
-// millisecond on every start for sources an instance does not have. What is read, in this order: the static
+// millisecond on every start for sources an instance does not have. It reads, in this order: the static
 // credentials and the region of the agent's OWN environment (never the application's: its AWS_ACCESS_KEY_ID must not
 // decide who sends the agent's metrics), then the instance's role over IMDSv2. Not read: AWS_PROFILE, the shared
 // config files, SSO, assumed roles and container credentials.

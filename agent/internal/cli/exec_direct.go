@@ -41,8 +41,8 @@ func (o *execOptions) runDirect(ctx context.Context, g *globals) error {
 	return g.startAs(ctx, p.User.Name, spec)
 }
 
-// startAs runs a command of another user in a session of its own, which has no terminal. Whoever has a terminal can
-// type into it (TIOCSTI), and the shell of the caller, as a rule root's, would obey when the command has ended.
+// startAs runs a command of another user in a session of its own, which has no terminal. A process with a terminal
+// can type into it (TIOCSTI), and the shell of the caller, as a rule root's, would obey when the command has ended.
 func (g *globals) startAs(ctx context.Context, user string, spec command.Spec) error {
 	for i, f := range []*os.File{g.In, g.Out, g.Err} {
 		if spec.Files[i] = int(f.Fd()); term.IsTerminal(spec.Files[i]) {

@@ -31,7 +31,7 @@ type schedule struct {
 }
 
 // Run closes an interval at every boundary and delivers until ctx is done; then it closes the open one, tries to send
-// it for at most five seconds, and returns nil. What it could not send is on disk for the next Run.
+// it for at most five seconds, and returns nil. The rest is on disk for the next Run.
 //
 // One goroutine decides everything. Another waits for the network, so that a connection that hangs does not keep an
 // interval from the disk; Run waits for it before it returns.

@@ -122,7 +122,7 @@ func (c *call) done() error {
 	return nil
 }
 
-// asError gives err the shape of the wire. What the supervisor refused is about the run of the request's path.
+// asError gives err the shape of the wire. A refusal of the supervisor is about the run in the request's path.
 func (c *call) asError(err error) *api.Error {
 	if e, ok := errors.AsType[*api.Error](err); ok {
 		return e

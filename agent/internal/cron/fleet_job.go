@@ -34,7 +34,7 @@ func (c *fleet) owns(f scheduler.Firing) bool {
 }
 
 // noteBefore keeps how the run before a slot just won ended, for the notice of a recovery from what failed on another
-// instance, or before this process started. What this process noted itself it has reported itself.
+// instance, or before this process started. This process has reported the outcomes that it noted.
 func (c *fleet) noteBefore(job string, before claim.Run, me string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -25,11 +25,12 @@ func TestReloadAfterADeployment(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := app.New(appConfig(cfg), platform.NewInstance(t.Context(), platform.Options{Root: t.TempDir(), AppDir: cfg.App.Dir}))
-	check, err := newHealth(cfg, a, nil, log)
+	m := common{cfg, a, aws, &runs.Client{}, log}
+	check, err := m.health(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	jobs, err := newCron(cfg, a, aws, &runs.Client{}, &launch.Launcher{}, nil, log)
+	jobs, err := m.cron((&launch.Launcher{}).Begin, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

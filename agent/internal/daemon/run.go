@@ -87,17 +87,18 @@ func build(ctx context.Context, cfg config.Config, now func() time.Time, ln net.
 	if err != nil {
 		return nil, err
 	}
-	launcher := newLauncher(cfg, beside, client, log)
-	cron, err := newCron(cfg, beside, aws, client, launcher, now, log)
+	m := common{cfg, beside, aws, client, log}
+	launcher := m.launcher()
+	cron, err := m.cron(launcher.Begin, now)
 	if err != nil {
 		return nil, err
 	}
-	leave := newDrain(cfg, beside, aws, client, cron, log)
-	check, err := newHealth(cfg, beside, leave.Refuse, log)
+	leave := m.drain(cron)
+	check, err := m.health(leave.Refuse)
 	if err != nil {
 		return nil, err
 	}
-	metrics, err := newMetrics(cfg, beside, aws, check, cron, client, log)
+	metrics, err := m.metrics(check, cron)
 	if err != nil {
 		return nil, err
 	}

@@ -47,14 +47,23 @@ func newAWS(cfg config.Config) (*awsconf.AWS, error) {
 		CloudWatchEndpoint: cfg.AWS.CloudWatchEndpoint, S3Endpoint: cfg.AWS.S3Endpoint})
 }
 
-func newLauncher(cfg config.Config, a *app.App, client *runs.Client, log *slog.Logger) *launch.Launcher {
-	return &launch.Launcher{Profile: a.Env().Profile, Runs: client, Version: a.Instance().VersionLabel, Host: a.Name,
-		Audit: cfg.Exec.Audit, Log: log,
-		Idle: cfg.Exec.Idle, Session: cfg.Exec.Session, NoNewPrivs: cfg.Exec.NoNewPrivileges}
+// common is what the parts are made from.
+type common struct {
+	cfg  config.Config
+	app  *app.App
+	aws  *awsconf.AWS
+	runs *runs.Client
+	log  *slog.Logger
 }
 
-func newCron(cfg config.Config, a *app.App, aws *awsconf.AWS, client *runs.Client, l *launch.Launcher,
-	now func() time.Time, log *slog.Logger) (*cron.Cron, error) {
+func (m common) launcher() *launch.Launcher {
+	e := m.cfg.Exec
+	return &launch.Launcher{Profile: m.app.Env().Profile, Runs: m.runs, Version: m.app.Instance().VersionLabel,
+		Host: m.app.Name, Audit: e.Audit, Log: m.log, Idle: e.Idle, Session: e.Session, NoNewPrivs: e.NoNewPrivileges}
+}
+
+func (m common) cron(begin cron.Begin, now func() time.Time) (*cron.Cron, error) {
+	cfg := m.cfg
 	zone, err := time.LoadLocation(cfg.Cron.Timezone)
 	if err != nil {
 		return nil, err
@@ -63,10 +72,10 @@ func newCron(cfg config.Config, a *app.App, aws *awsconf.AWS, client *runs.Clien
 	if cfg.Cron.File == config.Default().Cron.File {
 		files = append(files, "crontab")
 	}
-	return cron.New(cron.Config{App: a, AWS: aws, Runs: client, Begin: l.Begin, Log: log,
+	return cron.New(cron.Config{App: m.app, AWS: m.aws, Runs: m.runs, Begin: begin, Log: m.log,
 		Files: files, Location: zone, Claims: cfg.Cron.Claims, Limit: cfg.Cron.Limit,
 		StateDir: cfg.StateDir, HoldFile: strings.TrimSuffix(cfg.Socket, ".sock") + "-held",
-		NoRuns: noRuns(cfg, client), Notify: notifyTargets(cfg), Cooldown: cfg.Cooldown, Now: now})
+		NoRuns: noRuns(cfg, m.runs), Notify: notifyTargets(cfg), Cooldown: cfg.Cooldown, Now: now})
 }
 
 func notifyTargets(cfg config.Config) (list []notify.Target) {
@@ -81,12 +90,11 @@ func notifyTargets(cfg config.Config) (list []notify.Target) {
 	return list
 }
 
-func newDrain(cfg config.Config, a *app.App, aws *awsconf.AWS, client *runs.Client, c *cron.Cron,
-	log *slog.Logger) *drain.Drain {
-	d := drain.Config{Log: log, File: filepath.Join(filepath.Dir(cfg.Socket), "drain"),
-		Hold: c.Hold, Release: c.Release, Runs: client.List, Connections: a.Connections}
-	if a.Instance().AsksMetadata() {
-		d.Metadata = aws.Metadata
+func (m common) drain(c *cron.Cron) *drain.Drain {
+	d := drain.Config{Log: m.log, File: filepath.Join(filepath.Dir(m.cfg.Socket), "drain"),
+		Hold: c.Hold, Release: c.Release, Runs: m.runs.List, Connections: m.app.Connections}
+	if m.app.Instance().AsksMetadata() {
+		d.Metadata = m.aws.Metadata
 	}
 	return drain.New(d)
 }
@@ -102,9 +110,9 @@ func healthConfig(cfg config.Config) health.Config {
 	}
 }
 
-func newHealth(cfg config.Config, a *app.App, draining func(bool) bool, log *slog.Logger) (*health.Checker, error) {
-	c := healthConfig(cfg)
-	c.FindTarget, c.Host, c.Draining, c.Log = a.Page, a.Host, draining, log
+func (m common) health(draining func(bool) bool) (*health.Checker, error) {
+	c := healthConfig(m.cfg)
+	c.FindTarget, c.Host, c.Draining, c.Log = m.app.Page, m.app.Host, draining, m.log
 	return health.New(c)
 }
 
@@ -120,16 +128,15 @@ func metricsConfig(cfg config.Config, counters ...metrics.Counter) metrics.Confi
 	return c
 }
 
-func newMetrics(cfg config.Config, a *app.App, aws *awsconf.AWS, check *health.Checker, c *cron.Cron,
-	client *runs.Client, log *slog.Logger) (*metrics.Metrics, error) {
-	m := metricsConfig(cfg, metrics.Counter{Name: "health", Read: check.Samples},
+func (m common) metrics(check *health.Checker, c *cron.Cron) (*metrics.Metrics, error) {
+	cfg := metricsConfig(m.cfg, metrics.Counter{Name: "health", Read: check.Samples},
 		metrics.Counter{Name: "cron", Read: c.Samples})
-	m.Connect, m.SpoolDir, m.Log = aws.CloudWatch, filepath.Join(cfg.StateDir, "spool"), log
-	m.RunName = func(ctx context.Context, id string) (string, error) {
-		r, err := client.Get(ctx, id)
+	cfg.Connect, cfg.SpoolDir, cfg.Log = m.aws.CloudWatch, filepath.Join(m.cfg.StateDir, "spool"), m.log
+	cfg.RunName = func(ctx context.Context, id string) (string, error) {
+		r, err := m.runs.Get(ctx, id)
 		return r.Kind + " " + r.Name, err
 	}
-	return metrics.New(m, a)
+	return metrics.New(cfg, m.app)
 }
 
 // Application is the application, for a verb that asks no agent.

@@ -16,18 +16,18 @@ import (
 	"beanstalk-agent/packaging/testbed/planted"
 )
 
-// ear is where everything that the agent says in a script is kept: the errors,
+// captureDir is where all output of the agent in a script is kept: the errors,
 // notes and log lines of every process of it, and the data of every verb whose
 // data is not values. A supervisor has no environment, so the place is found
 // from the socket's.
-const ear = "said"
+const captureDir = "said"
 
-// overheard is the agent as the scripts run it: main, and what it says is kept.
-func overheard() {
+// withCapture is the agent as the scripts run it: main, with its output captured.
+func withCapture() {
 	args, std := os.Args[1:], cli.Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}
-	dir := filepath.Join(filepath.Dir(os.Getenv("AGENT_SOCKET")), ear)
+	dir := filepath.Join(filepath.Dir(os.Getenv("AGENT_SOCKET")), captureDir)
 	if i := slices.Index(args, "supervise"); i >= 0 {
-		dir = filepath.Join(filepath.Dir(args[slices.Index(args, "--socket")+1]), ear)
+		dir = filepath.Join(filepath.Dir(args[slices.Index(args, "--socket")+1]), captureDir)
 	}
 	file, err := os.CreateTemp(dir, fmt.Sprintf("%d-", os.Getpid()))
 	if err != nil || slices.Contains(args, "--direct") { // becomes the command: nobody would copy what that says
@@ -119,7 +119,7 @@ func checkSilence(t *testing.T, dir string) (words int64) {
 		if err != nil {
 			return err
 		}
-		said := filepath.Base(filepath.Dir(path)) == ear
+		said := filepath.Base(filepath.Dir(path)) == captureDir
 		if said {
 			words += info.Size()
 		}
