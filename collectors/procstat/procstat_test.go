@@ -104,8 +104,8 @@ func TestAgreesWithPS(t *testing.T) {
 	if want := strings.Join(strings.Fields(string(ps)), " "); got != want {
 		t.Errorf("got %s, ps says %s", got, want)
 	}
-	if s.RSS == 0 || s.Started == 0 {
-		t.Errorf("got %+v, want memory and a start", s)
+	if s.Started == 0 { // not the memory: newer kernels count a small process's in batches, and say 0 at first
+		t.Errorf("got %+v, want a start", s)
 	}
 }
 

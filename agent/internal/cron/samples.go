@@ -51,14 +51,9 @@ func (c *Cron) Samples(out []collectors.Sample) []collectors.Sample {
 func ZeroSamples(out []collectors.Sample) []collectors.Sample { return new(counters).take(out) }
 
 func (n *counters) take(out []collectors.Sample) []collectors.Sample {
-	for _, c := range []struct {
-		name  string
-		count *atomic.Int64
-	}{
-		{"cron_runs", &n.ran}, {"cron_failed", &n.failed}, {"cron_missed", &n.missed},
-		{"cron_overlapped", &n.overlapped}, {"cron_overdue", &n.overdue},
-	} {
-		out = append(out, collectors.Sample{Name: c.name, Unit: collectors.Count, Value: float64(c.count.Swap(0))})
+	count := func(name string, c *atomic.Int64) collectors.Sample {
+		return collectors.Sample{Name: name, Unit: collectors.Count, Value: float64(c.Swap(0))}
 	}
-	return out
+	return append(out, count("cron_runs", &n.ran), count("cron_failed", &n.failed),
+		count("cron_missed", &n.missed), count("cron_overlapped", &n.overlapped), count("cron_overdue", &n.overdue))
 }
