@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 
 	"beanstalk-agent/agent/internal/appenv"
@@ -56,6 +58,28 @@ func TestCommandsAreFoundAsARunFindsThem(t *testing.T) {
 	if err := find("job"); err != nil { // as it was resolved
 		t.Error(err)
 	}
+}
+
+// Ten thousand commands were looked up in forty thousand directories.
+func TestNoCommandIsLookedUpInALongPATH(t *testing.T) {
+	dir := t.TempDir()
+	for path, found := range map[string]bool{strings.Repeat("/nowhere:", 10_000): false, numbered(maxDirs): false, numbered(maxDirs + 1): true} {
+		if err := os.WriteFile(filepath.Join(dir, ".env"), []byte("PATH="+path+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		find := (&App{env: appenv.New(appenv.Config{AppDir: dir})}).Commands(t.Context())
+		if err := find("nothing"); (err == nil) != found {
+			t.Errorf("PATH of %d bytes: %v", len(path), err)
+		}
+	}
+}
+
+func numbered(n int) string {
+	var dirs []string
+	for i := range n {
+		dirs = append(dirs, "/nowhere"+strconv.Itoa(i))
+	}
+	return strings.Join(dirs, ":")
 }
 
 func TestHeadersAreInOrder(t *testing.T) {

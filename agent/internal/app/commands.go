@@ -5,13 +5,17 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"beanstalk-agent/agent/internal/appenv"
 )
 
+// maxDirs is the longest PATH in which commands are looked up: a cron file may name ten thousand of them.
+const maxDirs = 100
+
 // Commands resolves the environment once and returns a func that reports why a command would not be found in it. A
-// command that cannot be looked up yet, because there is no application, is taken to be there.
+// command that cannot be looked up, because there is no application yet or PATH is too long, is taken to be there.
 func (a *App) Commands(ctx context.Context) func(name string) error {
 	p, err := a.env.Profile(ctx, appenv.ProfileOptions{})
 	if err != nil {
@@ -22,6 +26,10 @@ func (a *App) Commands(ctx context.Context) func(name string) error {
 		if v, ok := strings.CutPrefix(e, "PATH="); ok {
 			path = filepath.SplitList(v)
 		}
+	}
+	slices.Sort(path) // any of them will do
+	if path = slices.Compact(path); len(path) > maxDirs {
+		return func(string) error { return nil }
 	}
 	return func(name string) error { return find(name, p.Dir, path) }
 }

@@ -428,3 +428,23 @@ func BenchmarkProcessTable(b *testing.B) {
 		processTable()
 	}
 }
+
+// An application's PATH may name ten thousands of directories: each program in them would be tried.
+func TestLookupSearchesSoManyDirectoriesOnly(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "x"), []byte("#!/nowhere\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	paths, _ := lookup(Spec{Args: []string{"x"}, Env: []string{"PATH=" + strings.Repeat(":", 100_000)}, Dir: dir})
+	if len(paths) != 1 {
+		t.Errorf("one directory is searched %d times", len(paths))
+	}
+	var many strings.Builder
+	for i := range 10_000 {
+		many.WriteString(dir + strings.Repeat("/", i%1000+1) + ":")
+	}
+	paths, _ = lookup(Spec{Args: []string{"x"}, Env: []string{"PATH=" + many.String()}})
+	if len(paths) != maxDirs {
+		t.Errorf("%d directories are searched", len(paths))
+	}
+}

@@ -11,6 +11,10 @@ import (
 // defaultPath is what execvp(3) uses when the environment has no PATH.
 const defaultPath = "/bin:/usr/bin"
 
+// maxDirs is how many directories of PATH are searched. PATH is the application's: it may name forty thousand, and a
+// start tries every program there that cannot be executed, while all other starts wait.
+const maxDirs = 100
+
 // lookup returns the paths to try, in order, for the command's name in the run's own PATH, and an error
 // if this user may not execute one of them. A name with a slash is not looked up.
 func lookup(spec Spec) (paths []string, denied error) {
@@ -18,7 +22,14 @@ func lookup(spec Spec) (paths []string, denied error) {
 	if strings.Contains(name, "/") {
 		return []string{name}, nil
 	}
+	seen := map[string]bool{}
 	for dir := range strings.SplitSeq(pathOf(spec.Env), ":") {
+		if seen[dir] {
+			continue
+		}
+		if seen[dir] = true; len(seen) > maxDirs {
+			break
+		}
 		path := filepath.Join(absolute(spec.Dir, dir), name)
 		switch info, err := os.Stat(path); {
 		case err != nil:
