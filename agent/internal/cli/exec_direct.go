@@ -59,15 +59,15 @@ func (g *globals) startAs(ctx context.Context, user string, spec command.Spec) e
 	defer cancel()
 	var reaper command.Reaper
 	go reaper.Run(ctx)
-	p, err := command.Start(spec, &reaper)
-	if err != nil {
-		return startFailure(err)
-	}
 	signals := make(chan os.Signal, 8)
 	for _, s := range []os.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT} {
 		if !signal.Ignored(s) { // as below nohup
 			signal.Notify(signals, s)
 		}
+	}
+	p, err := command.Start(spec, &reaper)
+	if err != nil {
+		return startFailure(err)
 	}
 	for {
 		select {

@@ -12,7 +12,7 @@ import (
 const defaultPath = "/bin:/usr/bin"
 
 // maxDirs is how many directories of PATH are searched. PATH is the application's: it may name forty thousand, and a
-// start tries every program there that cannot be executed, while all other starts wait.
+// start tries every program there that cannot be executed.
 const maxDirs = 100
 
 // lookup returns the paths to try, in order, for the command's name in the run's own PATH, and an error
