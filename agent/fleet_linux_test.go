@@ -40,11 +40,17 @@ func sizeOfFleet() fleetSize {
 func newFleet(t *testing.T, z fleetSize, endpoint func(i int) string) (*ground, map[string]time.Duration) {
 	t.Helper()
 	g := newGround(t)
+	return g, g.fleet(z, g.signs(), endpoint)
+}
+
+// fleet is newFleet, of a ground that is there, and a job of this command.
+func (g *ground) fleet(z fleetSize, command string, endpoint func(i int) string) map[string]time.Duration {
+	g.t.Helper()
 	cron, every := "cron:\n", map[string]time.Duration{}
 	for i := range z.jobs {
 		job := "job" + string(rune('a'+i))
 		every[job] = z.period
-		cron += fmt.Sprintf("- {name: %s, schedule: '@every %s', command: '%s'}\n", job, z.period, g.signs())
+		cron += fmt.Sprintf("- {name: %s, schedule: '@every %s', command: '%s'}\n", job, z.period, command)
 	}
 	for i := range z.hosts {
 		config := fmt.Sprintf("aws: {region: us-east-1, s3_endpoint: '%s'}\ncron: {claims: 's3://%s/claims'}\n", endpoint(i), fleetBucket)
@@ -54,7 +60,7 @@ func newFleet(t *testing.T, z fleetSize, endpoint func(i int) string) (*ground, 
 	for _, h := range g.hosts {
 		h.answers()
 	}
-	return g, every
+	return every
 }
 
 // Whole agents, real gateways, a network that does its worst, agents stopped and
@@ -68,12 +74,18 @@ func TestFleetRunsEachSlotOnce(t *testing.T) {
 		urls[i] = versity.Faulty(t, urls[i], 0.1)
 	}
 	g, every := newFleet(t, z, func(i int) string { return urls[i%2] })
-	registers := watchRegisters(t, urls[0], slices.Collect(maps.Keys(every)))
+	g.liveAndJudge(z, every, urls[0], g.chaos)
+}
 
+// liveAndJudge lets a fleet live under a chaos until its slots are over, and judges.
+func (g *ground) liveAndJudge(z fleetSize, every map[string]time.Duration, store string, chaos func(until time.Time) int) {
+	t := g.t
+	t.Helper()
+	registers := watchRegisters(t, store, slices.Collect(maps.Keys(every)))
 	ahead := time.Duration(z.skew) * z.period
 	from := time.Now().Add(ahead + z.period)
 	to := from.Add(time.Duration(z.slots) * z.period)
-	kills := g.chaos(to.Add(ahead))
+	kills := chaos(to.Add(ahead))
 
 	var b balance
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); <-time.After(200 * time.Millisecond) { // a claim may take some seconds

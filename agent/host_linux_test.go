@@ -23,11 +23,12 @@ import (
 // A host is one instance: a whole agent in processes of its own, with its own
 // host name, socket, state and application.
 type host struct {
-	t    *testing.T
-	name string
-	dir  string
-	env  []string
-	cmd  *exec.Cmd
+	t     *testing.T
+	name  string
+	dir   string
+	agent string // the program
+	env   []string
+	cmd   *exec.Cmd
 }
 
 // A ground is where hosts live, and the ledger that all their jobs write to.
@@ -36,6 +37,7 @@ type ground struct {
 	dir    string
 	ledger string
 	hosts  []*host
+	agent  func(i int) string // the program of host i; nil: the present one
 }
 
 // signs is what a job of the ground does first. The kernel names the file that
@@ -77,7 +79,10 @@ func newGround(t *testing.T) *ground {
 func (g *ground) add(config, cron string, env ...string) *host {
 	g.t.Helper()
 	h := &host{t: g.t, name: fmt.Sprintf("i-%02d", len(g.hosts)), env: env}
-	h.dir = filepath.Join(g.dir, h.name)
+	h.dir, h.agent = filepath.Join(g.dir, h.name), filepath.Join(g.dir, "agent")
+	if g.agent != nil {
+		h.agent = g.agent(len(g.hosts))
+	}
 	g.hosts = append(g.hosts, h)
 	config += fmt.Sprintf("state_dir: %s/state\nhealth: {listen: '127.0.0.1:0'}\nmetrics: {send: off}\n", h.dir)
 	if err := os.MkdirAll(filepath.Join(h.dir, "app"), 0o755); err != nil {
@@ -112,7 +117,7 @@ func (h *host) start() {
 	}
 	defer log.Close()
 	h.cmd = exec.Command("unshare", "--uts", "sh", "-c", `echo "$0" >/proc/sys/kernel/hostname && exec "$@"`, h.name,
-		filepath.Join(h.dir, "../agent"), "--config", filepath.Join(h.dir, "agent.yaml"), "--socket", filepath.Join(h.dir, "s"), "run", "--app", filepath.Join(h.dir, "app"))
+		h.agent, "--config", filepath.Join(h.dir, "agent.yaml"), "--socket", filepath.Join(h.dir, "s"), "run", "--app", filepath.Join(h.dir, "app"))
 	h.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "AWS_EC2_METADATA_DISABLED=true", testClock + "=" + filepath.Join(h.dir, "clock")}, h.env...)
 	h.cmd.Stdout, h.cmd.Stderr = log, log
 	if err := h.cmd.Start(); err != nil {
