@@ -38,7 +38,8 @@ var asked = []string{
 	"agent stop $(cat live)", "agent stop $(cat live)", "agent wait $(cat live)", "agent stop nothing", "agent wait nothing",
 	// a terminal whose client is gone, taken up again
 	`script -qec 'exec agent exec -t -- sh -c "until [ -e go ]; do sleep 0.05; done; exit 4"' /dev/null </dev/null >script 2>&1 &
-		until agent ps --kind exec | awk '/^[^ ]*-/ {print $1}' | grep . >id; do sleep 0.05; done; kill -9 $!; (sleep 0.3; touch go) & script -qec "agent attach $(cat id)" /dev/null`,
+		until agent ps --kind exec | awk 'NR > 1 {print $1}' | grep . >id; do sleep 0.05; done
+		kill -9 $!; (sleep 0.3; touch go) & script -qec "agent attach $(cat id)" /dev/null`,
 	"agent wait $(cat id)", "agent attach nothing", "agent attach $(cat live)",
 
 	"agent cron list", "agent cron list --json", "agent cron list --cost", "agent cron list --cost --json",
@@ -90,6 +91,9 @@ func TestVerbsAcrossVersions(t *testing.T) {
 	wg.Wait()
 	for n, a := range answers[0] {
 		t.Logf("%d %s", a.code, asked[n])
+		if a.code < 0 || a.code == 124 && !strings.Contains(asked[n], "--timeout") {
+			t.Errorf("no answer in time: %s\n%s", asked[n], a.text)
+		}
 	}
 	for i, name := range []string{1: "a landed client", 2: "a landed agent"} {
 		for n, was := range answers[0] {
