@@ -15,6 +15,9 @@ import (
 // register; two change, there and back, while their jobs run, by kill -9 or in order, on the state that the other left.
 // A landed agent has no clock of its own, so all hosts have the machine's.
 func TestFleetOfTwoVersions(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 7 s")
+	}
 	t.Parallel()
 	z := sizeOfFleet()
 	z.skew = 0

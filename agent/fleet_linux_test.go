@@ -67,6 +67,9 @@ func (g *ground) fleet(z fleetSize, command string, endpoint func(i int) string)
 // killed at any moment, clocks that differ: no slot runs twice, and of each that
 // did not run an agent or the job's register says why.
 func TestFleetRunsEachSlotOnce(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 8 s")
+	}
 	t.Parallel()
 	z := sizeOfFleet()
 	urls := versity.Start(t, fleetBucket)
@@ -109,6 +112,9 @@ func (g *ground) liveAndJudge(z fleetSize, every map[string]time.Duration, store
 // The negative control: the same agents against a store that ignores conditions
 // must be seen to run a slot twice, else the test above proves nothing.
 func TestFleetNoticesACarelessStore(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 5 s")
+	}
 	t.Parallel()
 	store := versity.Faulty(t, versity.Careless(t), 0.5)
 	g, every := newFleet(t, fleetSize{hosts: 4, jobs: 6, period: time.Second, skew: 1}, func(int) string { return store })

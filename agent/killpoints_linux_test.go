@@ -38,6 +38,9 @@ type kill struct {
 // still meanwhile. No slot runs twice, retries: 1 or not, and each that did not run,
 // or not to its end, is named.
 func TestKilledAtEachStepOfASlot(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 20 s")
+	}
 	t.Parallel()
 	if os.Geteuid() != 0 {
 		gotool.Need(t, "root, for host names of their own")

@@ -61,6 +61,9 @@ func soakTable(g *ground, factor time.Duration) (table string, every map[string]
 // above takes six minutes, of which the machine is mostly idle:
 // SOAK=hour go test -run TestSoak -v ./agent
 func TestSoak(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 10 s")
+	}
 	t.Parallel()
 	length, factor, pause := 4*time.Second, time.Duration(60), 200*time.Millisecond
 	if os.Getenv("SOAK") == "hour" {

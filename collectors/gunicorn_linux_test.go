@@ -43,6 +43,9 @@ application = get_wsgi_application()
 // interpreter and its libraries are copied, by a process in the cgroup: then all of
 // the PSS can be held against it, and not the anonymous part alone.
 func TestGunicornGroupEqualsItsCgroup(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 20 s")
+	}
 	for _, preload := range []bool{false, true} {
 		t.Run(fmt.Sprintf("preload=%v", preload), func(t *testing.T) {
 			name := fmt.Sprintf("collectors-gunicorn-%d", os.Getpid())

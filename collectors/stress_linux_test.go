@@ -16,6 +16,9 @@ import (
 // the workers asked for and 32 MiB more for stress-ng itself; CPU is within 5 %
 // of what the processes' own clocks say.
 func TestGroupAgreesWithStressNG(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 3 s")
+	}
 	path, err := exec.LookPath("stress-ng")
 	need(t, "needs stress-ng", err)
 	dir := t.TempDir() // finds ours among others'

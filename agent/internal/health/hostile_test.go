@@ -91,6 +91,9 @@ func (s server) rss(t *testing.T) float64 {
 // TestSlowLoris: ten thousand clients that send half a header each leave memory flat and other
 // checks answered, and they are cut off.
 func TestSlowLoris(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 5 s")
+	}
 	var limit syscall.Rlimit
 	syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit)
 	clients := min(10_000, int(limit.Cur)-200)

@@ -82,6 +82,9 @@ var malformed = []string{
 // with one request for each lifetime of a verdict. The honest ones are fewer at a time than the agent
 // has places: of more, a busy machine's nginx asks the application for some itself.
 func TestTenThousandThroughNginx(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 5 s")
+	}
 	const clients, laps = 500, 5 // of four connections each
 	honest := make(chan struct{}, maxConns*3/4)
 	var asked, byNginx atomic.Int32
