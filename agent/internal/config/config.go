@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
-	"net/url"
 	"os"
 	"path"
 	"slices"
@@ -212,16 +211,6 @@ func (h *Health) validate(fault func(key, format string, a ...any)) {
 		fault("health.listen", "expected a loopback address such as 127.0.0.1:8127, have %q: nginx stands before it",
 			h.Listen)
 	}
-	if !strings.HasPrefix(h.Path, "/") || strings.ContainsAny(h.Path, "?#") {
-		fault("health.path", "expected a path that begins with a slash, without a query, have %q", h.Path)
-	}
-	if h.Target != "" && !isURL(h.Target) && !strings.HasPrefix(h.Target, "unix:/") {
-		fault("health.target", "expected http://HOST:PORT/PATH or unix:/SOCKET:/PATH") // the value may hold a password
-	}
-	if !strings.Contains(h.Host, "${") && strings.ContainsAny(h.Host, "/, \t\"") {
-		fault("health.host", "expected one host name such as www.example.com, or ${NAME}, have %q", h.Host)
-	}
-	oneOf(fault, "health.method", h.Method, "GET", "HEAD")
 	if h.Timeout < 100*time.Millisecond || h.Timeout > time.Minute {
 		fault("health.timeout", "expected 100ms to 1m, have %s", h.Timeout)
 	}
@@ -238,9 +227,4 @@ func oneOf(fault func(key, format string, a ...any), key, have string, want ...s
 	if !slices.Contains(want, have) {
 		fault(key, "expected %s, have %q", strings.Join(want, ", "), have)
 	}
-}
-
-func isURL(s string) bool {
-	u, err := url.Parse(s)
-	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != ""
 }

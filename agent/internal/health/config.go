@@ -108,8 +108,8 @@ func (c Config) Check(fault func(key, format string, a ...any)) {
 	if c.Method != http.MethodGet && c.Method != http.MethodHead {
 		fault("health.method", "expected GET or HEAD, have %q", c.Method)
 	}
-	if !strings.HasPrefix(c.Path, "/") {
-		fault("health.path", "expected a path that begins with /, have %q", c.Path)
+	if !strings.HasPrefix(c.Path, "/") || strings.ContainsAny(c.Path, "?#") {
+		fault("health.path", "expected a path that begins with a slash, without a query, have %q", c.Path)
 	}
 	if c.Timeout < 0 {
 		fault("health.timeout", "expected a positive duration, have %s", c.Timeout)
