@@ -21,12 +21,8 @@ func (a *App) Commands(ctx context.Context) func(name string) error {
 	if err != nil {
 		return func(string) error { return nil }
 	}
-	var path []string
-	for _, e := range p.Env {
-		if v, ok := strings.CutPrefix(e, "PATH="); ok {
-			path = filepath.SplitList(v)
-		}
-	}
+	dirs, _ := p.Env.Lookup("PATH")
+	path := filepath.SplitList(dirs)
 	slices.Sort(path) // any of them will do
 	if path = slices.Compact(path); len(path) > maxDirs {
 		return func(string) error { return nil }
