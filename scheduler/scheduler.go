@@ -45,8 +45,8 @@ type Config struct {
 	// Now is the wall clock. Optional: time.Now. Tests set it to step the clock.
 	Now func() time.Time
 
-	// Sleep waits for the last part of a wait, at most [lastWait], and may return early. Go's timers are up to a millisecond
-	// late: an idle process waits for them in epoll_wait, which counts milliseconds. Optional: a timer.
+	// Sleep waits for the last part of a wait, at most [lastWait], and may return early. Go's timers are up to a
+	// millisecond late: an idle process waits for them in epoll_wait, which counts milliseconds. Optional: a timer.
 	Sleep func(time.Duration)
 }
 
