@@ -15,6 +15,7 @@ import (
 
 	"beanstalk-agent/agent/internal/app"
 	"beanstalk-agent/agent/internal/awsconf"
+	"beanstalk-agent/agent/internal/claim"
 	"beanstalk-agent/agent/internal/notify"
 	"beanstalk-agent/agent/internal/platform"
 	"beanstalk-agent/agent/internal/runs"
@@ -252,5 +253,18 @@ func TestStatusDoesNotDecideWhoClaims(t *testing.T) {
 	identify()
 	if s, err := c.open(); err != nil || s.Owner() != id {
 		t.Errorf("claims as %q, %v", s.Owner(), err)
+	}
+}
+
+// What was dealt with is kept as long as the register calls it unfinished: an agent runs for months.
+func TestResolvedSlotsAreForgotten(t *testing.T) {
+	f := &fleet{jobs: map[string]*fleetJob{}}
+	first := time.Date(2026, 11, 1, 4, 0, 0, 0, time.UTC)
+	second, due := first.Add(time.Hour), first.Add(2*time.Hour)
+	f.resolve("a", first)
+	f.resolve("a", second)
+	f.forgetResolved(scheduler.Firing{Job: scheduler.Job{Name: "a"}, Due: due}, []claim.Run{{Slot: second}})
+	if f.isResolved("a", first) || !f.isResolved("a", second) {
+		t.Errorf("kept: the first %v, the second %v", f.isResolved("a", first), f.isResolved("a", second))
 	}
 }
