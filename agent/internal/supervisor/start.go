@@ -97,10 +97,13 @@ func (s *server) enlistLocked(l *live) *runs.Refused {
 	if s.store.has(l.id) {
 		return &runs.Refused{Status: 409, Kind: runs.KindExists, Message: "run " + l.id + " exists"}
 	}
-	if holder, held := s.locks[l.lock]; held && l.lock != "" {
-		return lockedBy(l.lock, s.live[holder].snapshot())
+	if l.lock != "" {
+		if holder, held := s.locks[l.lock]; held {
+			return lockedBy(l.lock, s.live[holder].snapshot())
+		}
+		s.locks[l.lock] = l.id
 	}
-	s.locks[l.lock], s.live[l.id] = l.id, l
+	s.live[l.id] = l
 	s.work.Add(1)
 	return nil
 }
