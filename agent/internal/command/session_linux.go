@@ -49,7 +49,8 @@ func (s *session) empty() bool {
 			return true
 		}
 	}
-	return len(s.membersLocked()) == 0
+	// A process that forks and ends while the host's are listed hides its child from that list, not from the next.
+	return len(s.membersLocked()) == 0 && len(s.membersLocked()) == 0
 }
 
 // noOrphans reports whether every child of this process leads a session, as every command of ours does. The
