@@ -50,7 +50,12 @@ func (s *session) empty() bool {
 		}
 	}
 	// A process that forks and ends while the host's are listed hides its child from that list, not from the next.
-	return len(s.membersLocked()) == 0 && len(s.membersLocked()) == 0
+	for range 2 {
+		if len(s.membersLocked()) > 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // noOrphans reports whether every child of this process leads a session, as every command of ours does. The
