@@ -77,6 +77,7 @@ func (s succession) play(t *testing.T) {
 		"until agent cron history tick | awk '/exit 0/ {print $1}' | tail -1 | grep . >tick; do sleep 0.1; done",
 		"agent cron pause tick", "agent hold --limit 10m", "agent drain --wait 0 --reason 'a disk'", "agent health; test $? = 1",
 		`until grep -q "msg=\"run ended\" run=$(cat id)" ../log; do sleep 0.1; done; sleep 0.3`, // and has noted it
+		`until grep -q '"paused":"20' ../state/cron.json; do sleep 0.1; done`,                   // up to a second later, at first
 	} {
 		must(s.from, script)
 	}

@@ -492,6 +492,36 @@ func TestReloadIsSavedAtOnce(t *testing.T) {
 	})
 }
 
+// Whoever was told that a job is paused, or not any more, finds it so although the process is killed at once.
+func TestPauseIsSavedBeforeItIsAnswered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kept, full := map[string]SavedJob{}, false
+		s := New(Config{Runner: lasts(0), Save: func(k map[string]SavedJob) error {
+			if full {
+				return errors.New("no space left")
+			}
+			maps.Copy(kept, k)
+			return nil
+		}})
+		s.SetTable(mustParse(t, "crontab", "*/10 * * * * a\n"))
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go s.Run(ctx)
+		synctest.Wait()
+		s.Pause("a") // the loop saves at most once a second
+		if err := s.Resume("a"); err != nil || !kept["a"].Paused.IsZero() {
+			t.Errorf("resumed with %v, kept %+v", err, kept["a"])
+		}
+		if err := s.Pause("a"); err != nil || kept["a"].Paused.IsZero() {
+			t.Errorf("paused with %v, kept %+v", err, kept["a"])
+		}
+		full = true
+		if err := s.Resume("a"); err == nil || !strings.Contains(err.Error(), "a restart would undo it: no space left") {
+			t.Errorf("resumed on a full disk with %v", err)
+		}
+	})
+}
+
 // A save writes a whole table: runs that begin one after the other share one.
 func TestSavesAreFew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

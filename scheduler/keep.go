@@ -48,7 +48,7 @@ func (s *Scheduler) saveLoop(ctx context.Context) {
 }
 
 // saveNow passes changes to Save. It reports the first of several errors in a row.
-func (s *Scheduler) saveNow() {
+func (s *Scheduler) saveNow() error {
 	s.saveMu.Lock()
 	defer s.saveMu.Unlock()
 	s.mu.Lock()
@@ -56,12 +56,12 @@ func (s *Scheduler) saveNow() {
 	s.dirty = map[string]SavedJob{}
 	s.mu.Unlock()
 	if len(dirty) == 0 {
-		return
+		return nil
 	}
 	err := s.cfg.Save(dirty)
 	if err == nil {
 		s.saveFails = false
-		return
+		return nil
 	}
 	s.mu.Lock()
 	maps.Copy(dirty, s.dirty)
@@ -71,4 +71,5 @@ func (s *Scheduler) saveNow() {
 	}
 	s.saveFails = true
 	s.unlock()
+	return err
 }

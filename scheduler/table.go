@@ -147,6 +147,7 @@ func (s *Scheduler) forget(e *entry) {
 }
 
 // Pause keeps a job from starting until Resume, also after a restart. Slots meanwhile are not owed. Its run goes on.
+// It returns once Save has it; an error of Save's means that the job is paused until a restart.
 func (s *Scheduler) Pause(name string) error {
 	return s.change(name, func(e *entry, now time.Time) {
 		if e.paused == 0 {
@@ -170,14 +171,18 @@ func (s *Scheduler) Resume(name string) error {
 
 func (s *Scheduler) change(name string, do func(*entry, time.Time)) error {
 	s.mu.Lock()
-	defer s.unlock()
 	e := s.entries[name]
 	if e == nil || e.removed {
+		s.unlock()
 		return fmt.Errorf("%w: %q", ErrUnknownJob, name)
 	}
 	do(e, s.cfg.Now())
 	s.arm(e)
 	s.poke()
+	s.unlock()
+	if err := s.saveNow(); err != nil {
+		return fmt.Errorf("done, but a restart would undo it: %w", err)
+	}
 	return nil
 }
 
