@@ -94,6 +94,9 @@ var (
 	// ErrMisconfigured: the bucket does not exist, is in another region, or has another object in the register's place.
 	ErrMisconfigured = errors.New("the claim store is not usable as configured")
 
+	// errAhead: a slot of the future, in the register or of an instance whose clock is wrong.
+	errAhead = fmt.Errorf("%w: a clock is wrong, or somebody else writes there", ErrMisconfigured)
+
 	// ErrNotRecorded: the register does not, or no longer, list the slot as claimed by this instance.
 	ErrNotRecorded = errors.New("the slot is not in the register")
 )
@@ -218,9 +221,19 @@ func (a *attempt) step(ctx context.Context, closed bool) (Outcome, error) {
 		}
 		a.register = r
 	}
-	if o := a.register.decide(a.slot, a.nonce); o.State != "" {
+	o := a.register.decide(a.slot, a.nonce)
+	if o.State != Won {
+		if err := s.s3.believe(a.register); err != nil {
+			return Outcome{}, err
+		}
+	}
+	if o.State != "" {
 		s.remember(a.job, a.slot, a.nonce, a.register)
 		return o, nil
+	}
+	if ahead := a.slot.Sub(s.s3.now()); ahead > maxAhead {
+		return Outcome{}, fmt.Errorf("%w: by the store's clock the slot is due in %s: check this instance's, chronyd",
+			errAhead, ahead.Round(time.Second))
 	}
 	if closed {
 		a.register = register{}

@@ -301,6 +301,47 @@ func TestLateSlot(t *testing.T) {
 	})
 }
 
+// Clocks: the store's decides what the future is. An instance whose own is slow is told nothing wrong of the others; one
+// whose own is fast claims nothing before it is due, since that would look forged to the others.
+func TestWrongClocks(t *testing.T) {
+	for name, tt := range map[string]struct {
+		store time.Duration // its clock against ours
+		slot  time.Duration // from now
+		other time.Duration // the slot that another instance has claimed; 0: none
+		want  string
+	}{
+		"right":             {0, 0, -time.Minute, ""},
+		"ours is slow":      {time.Hour, 0, time.Hour, ""},
+		"ours is fast":      {-time.Hour, 0, 0, "chronyd"},
+		"a little fast":     {-4 * time.Minute, 0, -time.Minute, ""},
+		"the other is fast": {0, 0, 6 * time.Minute, `"i-1" claimed 2000-01-01T00:06:00Z`},
+		"both, alike":       {-time.Hour, 0, -time.Second, `"i-1" claimed`},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			f, ss := fleet(t, 2)
+			ss[1].s3.skew.Store(int64(tt.other)) // or it would not claim that
+			if tt.other != 0 {
+				mustClaim(t, ss[1], time.Now().Add(tt.other), Won)
+			}
+			f.before = func(w http.ResponseWriter, _ *http.Request) bool {
+				w.Header().Set("Date", time.Now().Add(tt.store).UTC().Format(http.TimeFormat))
+				return false
+			}
+			begin := time.Now()
+			o, err := ss[0].Claim(t.Context(), "job", begin.Add(tt.slot), window)
+			switch {
+			case tt.want == "" && (err != nil || o.State != Won):
+				t.Errorf("%s: got %q, %v", name, o.State, err)
+			case tt.want != "" && (!errors.Is(err, ErrMisconfigured) || !strings.Contains(err.Error(), tt.want)):
+				t.Errorf("%s: got %q, %v, want %q", name, o.State, err, tt.want)
+			}
+			if took := time.Since(begin); took > maxSpread {
+				t.Errorf("%s: decided after %s", name, took)
+			}
+		})
+	}
+}
+
 func TestFinish(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, ss := fleet(t, 2)

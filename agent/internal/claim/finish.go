@@ -65,11 +65,11 @@ func (a *attempt) finish(ctx context.Context, outcome string) (done bool, err er
 	return true, nil
 }
 
-// Read returns a job's register, empty before the first claim.
+// Read returns a job's register, empty before the first claim. One that lists runs of the future comes with an error.
 func (s *Store) Read(ctx context.Context, job string) (Register, error) {
 	r, err := s.s3.get(ctx, job)
 	if err != nil {
 		return Register{}, fmt.Errorf("read who ran %q: %w", job, err)
 	}
-	return r.Register, nil
+	return r.Register, s.s3.believe(r)
 }

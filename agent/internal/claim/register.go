@@ -67,6 +67,21 @@ func (r register) decide(slot time.Time, nonce string) Outcome {
 	return o
 }
 
+// maxAhead is how far in the future a claim may be by the store's clock: no instance claims a slot before it is due,
+// but clocks differ a little.
+const maxAhead = 5 * time.Minute
+
+// ahead returns the first run that is claimed in the future. No agent writes such a run: whoever does would keep all
+// instances from the job's slots, without a word.
+func (r Register) ahead(now time.Time) (Run, bool) {
+	for _, run := range r.Runs {
+		if limit := now.Add(maxAhead); run.Slot.After(limit) || run.Claimed.After(limit) {
+			return run, true
+		}
+	}
+	return Run{}, false
+}
+
 // with returns r with run added in its place. The oldest go when there are too many.
 func (r register) with(run Run) register {
 	runs := append(slices.Clone(r.Runs), run)

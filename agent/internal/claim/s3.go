@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode"
 
@@ -29,6 +30,7 @@ type bucket struct {
 	region      string
 	credentials aws.CredentialsProvider
 	client      http.Client
+	skew        atomic.Int64 // what the store's clock was ahead of ours by its last response, in nanoseconds
 	signer      *v4.Signer
 }
 
@@ -118,10 +120,26 @@ func (b *bucket) get(ctx context.Context, job string) (register, error) {
 		const effect = "every slot of the job is missed until it is mended or deleted"
 		return register{}, fmt.Errorf("%w: read the register %s: %w; %s", ErrMisconfigured, b.object(job), err, effect)
 	}
+	r.Job = job // whatever it says
 	if tag := head.Get("Etag"); tag != "" {
 		return register{r, tag}, nil
 	}
 	return register{}, fmt.Errorf("%w: %s came without an ETag", ErrMisconfigured, b.object(job))
+}
+
+// now is the time by the store's clock, which is one for all instances.
+func (b *bucket) now() time.Time { return time.Now().Add(time.Duration(b.skew.Load())) }
+
+// believe refuses a register that lists runs of the future.
+func (b *bucket) believe(r register) error {
+	run, ahead := r.ahead(b.now())
+	if !ahead {
+		return nil
+	}
+	return fmt.Errorf("%w: the register %s says that %q claimed %s at %s, in the future by the store's clock; "+
+		"every slot of the job is missed until the object is deleted, by somebody who looks who may write it",
+		errAhead, b.object(r.Job), oneLine(run.Owner, 100), run.Slot.Format(time.RFC3339),
+		run.Claimed.Format(time.RFC3339))
 }
 
 // put writes r if the object has not changed since it was read, and returns its new tag.
@@ -174,6 +192,9 @@ func (b *bucket) do(ctx context.Context, method, job string, body []byte, c *con
 		return nil, nil, uncertain{err}
 	}
 	defer resp.Body.Close()
+	if at, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
+		b.skew.Store(int64(time.Until(at)))
+	}
 	got, err := io.ReadAll(io.LimitReader(resp.Body, maxRegister+1))
 	switch {
 	case resp.StatusCode >= 500 || resp.StatusCode == http.StatusRequestTimeout:
@@ -268,7 +289,7 @@ func isConflict(err error) bool {
 // read again.
 func isFinal(err error) bool {
 	_, refused := errors.AsType[*answer](err)
-	return refused && (errors.Is(err, ErrDenied) || errors.Is(err, ErrMisconfigured))
+	return errors.Is(err, errAhead) || refused && (errors.Is(err, ErrDenied) || errors.Is(err, ErrMisconfigured))
 }
 
 // isUnsure reports whether a write may have taken effect.

@@ -34,6 +34,7 @@ type fleet struct {
 
 	mu   sync.Mutex
 	jobs map[string]*fleetJob
+	left map[string]time.Time // when each owner of slots that were left to it was logged
 }
 
 // fleetJob is what this process knows of a job's slots.
@@ -65,7 +66,7 @@ func CheckClaims(setting string) error {
 
 func newFleet(cfg Config) *fleet {
 	f := &fleet{setting: cfg.Claims, app: cfg.App, aws: cfg.AWS, find: cfg.Runs.Get, log: cfg.Log, started: time.Now(),
-		jobs: map[string]*fleetJob{}}
+		jobs: map[string]*fleetJob{}, left: map[string]time.Time{}}
 	f.outcomes = newOutcomes(f.record, cfg.Log)
 	return f
 }
@@ -188,6 +189,7 @@ func (c *fleet) ask(ctx context.Context, f scheduler.Firing) error {
 		c.log.Warn("slot skipped: a newer one has been claimed", "job", f.Job.Name, "due", f.Due, "by", out.By.Owner)
 		return scheduler.ErrElsewhere
 	case out.State == claim.Lost:
+		c.noteLeft(f, out.By.Owner)
 		return scheduler.ErrElsewhere
 	}
 	c.noteBefore(f.Job.Name, out.Before, s.Owner())

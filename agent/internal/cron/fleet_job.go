@@ -1,6 +1,8 @@
 package cron
 
 import (
+	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -56,6 +58,28 @@ func (c *fleet) outcomeBefore(job string) notify.Kind {
 	kind := j.before
 	j.before = ""
 	return kind
+}
+
+// Who has slots that are left to it is logged once an hour for each owner: all that shows that somebody claims in the
+// name of an instance that there is not. No fleet has maxOwners; whoever makes names up is logged by the first of them.
+const (
+	ownerPause = time.Hour
+	maxOwners  = 200
+)
+
+func (c *fleet) noteLeft(f scheduler.Firing, owner string) {
+	owner = fmt.Sprintf("%.100s", owner)
+	c.mu.Lock()
+	maps.DeleteFunc(c.left, func(_ string, at time.Time) bool { return time.Since(at) >= ownerPause })
+	_, noted := c.left[owner]
+	noted = noted || len(c.left) >= maxOwners
+	if !noted {
+		c.left[owner] = time.Now()
+	}
+	c.mu.Unlock()
+	if !noted {
+		c.log.Info("slots are left to another instance", "owner", owner, "job", f.Job.Name, "due", f.Due)
+	}
 }
 
 func (c *fleet) resolve(job string, slot time.Time) {

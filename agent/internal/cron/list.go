@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"beanstalk-agent/agent/internal/api"
+	"beanstalk-agent/agent/internal/claim"
 	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/scheduler"
 )
@@ -43,7 +45,11 @@ func (c *Cron) List(ctx context.Context) (api.CronTable, error) {
 			shared = append(shared, &t.Jobs[i])
 		}
 	}
-	if unread := c.fleet.fillLast(ctx, shared); unread > 0 {
+	unread, err := c.fleet.fillLast(ctx, shared)
+	if err != nil {
+		t.Warnings = append(t.Warnings, err.Error())
+	}
+	if unread > 0 {
 		t.Warnings = append(t.Warnings, fmt.Sprintf(
 			"of %s the last run on this instance is shown: the claim store was not asked or did not answer",
 			api.Count(unread, "job")))
@@ -59,35 +65,43 @@ const (
 )
 
 // fillLast fills in which instance ran each job's newest slot, and how it ended. It returns the number of jobs whose
-// register it has not read.
-func (c *fleet) fillLast(ctx context.Context, jobs []*api.CronJob) (unread int) {
+// register it has not read, and what is wrong with one that cannot be believed.
+func (c *fleet) fillLast(ctx context.Context, jobs []*api.CronJob) (unread int, unusable error) {
 	s, err := c.open()
 	if err != nil || len(jobs) == 0 {
-		return 0
+		return 0, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, listLimit)
 	defer cancel()
 	var readers sync.WaitGroup
 	var next, read atomic.Int64
+	var wrong atomic.Pointer[error]
 	some := jobs[:min(len(jobs), listReads)]
 	for range min(listReaders, len(some)) {
 		readers.Go(func() {
 			for i := next.Add(1); i <= int64(len(some)); i = next.Add(1) {
 				j := some[i-1]
 				r, err := s.Read(ctx, j.Name)
+				if errors.Is(err, claim.ErrMisconfigured) {
+					wrong.Store(&err)
+				}
 				if err != nil {
 					continue
 				}
 				read.Add(1)
-				if len(r.Runs) > 0 {
-					run := r.Runs[0]
+				past := slices.IndexFunc(r.Runs, func(run claim.Run) bool { return !run.Slot.After(time.Now()) })
+				if past >= 0 {
+					run := r.Runs[past]
 					j.Host, j.Last, j.Result = run.Owner, &run.Slot, cmp.Or(run.Outcome, "started, not ended")
 				}
 			}
 		})
 	}
 	readers.Wait()
-	return len(jobs) - int(read.Load())
+	if err := wrong.Load(); err != nil {
+		unusable = *err
+	}
+	return len(jobs) - int(read.Load()), unusable
 }
 
 func cronJob(s scheduler.JobState) api.CronJob {

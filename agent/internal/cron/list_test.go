@@ -1,7 +1,10 @@
 package cron
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -33,7 +36,7 @@ func TestListSaysWhatItLeavesOut(t *testing.T) {
 			return
 		}
 		w.Header().Set("Etag", `"1"`)
-		fmt.Fprint(w, `{"version": 1, "runs": [{"slot": "2026-11-30T01:00:00Z", "owner": "i-1", "nonce": "n"}]}`)
+		fmt.Fprint(w, `{"version": 1, "runs": [{"slot": "2026-11-22T01:00:00Z", "owner": "i-1", "nonce": "n"}]}`)
 	}))
 	defer store.Close()
 	c := fleetAt(t, store.URL, "")
@@ -41,7 +44,7 @@ func TestListSaysWhatItLeavesOut(t *testing.T) {
 	for i := range jobs {
 		jobs[i] = &api.CronJob{Name: fmt.Sprint("job", i)}
 	}
-	unread := c.fillLast(t.Context(), jobs)
+	unread, _ := c.fillLast(t.Context(), jobs)
 	filled := 0
 	for _, j := range jobs {
 		if j.Host == "i-1" && j.Last != nil && j.Result == "started, not ended" {
@@ -51,8 +54,74 @@ func TestListSaysWhatItLeavesOut(t *testing.T) {
 	if asked.Load() != listReads || filled != 90 || unread != 160 || most.Load() > listReaders {
 		t.Errorf("%d asked, %d at a time, %d filled, %d unread", asked.Load(), most.Load(), filled, unread)
 	}
-	if n := fleetAt(t, "http://127.0.0.1:9", "").fillLast(t.Context(), jobs[:3]); n != 3 {
+	if n, _ := fleetAt(t, "http://127.0.0.1:9", "").fillLast(t.Context(), jobs[:3]); n != 3 {
 		t.Errorf("of a store that does not answer %d are unread", n)
+	}
+}
+
+// A register of the future, as whoever may write the bucket can put there: no slot is left to it without a word, no
+// list shows it, and the status names who it says has them.
+func TestRegisterOfTheFuture(t *testing.T) {
+	t.Parallel()
+	var register atomic.Pointer[string]
+	store := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Etag", `"1"`)
+		fmt.Fprint(w, *register.Load())
+	}))
+	defer store.Close()
+	write := func(first time.Time, n int, claimed time.Time) {
+		var all []string
+		for i := range n {
+			all = append(all, fmt.Sprintf(`{"slot":%q,"owner":"i-somebody","nonce":"n","claimed":%q}`,
+				first.Add(-time.Duration(i)*time.Second).Format(time.RFC3339), claimed.Format(time.RFC3339)))
+		}
+		text := `{"version":1,"runs":[` + strings.Join(all, ",") + `]}`
+		register.Store(&text)
+	}
+	for name, forge := range map[string]func(due time.Time){
+		"slots":  func(due time.Time) { write(due.Add(10*time.Minute), 300, due) },
+		"claims": func(due time.Time) { write(due, 1, due.Add(time.Hour)) },
+		"years":  func(due time.Time) { write(due.AddDate(10, 0, 0), 1, due) },
+	} {
+		for _, run := range []bool{false, true} {
+			c := fleetAt(t, store.URL, "")
+			f := firing(t, func(j *scheduler.Job) {
+				if run {
+					j.OnClaimError = scheduler.ClaimErrorRun
+				}
+			})
+			forge(f.Due)
+			err := c.claim(t.Context(), f)
+			if run != (err == nil) || !run && (!isUnclaimed(err) || !errors.Is(err, claim.ErrMisconfigured)) {
+				t.Errorf("%s, run on error %v: got %v", name, run, err)
+			}
+			if text := c.status()[0].Text; c.status()[0].State != api.Bad || !strings.Contains(text, `"i-somebody"`) {
+				t.Errorf("%s: status says %+v", name, c.status())
+			}
+			job := api.CronJob{Name: "job"}
+			if _, err := c.fillLast(t.Context(), []*api.CronJob{&job}); job.Last != nil || err == nil {
+				t.Errorf("%s: the list shows %v, %v", name, job.Last, err)
+			}
+		}
+	}
+}
+
+// What looks like another instance's claim is left to it, and said: it may be nobody's.
+func TestOwnersOfSlotsLeftToThemAreLogged(t *testing.T) {
+	var said bytes.Buffer
+	c := &fleet{left: map[string]time.Time{}, log: slog.New(slog.NewTextHandler(&said, nil))}
+	for i := range 1000 {
+		c.noteLeft(scheduler.Firing{}, "i-1")
+		c.noteLeft(scheduler.Firing{}, strings.Repeat("x", 64<<10)+fmt.Sprint(i))
+		c.noteLeft(scheduler.Firing{}, fmt.Sprint("i-", i))
+	}
+	if n := strings.Count(said.String(), "\n"); n != maxOwners || strings.Count(said.String(), "owner=i-1 ") != 1 {
+		t.Errorf("%d lines, want %d", n, maxOwners)
+	}
+	c.left["i-1"] = time.Now().Add(-ownerPause)
+	c.noteLeft(scheduler.Firing{}, "i-1")
+	if strings.Count(said.String(), "owner=i-1 ") != 2 {
+		t.Error("not said again after an hour")
 	}
 }
 
