@@ -14,13 +14,39 @@ import (
 // already as asked. With dry set they only report.
 type host struct {
 	root   string
+	files  files // below root
 	dry    bool
 	report Report
 	undo   []func() error // called last one first
 }
 
 func newHost(root string, dry bool) *host {
-	return &host{root: root, dry: dry, report: Report{Steps: []Step{}, Notes: []string{}}}
+	return &host{root: root, files: below(root), dry: dry, report: Report{Steps: []Step{}, Notes: []string{}}}
+}
+
+// files are the operations that write a file: os's, or those of an os.Root, which no link leads out of.
+type files interface {
+	ReadFile(name string) ([]byte, error)
+	Stat(name string) (fs.FileInfo, error)
+	Lstat(name string) (fs.FileInfo, error)
+	MkdirAll(name string, mode fs.FileMode) error
+	OpenFile(name string, flag int, mode fs.FileMode) (*os.File, error)
+	Rename(from, to string) error
+	Remove(name string) error
+}
+
+// below is a directory before each path.
+type below string
+
+func (b below) at(name string) string                        { return filepath.Join(string(b), name) }
+func (b below) ReadFile(name string) ([]byte, error)         { return os.ReadFile(b.at(name)) }
+func (b below) Stat(name string) (fs.FileInfo, error)        { return os.Stat(b.at(name)) }
+func (b below) Lstat(name string) (fs.FileInfo, error)       { return os.Lstat(b.at(name)) }
+func (b below) MkdirAll(name string, mode fs.FileMode) error { return os.MkdirAll(b.at(name), mode) }
+func (b below) Rename(from, to string) error                 { return os.Rename(b.at(from), b.at(to)) }
+func (b below) Remove(name string) error                     { return os.Remove(b.at(name)) }
+func (b below) OpenFile(name string, flag int, mode fs.FileMode) (*os.File, error) {
+	return os.OpenFile(b.at(name), flag, mode)
 }
 
 // at returns path below the root.
@@ -58,16 +84,16 @@ func (h *host) dir(path string, mode fs.FileMode) error {
 // file writes a small file and reports whether it had to. Undo restores content
 // and mode of the old file, or removes the new one.
 func (h *host) file(path string, mode fs.FileMode, content []byte) (bool, error) {
-	old, err := os.ReadFile(h.at(path))
+	old, err := h.files.ReadFile(path)
 	var info fs.FileInfo
 	if err == nil {
-		info, err = os.Stat(h.at(path))
+		info, err = h.files.Stat(path)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, fmt.Errorf("read %q: %w", path, err)
 	}
 	had := err == nil
-	if had && bytes.Equal(old, content) && hasMode(h.at(path), mode) {
+	if had && bytes.Equal(old, content) && h.hasMode(path, mode) {
 		return false, nil
 	}
 	h.did("write", path)
@@ -81,13 +107,13 @@ func (h *host) file(path string, mode fs.FileMode, content []byte) (bool, error)
 		if had {
 			return h.replace(path, info.Mode(), bytes.NewReader(old))
 		}
-		return os.Remove(h.at(path))
+		return h.files.Remove(path)
 	})
 	return true, nil
 }
 
-func hasMode(path string, mode fs.FileMode) bool {
-	info, err := os.Lstat(path)
+func (h *host) hasMode(path string, mode fs.FileMode) bool {
+	info, err := h.files.Lstat(path)
 	return err == nil && info.Mode() == mode
 }
 
@@ -99,20 +125,21 @@ func (h *host) replace(path string, mode fs.FileMode, content io.Reader) (err er
 			err = fmt.Errorf("write %q: %w", path, err)
 		}
 	}()
-	dir := filepath.Dir(h.at(path))
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := h.files.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".new-*")
+	temp := filepath.Join(filepath.Dir(path), fmt.Sprintf(".%s.new-%d", filepath.Base(path), os.Getpid()))
+	_ = h.files.Remove(temp) // of a process that was killed
+	f, err := h.files.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name()) // fails after the rename, as it should
+	defer h.files.Remove(temp) // fails after the rename, as it should
 	_, err = io.Copy(f, content)
 	if err := errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	return os.Rename(f.Name(), h.at(path))
+	return h.files.Rename(temp, path)
 }
 
 // link makes path a symbolic link to target. Anything but a link at path was not written by us, and stays.

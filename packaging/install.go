@@ -126,7 +126,7 @@ func (h *host) binary(from string) error {
 	if err != nil {
 		return fmt.Errorf("read binary %q: %w", from, err)
 	}
-	if same && hasMode(h.at(binaryPath), 0o755) {
+	if same && h.hasMode(binaryPath, 0o755) {
 		return nil
 	}
 	h.did("write", binaryPath)

@@ -22,16 +22,15 @@ var fromLine = regexp.MustCompile(`(?m)^ +from='[^'\n]*'$`)
 
 // InstallInto writes what an application's repository needs into dir: the file that installs the agent, the hooks that
 // report deployments to it, and the nginx location of the health check. It overwrites only these, keeps the edited line
-// of agent.config, and notes what to commit.
+// of agent.config, and notes what to commit. A link that leads out of dir is refused.
 func InstallInto(dir string, dry bool) (Report, error) {
-	info, err := os.Stat(dir)
+	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return Report{}, fmt.Errorf("install into a repository: %w", err)
 	}
-	if !info.IsDir() {
-		return Report{}, fmt.Errorf("install into %q: it is no directory", dir)
-	}
+	defer root.Close()
 	h := newHost(dir, dry)
+	h.files = root
 	if err := h.repository(); err != nil {
 		return h.report, errors.Join(err, h.rollBack())
 	}
@@ -94,7 +93,7 @@ func (h *host) nginx() error {
 	}
 	for _, name := range files {
 		target := path.Join(nginxDir, path.Base(name))
-		switch old, err := os.ReadFile(h.at(target)); {
+		switch old, err := h.files.ReadFile(target); {
 		case err == nil && !bytes.Equal(old, embeddedFile(name)):
 			h.note("%s was edited, kept as it is", target)
 			continue
@@ -110,7 +109,7 @@ func (h *host) nginx() error {
 
 // keepFrom returns config with the edited line of the repository's agent.config.
 func (h *host) keepFrom(config []byte) ([]byte, error) {
-	old, err := os.ReadFile(h.at(configName))
+	old, err := h.files.ReadFile(configName)
 	if errors.Is(err, fs.ErrNotExist) {
 		return config, nil
 	}
@@ -127,9 +126,9 @@ func (h *host) keepFrom(config []byte) ([]byte, error) {
 
 // advise notes what remains to be done by hand.
 func (h *host) advise() {
-	config, err := os.ReadFile(h.at(configName))
+	config, err := h.files.ReadFile(configName)
 	bundled := err != nil || bytes.Contains(fromLine.Find(config), []byte("from='.agent'"))
-	if _, err := os.Stat(h.at(".agent/SHA256SUMS")); err != nil && bundled {
+	if _, err := h.files.Stat(".agent/SHA256SUMS"); err != nil && bundled {
 		h.note("put agent-linux-amd64, agent-linux-arm64 and SHA256SUMS into .agent/, "+
 			"or edit the line from= of %s", configName)
 	}
@@ -139,7 +138,7 @@ func (h *host) advise() {
 	}
 	h.note("commit them, because eb deploy sends only what git has: "+
 		"git add %s && git commit -m 'Install the agent'", folders)
-	nginx, err := os.ReadFile(h.at(".platform/nginx/nginx.conf"))
+	nginx, err := h.files.ReadFile(".platform/nginx/nginx.conf")
 	if err == nil && !strings.Contains(string(nginx), "conf.d/elasticbeanstalk/") {
 		h.note(".platform/nginx/nginx.conf does not include conf.d/elasticbeanstalk/*.conf in its server: " +
 			"the health location is not seen there")

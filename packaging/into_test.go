@@ -43,6 +43,34 @@ func TestIntoWritesWhatARepositoryNeeds(t *testing.T) {
 	}
 }
 
+// A repository of others may have links that lead anywhere.
+func TestIntoDoesNotLeaveTheRepository(t *testing.T) {
+	for _, link := range []string{".ebextensions", ".platform", ".platform/hooks/predeploy", ".platform/nginx/conf.d/elasticbeanstalk",
+		".ebextensions/agent.config"} {
+		dir, outside := t.TempDir(), t.TempDir()
+		target := outside
+		if strings.HasSuffix(link, ".config") {
+			target = filepath.Join(outside, "secret")
+			if err := os.WriteFile(target, []byte("      from='planted'\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, link)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(target, filepath.Join(dir, link)); err != nil {
+			t.Fatal(err)
+		}
+		before := tree(t, outside)
+		if report, err := InstallInto(dir, false); err == nil || !strings.Contains(err.Error(), "escapes") {
+			t.Errorf("%s leads out of the repository: %v, %v", link, report.Steps, err)
+		}
+		if after := tree(t, outside); !slices.Equal(before, after) {
+			t.Errorf("through %s it wrote %v", link, after)
+		}
+	}
+}
+
 func TestAbsentNamesWhatADeploymentIsWithout(t *testing.T) {
 	dir := t.TempDir()
 	if got := Absent(dir); len(got) != 2 {
