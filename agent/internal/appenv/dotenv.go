@@ -1,6 +1,7 @@
 package appenv
 
 import (
+	"fmt"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -8,16 +9,26 @@ import (
 	"github.com/joho/godotenv"
 )
 
+// Limits of a .env file, which the application's user can write.
+const (
+	maxDotenv     = 256 << 10
+	maxDotenvVars = 5000
+)
+
 // ParseDotenv reads a .env file: the values are godotenv's (quotes, escapes, ${NAME} of the same file, "export ").
 // This function adds the order, each name's line, and faults that name a line and never quote the file. A name that
 // godotenv accepts but a shell does not ("a.b") is kept: execve takes it. The error is [Faults].
 func ParseDotenv(data []byte) (File, error) {
-	names, fault := scanDotenv(strings.ReplaceAll(string(data), "\r\n", "\n"))
+	if len(data) > maxDotenv {
+		return File{}, Faults{{Problem: fmt.Sprintf("has %d bytes, at most %d are read", len(data), maxDotenv)}}
+	}
+	names, statements, fault := scanDotenv(strings.ReplaceAll(string(data), "\r\n", "\n"))
 	if fault != nil {
 		return File{}, Faults{*fault}
 	}
-	// godotenv's own error quotes the file, so it is not returned; scanDotenv has found the fault already.
-	values, err := godotenv.UnmarshalBytes(data)
+	// godotenv replaces each "\r\n", too. Its own error quotes the file, so it is not returned; scanDotenv has found
+	// the fault already.
+	values, err := godotenv.Unmarshal(strings.ReplaceAll(statements, "\n", "\r\n"))
 	if err != nil {
 		return File{}, Faults{{Line: 1, Problem: "is not a .env file"}}
 	}
@@ -28,8 +39,8 @@ func ParseDotenv(data []byte) (File, error) {
 			return File{}, Faults{{Line: v.Line, Problem: "is not a .env file"}}
 		}
 		names[i].value = &value
-		if f := checkDotenv(names[i]); f != nil {
-			faults = append(faults, *f)
+		if strings.IndexByte(v.Name, 0) >= 0 || strings.IndexByte(value, 0) >= 0 {
+			faults = append(faults, Fault{Line: v.Line, Name: nameOnly(v.Name), Problem: nulProblem})
 		}
 	}
 	names = merge(names)
@@ -40,41 +51,79 @@ func ParseDotenv(data []byte) (File, error) {
 	return File{Vars: names}, nil
 }
 
-func checkDotenv(v Var) *Fault {
-	switch {
-	case v.Name == "":
-		return &Fault{Line: v.Line, Problem: `expected NAME=value, found no "="`}
-	case strings.IndexByte(v.Name, 0) >= 0 || strings.IndexByte(v.Value(), 0) >= 0:
-		return &Fault{Line: v.Line, Name: nameOnly(v.Name), Problem: nulProblem}
+// scanDotenv scans the statements as godotenv does and returns each name with its line, without values, and the
+// statements alone, a blank and a line end after each. So godotenv, which recurses for each comment and searches for
+// a blank after each "export", needs time and memory only for what a statement has.
+func scanDotenv(src string) (names []Var, statements string, _ *Fault) {
+	var out strings.Builder
+	sizes := dotenvSizes{of: map[string]int{}}
+	line := 1
+	for rest := src; ; {
+		start := dotenvStatement(rest)
+		if start == "" {
+			return names, out.String(), nil
+		}
+		line += strings.Count(rest[:len(rest)-len(start)], "\n")
+		name, n, bad := dotenvName(start)
+		rest = strings.TrimLeftFunc(start[n:], isDotenvBlank)
+		length := dotenvValue(rest)
+		fault := Fault{Line: line, Name: nameOnly(name)}
+		switch {
+		case len(names) == maxDotenvVars:
+			fault = Fault{Line: line, Problem: fmt.Sprintf("more than %d variables", maxDotenvVars)}
+		case bad != "":
+			fault.Problem = "expected NAME=value, found " + bad + " in the name"
+		case name == "":
+			fault.Problem = `expected NAME=value, found no "="`
+		case length < 0:
+			fault.Problem = "the quote that begins the value is not closed"
+		case !utf8.ValidString(name + rest[:length]): // godotenv would replace invalid bytes
+			fault.Problem = "is not valid UTF-8"
+		case !sizes.add(name, rest[:length]):
+			fault.Problem = fmt.Sprintf("once each ${NAME} is replaced, the values up to here are more than %d bytes; "+
+				"no process can be started with them", maxEnviron)
+		}
+		if fault.Problem != "" {
+			return nil, "", &fault
+		}
+		names = append(names, Var{Name: name, Line: line})
+		rest = rest[length:]
+		statement := start[:len(start)-len(rest)]
+		line += strings.Count(statement, "\n")
+		out.WriteString(statement)
+		out.WriteString(" \n")
 	}
-	return nil
 }
 
-// scanDotenv scans the statements as godotenv does and returns each name with its line, without values.
-func scanDotenv(src string) ([]Var, *Fault) {
-	var names []Var
-	rest := src
-	line := func() int { return 1 + strings.Count(src[:len(src)-len(rest)], "\n") }
-	for {
-		if rest = dotenvStatement(rest); rest == "" {
-			return names, nil
-		}
-		at := line()
-		name, n, bad := dotenvName(rest)
-		if bad != "" {
-			return nil, &Fault{Line: at, Problem: "expected NAME=value, found " + bad + " in the name"}
-		}
-		names = append(names, Var{Name: name, Line: at})
-		rest = strings.TrimLeftFunc(rest[n:], isDotenvBlank)
-		if n = dotenvValue(rest); n < 0 {
-			return nil, &Fault{Line: at, Name: nameOnly(name), Problem: "the quote that begins the value is not closed"}
-		}
-		if !utf8.ValidString(name + rest[:n]) { // godotenv would replace invalid bytes
-			return nil, &Fault{Line: at, Name: nameOnly(name), Problem: "is not valid UTF-8"}
-		}
-		rest = rest[n:]
-	}
+// dotenvSizes bounds the values before godotenv replaces each ${NAME} in them: ten lines that each name the one before
+// ten times are 10 GB.
+type dotenvSizes struct {
+	of          map[string]int // by name
+	most, total int
 }
+
+// add reports whether all values up to this one, as the file has it, can be given to a process.
+func (s *dotenvSizes) add(name, value string) bool {
+	n := len(value)
+	for i, c := range value {
+		if c != '$' || value[0] == '\'' || i > 0 && value[i-1] == '\\' { // which keep the "$"
+			continue
+		}
+		ref := strings.TrimLeft(value[i+1:], `({\`)
+		end := len(ref) - len(strings.TrimLeft(ref, capitals))
+		rest := strings.TrimLeft(ref[end:], `\`)
+		if len(rest) < len(ref)-end && rest != "" && strings.IndexByte(capitals, rest[0]) >= 0 {
+			n += s.most // godotenv removes a backslash, so that the name may be any variable's
+		} else {
+			n += s.of[ref[:end]]
+		}
+	}
+	s.of[name], s.most, s.total = n, max(s.most, n), s.total+n
+	return s.total <= maxEnviron
+}
+
+// capitals are the bytes of a name that ${NAME} can have.
+const capitals = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
 
 // dotenvStatement skips blank lines and comments.
 func dotenvStatement(s string) string {
@@ -95,8 +144,10 @@ func dotenvStatement(s string) string {
 func dotenvName(s string) (name string, n int, bad string) {
 	skipped := len(s)
 	s = strings.TrimLeftFunc(s, isDotenvBlank)
-	if after, ok := strings.CutPrefix(s, "export"); ok && strings.IndexFunc(after, isDotenvBlank) == 0 {
-		s = strings.TrimLeftFunc(after, isDotenvBlank)
+	if after, ok := strings.CutPrefix(s, "export"); ok {
+		if trimmed := strings.TrimLeftFunc(after, isDotenvBlank); trimmed != after {
+			s = trimmed
+		}
 	}
 	skipped -= len(s)
 	// By bytes, as godotenv does: a letter outside ASCII counts as Latin-1 bytes.

@@ -61,6 +61,35 @@ func TestParseDotenv(t *testing.T) {
 	}
 }
 
+// The application's user writes this file, and the agent reads it as root: each step is linear, and a value that names
+// others is refused before it is made.
+func TestParseDotenvHasLimits(t *testing.T) {
+	lines := func(n int, line string) string { return strings.Repeat(line, n) }
+	bomb := "A=aaaaaaaaaa\n"
+	for c := 'B'; c <= 'Z'; c++ {
+		bomb += fmt.Sprintf("%c=%s\n", c, lines(10, fmt.Sprintf("${%c}", c-1)))
+	}
+	for name, c := range map[string]struct{ in, want string }{
+		"size":                         {"A=" + lines(maxDotenv-2, "x"), "bytes, the kernel takes"},
+		"over the size":                {lines(maxDotenv+1, "\n"), "has 262145 bytes, at most 262144 are read"},
+		"variables":                    {lines(maxDotenvVars, "exportA=1\n") + "#" + lines(200_000, "x"), ""},
+		"over the variables":           {lines(maxDotenvVars+1, "A=1\n"), ":5001: more than 5000 variables"},
+		"comments":                     {lines(maxDotenv/2, "#\n"), ""},
+		"blank lines":                  {lines(maxDotenv, "\n"), ""},
+		"dollars":                      {"A=\"" + lines(100_000, "$") + "\"", ""},
+		"each ten of the last":         {bomb, ":7: G: once each ${NAME} is replaced"},
+		"a large one many times":       {"A=" + lines(100_000, "x") + "\n" + lines(100, "B=$A\n"), "once each ${NAME} is replaced"},
+		"a name with backslashes":      {"AB=" + lines(100_000, "x") + "\n" + lines(100, "C=\"$A\\B\"\n"), "once each ${NAME} is replaced"},
+		"single quotes expand nothing": {"A=" + lines(100_000, "x") + "\n" + lines(100, "B='$A'\n"), ""},
+		"nor do escaped ones":          {"A=" + lines(100_000, "x") + "\n" + lines(100, "B=\"\\$A\"\n"), ""},
+		"an unclosed quote":            {lines(1000, "A=1\n") + "B='" + lines(200_000, "x"), ":1001: B: the quote"},
+	} {
+		if _, err := ParseDotenv([]byte(c.in)); c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+}
+
 func TestParseChoosesByFormat(t *testing.T) {
 	for format, want := range map[string]string{"systemd": "A=b c", "dotenv": "A=b c", "docker": `A="b c"`} {
 		if f, err := Parse(format, []byte("A=\"b c\"\n")); err != nil || joined(f.Vars) != want {
@@ -74,7 +103,8 @@ func TestParseChoosesByFormat(t *testing.T) {
 
 // godotenv is the oracle: ours adds order and lines, it must not add or lose anything.
 func FuzzParseDotenv(f *testing.F) {
-	for _, s := range []string{"A=1\nB=\"${A}\"\n", "export A='x\ny' # c\n", "A: b\r\n", "A=\"x\"B=2", "a.b=\\\"", "\u00a0A=1", "A", "=1", "A=1\x00", "é=1\n", "export=1", "A=\xf6", "A=\"\\\"\n"} {
+	for _, s := range []string{"A=1\nB=\"${A}\"\n", "export A='x\ny' # c\n", "A: b\r\n", "A=\"x\"B=2", "a.b=\\\"", "\u00a0A=1", "A", "=1", "A=1\x00", "é=1\n", "export=1", "A=\xf6", "A=\"\\\"\n",
+		"exportA=1\nexport\tB=2", "A=\"a\r\r\nb\"", "A=1\rB=2", "A=", "A= #c", "A=x #", "A=\"$B\\C\"", "B=1\nA=\"$\\B$(B)\\$B\""} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -40,10 +40,11 @@ func (s stamp) same(o stamp) bool {
 
 // readStable reads the file that open opens, in one state: a replaced file is read whole in its old or its new state, a
 // file rewritten in place is read again once it is stable. A FIFO cannot block it if open does not block.
-func readStable(ctx context.Context, open func() (*os.File, error), minAge time.Duration) ([]byte, stamp, error) {
+func readStable(ctx context.Context, open func() (*os.File, error), limit int64, minAge time.Duration) (
+	[]byte, stamp, error) {
 	var empty stamp
 	for deadline := time.Now().Add(readLimit); ; {
-		data, st, err := readOnce(open)
+		data, st, err := readOnce(open, limit)
 		age := time.Since(st.changed)
 		switch {
 		case err != nil && !errors.Is(err, errChanging):
@@ -67,7 +68,7 @@ func readStable(ctx context.Context, open func() (*os.File, error), minAge time.
 
 var errChanging = errors.New("keeps changing while it is read")
 
-func readOnce(open func() (*os.File, error)) ([]byte, stamp, error) {
+func readOnce(open func() (*os.File, error), limit int64) ([]byte, stamp, error) {
 	f, err := open()
 	if err != nil {
 		return nil, stamp{}, err
@@ -80,8 +81,8 @@ func readOnce(open func() (*os.File, error)) ([]byte, stamp, error) {
 	switch {
 	case !info.Mode().IsRegular():
 		return nil, stamp{}, errors.New("is not a regular file")
-	case info.Size() > maxFile:
-		return nil, stamp{}, fmt.Errorf("has %d bytes, at most %d are read", info.Size(), maxFile)
+	case info.Size() > limit:
+		return nil, stamp{}, fmt.Errorf("has %d bytes, at most %d are read", info.Size(), limit)
 	}
 	before := stampOf(info)
 	data := make([]byte, info.Size()+1)

@@ -71,11 +71,11 @@ func TestAFileThatNeverRests(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	start := time.Now()
-	if _, _, err := readStable(ctx, open, time.Hour); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > time.Second {
+	if _, _, err := readStable(ctx, open, maxFile, time.Hour); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > time.Second {
 		t.Errorf("%v after %v", err, time.Since(start))
 	}
 	start = time.Now()
-	if _, _, err := readStable(t.Context(), open, time.Hour); !errors.Is(err, errChanging) || time.Since(start) > readLimit+time.Second {
+	if _, _, err := readStable(t.Context(), open, maxFile, time.Hour); !errors.Is(err, errChanging) || time.Since(start) > readLimit+time.Second {
 		t.Errorf("%v after %v", err, time.Since(start))
 	}
 	close(stop)
@@ -100,7 +100,7 @@ func TestAnEmptyFileIsLookedAtTwice(t *testing.T) {
 		data, _, err := readStable(t.Context(), func() (*os.File, error) {
 			opens++
 			return openFile(filepath.Join(dir, c.opened[min(opens, len(c.opened))-1]))
-		}, 0) // both are stable
+		}, maxFile, 0) // both are stable
 		if err != nil || string(data) != c.want || opens < len(c.opened) {
 			t.Errorf("%v: %q, %v after %d looks", c.opened, data, err, opens)
 		}

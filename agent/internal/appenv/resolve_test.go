@@ -425,7 +425,7 @@ func TestLimitsOfWhatIsRead(t *testing.T) {
 	}
 	defer f.Close()
 	f.Truncate(maxFile + 1)
-	if _, _, err := readOnce(func() (*os.File, error) { return openFile(f.Name()) }); err == nil || errors.Is(err, io.EOF) {
+	if _, _, err := readOnce(func() (*os.File, error) { return openFile(f.Name()) }, maxFile); err == nil || errors.Is(err, io.EOF) {
 		t.Errorf("err = %v", err)
 	}
 }

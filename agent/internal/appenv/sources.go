@@ -180,7 +180,7 @@ func (r *Resolver) isDocker() bool {
 func (r *Resolver) systemdFile(ctx context.Context, rd *reading, path string) error {
 	open := func() (*os.File, error) { return openFile(path) }
 	parse := func(data []byte) (File, error) { return ParseSystemd(data, r.cfg.Systemd) }
-	return r.file(ctx, rd, path, open, parse)
+	return r.file(ctx, rd, path, open, maxFile, parse)
 }
 
 // dotenv adds a .env file.
@@ -191,7 +191,7 @@ func (r *Resolver) dotenv(ctx context.Context, rd *reading, name string, optiona
 		path = filepath.Join(r.cfg.AppDir, name)
 		open = func() (*os.File, error) { return appfile.Open(r.cfg.AppDir, name) }
 	}
-	err := r.file(ctx, rd, path, open, ParseDotenv)
+	err := r.file(ctx, rd, path, open, maxDotenv, ParseDotenv)
 	if optional && errors.Is(err, fs.ErrNotExist) {
 		rd.env.skip(path, "absent")
 		return nil
@@ -200,8 +200,8 @@ func (r *Resolver) dotenv(ctx context.Context, rd *reading, name string, optiona
 }
 
 func (r *Resolver) file(ctx context.Context, rd *reading, path string,
-	open func() (*os.File, error), parse func([]byte) (File, error)) error {
-	data, st, err := readStable(ctx, open, r.minAge)
+	open func() (*os.File, error), limit int64, parse func([]byte) (File, error)) error {
+	data, st, err := readStable(ctx, open, limit, r.minAge)
 	if err != nil {
 		note(rd.seen, path)
 		return readError(path, err)

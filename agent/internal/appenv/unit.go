@@ -43,7 +43,7 @@ func (u *unit) settings(section string, paths []string, seen map[string]stamp) i
 	return func(yield func(key, value string) bool) {
 		for _, path := range paths {
 			note(seen, path)
-			data, _, err := readOnce(func() (*os.File, error) { return openFile(path) })
+			data, _, err := readOnce(func() (*os.File, error) { return openFile(path) }, maxFile)
 			if err == nil && bytes.IndexByte(data, 0) >= 0 {
 				err = errors.New("has a NUL byte")
 			}
