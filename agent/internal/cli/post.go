@@ -2,10 +2,12 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 
@@ -15,19 +17,22 @@ import (
 )
 
 type postOptions struct {
-	target, host, task, at string
-	headers                []string
+	target, path, host, task, at string
+	headers                      []string
 }
 
 // newPostCmd is what a url: job runs, as the application's user: one POST as
 // Beanstalk's worker daemon makes it. It is not for a shell.
 func newPostCmd(g *globals) *cobra.Command {
 	var o postOptions
-	c := &cobra.Command{Use: "post PATH", Hidden: true, Args: cobra.ExactArgs(1),
+	c := &cobra.Command{Use: "post", Hidden: true, Args: cobra.MaximumNArgs(1),
 		Short: "POST to the application as a worker tier's daemon does",
 		RunE: func(c *cobra.Command, args []string) error {
 			o.fromEnv()
-			return o.post(c.Context(), g.Out, args[0])
+			if len(args) > 0 { // by an agent that is older than this binary
+				o.path = args[0]
+			}
+			return o.post(c.Context(), g.Out)
 		}}
 	f := c.Flags()
 	f.StringVar(&o.task, "task", "", "X-Aws-Sqsd-Taskname")
@@ -36,7 +41,7 @@ func newPostCmd(g *globals) *cobra.Command {
 }
 
 func (o *postOptions) fromEnv() {
-	o.target, o.host = os.Getenv(cron.PostTarget), os.Getenv(cron.PostHost)
+	o.target, o.path, o.host = os.Getenv(cron.PostTarget), os.Getenv(cron.PostPath), os.Getenv(cron.PostHost)
 	if h := os.Getenv(cron.PostHeaders); h != "" {
 		o.headers = strings.Split(h, "\n")
 	}
@@ -44,7 +49,7 @@ func (o *postOptions) fromEnv() {
 
 // post fails when the answer is not 200, as the daemon counts it (Developer
 // Guide, "Worker environments"). The time limit is the run's own.
-func (o *postOptions) post(ctx context.Context, out io.Writer, path string) error {
+func (o *postOptions) post(ctx context.Context, out io.Writer) error {
 	// No proxy: the application's HTTP_PROXY is in this environment, and the headers are for the application alone.
 	transport := &http.Transport{}
 	client := http.Client{Transport: transport,
@@ -56,9 +61,9 @@ func (o *postOptions) post(ctx context.Context, out io.Writer, path string) erro
 			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 		}
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, base+path, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, base+o.path, nil)
 	if err != nil {
-		return err
+		return withoutAddress(err)
 	}
 	for _, h := range o.headers {
 		name, value, _ := strings.Cut(h, ": ")
@@ -72,7 +77,7 @@ func (o *postOptions) post(ctx context.Context, out io.Writer, path string) erro
 	req.Header.Set("X-Aws-Sqsd-Sender-Id", "agent")
 	resp, err := client.Do(req)
 	if err != nil {
-		return err
+		return withoutAddress(err)
 	}
 	defer resp.Body.Close()
 	if _, err := io.Copy(out, resp.Body); err != nil {
@@ -82,4 +87,12 @@ func (o *postOptions) post(ctx context.Context, out io.Writer, path string) erro
 		return fmt.Errorf("the application answered %s", resp.Status)
 	}
 	return nil
+}
+
+// withoutAddress is err without the address, whose query may be a secret: it becomes part of the job's output.
+func withoutAddress(err error) error {
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		err = e.Err
+	}
+	return fmt.Errorf("post to the application: %w", err)
 }

@@ -46,13 +46,14 @@ func TestPostIsTheDaemons(t *testing.T) {
 	defer func() { http.DefaultTransport.(*http.Transport).Proxy = http.ProxyFromEnvironment }()
 	for _, target := range []string{tcp.URL, "unix:" + socket} {
 		t.Setenv(cron.PostTarget, target)
+		t.Setenv(cron.PostPath, "/tasks/nightly?x=1")
 		t.Setenv(cron.PostHost, "www.example.com")
 		t.Setenv(cron.PostHeaders, "X-Forwarded-Proto: https\nX-Token: planted-5c1e")
 		o := postOptions{task: "nightly", at: "2026-11-23T03:00:00Z"}
 		o.fromEnv()
 		status = http.StatusOK
 		var out strings.Builder
-		if err := o.post(t.Context(), &out, "/tasks/nightly?x=1"); err != nil || out.String() != "done\n" {
+		if err := o.post(t.Context(), &out); err != nil || out.String() != "done\n" {
 			t.Fatalf("%s: %q, %v", target, out.String(), err)
 		}
 		if got.Method != "POST" || got.URL.RequestURI() != "/tasks/nightly?x=1" || got.Host != "www.example.com" {
@@ -64,9 +65,24 @@ func TestPostIsTheDaemons(t *testing.T) {
 			}
 		}
 		for _, status = range []int{301, 404, 500} {
-			if err := o.post(t.Context(), io.Discard, "/"); err == nil {
+			if err := o.post(t.Context(), io.Discard); err == nil {
 				t.Errorf("status %d is taken for good", status)
 			}
+		}
+	}
+}
+
+// What a job prints its notices and logs show.
+func TestPostKeepsItsQuerySecret(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	target := "http://" + l.Addr().String()
+	l.Close()
+	for _, o := range []postOptions{{target: target, path: "/x?token=planted-5c1e"}, {target: target, path: "/x?token=planted-5c1e\x7f"}} {
+		if err := o.post(t.Context(), io.Discard); err == nil || strings.Contains(err.Error(), "planted") {
+			t.Errorf("%q: %v", o.path, err)
 		}
 	}
 }

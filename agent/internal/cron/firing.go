@@ -87,7 +87,7 @@ func (c *Cron) notStarted(f scheduler.Firing, err error) {
 func (c *Cron) start(ctx context.Context, id string, f scheduler.Firing) (runs.Run, func() (runs.Run, error), error) {
 	o := appenv.ProfileOptions{Dir: f.Job.Dir, Extra: f.Job.Env}
 	if f.Job.URL != "" {
-		o.Extra = append(slices.Clone(o.Extra), c.poster.env(ctx)...)
+		o.Extra = append(slices.Clone(o.Extra), c.poster.env(ctx, f)...)
 	}
 	req := runs.Request{ID: id, Kind: "cron", Name: f.Job.Name, Args: c.argv(f), IO: runs.IOSpool, Detached: true,
 		Timeout: f.Job.Timeout, MaxOutput: f.Job.MaxOutput, Lock: f.Job.Lock,

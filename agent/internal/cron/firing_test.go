@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -215,5 +216,26 @@ func TestEventsAreLoggedAsTheyAre(t *testing.T) {
 	c.onEvent(scheduler.Event{Kind: scheduler.Missed, Job: "a", Due: time.Unix(0, 0), Count: 2, Text: "x"})
 	if got := log.String(); !strings.Contains(got, "job=a") || !strings.Contains(got, "due=1970") || !strings.Contains(got, "count=2") {
 		t.Errorf("logged %q", got)
+	}
+}
+
+// Everybody reads a command line, and the query of a url: job may be a secret.
+func TestTheAddressOfAPostIsInNoCommandLine(t *testing.T) {
+	var asked runs.Request
+	var o appenv.ProfileOptions
+	c := newCron(t, io.Discard, func(cfg *Config) {
+		begin := cfg.Begin
+		cfg.Begin = func(ctx context.Context, given appenv.ProfileOptions, r runs.Request) (runs.Run, func() (runs.Run, error), error) {
+			asked, o = r, given
+			return begin(ctx, given, r)
+		}
+	})
+	const url = "/tasks?token=" + planted.Value
+	f := scheduler.Firing{Job: scheduler.Job{Name: "a", URL: url}, Begun: func() {}}
+	if err := c.fire(t.Context(), f); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(strings.Join(asked.Args, " "), planted.Value) || !slices.Contains(o.Extra, PostPath+"="+url) {
+		t.Errorf("argv %q, environment %q", asked.Args, o.Extra)
 	}
 }

@@ -11,9 +11,10 @@ import (
 )
 
 // Where `agent post` posts to, and with what, comes in the environment: everybody can read a command line, and a header
-// may be a secret.
+// or a query may be a secret.
 const (
 	PostTarget  = "AGENT_POST_TARGET"  // http://HOST:PORT or unix:/SOCKET
+	PostPath    = "AGENT_POST_PATH"    // with its query
 	PostHost    = "AGENT_POST_HOST"    // Host header
 	PostHeaders = "AGENT_POST_HEADERS" // NAME: value, one a line
 )
@@ -32,12 +33,12 @@ func newPoster(a *app.App) poster {
 
 func (p poster) argv(f scheduler.Firing) []string {
 	due := f.Due.UTC().Format(time.RFC3339)
-	return []string{p.exe, "post", "--task", f.Job.Name, "--scheduled-at", due, "--", f.Job.URL}
+	return []string{p.exe, "post", "--task", f.Job.Name, "--scheduled-at", due}
 }
 
-func (p poster) env(ctx context.Context) []string {
+func (p poster) env(ctx context.Context, f scheduler.Firing) []string {
 	host, _ := p.app.Host(ctx)
 	from, _ := p.app.Origin(ctx)
-	return []string{PostTarget + "=" + strings.TrimSuffix(from, ":"), PostHost + "=" + host,
+	return []string{PostTarget + "=" + strings.TrimSuffix(from, ":"), PostPath + "=" + f.Job.URL, PostHost + "=" + host,
 		PostHeaders + "=" + strings.Join(p.app.Headers(), "\n")}
 }
