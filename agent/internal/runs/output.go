@@ -98,32 +98,32 @@ func (r *OutputReader) Tail(lines int) error {
 	if next, ok := nextData(r.f, start); ok {
 		start = next
 	}
-	b := make([]byte, info.Size()-start)
-	n, err := r.f.ReadAt(b, start)
-	if err != nil && err != io.EOF {
-		return err
-	}
-	r.at = start + int64(lastLines(b[:n], lines))
-	return nil
+	r.at, err = lastLines(r.f, start, info.Size(), lines)
+	return err
 }
 
-// lastLines returns where the last n lines of b begin. A last line without its newline counts.
-func lastLines(b []byte, n int) int {
-	i := len(b)
-	if i > 0 && b[i-1] == '\n' {
-		i--
-	}
-	for ; i > 0; i-- {
-		if b[i-1] == '\n' {
+// lastLines returns where the last n lines between start and end begin. A last line without its newline counts. It
+// reads backwards, in pieces: many callers may ask for many lines at once.
+func lastLines(r io.ReaderAt, start, end int64, n int) (int64, error) {
+	buf := make([]byte, min(64<<10, end-start))
+	for first := true; end > start; first = false {
+		b := buf[:min(int64(len(buf)), end-start)]
+		if got, err := r.ReadAt(b, end-int64(len(b))); errors.Is(err, io.EOF) && got < len(b) {
+			return start, nil // it was cut meanwhile
+		} else if got < len(b) {
+			return start, err
+		}
+		for i := len(b); i > 0; i-- {
+			if b[i-1] != '\n' || first && i == len(b) {
+				continue
+			}
 			if n--; n == 0 {
-				return i
+				return end - int64(len(b)-i), nil
 			}
 		}
+		end -= int64(len(b))
 	}
-	if n <= 0 {
-		return len(b)
-	}
-	return 0
+	return start, nil
 }
 
 // Logs copies a run's output to w. With follow it goes on until the run has ended and all is copied. lines

@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -15,8 +16,9 @@ func TestLastLines(t *testing.T) {
 		n    int
 		want string
 	}{{"a\nb\nc\n", 2, "b\nc\n"}, {"a\nb\nc", 2, "b\nc"}, {"a\n", 5, "a\n"}, {"", 1, ""}, {"a\nb\n", 1, "b\n"}, {"\n\n\n", 2, "\n\n"}} {
-		if got := c.in[lastLines([]byte(c.in), c.n):]; got != c.want {
-			t.Errorf("last %d lines of %q are %q, want %q", c.n, c.in, got, c.want)
+		at, err := lastLines(strings.NewReader(c.in), 0, int64(len(c.in)), c.n)
+		if got := c.in[at:]; got != c.want || err != nil {
+			t.Errorf("last %d lines of %q are %q, want %q (%v)", c.n, c.in, got, c.want, err)
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"syscall"
 
 	"beanstalk-agent/agent/internal/fdconn"
 )
@@ -99,12 +100,16 @@ func open(c *net.UnixConn, req *http.Request, files []int) (*Conn, error) {
 	if err := req.Write(&b); err != nil {
 		return nil, fmt.Errorf("write request: %w", err)
 	}
-	if err := fdconn.Send(c, b.Bytes(), files...); err != nil {
-		return nil, fmt.Errorf("send request: %w", err)
+	sent := fdconn.Send(c, b.Bytes(), files...)
+	if sent != nil && !errors.Is(sent, syscall.EPIPE) { // who is refused is answered before all of it is read
+		return nil, fmt.Errorf("send request: %w", sent)
 	}
 	r := bufio.NewReader(c)
 	resp, err := http.ReadResponse(r, req)
 	if err != nil {
+		if sent != nil {
+			return nil, fmt.Errorf("send request: %w", sent)
+		}
 		if errors.Is(err, io.ErrUnexpectedEOF) {
 			err = errors.New("the connection was closed before an answer came")
 		}
