@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -14,7 +13,6 @@ import (
 
 	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/config"
-	"beanstalk-agent/agent/internal/fdconn"
 )
 
 // limitRuntime keeps the agent small beside the application: one processor (fewer threads and caches), and a memory
@@ -22,20 +20,6 @@ import (
 func limitRuntime() {
 	runtime.GOMAXPROCS(1)
 	debug.SetMemoryLimit(32 << 20)
-}
-
-// newLog writes for journald, which stamps lines itself, without a time; for a person with one.
-func newLog(w *os.File) *slog.Logger {
-	o := &slog.HandlerOptions{}
-	if os.Getenv("JOURNAL_STREAM") != "" {
-		o.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
-			if len(groups) == 0 && a.Key == slog.TimeKey {
-				return slog.Attr{}
-			}
-			return a
-		}
-	}
-	return slog.New(slog.NewTextHandler(w, o))
 }
 
 // withDefaults returns the configuration with what flags and this user's place in the system decide.
@@ -63,23 +47,6 @@ func (o Options) withDefaults() (config.Config, error) {
 		cfg.StateDir = api.DefaultStateDir()
 	}
 	return cfg, os.MkdirAll(cfg.StateDir, 0o700)
-}
-
-// listen takes the socket. Everybody may connect: the caller's uid, as the kernel reports it, and the route's rule
-// decide. In a place of the user's own the directory is closed to others as well.
-func listen(path string) (*fdconn.Listener, error) {
-	mode := os.FileMode(0o755)
-	if os.Geteuid() != 0 {
-		mode = 0o700
-	}
-	if err := os.MkdirAll(filepath.Dir(path), mode); err != nil {
-		return nil, err
-	}
-	ln, err := fdconn.Listen(path, 0o666)
-	if used, ok := errors.AsType[*fdconn.InUse](err); ok {
-		return nil, fmt.Errorf("an agent is running already: process %d holds %s", used.PID, path)
-	}
-	return ln, err
 }
 
 // lockState keeps a second agent, on another socket, from what this one keeps: it would send the same figures and
