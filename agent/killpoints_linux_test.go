@@ -137,7 +137,7 @@ func newStage(t *testing.T, store, step string, late bool) *stage {
 	s.store = proxy.URL
 	kept := make(chan struct{})
 	go func() { defer close(kept); s.keepSupervisor() }()
-	l, err := fdconn.Listen(filepath.Join(s.dir, "s-supervisor.sock"), 0o600) // the agent's own gives up
+	l, err := fdconn.Listen(filepath.Join(s.dir, "s-supervisor.sock"), nil) // the agent's own gives up
 	if err != nil {
 		t.Fatal(err)
 	}

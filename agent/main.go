@@ -24,8 +24,8 @@ func main() {
 func programs(clock func() time.Time) cli.Programs {
 	return cli.Programs{
 		Run: func(ctx context.Context, o cli.RunOptions) error {
-			return daemon.Run(ctx, daemon.Options{Config: o.Config, Socket: o.Socket, App: o.App,
-				Stderr: o.Stderr, Now: clock})
+			return daemon.Run(ctx, daemon.Options{Config: o.Config, ConfigFile: o.ConfigFile, Reload: o.Reload,
+				Socket: o.Socket, App: o.App, Stderr: o.Stderr, Now: clock})
 		},
 		Supervise: func(ctx context.Context, o cli.SuperviseOptions) error {
 			return daemon.Supervise(ctx, supervisor.Config{Socket: o.Socket, StateDir: o.StateDir, IdleExit: o.IdleExit,

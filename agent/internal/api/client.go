@@ -45,6 +45,9 @@ func (c *Client) dial(ctx context.Context) (*fdconn.Conn, error) {
 		return nil, &Error{Message: s.Error(), Exit: 125,
 			Hint: "nothing was sent; only root or you may run the agent that you ask: see --socket and AGENT_SOCKET"}
 	}
+	if errors.Is(err, syscall.EACCES) {
+		return nil, notAllowed(c.socket)
+	}
 	if err != nil {
 		var cause error = err
 		if errno, ok := errors.AsType[syscall.Errno](err); ok {

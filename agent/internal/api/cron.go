@@ -31,8 +31,8 @@ type CronTable struct {
 	Jobs     []CronJob  `json:"jobs"`
 }
 
-// MaxNext is how many occurrences can be asked for at once.
-const MaxNext = 100_000
+// MaxNext is how many occurrences can be asked for at once. An agent before could be ended with eight times 100,000.
+const MaxNext = 1000
 
 // Occurrence is one row of `agent cron next`.
 type Occurrence struct {

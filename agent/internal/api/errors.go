@@ -1,10 +1,11 @@
 package api
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
-	"syscall"
+	"os"
+	"os/user"
+	"strconv"
 
 	"beanstalk-agent/agent/internal/session"
 )
@@ -30,10 +31,20 @@ func (e *Unreachable) Error() string {
 
 func (e *Unreachable) Unwrap() error { return e.Cause }
 
+// HintNotAllowed says how somebody who is refused comes in.
+const HintNotAllowed = "root can add it under exec.allow in /etc/agent/agent.yaml\nor try again with sudo"
+
+// notAllowed is the error of somebody whom the kernel lets not connect to socket.
+func notAllowed(socket string) error {
+	name := strconv.Itoa(os.Geteuid())
+	if u, err := user.LookupId(name); err == nil {
+		name = u.Username
+	}
+	return &Error{Status: http.StatusForbidden, Exit: 125, Hint: HintNotAllowed,
+		Message: fmt.Sprintf("%s is not allowed here: %s is open to root and to exec.allow", name, socket)}
+}
+
 // Hints says how to look at the agent and how to do without it.
 func (e *Unreachable) Hints() []string {
-	if errors.Is(e.Cause, syscall.EACCES) {
-		return []string{"the socket's directory is not open to you; try again with sudo"}
-	}
 	return []string{"sudo systemctl status agent; to run anyway: sudo agent exec --direct -- … </dev/null 2>&1 | cat"}
 }

@@ -34,3 +34,6 @@ type ExecRequest struct {
 type StopRequest struct {
 	Grace time.Duration `json:"grace,omitempty"` // 0 = the run's own
 }
+
+// MaxRuns is how many runs can be listed at once, the newest.
+const MaxRuns = 1000

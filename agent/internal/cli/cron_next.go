@@ -48,8 +48,12 @@ Times carry the offset of the job's own zone.`,
 }
 
 func (o *nextOptions) upcoming(c *cobra.Command, g *globals) ([]api.Occurrence, error) {
-	if o.n < 1 || o.n > api.MaxNext {
-		return nil, misuse(fmt.Errorf("-n: expected 1 to %d, have %d", api.MaxNext, o.n))
+	most := api.MaxNext
+	if o.file != "" {
+		most *= 100 // no agent has to hold them
+	}
+	if o.n < 1 || o.n > most {
+		return nil, misuse(fmt.Errorf("-n: expected 1 to %d, have %d", most, o.n))
 	}
 	from := time.Now()
 	if o.from != "" {

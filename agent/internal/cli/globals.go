@@ -91,10 +91,12 @@ type Programs struct {
 
 // RunOptions are what the command line says of an agent to start.
 type RunOptions struct {
-	Config config.Config
-	Socket string // "": as Config says
-	App    string // the application's directory; "": as Config says
-	Stderr *os.File
+	Config     config.Config
+	ConfigFile string                        // where Config was read, if it is there
+	Reload     func() (config.Config, error) // reads it again
+	Socket     string                        // "": as Config says
+	App        string                        // the application's directory; "": as Config says
+	Stderr     *os.File
 }
 
 // SuperviseOptions are the rules of the supervisor.

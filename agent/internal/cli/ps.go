@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/runs"
 )
 
@@ -40,8 +41,8 @@ func (o *psOptions) check(c *cobra.Command) error {
 	switch {
 	case !o.all && c.Flags().Changed("number"):
 		return errors.New("-n goes with --all: what runs is listed whole")
-	case o.n < 1:
-		return fmt.Errorf("-n: expected at least 1, have %d", o.n)
+	case o.n < 1 || o.n > api.MaxRuns:
+		return fmt.Errorf("-n: expected 1 to %d, have %d", api.MaxRuns, o.n)
 	case !slices.Contains([]string{"", "cron", "exec"}, o.kind):
 		return fmt.Errorf("--kind: expected cron or exec, have %q", o.kind)
 	}

@@ -1,10 +1,12 @@
 package cli
 
 import (
+	"cmp"
 	"os"
 
 	"github.com/spf13/cobra"
 
+	"beanstalk-agent/agent/internal/config"
 	"beanstalk-agent/packaging"
 )
 
@@ -28,7 +30,9 @@ because another agent holds the socket.`,
 			if err != nil {
 				return err
 			}
-			return g.Run(c.Context(), RunOptions{Config: cfg, Socket: g.socket, App: app, Stderr: g.Err})
+			return g.Run(c.Context(), RunOptions{Config: cfg, ConfigFile: cmp.Or(g.config, config.DefaultPath),
+				Reload: func() (config.Config, error) { return g.load(false) },
+				Socket: g.socket, App: app, Stderr: g.Err})
 		}}
 	c.Flags().StringVar(&app, "app", "", "the application's `directory` (default: found, else the current one)")
 	return c

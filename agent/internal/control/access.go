@@ -50,17 +50,17 @@ func redact(c api.Caller, runs ...runs.Run) []runs.Run {
 	return runs
 }
 
-// callerOf names the peer. Names are looked up at each connection, because on
-// an instance users may be made long after the agent started.
-func callerOf(p fdconn.Peer, self uint32) api.Caller {
-	c := api.Caller{UID: p.UID, PID: p.PID, Owner: p.UID == 0 || p.UID == self}
-	c.Login = strconv.FormatUint(uint64(p.UID), 10)
-	c.Login = nameOf(c.Login)
-	if id := loginUID(p.PID); id != "" && id != strconv.FormatUint(uint64(p.UID), 10) {
+// callerOf names the peer of a new connection. lives reports whether its pid is still its own.
+func callerOf(p fdconn.Peer, lives func() bool) api.Caller {
+	uid := number(p.UID)
+	c := api.Caller{UID: p.UID, PID: p.PID, Owner: p.Owner(), Login: nameOf(uid)}
+	if id := loginUID(p.PID); id != "" && id != uid && lives() {
 		c.Session = nameOf(id)
 	}
 	return c
 }
+
+func number(uid uint32) string { return strconv.FormatUint(uint64(uid), 10) }
 
 // nameOf is the name of a user's number, or the number.
 func nameOf(uid string) string {
@@ -80,22 +80,19 @@ func loginUID(pid int) string {
 	return id
 }
 
-// admit reports whether c may use a route, as an error that says what to do.
-func admit(c api.Caller, want Access, allow []string) error {
-	if c.Owner {
+// admit reports whether c may use a route, as an error that says what to do. allowed: c is a user of exec.allow.
+func admit(c api.Caller, want Access, allowed bool) error {
+	switch {
+	case c.Owner || allowed && want == Callers:
 		return nil
+	case !allowed:
+		return notAllowed(c.Login)
 	}
-	if want == Owner {
-		return &api.Error{Status: http.StatusForbidden, Hint: "try again with sudo",
-			Message: fmt.Sprintf("%s may not do this: only root may", c.Login)}
-	}
-	uid := strconv.FormatUint(uint64(c.UID), 10)
-	for _, name := range allow {
-		if name == c.Login || name == uid {
-			return nil
-		}
-	}
-	return &api.Error{Status: http.StatusForbidden,
-		Message: fmt.Sprintf("%s is not allowed to run commands here", c.Login),
-		Hint:    "root can add it under exec.allow in /etc/agent/agent.yaml"}
+	return &api.Error{Status: http.StatusForbidden, Hint: "try again with sudo",
+		Message: fmt.Sprintf("%s may not do this: only root may", c.Login)}
+}
+
+func notAllowed(user string) *api.Error {
+	return &api.Error{Status: http.StatusForbidden, Exit: 125, Message: user + " is not allowed here",
+		Hint: api.HintNotAllowed}
 }

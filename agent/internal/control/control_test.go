@@ -52,21 +52,20 @@ func TestPermissionsAreAsDecided(t *testing.T) {
 
 func TestAdmit(t *testing.T) {
 	for _, tc := range []struct {
-		name  string
-		who   api.Caller
-		want  Access
-		allow []string
-		err   string
+		name    string
+		who     api.Caller
+		want    Access
+		allowed bool
+		err     string
 	}{
-		{"root", api.Caller{Owner: true}, Owner, nil, ""},
-		{"an allowed name", api.Caller{UID: 1000, Login: "ec2-user"}, Callers, []string{"root", "ec2-user"}, ""},
-		{"an allowed number", api.Caller{UID: 1000, Login: "x"}, Callers, []string{"1000"}, ""},
-		{"an allowed name for root's route", api.Caller{UID: 1000, Login: "ec2-user"}, Owner, []string{"ec2-user"}, "only root may"},
-		{"a stranger", api.Caller{UID: 1001, Login: "deploy"}, Callers, []string{"ec2-user"}, "deploy is not allowed to run commands here"},
-		{"nobody is allowed", api.Caller{UID: 1001, Login: "deploy"}, Callers, nil, "deploy is not allowed"},
+		{"root", api.Caller{Owner: true}, Owner, false, ""},
+		{"an allowed user", api.Caller{UID: 1000, Login: "ec2-user"}, Callers, true, ""},
+		{"an allowed user for root's route", api.Caller{UID: 1000, Login: "ec2-user"}, Owner, true, "only root may"},
+		{"a stranger", api.Caller{UID: 1001, Login: "deploy"}, Callers, false, "deploy is not allowed here"},
+		{"a stranger for root's route", api.Caller{UID: 1001, Login: "deploy"}, Owner, false, "deploy is not allowed here"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			err := admit(tc.who, tc.want, tc.allow)
+			err := admit(tc.who, tc.want, tc.allowed)
 			if tc.err == "" && err != nil || tc.err != "" && (err == nil || !strings.Contains(err.Error(), tc.err)) {
 				t.Errorf("got %v, want %q", err, tc.err)
 			}
@@ -93,13 +92,13 @@ func (f *fake) Prepare(ctx context.Context, who api.Caller, req api.ExecRequest)
 }
 
 // serve starts a server and returns its client.
-func serve(t *testing.T, b Backend, allow ...string) *api.Client {
+func serve(t *testing.T, b Backend, allow ...uint32) *api.Client {
 	t.Helper()
 	return api.NewClient(serveAt(t, b, allow...))
 }
 
-// serveAt starts a server and returns its socket.
-func serveAt(t *testing.T, b Backend, allow ...string) string {
+// serveAt starts a server and returns its socket, to which everybody may connect, as where there are no ACLs.
+func serveAt(t *testing.T, b Backend, allow ...uint32) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "c") // short, and open to others as /run/agent is
 	if err != nil {
@@ -110,13 +109,17 @@ func serveAt(t *testing.T, b Backend, allow ...string) string {
 		t.Fatal(err)
 	}
 	socket := filepath.Join(dir, "s")
-	ln, err := fdconn.Listen(socket, 0o666)
+	ln, err := fdconn.Listen(socket, nil)
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(socket, 0o666); err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	s := &Server{Listener: ln, Allow: allow, Backend: b, Log: planted.Log(t)}
+	allowed := func(uid uint32) bool { return slices.Contains(allow, uid) }
+	s := &Server{Listener: ln, Allowed: allowed, Backend: b, Log: planted.Log(t)}
 	go func() { ended <- s.Run(ctx) }()
 	t.Cleanup(func() {
 		stop()
@@ -136,7 +139,7 @@ func TestStrangersLearnNothing(t *testing.T) {
 		t.Skip("needs root, to be somebody else")
 	}
 	b := &fake{status: api.Status{PID: 4711}}
-	socket := serveAt(t, b, "root")
+	socket := serveAt(t, b)
 	exe := openToOthers(t)
 	for _, path := range []string{"/v1/status", "/v1/env?values", "/v1/runs", "/v1/reload"} {
 		cmd := exec.Command(exe)
@@ -146,7 +149,7 @@ func TestStrangersLearnNothing(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
-		if strings.Contains(string(out), "4711") || path != "/v1/reload" && !strings.Contains(string(out), "is not allowed to run commands here") {
+		if strings.Contains(string(out), "4711") || !strings.Contains(string(out), "is not allowed here") {
 			t.Errorf("%s: a stranger is told %s", path, out)
 		}
 	}
@@ -374,11 +377,16 @@ func TestCallerHasTheAccountOfItsSession(t *testing.T) {
 	if n, _ := out.Read(make([]byte, 3)); n == 0 {
 		t.Skip("the kernel lets nobody here say who logged in") // not root, or without CONFIG_AUDIT
 	}
-	if c := callerOf(fdconn.Peer{UID: uint32(os.Getuid()), PID: cmd.Process.Pid}, 0); c.Session != "daemon" || c.Login == "daemon" {
+	lives, gone := func() bool { return true }, func() bool { return false }
+	self := uint32(os.Getuid())
+	if c := callerOf(fdconn.Peer{UID: self, PID: cmd.Process.Pid}, lives); c.Session != "daemon" || c.Login == "daemon" {
 		t.Errorf("caller is %+v", c)
 	}
-	if c := callerOf(fdconn.Peer{UID: 1, PID: cmd.Process.Pid}, 0); c.Session != "" {
+	if c := callerOf(fdconn.Peer{UID: 1, PID: cmd.Process.Pid}, lives); c.Session != "" {
 		t.Errorf("who is whom it logged in as has a session of %q", c.Session)
+	}
+	if c := callerOf(fdconn.Peer{UID: self, PID: cmd.Process.Pid}, gone); c.Session != "" {
+		t.Errorf("the caller is gone, and its pid another's, who logged in as %q", c.Session)
 	}
 }
 

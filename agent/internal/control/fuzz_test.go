@@ -173,5 +173,5 @@ func ownCaller(f *testing.F) context.Context {
 		f.Fatal(err)
 	}
 	f.Cleanup(func() { conn.Close() })
-	return fdconn.ConnContext(context.Background(), conn)
+	return newDoor(&Server{}).connContext(context.Background(), conn)
 }

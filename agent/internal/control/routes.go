@@ -95,6 +95,15 @@ type route struct {
 	handle  func(*call) error
 }
 
+// waiting are the routes that answer when a run starts, ends or goes on, however long that takes: they are none of
+// their caller's maxAtWork requests.
+var waiting = map[string]bool{
+	"GET /v1/runs/{id}/wait":   true,
+	"GET /v1/runs/{id}/output": true,
+	"POST /v1/runs/{id}/stop":  true,
+	"POST /v1/cron/{id}/run":   true,
+}
+
 // routes is the whole API: what may be asked, by whom, and who answers.
 func (s *Server) routes() []route {
 	b := s.Backend
@@ -178,6 +187,9 @@ func (c *call) instances() int {
 func (c *call) filter() runs.Filter {
 	q := c.r.URL.Query()
 	n, _ := strconv.Atoi(q.Get("n"))
+	if n <= 0 || n > api.MaxRuns {
+		n = api.MaxRuns
+	}
 	return runs.Filter{Kind: q.Get("kind"), Name: q.Get("name"), Live: !q.Has("all"), Limit: n}
 }
 

@@ -1,14 +1,15 @@
 package control
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"runtime/debug"
 	"time"
 
@@ -19,24 +20,29 @@ import (
 
 // Server answers the local API until its context is done.
 type Server struct {
-	Listener net.Listener // of fdconn; Run closes it
-	Allow    []string     // exec.allow: user names or numbers
+	Listener *fdconn.Listener      // Run closes it
+	Allowed  func(uid uint32) bool // whether a user stands in exec.allow
 	Backend  Backend
 	Log      *slog.Logger
+
+	door *door
 }
 
 // Run serves until ctx is done, then lets requests in flight end for two seconds.
 func (s *Server) Run(ctx context.Context) error {
+	s.door = newDoor(s)
+	defer s.door.turned.Wait()
 	srv := &http.Server{
 		Handler:           s.handler(),
-		ConnContext:       fdconn.ConnContext,
+		ConnContext:       s.door.connContext,
 		ReadHeaderTimeout: 5 * time.Second,
+		IdleTimeout:       10 * time.Second,
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- srv.Serve(s.Listener) }()
+	go func() { ended <- srv.Serve(s.door) }()
 	select {
 	case err := <-ended: // a deaf agent must not live on
 		return err
@@ -58,24 +64,75 @@ type call struct {
 	r *http.Request
 }
 
+// handler has all of a request here, within its limits, before a route looks at it.
 func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
 	for _, rt := range s.routes() {
 		mux.HandleFunc(rt.pattern, func(w http.ResponseWriter, r *http.Request) { s.serve(rt, w, r) })
 	}
-	return mux
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c := &call{w: w, r: r}
+		v, ok := r.Context().Value(visitKey{}).(*visit)
+		if !ok {
+			c.fail(&api.Error{Status: http.StatusForbidden, Message: "the caller is not known"})
+			return
+		}
+		limit := int64(maxBody)
+		if v.Owner {
+			limit = maxOwnerBody
+		}
+		if _, pattern := mux.Handler(r); waiting[pattern] {
+			limit = maxWaitBody
+		} else if end, err := v.begin(r.Context()); err != nil {
+			return // the client is gone
+		} else {
+			defer end()
+		}
+		if err := c.readBody(limit); err != nil {
+			c.fail(err)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// Limits of a request's body, so that those of a user's maxAtWork requests stay small beside the agent's memory. The
+// largest is an exec's arguments and variables: 256 kB are 2,000 paths. The kernel takes 2 MB, and so does root's.
+const (
+	maxBody      = 256 << 10
+	maxOwnerBody = 4 << 20
+	maxWaitBody  = 4 << 10
+	bodyTime     = 5 * time.Second // all of it, once its request is at work
+	replyTime    = 30 * time.Second
+)
+
+// readBody has the body in memory, and with it every descriptor that came along.
+func (c *call) readBody(limit int64) error {
+	if c.r.Body == http.NoBody {
+		return nil
+	}
+	rc := http.NewResponseController(c.w)
+	_ = rc.SetReadDeadline(time.Now().Add(bodyTime)) // a test's recorder has none
+	b, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, limit))
+	if _, large := errors.AsType[*http.MaxBytesError](err); large {
+		return &api.Error{Status: http.StatusRequestEntityTooLarge, Exit: 125,
+			Message: fmt.Sprintf("the request has more than %d kB, which is all that this caller may send", limit>>10),
+			Hint:    "give long lists on stdin (xargs), or as root: sudo agent …"}
+	}
+	if err != nil {
+		return &api.Error{Status: http.StatusRequestTimeout, Message: fmt.Sprintf("read request: %v", err)}
+	}
+	_ = rc.SetReadDeadline(time.Time{}) // not after an error: the server would wait for what is left of the body
+	c.r.Body = io.NopCloser(bytes.NewReader(b))
+	return nil
 }
 
 func (s *Server) serve(rt route, w http.ResponseWriter, r *http.Request) {
-	c := &call{w: w, r: r}
-	conn, ok := fdconn.FromContext(r.Context())
-	if !ok { // a listener of another kind does not say who calls
-		c.fail(&api.Error{Status: http.StatusForbidden, Message: "the caller is not known"})
-		return
-	}
-	c.Caller = callerOf(conn.Peer(), uint32(os.Geteuid()))
-	if err := admit(c.Caller, rt.access, s.Allow); err != nil {
-		s.Log.Warn("refused", "uid", c.UID, "user", c.Login, "route", rt.pattern)
+	v, _ := r.Context().Value(visitKey{}).(*visit)
+	c := &call{v.Caller, w, r}
+	// again, at each request: a user may have been taken off the list since
+	if err := admit(c.Caller, rt.access, c.Owner || s.Allowed(c.UID)); err != nil {
+		s.door.refusals.add(c.UID, rt.pattern)
 		c.fail(err)
 		return
 	}
@@ -103,7 +160,7 @@ func (s *Server) guard(rt route, c *call) (err error) {
 
 // decode reads the request's body into v; a field that v does not have is refused.
 func (c *call) decode(v any) error {
-	d := json.NewDecoder(http.MaxBytesReader(c.w, c.r.Body, 4<<20))
+	d := json.NewDecoder(c.r.Body)
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil {
 		return &api.Error{Status: http.StatusBadRequest, Message: fmt.Sprintf("read request: %v", err),
@@ -113,6 +170,7 @@ func (c *call) decode(v any) error {
 }
 
 func (c *call) reply(v any) error {
+	_ = http.NewResponseController(c.w).SetWriteDeadline(time.Now().Add(replyTime)) // a client that does not read
 	c.w.Header().Set("Content-Type", "application/json")
 	return json.NewEncoder(c.w).Encode(v)
 }
@@ -140,6 +198,7 @@ func (c *call) asError(err error) *api.Error {
 func (c *call) fail(err error) {
 	e := c.asError(err)
 	c.w.Header().Set("Content-Type", "application/json")
+	c.w.Header().Set("Connection", "close")
 	c.w.WriteHeader(e.Status)
 	json.NewEncoder(c.w).Encode(e)
 }

@@ -27,6 +27,7 @@ type backend struct {
 	check    *health.Checker
 	drain    *drain.Drain
 	metrics  *metrics.Metrics
+	callers  *callers
 	deployed func() // called when a deployment may have moved the web process
 }
 
@@ -89,6 +90,7 @@ type balancerAnswer struct {
 
 // Reload looks at what a deployment may have changed.
 func (b *backend) Reload(ctx context.Context) error {
+	b.callers.Look()
 	b.deployed()
 	b.check.KeepFallback(ctx)
 	b.cron.Reload()

@@ -35,7 +35,7 @@ func TestReloadAfterADeployment(t *testing.T) {
 		t.Fatal(err)
 	}
 	deployed := 0
-	b := &backend{deployed: func() { deployed++ }, check: check, cron: jobs}
+	b := &backend{callers: &callers{}, deployed: func() { deployed++ }, check: check, cron: jobs}
 	if err := os.WriteFile(filepath.Join(cfg.App.Dir, "cron.yaml"), []byte("cron:\n- {name: a, schedule: '@daily', command: sh}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -18,7 +18,6 @@ package daemon
 import (
 	"context"
 	"log/slog"
-	"net"
 	"os"
 	"os/signal"
 	"syscall"
@@ -35,10 +34,12 @@ import (
 
 // Options are what the command line says of an agent to start.
 type Options struct {
-	Config config.Config
-	Socket string // "": as Config says
-	App    string // the application's directory; "": as Config says
-	Stderr *os.File
+	Config     config.Config
+	ConfigFile string                        // where Config was read, if it is there
+	Reload     func() (config.Config, error) // reads it again
+	Socket     string                        // "": as Config says
+	App        string                        // the application's directory; "": as Config says
+	Stderr     *os.File
 
 	Now func() time.Time // the scheduler's clock; nil: the machine's
 }
@@ -54,18 +55,18 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	ln, err := listen(cfg.Socket)
+	callers, err := o.listen(cfg, log)
 	if err != nil {
 		return err
 	}
-	defer ln.Close()
+	defer callers.Close()
 	state, err := lockState(cfg.StateDir)
 	if err != nil {
 		return err
 	}
 	defer state.Close()
 
-	services, err := build(ctx, cfg, o.Now, ln, log)
+	services, err := build(ctx, cfg, o.Now, callers, log)
 	if err != nil {
 		return err
 	}
@@ -75,7 +76,7 @@ func Run(ctx context.Context, o Options) error {
 }
 
 // build makes the parts and starts none. Services are started in this order and stopped in reverse.
-func build(ctx context.Context, cfg config.Config, now func() time.Time, ln net.Listener, log *slog.Logger) (
+func build(ctx context.Context, cfg config.Config, now func() time.Time, callers *callers, log *slog.Logger) (
 	[]lifecycle.Service, error) {
 	aws, err := newAWS(cfg)
 	if err != nil {
@@ -103,8 +104,8 @@ func build(ctx context.Context, cfg config.Config, now func() time.Time, ln net.
 		return nil, err
 	}
 	back := &backend{started: time.Now(), app: beside, runs: client, launcher: launcher, cron: cron,
-		check: check, drain: leave, metrics: metrics, deployed: metrics.Deployed}
-	server := &control.Server{Listener: ln, Allow: cfg.Exec.Allow, Log: log, Backend: back}
+		check: check, drain: leave, metrics: metrics, deployed: metrics.Deployed, callers: callers}
+	server := &control.Server{Listener: callers.Listener, Allowed: callers.Allowed, Log: log, Backend: back}
 	alive := func(ctx context.Context) error { return api.NewClient(cfg.Socket).Get(ctx, "/v1/status?self", nil) }
 
 	return []lifecycle.Service{
@@ -118,6 +119,7 @@ func build(ctx context.Context, cfg config.Config, now func() time.Time, ln net.
 		{Name: "termination notices", Run: leave.Run},
 		{Name: "scheduler", Run: cron.Run, Grace: 5 * time.Second},
 		{Name: "cron file", Run: cron.WatchFile},
+		{Name: "callers", Run: callers.Follow},
 		{Name: "control", Run: server.Run},
 		{Name: "reload", Run: func(ctx context.Context) error { return onHangup(ctx, back.Reload) }},
 		{Name: "ready", Run: func(ctx context.Context) error {

@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"errors"
-	"net"
 	"path/filepath"
 	"testing"
 
@@ -56,7 +55,7 @@ func TestCheckAndStartRefuseTheSame(t *testing.T) {
 		}
 		dir := t.TempDir()
 		cfg.Socket, cfg.StateDir, cfg.App.Dir = filepath.Join(dir, "s"), dir, dir
-		ln, err := net.Listen("unix", cfg.Socket)
+		ln, err := Options{}.listen(cfg, planted.Log(t))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -19,7 +19,7 @@ func (b *backend) Status(ctx context.Context, self bool) api.Status {
 	s := api.Status{Version: buildinfo.Version(), PID: os.Getpid(), Started: b.started, Ready: true}
 	answers := func(ctx context.Context) []api.Line { return b.check.Status(ctx, !self) }
 	for _, part := range []func(context.Context) []api.Line{
-		b.app.Status, b.runLines, b.cron.Status, answers, b.drain.Status, b.metrics.Status,
+		b.app.Status, b.callers.Status, b.runLines, b.cron.Status, answers, b.drain.Status, b.metrics.Status,
 	} {
 		s.Lines = append(s.Lines, part(ctx)...)
 	}

@@ -18,6 +18,7 @@ import (
 
 	"beanstalk-agent/agent/internal/buildinfo"
 	"beanstalk-agent/agent/internal/config"
+	"beanstalk-agent/agent/internal/fdconn"
 	"beanstalk-agent/agent/internal/lifecycle"
 	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/agent/internal/supervisor"
@@ -56,6 +57,9 @@ func newSupervisor(cfg config.Config, log *slog.Logger) (*runs.Client, lifecycle
 		return nil, lifecycle.Service{}, err
 	}
 	socket := strings.TrimSuffix(cfg.Socket, ".sock") + "-supervisor.sock"
+	if err := fdconn.CheckPath(socket); err != nil {
+		return nil, lifecycle.Service{}, err
+	}
 	client := &runs.Client{Socket: socket, Patience: 5 * time.Second}
 	l := &localSupervisor{exe: exe, state: cfg.StateDir, log: log, client: client}
 	return l.client, lifecycle.Service{Name: "supervisor", Run: l.run, Grace: 8 * time.Second}, nil

@@ -21,6 +21,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -43,9 +44,10 @@ type Conn struct {
 	*net.UnixConn
 	peer Peer
 
-	mu     sync.Mutex
-	files  []int
-	closed bool
+	mu      sync.Mutex
+	files   []int
+	closed  bool
+	onClose func()
 }
 
 // NewConn wraps c and gets its peer from the kernel. It takes ownership of c, on error too.
@@ -75,24 +77,41 @@ func Dial(ctx context.Context, path string) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if uid := c.peer.UID; uid != 0 && int(uid) != os.Geteuid() {
+	if !c.peer.Owner() {
 		c.Close()
-		return nil, &Stranger{path, uid}
+		return nil, &Stranger{path, c.peer.UID}
 	}
 	return c, nil
 }
 
+// busy is how long a dial goes on while more callers wait than the listener's queue holds.
+const busy = 2 * time.Second
+
 func dial(ctx context.Context, path string) (*Conn, error) {
-	var d net.Dialer
-	c, err := d.DialContext(ctx, "unix", path)
-	if err != nil {
+	if err := CheckPath(path); err != nil {
 		return nil, err
 	}
-	return NewConn(c.(*net.UnixConn))
+	var d net.Dialer
+	for began := time.Now(); ; time.Sleep(5 * time.Millisecond) {
+		c, err := d.DialContext(ctx, "unix", path)
+		if err == nil {
+			return NewConn(c.(*net.UnixConn))
+		}
+		if !errors.Is(err, unix.EAGAIN) || ctx.Err() != nil || time.Since(began) > busy {
+			return nil, err
+		}
+	}
 }
 
 // Peer returns the process at the other end.
 func (c *Conn) Peer() Peer { return c.peer }
+
+// Owner reports whether p is root or this process's own user.
+func (p Peer) Owner() bool { return p.UID == 0 || int(p.UID) == os.Geteuid() }
+
+// OnClose has f called once the connection has been closed, with all that was in flight on it. It is called before the
+// connection is shared.
+func (c *Conn) OnClose(f func()) { c.onClose = f }
 
 // Read reads bytes and keeps the descriptors that came with them.
 func (c *Conn) Read(p []byte) (int, error) {
@@ -165,21 +184,45 @@ func (c *Conn) Take() []int {
 
 // Close closes the connection and every descriptor still with it. It does not shut the connection down:
 // another process's copy of it goes on working.
-func (c *Conn) Close() error {
+func (c *Conn) Close() (err error) {
 	c.mu.Lock()
 	CloseAll(c.files)
+	first := !c.closed
 	c.files, c.closed = nil, true
 	c.mu.Unlock()
-	return c.UnixConn.Close()
+	withoutLinger(func() { err = c.UnixConn.Close() }) // descriptors that were not read close with it
+	if first && c.onClose != nil {
+		c.onClose()
+	}
+	return err
+}
+
+// AwaitBytes waits until there is something to read, and reads nothing.
+func (c *Conn) AwaitBytes(limit time.Duration) error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	c.SetReadDeadline(time.Now().Add(limit))
+	var b [1]byte
+	return raw.Read(func(fd uintptr) bool {
+		_, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		return !errors.Is(err, unix.EAGAIN)
+	})
 }
 
 // CloseAll closes descriptors that were taken; one below 0 is none.
 func CloseAll(files []int) {
-	for _, fd := range files {
-		if fd >= 0 {
-			unix.Close(fd)
-		}
+	if len(files) == 0 {
+		return
 	}
+	withoutLinger(func() {
+		for _, fd := range files {
+			if fd >= 0 {
+				unix.Close(fd)
+			}
+		}
+	})
 }
 
 // Send writes all of b, which must not be empty, to c with files attached to its first byte. The caller

@@ -25,7 +25,7 @@ import (
 // TestMain lets a test start this binary again as a process that holds a socket until it is killed.
 func TestMain(m *testing.M) {
 	if path := os.Getenv("FDCONN_TEST_HOLD"); path != "" {
-		l, err := Listen(path, 0o600)
+		l, err := Listen(path, nil)
 		if err != nil {
 			fmt.Println(err)
 			os.Exit(1)
@@ -36,6 +36,14 @@ func TestMain(m *testing.M) {
 				os.Exit(1)
 			}
 		}
+	}
+	if path := os.Getenv("FDCONN_TEST_DIAL"); path != "" {
+		c, err := dial(context.Background(), path)
+		if err == nil {
+			_, err = c.Read(make([]byte, 1)) // until the other end has looked
+		}
+		fmt.Print(err)
+		os.Exit(0)
 	}
 	os.Exit(m.Run())
 }
@@ -64,7 +72,7 @@ func pair(t *testing.T) (server, client *Conn) {
 
 func listen(t *testing.T) *Listener {
 	t.Helper()
-	l, err := Listen(filepath.Join(t.TempDir(), "s"), 0o600)
+	l, err := Listen(filepath.Join(t.TempDir(), "s"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +191,7 @@ func TestReceivedDescriptorsAreCloseOnExec(t *testing.T) {
 	}
 }
 
-// Reason: every user may connect to a socket of mode 0666; none may fill the agent's descriptor table.
+// Reason: every user of exec.allow may connect; none may fill the agent's descriptor table.
 func TestTooManyDescriptorsAreRefusedAndClosed(t *testing.T) {
 	server, client := pair(t)
 	r, w := pipe(t)
@@ -213,7 +221,7 @@ func TestTooManyDescriptorsAreRefusedAndClosed(t *testing.T) {
 func TestLiveSocketIsRefusedWithItsPID(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	holder := hold(t, path)
-	_, err := Listen(path, 0o600)
+	_, err := Listen(path, nil)
 	var inUse *InUse
 	if !errors.As(err, &inUse) || inUse.PID != holder.Process.Pid || inUse.Path != path {
 		t.Fatalf("listen gave %v, want InUse with pid %d", err, holder.Process.Pid)
@@ -224,13 +232,13 @@ func TestLiveSocketIsRefusedWithItsPID(t *testing.T) {
 	if _, err := os.Lstat(path); err != nil {
 		t.Fatalf("a killed process cannot have removed its socket: %v", err)
 	}
-	l, err := Listen(path, 0o640)
+	l, err := Listen(path, nil)
 	if err != nil {
 		t.Fatalf("stale socket: %v", err)
 	}
 	defer l.Close()
-	if info, _ := os.Lstat(path); info.Mode().Perm() != 0o640 {
-		t.Errorf("mode is %v, want 0640", info.Mode())
+	if info, _ := os.Lstat(path); info.Mode().Perm() != 0o600 {
+		t.Errorf("mode is %v, want 0600", info.Mode())
 	}
 }
 
@@ -265,7 +273,7 @@ func TestSocketServedWithoutLockIsNotStolen(t *testing.T) {
 	}
 	defer plain.Close()
 	var inUse *InUse
-	if _, err := Listen(path, 0o600); !errors.As(err, &inUse) || inUse.PID != os.Getpid() {
+	if _, err := Listen(path, nil); !errors.As(err, &inUse) || inUse.PID != os.Getpid() {
 		t.Errorf("listen gave %v, want InUse with our own pid", err)
 	}
 }
@@ -275,7 +283,7 @@ func TestOrdinaryFileIsNotRemoved(t *testing.T) {
 	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Listen(path, 0o600); err == nil {
+	if _, err := Listen(path, nil); err == nil {
 		t.Error("listened in place of an ordinary file")
 	}
 	if b, _ := os.ReadFile(path); string(b) != "precious" {
@@ -289,7 +297,7 @@ func TestDirectoryThatAnybodyMayWriteIsRefused(t *testing.T) {
 		if err := os.Chmod(dir, mode); err != nil {
 			t.Fatal(err)
 		}
-		l, err := Listen(filepath.Join(dir, "s"), 0o600)
+		l, err := Listen(filepath.Join(dir, "s"), nil)
 		if (err == nil) != ok {
 			t.Errorf("directory of mode %v: %v", mode, err)
 		}
@@ -309,7 +317,7 @@ func TestDirectoryOfAnotherUserIsRefused(t *testing.T) {
 		if err := errors.Join(os.Chown(dir, 65534, 65534), os.Chmod(dir, mode)); err != nil {
 			t.Fatal(err)
 		}
-		l, err := Listen(filepath.Join(dir, "s"), 0o600)
+		l, err := Listen(filepath.Join(dir, "s"), nil)
 		if err == nil {
 			l.Close()
 		}
@@ -329,7 +337,7 @@ func TestDirectoryOfAnotherGroupIsRefused(t *testing.T) {
 		if err := errors.Join(os.Chown(dir, 0, group), os.Chmod(dir, 0o775)); err != nil {
 			t.Fatal(err)
 		}
-		l, err := Listen(filepath.Join(dir, "s"), 0o600)
+		l, err := Listen(filepath.Join(dir, "s"), nil)
 		if err == nil {
 			l.Close()
 		}
@@ -337,6 +345,21 @@ func TestDirectoryOfAnotherGroupIsRefused(t *testing.T) {
 			t.Errorf("directory that group %d may write: %v", group, err)
 		}
 	}
+}
+
+// asUser is this binary, to be run by another user.
+func asUser(t *testing.T, uid uint32, env ...string) *exec.Cmd {
+	t.Helper()
+	binary, err := os.Open("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { binary.Close() })
+	cmd := exec.Command("/proc/self/fd/3")
+	cmd.ExtraFiles = []*os.File{binary}
+	cmd.Env = env
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	return cmd
 }
 
 // A stranger who was there first is no agent that is running already.
@@ -349,15 +372,7 @@ func TestStrangerAtTheSocketIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, "s")
-	binary, err := os.Open("/proc/self/exe")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer binary.Close()
-	cmd := exec.Command("/proc/self/fd/3")
-	cmd.ExtraFiles = []*os.File{binary}
-	cmd.Env = []string{"FDCONN_TEST_HOLD=" + path}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	cmd := asUser(t, 65534, "FDCONN_TEST_HOLD="+path)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -370,7 +385,7 @@ func TestStrangerAtTheSocketIsNamed(t *testing.T) {
 		t.Fatal(line, err)
 	}
 	os.Remove(path + ".lock") // else the lock is in the way already
-	_, err = Listen(path, 0o600)
+	_, err = Listen(path, nil)
 	if s, ok := errors.AsType[*Stranger](err); !ok || s.UID != 65534 {
 		t.Errorf("got %v", err)
 	}
@@ -386,7 +401,7 @@ func TestOneWinnerOverStaleSocket(t *testing.T) {
 	results := make(chan *Listener, 16)
 	for range cap(results) {
 		wg.Go(func() {
-			l, err := Listen(path, 0o600)
+			l, err := Listen(path, nil)
 			if err != nil && !errors.As(err, new(*InUse)) {
 				t.Errorf("listen gave %v", err)
 			}
@@ -428,7 +443,7 @@ func FuzzParseRights(f *testing.F) {
 }
 
 func BenchmarkRead(b *testing.B) {
-	l, err := Listen(filepath.Join(b.TempDir(), "s"), 0o600)
+	l, err := Listen(filepath.Join(b.TempDir(), "s"), nil)
 	if err != nil {
 		b.Fatal(err)
 	}

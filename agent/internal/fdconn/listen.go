@@ -1,6 +1,7 @@
 package fdconn
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,27 +32,40 @@ func (e *InUse) Error() string {
 	return fmt.Sprintf("socket %q is in use by process %d", e.Path, e.PID)
 }
 
+// ErrNoACL reports that a socket lets everybody connect, because its file system keeps no ACLs.
+var ErrNoACL = errors.New("its file system keeps no ACLs, so everybody may connect")
+
 // Listener accepts Conns.
 type Listener struct {
 	*net.UnixListener
-	lock *os.File // with a flock, until Close
+
+	// Admit, where it is set, decides about each connection before anything is read from it: who is refused is closed.
+	Admit func(Peer) bool
+
+	path string
+	own  fs.FileInfo // the socket as it was made
+	lock *os.File    // with a flock, until Close
 
 	once sync.Once
 	err  error
 }
 
-// Listen makes a socket at path with the given mode. A socket that another process serves is refused with
-// *InUse; a dead process's is replaced. A lock on path+".lock" decides between two processes that start at
-// once. The kernel releases it when the process exits. The file stays: if it were removed, two processes
-// could each hold a lock on a file of that name.
+// Listen makes a socket at path to which this user, root and users may connect: the kernel refuses everybody else. A
+// socket that another process serves is refused with *InUse; a dead process's is replaced. A lock on path+".lock"
+// decides between two processes that start at once. The kernel releases it when the process exits. The file stays: if
+// it were removed, two processes could each hold a lock on a file of that name.
+//
+// The socket is made under another name, opened to users and then renamed, so that at path it never has other rights.
+// What AllowUsers returns for them is to be asked from it.
 //
 // A directory in which another than root or this user may rename files is refused: whoever owns the name would
 // own the callers.
 //
-// Accepted races: a program that does not take the lock may bind between our check and our removal, and
-// loses its socket. Between bind and chmod the socket has the process's umask: with the usual 022 only the
-// owner can connect meanwhile.
-func Listen(path string, mode fs.FileMode) (*Listener, error) {
+// Accepted race: a program that does not take the lock may bind between our check and our rename, and loses its socket.
+func Listen(path string, users []uint32) (*Listener, error) {
+	if err := CheckPath(path); err != nil {
+		return nil, err
+	}
 	if err := checkDir(filepath.Dir(path)); err != nil {
 		return nil, err
 	}
@@ -59,12 +73,39 @@ func Listen(path string, mode fs.FileMode) (*Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := bind(path, mode)
-	if err != nil {
+	l := &Listener{path: path, lock: lock}
+	if err := l.bind(users); err != nil {
 		lock.Close()
 		return nil, err
 	}
-	return &Listener{UnixListener: l, lock: lock}, nil
+	return l, nil
+}
+
+// AllowUsers lets this user, root and users connect from now on, and nobody else. Where that cannot be, it is ErrNoACL
+// and everybody can.
+func (l *Listener) AllowUsers(users []uint32) error { return allowUsers(l.path, users) }
+
+func allowUsers(path string, users []uint32) error {
+	if len(users) == 0 {
+		return os.Chmod(path, 0o600) // which also shuts out those of an ACL
+	}
+	err := setACL(path, users)
+	if errors.Is(err, errors.ErrUnsupported) {
+		return cmp.Or(os.Chmod(path, 0o666), ErrNoACL)
+	}
+	return err
+}
+
+// making is what a socket's name ends with while it is made.
+const making = "~"
+
+// CheckPath reports a path that is too long for a socket: the system takes about a hundred bytes.
+func CheckPath(path string) error {
+	if n := len(unix.RawSockaddrUnix{}.Path) - 1 - len(making); len(path) > n {
+		return fmt.Errorf("the socket's path %q has %d bytes, and the system takes %d: choose a shorter one (--socket)",
+			path, len(path), n)
+	}
+	return nil
 }
 
 func checkDir(dir string) error {
@@ -130,52 +171,94 @@ func answers(path string) (pid int, err error) {
 	return c.Peer().PID, nil
 }
 
-func bind(path string, mode fs.FileMode) (*net.UnixListener, error) {
-	switch info, err := os.Lstat(path); {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
-		return nil, fmt.Errorf("look at socket %q: %w", path, err)
-	case info.Mode()&fs.ModeSocket == 0:
-		return nil, fmt.Errorf("listen at %q: a file that is no socket is in the way", path)
-	default:
-		pid, err := answers(path)
-		if _, stranger := errors.AsType[*Stranger](err); stranger {
-			return nil, err
-		}
-		if !errors.Is(err, unix.ECONNREFUSED) && !errors.Is(err, fs.ErrNotExist) {
-			return nil, &InUse{Path: path, PID: pid} // an unclear answer means that it is in use
-		}
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("remove stale socket: %w", err)
-		}
+func (l *Listener) bind(users []uint32) error {
+	if err := checkStale(l.path); err != nil {
+		return err
 	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	made := l.path + making
+	if info, err := os.Lstat(made); err == nil && info.Mode()&fs.ModeSocket != 0 {
+		os.Remove(made) // of a process that was killed here
+	}
+	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var failed error
+		err := c.Control(func(fd uintptr) { failed = setPrivate(int(fd)) })
+		return cmp.Or(err, failed)
+	}}
+	listener, err := config.Listen(context.Background(), "unix", made)
 	if err != nil {
-		return nil, fmt.Errorf("listen at %q: %w", path, err)
+		return fmt.Errorf("listen at %q: %w", l.path, err)
 	}
-	if err := os.Chmod(path, mode); err != nil {
-		l.Close()
-		return nil, fmt.Errorf("set mode of socket: %w", err)
+	l.UnixListener = listener.(*net.UnixListener)
+	if err := l.publish(made, users); err != nil {
+		l.UnixListener.Close()
+		return fmt.Errorf("listen at %q: %w", l.path, err)
 	}
-	return l, nil
+	return nil
 }
 
-// Accept waits for the next connection, a *Conn. It drops one whose peer cannot be determined.
+func (l *Listener) publish(made string, users []uint32) (err error) {
+	if err = os.Chmod(made, 0o600); err != nil { // where setPrivate does nothing, and against an odd umask
+		return err
+	}
+	_ = allowUsers(made, users) // else it stays closed, or is open to all: AllowUsers reports which
+	if l.own, err = os.Lstat(made); err != nil {
+		return err
+	}
+	if err := os.Rename(made, l.path); err != nil {
+		return err
+	}
+	l.SetUnlinkOnClose(false) // the name is another now
+	return nil
+}
+
+// checkStale returns nil where there is nothing at path, or a socket that no process serves.
+func checkStale(path string) error {
+	switch info, err := os.Lstat(path); {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("look at socket %q: %w", path, err)
+	case info.Mode()&fs.ModeSocket == 0:
+		return fmt.Errorf("listen at %q: a file that is no socket is in the way", path)
+	}
+	pid, err := answers(path)
+	if _, stranger := errors.AsType[*Stranger](err); stranger {
+		return err
+	}
+	if !errors.Is(err, unix.ECONNREFUSED) && !errors.Is(err, fs.ErrNotExist) {
+		return &InUse{Path: path, PID: pid} // an unclear answer means that it is in use
+	}
+	return nil
+}
+
+// Addr is where clients find the socket.
+func (l *Listener) Addr() net.Addr { return &net.UnixAddr{Name: l.path, Net: "unix"} }
+
+// Accept waits for the next connection, a *Conn. It drops one whose peer cannot be determined, or is not admitted.
 func (l *Listener) Accept() (net.Conn, error) {
 	for {
 		c, err := l.AcceptUnix()
 		if err != nil {
 			return nil, err
 		}
-		if fc, err := NewConn(c); err == nil {
+		fc, err := NewConn(c)
+		if err != nil {
+			continue
+		}
+		if l.Admit == nil || l.Admit(fc.peer) {
 			return fc, nil
 		}
+		fc.Close()
 	}
 }
 
-// Close stops listening, removes the socket and releases the lock, in that order. It may be called more than once.
+// Close removes the socket, if it is still the one that was made, stops listening and releases the lock, in that order.
+// It may be called more than once.
 func (l *Listener) Close() error {
 	l.once.Do(func() {
+		if now, err := os.Lstat(l.path); err == nil && os.SameFile(now, l.own) {
+			os.Remove(l.path)
+		}
 		l.err = l.UnixListener.Close()
 		l.lock.Close()
 	})

@@ -18,7 +18,7 @@ func TestOtherSupervisorsAreUnderstood(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := fdconn.Listen(filepath.Join(t.TempDir(), "s"), 0o600)
+	l, err := fdconn.Listen(filepath.Join(t.TempDir(), "s"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

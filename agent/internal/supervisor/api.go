@@ -14,7 +14,7 @@ import (
 	"beanstalk-agent/agent/internal/runs"
 )
 
-// routes is the whole API. One rule holds for all: the caller is root, or the user of this process.
+// routes is the whole API. One rule holds for all, at accept: the caller is root, or the user of this process.
 func (s *server) routes() http.Handler {
 	mux := http.NewServeMux()
 	for pattern, h := range map[string]func(http.ResponseWriter, *http.Request) *runs.Refused{

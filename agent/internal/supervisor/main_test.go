@@ -98,7 +98,7 @@ func clientMain() int {
 // client's connection and hands it over.
 func openSession(c *runs.Client, hand func(runs.Handover) error) (*session.Conn, error) {
 	// Beside the supervisor's socket, in the test's own directory: a client may be killed here.
-	l, err := fdconn.Listen(fmt.Sprintf("%s/%d", filepath.Dir(c.Socket), os.Getpid()), 0o600)
+	l, err := fdconn.Listen(fmt.Sprintf("%s/%d", filepath.Dir(c.Socket), os.Getpid()), nil)
 	if err != nil {
 		return nil, err
 	}

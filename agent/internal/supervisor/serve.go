@@ -26,10 +26,11 @@ const lastReplies = 2 * time.Second
 // It then ends every run (TERM, grace, KILL), records how, and returns. *fdconn.InUse reports that another
 // supervisor serves the socket. Serve takes over the whole process: signals, children, the main control group.
 func Serve(ctx context.Context, cfg Config) error {
-	l, err := fdconn.Listen(cfg.Socket, 0o600)
+	l, err := fdconn.Listen(cfg.Socket, nil)
 	if err != nil {
 		return err
 	}
+	l.Admit = fdconn.Peer.Owner
 	defer l.Close()
 	held, err := lock(filepath.Join(cfg.StateDir, "runs"))
 	if err != nil {

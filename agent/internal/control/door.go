@@ -1,0 +1,180 @@
+package control
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"beanstalk-agent/agent/internal/api"
+	"beanstalk-agent/agent/internal/fdconn"
+	"beanstalk-agent/agent/internal/session"
+)
+
+// What users may hold of the agent at once; root and the agent's own user whatever they like. A connection can hold two
+// threads, where closing what came with it waits: a file of a file system in user space, say. So all of them together
+// stay below TasksMax= of agent.service.
+const (
+	maxUserConns  = 32 // of one user of exec.allow, the answers that go on for long among them
+	maxConns      = 96 // of all of them
+	maxUserTold   = 8  // refused connections of one user that get to know why
+	maxTold       = 32 // of all
+	maxDiscarding = 16 // refused connections that do not, while they are closed
+	maxAtWork     = 4  // requests of one user that are worked on, of those that do not go on for long
+)
+
+// door decides who comes in, when a connection is accepted: before a byte or a descriptor of it is read.
+type door struct {
+	*fdconn.Listener
+	allowed    func(uid uint32) bool
+	refusals   *refusals
+	discarding chan struct{}
+	turned     sync.WaitGroup // connections that are refused
+
+	mu     sync.Mutex
+	guests map[uint32]*guest // who has a connection, but for the owner
+	conns  int
+	told   int
+}
+
+// guest is what one user holds.
+type guest struct {
+	conns int
+	told  int
+	work  chan struct{} // holds one for each request at work
+}
+
+func newDoor(s *Server) *door {
+	return &door{Listener: s.Listener, allowed: s.Allowed, refusals: newRefusals(s.Log),
+		discarding: make(chan struct{}, maxDiscarding), guests: map[uint32]*guest{}}
+}
+
+// Accept waits for the next connection of somebody who may have one.
+func (d *door) Accept() (net.Conn, error) {
+	for {
+		c, err := d.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		conn := c.(*fdconn.Conn)
+		if refusal := d.enter(conn); refusal != nil {
+			d.turnAway(conn, refusal)
+			continue
+		}
+		return conn, nil
+	}
+}
+
+// enter counts a connection, or says why it is refused.
+func (d *door) enter(c *fdconn.Conn) *api.Error {
+	p := c.Peer()
+	if p.Owner() {
+		return nil
+	}
+	if !d.allowed(p.UID) {
+		d.refusals.add(p.UID, "all")
+		return notAllowed(nameOf(number(p.UID)))
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	u := d.guest(p.UID)
+	if u.conns >= maxUserConns || d.conns >= maxConns {
+		return &api.Error{Status: http.StatusTooManyRequests, Exit: 125,
+			Message: fmt.Sprintf("too many connections at once: %s has %d, all users %d",
+				nameOf(number(p.UID)), u.conns, d.conns),
+			Hint: fmt.Sprintf("a user may have %d; agent logs -f and agent wait hold one each", maxUserConns)}
+	}
+	u.conns++
+	d.conns++
+	c.OnClose(func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		u.conns--
+		d.conns--
+		d.tidy(p.UID)
+	})
+	return nil
+}
+
+// turnAway says why, if few others are being told, and closes. It takes no time of who accepts.
+func (d *door) turnAway(c *fdconn.Conn, why *api.Error) {
+	uid := c.Peer().UID
+	d.mu.Lock()
+	u := d.guest(uid)
+	tell := u.told < maxUserTold && d.told < maxTold
+	if tell {
+		u.told++
+		d.told++
+	}
+	d.mu.Unlock()
+	if !tell {
+		d.discarding <- struct{}{}
+	}
+	d.turned.Go(func() {
+		if !tell {
+			c.Close()
+			<-d.discarding
+			return
+		}
+		if c.AwaitBytes(time.Second) == nil { // a client that has not asked yet does not expect an answer
+			c.SetWriteDeadline(time.Now().Add(time.Second))
+			_ = session.WriteRefusal(c, why)
+		}
+		c.Close()
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		u.told--
+		d.told--
+		d.tidy(uid)
+	})
+}
+
+// guest returns what a user holds. d.mu is held.
+func (d *door) guest(uid uint32) *guest {
+	if d.guests[uid] == nil {
+		d.guests[uid] = &guest{work: make(chan struct{}, maxAtWork)}
+	}
+	return d.guests[uid]
+}
+
+// tidy forgets a user of whom nothing is left. d.mu is held.
+func (d *door) tidy(uid uint32) {
+	if u := d.guests[uid]; u != nil && u.conns == 0 && u.told == 0 {
+		delete(d.guests, uid)
+	}
+}
+
+// visit is a connection: who made it, and the places of its user at work.
+type visit struct {
+	api.Caller
+	work chan struct{} // nil: as many as it likes
+}
+
+type visitKey struct{}
+
+// connContext names the caller while the connection is new: later its pid may be another's.
+func (d *door) connContext(ctx context.Context, c net.Conn) context.Context {
+	conn := c.(*fdconn.Conn)
+	v := &visit{Caller: callerOf(conn.Peer(), conn.PeerLives)}
+	if !v.Owner {
+		d.mu.Lock()
+		v.work = d.guest(v.UID).work
+		d.mu.Unlock()
+	}
+	return context.WithValue(fdconn.ConnContext(ctx, c), visitKey{}, v)
+}
+
+// begin takes one of the caller's places at work, when there is one. The returned function gives it back.
+func (v *visit) begin(ctx context.Context) (end func(), err error) {
+	if v.work == nil {
+		return func() {}, nil
+	}
+	select {
+	case v.work <- struct{}{}:
+		return func() { <-v.work }, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}

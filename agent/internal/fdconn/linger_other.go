@@ -1,0 +1,5 @@
+//go:build !linux
+
+package fdconn
+
+func withoutLinger(f func()) { f() }
