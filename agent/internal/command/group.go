@@ -93,6 +93,20 @@ func (g *Group) waitEmpty(limit time.Duration) bool {
 	return true
 }
 
+// Discard removes the group of a command that did not start. A process that the kernel does not let go of, in a call
+// that nobody answers, is waited for by a goroutine which ends with it.
+func (g *Group) Discard() {
+	if g.Remove() == nil {
+		return
+	}
+	go func() {
+		for g.End() != nil {
+			time.Sleep(time.Minute)
+		}
+		_ = g.Remove()
+	}()
+}
+
 // Signal sends sig to every process of the group, and continues those that a terminal stopped, so that they
 // receive it. Where the group can be frozen no child is missed.
 func (g *Group) Signal(sig syscall.Signal) {

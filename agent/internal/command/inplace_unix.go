@@ -3,6 +3,7 @@
 package command
 
 import (
+	"fmt"
 	"os"
 	"syscall"
 )
@@ -14,27 +15,13 @@ func ExecInPlace(spec Spec) error {
 		return err
 	}
 	if err := enter(spec); err != nil {
-		return &StartError{spec.Args[0], CodeRefused, err}
+		return refused(spec, err)
 	}
-	candidates, denied := lookup(spec)
 	env := spec.Env
 	if env == nil {
 		env = []string{}
 	}
-	for _, path := range candidates {
-		err := syscall.Exec(path, spec.Args, env)
-		if err == syscall.ENOEXEC {
-			err = syscall.Exec("/bin/sh", append([]string{"/bin/sh", path}, spec.Args[1:]...), env)
-		}
-		if err != syscall.EACCES {
-			return explain(spec, path, err)
-		}
-		denied = err
-	}
-	if denied != nil {
-		return explain(spec, spec.Args[0], denied)
-	}
-	return &StartError{spec.Args[0], CodeNotFound, errNotFound}
+	return try(spec, func(path string, argv []string) error { return syscall.Exec(path, argv, env) })
 }
 
 // enter takes the umask and the directory that the command is to have.
@@ -45,7 +32,9 @@ func enter(spec Spec) error {
 	}
 	syscall.Umask(umask)
 	if spec.Dir != "" {
-		return os.Chdir(spec.Dir)
+		if err := os.Chdir(spec.Dir); err != nil {
+			return fmt.Errorf("enter directory: %w", err)
+		}
 	}
 	return nil
 }

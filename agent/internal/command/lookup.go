@@ -3,7 +3,6 @@ package command
 import (
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 )
@@ -15,12 +14,12 @@ const defaultPath = "/bin:/usr/bin"
 // start tries every program there that cannot be executed.
 const maxDirs = 100
 
-// lookup returns the paths to try, in order, for the command's name in the run's own PATH, and an error
-// if this user may not execute one of them. A name with a slash is not looked up.
-func lookup(spec Spec) (paths []string, denied error) {
+// candidates returns the paths to try, in order, for the command's name in the run's own PATH. A name with a slash is
+// not searched for. No path is looked at here.
+func candidates(spec Spec) (paths []string) {
 	name := spec.Args[0]
-	if strings.Contains(name, "/") {
-		return []string{name}, nil
+	if !searched(spec) {
+		return []string{name}
 	}
 	seen := map[string]bool{}
 	for dir := range strings.SplitSeq(pathOf(spec.Env), ":") {
@@ -30,17 +29,13 @@ func lookup(spec Spec) (paths []string, denied error) {
 		if seen[dir] = true; len(seen) > maxDirs {
 			break
 		}
-		path := filepath.Join(absolute(spec.Dir, dir), name)
-		switch info, err := os.Stat(path); {
-		case err != nil:
-		case info.Mode().IsRegular() && mayExecute(info, spec.Cred):
-			paths = append(paths, path)
-		default:
-			denied = errNotExec
-		}
+		paths = append(paths, filepath.Join(absolute(spec.Dir, dir), name))
 	}
-	return paths, denied
+	return paths
 }
+
+// searched reports whether the command's name is looked up in PATH.
+func searched(spec Spec) bool { return !strings.Contains(spec.Args[0], "/") }
 
 func pathOf(env []string) string {
 	for _, kv := range env {
@@ -59,26 +54,51 @@ func absolute(dir, path string) string {
 	return filepath.Join(dir, path)
 }
 
-// mayExecute uses the mode bits. Access lists are not read: the kernel applies them later.
-func mayExecute(info os.FileInfo, cred *Credential) bool {
-	mode := info.Mode().Perm()
-	uid, gid, ok := ownerOf(info)
-	if cred == nil || !ok || cred.UID == 0 {
-		return mode&0o111 != 0
-	}
-	switch {
-	case uid == cred.UID:
-		return mode&0o100 != 0
-	case gid == cred.GID || slices.Contains(cred.Groups, gid):
-		return mode&0o010 != 0
-	}
-	return mode&0o001 != 0
+// shell is the argv that execvp(3) gives a script without #! to.
+func shell(path string, args []string) []string {
+	return append([]string{"/bin/sh", path}, args[1:]...)
 }
 
-func ownerOf(info os.FileInfo) (uid, gid uint32, ok bool) {
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return 0, 0, false
+// try execs the candidates as execvp(3) does, until one succeeds: it returns nil, or not at all. (child.try is the same
+// for a process that may make system calls only.)
+func try(spec Spec, exec func(path string, argv []string) error) error {
+	denied, at := error(nil), nothing
+	for _, path := range candidates(spec) {
+		here := lookAt(absolute(spec.Dir, path))
+		if here == nothing && searched(spec) {
+			continue
+		}
+		err := exec(path, spec.Args)
+		if err == syscall.ENOEXEC {
+			err = exec("/bin/sh", shell(path, spec.Args))
+		}
+		errno, ok := err.(syscall.Errno)
+		switch {
+		case !ok && err != nil:
+			return refused(spec, err)
+		case !ok:
+			return nil
+		case errno != syscall.EACCES:
+			return explain(spec, here, errno)
+		}
+		denied = errno
+		if !searched(spec) {
+			at = here
+		}
 	}
-	return st.Uid, st.Gid, true
+	if denied == nil {
+		return explain(spec, nothing, syscall.ENOENT)
+	}
+	return explain(spec, at, syscall.EACCES)
+}
+
+func lookAt(path string) found {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return nothing
+	case info.IsDir():
+		return aDirectory
+	}
+	return aFile
 }

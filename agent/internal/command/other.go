@@ -3,7 +3,9 @@
 package command
 
 import (
+	"cmp"
 	"errors"
+	"fmt"
 	"os"
 	"syscall"
 )
@@ -47,9 +49,13 @@ func (g *Group) Usage(s *Status) {}
 // Remove does nothing.
 func (g *Group) Remove() error { return nil }
 
-func forkExec(path string, argv []string, spec Spec) (int, error) {
+// start is vfork, which waits for the new process: other systems are for trials only.
+func start(spec Spec, r *Reaper) (p *Process, err error) {
 	if spec.NoNewPrivs {
-		return 0, errors.New("no_new_privs is only known to Linux")
+		return nil, refused(spec, errors.New("no_new_privs is only known to Linux"))
+	}
+	if info, err := os.Stat(spec.Dir); spec.Dir != "" && (err != nil || !info.IsDir()) {
+		return nil, refused(spec, fmt.Errorf("enter directory %q: %w", spec.Dir, cmp.Or(err, error(syscall.ENOTDIR))))
 	}
 	attr := &syscall.ProcAttr{
 		Dir:   spec.Dir,
@@ -64,10 +70,12 @@ func forkExec(path string, argv []string, spec Spec) (int, error) {
 		attr.Sys.Credential = &syscall.Credential{Uid: c.UID, Gid: c.GID, Groups: c.Groups,
 			NoSetGroups: os.Geteuid() != 0}
 	}
-	return syscall.ForkExec(path, argv, attr)
+	err = try(spec, func(path string, argv []string) (err error) {
+		p, err = r.adopt(func() (int, error) { return syscall.ForkExec(path, argv, attr) })
+		return err
+	})
+	return p, err
 }
-
-func setOOMScore(pid, adj int) {}
 
 // CloseOnExec does nothing: other systems are for trials only.
 func CloseOnExec() error { return nil }

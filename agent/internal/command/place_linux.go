@@ -108,6 +108,10 @@ func (p *Place) at(id string) *Group {
 	return g
 }
 
+// maxTasks bounds the threads of one run, where there is a pids controller: a fork bomb then fails by itself. The unit
+// has no limit, since it would be one for all runs together. systemd gives web.service about as much (15 % of 32768).
+const maxTasks = "4096"
+
 // Group creates the group of one run. The caller deletes it with Remove.
 func (p *Place) Group(id string, lim Limits) (*Group, error) {
 	if lim.Memory > 0 && p.memory == "" {
@@ -122,6 +126,7 @@ func (p *Place) Group(id string, lim Limits) (*Group, error) {
 			g.Remove()
 			return nil, fmt.Errorf("make control group: %w", err)
 		}
+		_ = write(dir, "pids.max", maxTasks) // on v1 in one of them
 	}
 	if lim.Memory > 0 {
 		if err := g.limitMemory(lim.Memory); err != nil {

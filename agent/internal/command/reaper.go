@@ -119,3 +119,18 @@ func (r *Reaper) adopt(fork func() (pid int, err error)) (*Process, error) {
 	r.procs[pid] = p
 	return p, nil
 }
+
+// kill ends a child that did not become a command, and waits a moment for its end. One in a call that the kernel does
+// not interrupt ends later, or never.
+func (r *Reaper) kill(p *Process) {
+	r.mu.Lock()
+	if r.procs[p.PID] == p { // not collected: the number is still its own
+		_ = syscall.Kill(p.PID, syscall.SIGKILL)
+		_ = syscall.Kill(-p.PID, syscall.SIGKILL) // it may have become the command just now
+	}
+	r.mu.Unlock()
+	select {
+	case <-p.done:
+	case <-time.After(time.Second):
+	}
+}

@@ -3,6 +3,7 @@ package command
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 )
 
 // Exit codes that the agent sets, from coreutils' timeout.
@@ -45,10 +46,19 @@ type StartError struct {
 	Name string
 	Code int // CodeRefused, CodeNotExec or CodeNotFound
 	Err  error
+	Ours bool // it failed before the command's user, or anything of theirs, had a part in it
 }
 
 func (e *StartError) Error() string { return fmt.Sprintf("run %q: %v", e.Name, e.Err) }
 func (e *StartError) Unwrap() error { return e.Err }
+
+// Ours reports whether a start failed before the command's user, or anything of theirs, had a part in it.
+func Ours(err error) bool {
+	if e, ok := errors.AsType[*StartError](err); ok {
+		return e.Ours
+	}
+	return err != nil && !errors.Is(err, ErrNoMemoryLimit) && !errors.Is(err, fs.ErrExist)
+}
 
 var (
 	errNotFound    = errors.New("command not found")

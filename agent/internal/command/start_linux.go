@@ -1,53 +1,148 @@
 package command
 
 import (
+	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"runtime"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 const defaultUmask = 0o022
 
-// forkExec starts path. Properties of the calling thread are set on a thread of its own, which then ends; the
-// others are requested of clone itself.
-func forkExec(path string, argv []string, spec Spec) (int, error) {
-	attr := &syscall.ProcAttr{
-		Dir:   spec.Dir,
-		Env:   spec.Env,
-		Files: []uintptr{uintptr(spec.Files[0]), uintptr(spec.Files[1]), uintptr(spec.Files[2])},
-		Sys:   &syscall.SysProcAttr{Setsid: true, Setctty: spec.Terminal, Ctty: 0},
+// startWait bounds a start. Whoever can stop the new process, or answer for its directory or program, may let it wait.
+var startWait = 10 * time.Second // shorter in tests
+
+var (
+	errEnded = errors.New("its process ended before it was the command")
+	errSlow  = errors.New("the start took longer than 10 s: its process is stopped, or its program or directory " +
+		"does not answer")
+)
+
+// start makes a child and waits until it is the command. r is not held meanwhile, and no other start waits.
+func start(spec Spec, r *Reaper) (*Process, error) {
+	c := newChild(spec)
+	status, closeAll, err := c.open(spec)
+	if err != nil {
+		return nil, ours(spec, err)
 	}
-	if attr.Env == nil {
-		attr.Env = []string{} // nil would mean this process's own
-	}
-	if c := spec.Cred; c != nil {
-		attr.Sys.Credential = &syscall.Credential{Uid: c.UID, Gid: c.GID, Groups: c.Groups,
-			NoSetGroups: os.Geteuid() != 0}
-	}
-	if dir, ok := spec.Group.cloneInto(); ok {
-		fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return 0, fmt.Errorf("open control group: %w", err)
-		}
-		defer unix.Close(fd)
-		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, fd
-	}
-	if !spec.needsThread() {
-		return syscall.ForkExec(path, argv, attr)
-	}
-	return onThread(func() (int, error) {
-		if err := spec.prepareThread(); err != nil {
-			return 0, err
-		}
-		defer spec.Group.leaveThread()
-		return syscall.ForkExec(path, argv, attr)
+	defer status.Close()
+	p, err := r.adopt(func() (int, error) {
+		return spec.Group.within(func() (int, error) {
+			pid, errno := c.fork()
+			if errno != 0 {
+				return 0, fmt.Errorf("make a process: %w", errno)
+			}
+			return int(pid), nil
+		})
 	})
+	closeAll()
+	runtime.KeepAlive(c)
+	if err != nil {
+		return nil, ours(spec, err)
+	}
+	if err := await(spec, status); err != nil {
+		r.kill(p)
+		return nil, err
+	}
+	return p, nil
+}
+
+// ours is an error in which the command and its user have no part.
+func ours(spec Spec, err error) *StartError {
+	e := refused(spec, err)
+	e.Ours = true
+	return e
+}
+
+// open makes the pipe that the child reports by, and finds the descriptors that it takes along. closeAll closes this
+// process's copies.
+func (c *child) open(spec Spec) (status *os.File, closeAll func(), err error) {
+	var opened []int
+	closeAll = func() {
+		for _, fd := range opened {
+			unix.Close(fd)
+		}
+	}
+	above := func(fd int) uintptr { // 0, 1 and 2 are overwritten in the child
+		if fd > 2 || err != nil {
+			return uintptr(fd)
+		}
+		if fd, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3); err == nil {
+			opened = append(opened, fd)
+		}
+		return uintptr(fd)
+	}
+	for i, fd := range spec.Files {
+		c.files[i] = above(fd)
+	}
+	var p [2]int
+	if err == nil {
+		err = unix.Pipe2(p[:], unix.O_CLOEXEC|unix.O_NONBLOCK)
+	}
+	if err == nil {
+		status = os.NewFile(uintptr(p[0]), "start")
+		opened = append(opened, p[1])
+		c.status = above(p[1])
+	}
+	if dir, ok := spec.Group.cloneInto(); ok && err == nil {
+		var fd int
+		if fd, err = unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err == nil {
+			opened = append(opened, fd)
+			c.clone = cloneArgs{flags: unix.CLONE_INTO_CGROUP, exitSignal: uint64(unix.SIGCHLD), cgroup: uint64(fd)}
+		}
+	}
+	if err != nil {
+		closeAll()
+		if status != nil {
+			status.Close()
+		}
+		return nil, nil, fmt.Errorf("prepare start: %w", err)
+	}
+	return status, closeAll, nil
+}
+
+// await reads what the child says until it has become the command, which closes the pipe: a byte when it takes its
+// user, and a report if it fails.
+func await(spec Spec, status *os.File) error {
+	_ = status.SetReadDeadline(time.Now().Add(startWait))
+	var said [1 + reportSize]byte
+	n, err := io.ReadFull(status, said[:])
+	e := refused(spec, errEnded)
+	e.Ours = n != 1 && n != len(said) // it had not taken its user
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		e.Err = errSlow
+	case n == 1:
+		return nil
+	case n >= reportSize:
+		r := said[n-reportSize:]
+		return e.explain(spec, step(number(r)), syscall.Errno(number(r[4:])), found(number(r[8:])))
+	}
+	return e
+}
+
+func number(b []byte) uint32 { return binary.NativeEndian.Uint32(b) }
+
+func (e *StartError) explain(spec Spec, s step, errno syscall.Errno, at found) *StartError {
+	switch s {
+	case stepExec:
+		return explain(spec, at, errno)
+	case stepDir:
+		e.Err = fmt.Errorf("enter directory: %w", &fs.PathError{Op: "chdir", Path: spec.Dir, Err: errno})
+	default:
+		e.Ours, e.Err = true, fmt.Errorf("%s: %w", stepNames[s], errno)
+	}
+	return e
 }
 
 func (spec *Spec) umask() int {
@@ -57,72 +152,51 @@ func (spec *Spec) umask() int {
 	return spec.Umask & 0o777
 }
 
-// needsThread reports whether a property of a thread must be set. A start with the usual umask on control
-// groups v2 needs none.
-func (spec *Spec) needsThread() bool {
-	return spec.NoNewPrivs || spec.Group.needsThread() || spec.umask() != ownUmask()
-}
-
-// prepareThread changes the calling thread only: unshare(CLONE_FS) gives it a umask of its own, and cgroup v1
-// groups and no_new_privs apply to threads.
-func (spec *Spec) prepareThread() error {
-	if spec.umask() != ownUmask() {
-		if err := unix.Unshare(unix.CLONE_FS); err != nil {
-			return fmt.Errorf("set umask: %w", err)
-		}
-		unix.Umask(spec.umask())
+// inheritedLimit is the limit of open files that this process was started with. The Go runtime raises the soft one for
+// itself before main, and gives the old one back only to what syscall.ForkExec starts: so that is asked.
+var inheritedLimit = sync.OnceValues(func() (limit unix.Rlimit, known bool) {
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil || limit.Cur != limit.Max-1 { // not raised
+		return limit, false
 	}
-	if spec.NoNewPrivs {
-		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-			return fmt.Errorf("set no_new_privs: %w", err)
-		}
-	}
-	return spec.Group.enterThread()
-}
-
-// ownUmask is this process's umask, which never changes.
-var ownUmask = sync.OnceValue(readUmask)
-
-// readUmask reads the umask from /proc: umask(2) returns it only by setting another, for every thread.
-func readUmask() int {
-	b, err := os.ReadFile("/proc/self/status")
+	r, w, err := os.Pipe()
 	if err != nil {
-		return -1
+		return limit, false
 	}
-	_, rest, ok := strings.Cut(string(b), "\nUmask:\t")
-	if !ok {
-		return -1
-	}
-	digits, _, _ := strings.Cut(rest, "\n")
-	n, err := strconv.ParseInt(digits, 8, 32)
+	defer r.Close()
+	out := w.Fd()
+	pid, err := syscall.ForkExec("/bin/sh", Shell("ulimit -Sn"), &syscall.ProcAttr{Files: []uintptr{out, out, out}})
+	w.Close()
 	if err != nil {
-		return -1
+		return limit, false
 	}
-	return int(n)
-}
+	text, _ := io.ReadAll(r)
+	_, _ = unix.Wait4(pid, nil, 0, nil) // a Reaper may have been first
+	limit.Cur, err = strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64)
+	return limit, err == nil
+})
 
-// onThread runs f on a thread that ends with it. Not on the main thread, which cannot end: the runtime would
-// park it for ever in the state that f left, such as a run's control group.
-func onThread(f func() (int, error)) (pid int, err error) {
+// within runs f in the group, on v1: its child is created there. The thread that entered the group ends with it.
+// Not on the main thread, which cannot end: the runtime would park it for ever in the group.
+func (g *Group) within(f func() (int, error)) (pid int, err error) {
+	if !g.needsThread() {
+		return f()
+	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		runtime.LockOSThread()
 		if unix.Gettid() == os.Getpid() {
-			pid, err = onThread(f) // this thread is locked, so the next goroutine is on another
+			pid, err = g.within(f) // this thread is locked, so the next goroutine is on another
 			runtime.UnlockOSThread()
 			return
 		}
-		pid, err = f() // still locked at return: the thread ends
+		if err = g.enterThread(); err == nil {
+			defer g.leaveThread()
+			pid, err = f() // still locked at return: the thread ends
+		}
 	}()
 	<-done
 	return pid, err
-}
-
-// setOOMScore tells the kernel which process to kill first. The command has run for some microseconds: a child
-// it forked in that time keeps the parent's value. Errors are ignored: it has ended, or we may not.
-func setOOMScore(pid, adj int) {
-	_ = write("/proc/"+strconv.Itoa(pid), "oom_score_adj", strconv.Itoa(adj))
 }
 
 // CloseOnExec marks every descriptor of this process but the standard three, so that commands do not inherit

@@ -27,12 +27,17 @@ import (
 // systemState is where agent-runs.service keeps its runs.
 const systemState = "/var/lib/agent"
 
-// Supervise is the parent of every run, until ctx is done. Its Version, Logger and Ready are set here.
+// Supervise is the parent of every run, until ctx is done. Its Version, Logger, Ready and Watch are set here.
 func Supervise(ctx context.Context, cfg supervisor.Config, log *os.File) error {
 	runtime.GOMAXPROCS(1)
 	debug.SetMemoryLimit(16 << 20)
 	cfg.Version, cfg.Logger = buildinfo.Version(), newLog(log)
 	cfg.Ready = func() { lifecycle.Ready("ready"); debug.FreeOSMemory() }
+	cfg.Watch = func(ctx context.Context, alive func(context.Context) error) {
+		if err := lifecycle.Watchdog(ctx, cfg.Logger, alive); err != nil {
+			cfg.Logger.Warn("no watchdog", "err", err)
+		}
+	}
 	err := supervisor.Serve(ctx, cfg)
 	if errors.Is(err, supervisor.ErrRetired) {
 		cfg.Logger.Info("retired")

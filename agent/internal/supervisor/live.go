@@ -2,12 +2,14 @@ package supervisor
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"sync"
 	"syscall"
 	"time"
 
 	"beanstalk-agent/agent/internal/command"
+	"beanstalk-agent/agent/internal/fdconn"
 	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/agent/internal/session"
 )
@@ -29,17 +31,24 @@ type live struct {
 	ender sync.WaitGroup // End at work
 }
 
-// launch starts the command. On error nothing of it is left but the record.
-func (l *live) launch(body runs.StartBody, cred *command.Credential, files []int) *runs.Refused {
+// launch starts the command, unless its caller has gone meanwhile. On error nothing of it is left but the record.
+func (l *live) launch(ctx context.Context, body runs.StartBody, cred *command.Credential, files []int) *runs.Refused {
+	if ctx.Err() != nil || body.HasConn && len(files) > 0 && hungUp(files[0]) {
+		fdconn.CloseAll(files)
+		return &runs.Refused{Status: 408, Message: "the caller has gone: nothing was started"}
+	}
 	io, refusal := connect(body, l.s.store.path(l.id, "output"), files)
 	if refusal != nil {
 		return refusal
 	}
 	err := l.fork(body, cred, io)
+	if err == nil || body.MemoryMax == 0 { // a small limit ends a process before it is the command
+		l.s.starts.note(err)
+	}
 	if err != nil {
 		io.failed()
 		if l.group != nil {
-			l.group.Remove()
+			l.group.Discard()
 		}
 		return startFailed(err)
 	}

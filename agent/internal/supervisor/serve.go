@@ -95,6 +95,9 @@ func (s *server) serve(ctx context.Context, l *fdconn.Listener) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { s.reaper.Run(background) })
 	wg.Go(func() { s.watchIdle(ctx) })
+	if s.cfg.Watch != nil {
+		wg.Go(func() { s.cfg.Watch(background, s.alive) })
+	}
 	wg.Go(func() {
 		if err := hs.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			s.quit(fmt.Errorf("serve %q: %w", s.cfg.Socket, err))
@@ -116,6 +119,12 @@ func (s *server) serve(ctx context.Context, l *fdconn.Listener) error {
 		return cause
 	}
 	return nil
+}
+
+// alive fails when this process cannot start commands any more. It hangs when this process does.
+func (s *server) alive(context.Context) error {
+	s.info()
+	return s.starts.useless()
 }
 
 // watchIdle ends Serve when it is retired and no run is left, or after IdleExit without agent and runs.

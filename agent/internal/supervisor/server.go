@@ -24,6 +24,8 @@ type server struct {
 	work sync.WaitGroup // one for each live run, until all of it is gone
 	over chan struct{}  // closed once there are no runs and will be none: event streams end
 
+	starts starts
+
 	mu       sync.Mutex
 	live     map[string]*live
 	shown    map[string]*live  // those with a terminal, until their last output is delivered or saved

@@ -25,7 +25,7 @@ func (s *server) start(ctx context.Context, body runs.StartBody, files []int) (r
 		fdconn.CloseAll(files)
 		return runs.Run{}, refusal
 	}
-	if refusal = l.launch(body, cred, files); refusal != nil {
+	if refusal = l.launch(ctx, body, cred, files); refusal != nil {
 		s.store.remove(l.id)
 		s.store.acknowledge(l.run.StartSeq)
 		s.forget(l)

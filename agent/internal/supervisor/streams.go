@@ -6,6 +6,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"beanstalk-agent/agent/internal/fdconn"
 	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/agent/internal/session"
@@ -84,4 +86,11 @@ func connOf(fd int) (net.Conn, error) {
 	f := os.NewFile(uintptr(fd), "client")
 	defer f.Close()
 	return net.FileConn(f)
+}
+
+// hungUp reports whether the other end of a connection is closed.
+func hungUp(fd int) bool {
+	p := []unix.PollFd{{Fd: int32(fd)}}
+	n, err := unix.Poll(p, 0)
+	return err == nil && n > 0 && p[0].Revents&unix.POLLHUP != 0
 }

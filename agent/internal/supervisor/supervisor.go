@@ -14,6 +14,7 @@
 package supervisor
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"time"
@@ -41,6 +42,10 @@ type Config struct {
 
 	IdleExit time.Duration // end by itself after so long without agent and runs; 0: never
 	Ready    func()        `json:"-"` // called once, when the socket answers; may be nil
+
+	// Watch runs beside the server, until it has ended, and asks alive from time to time; may be nil. When alive fails
+	// or hangs, this process is of no more use.
+	Watch func(ctx context.Context, alive func(context.Context) error) `json:"-"`
 }
 
 // stopGrace is what runs get between TERM and KILL unless they say otherwise, DESIGN §5.

@@ -276,6 +276,29 @@ func TestInsideForkBomb(t *testing.T) {
 	}
 }
 
+// A run's own limit: the unit's would be one for all of them.
+func TestInsideRunHasALimitOfTasks(t *testing.T) {
+	c := inside(t)
+	run := startIn(t, c, spooled("exec sleep 1000"))
+	var limits []string
+	for _, root := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/pids"} {
+		found, _ := filepath.Glob(filepath.Join(root, "system.slice/agent-runs.service", run.ID, "pids.max"))
+		for _, name := range found {
+			text, err := os.ReadFile(name)
+			if limits = append(limits, string(text)); err != nil || string(text) != "4096\n" {
+				t.Errorf("%s is %q, %v", name, text, err)
+			}
+		}
+	}
+	t.Logf("limits are %q", limits)
+	if os.Getenv("SUPERVISOR_TEST_INSIDE") == "v1" && len(limits) == 0 { // no container here has the controller on v2
+		t.Error("it has no limit")
+	}
+	if _, err := c.Stop(t.Context(), run.ID, 0); err != nil {
+		t.Error(err)
+	}
+}
+
 // groupSize counts the processes of a run as the kernel sees them; 0 too once the group is gone.
 func groupSize(id string) int {
 	for _, dir := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/systemd"} {

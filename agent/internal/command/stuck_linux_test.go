@@ -1,0 +1,249 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"beanstalk-agent/packaging/testbed/gotool"
+	"beanstalk-agent/packaging/testbed/hung"
+)
+
+var nobody = &Credential{UID: 65534, GID: 65534}
+
+// as is sh, run by nobody.
+func as(line string) Spec {
+	spec := sh(line)
+	spec.Cred, spec.Dir = nobody, "/"
+	return spec
+}
+
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		gotool.Need(t, "root, to start commands as another user")
+	}
+}
+
+// shortly makes starts wait less long.
+func shortly(t *testing.T, limit time.Duration) {
+	before := startWait
+	startWait = limit
+	t.Cleanup(func() { startWait = before })
+}
+
+// others starts commands until stop, and fails when one of them does not start: whatever becomes of a start, no
+// other waits for it.
+func others(t *testing.T) (stop func() (started int)) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	n := 0
+	wg.Go(func() {
+		for ctx.Err() == nil {
+			if out, _, err := run(t, sh("echo up")); out != "up\n" || err != nil {
+				t.Errorf("another start: %q, %v", out, err)
+			}
+			n++
+		}
+	})
+	return func() int { cancel(); wg.Wait(); return n }
+}
+
+// What the application names may be a file system of its own that answers nothing: its program, the program's
+// interpreter, its directory, or one of PATH. Only that start fails; nothing of it is left, if the kernel can end it.
+func TestStartOnAFileSystemThatDoesNotAnswer(t *testing.T) {
+	needRoot(t)
+	shortly(t, 500*time.Millisecond)
+	for _, takes := range []bool{false, true} {
+		dir := hung.Mount(t, takes)
+		script := filepath.Join(t.TempDir(), "job")
+		if err := os.WriteFile(script, []byte("#!"+dir+"/x\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for p := filepath.Dir(script); p != "/" && p != os.TempDir(); p = filepath.Dir(p) {
+			os.Chmod(p, 0o755)
+		}
+		stop := others(t)
+		for what, spec := range map[string]Spec{
+			"program":     {Args: []string{dir + "/x"}},
+			"interpreter": {Args: []string{script}},
+			"directory":   {Args: []string{"true"}, Dir: dir + "/x"},
+			"PATH":        {Args: []string{"x"}, Env: []string{"PATH=" + dir + ":/bin"}},
+		} {
+			spec.Cred = nobody
+			begin := time.Now()
+			_, _, err := run(t, spec)
+			e, ok := errors.AsType[*StartError](err)
+			if !ok || e.Code != CodeRefused || e.Ours || !strings.Contains(e.Error(), "does not answer") {
+				t.Errorf("%s: %+v", what, err)
+			}
+			t.Logf("%s, taken %v: %v: %v", what, takes, time.Since(begin).Round(time.Millisecond), err)
+		}
+		if n := stop(); n == 0 {
+			t.Error("no other start came through")
+		}
+		if !takes {
+			eventually(t, "no process is left", func() bool {
+				reaper.mu.Lock()
+				defer reaper.mu.Unlock()
+				return len(reaper.procs) == 0
+			})
+		}
+	}
+}
+
+// Between setuid and exec a process is its user's: here one that sends each signal to the next process numbers, as
+// fast as it can. A start may fail; others, and the parent, must not wait.
+func TestStartThatItsUserAttacks(t *testing.T) {
+	needRoot(t)
+	shortly(t, 300*time.Millisecond)
+	null, err := unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(null)
+	for _, sig := range []syscall.Signal{unix.SIGSTOP, unix.SIGTSTP, unix.SIGCONT, unix.SIGKILL, unix.SIGSEGV, unix.SIGURG, unix.SIGTERM} {
+		stopAttack := attack(t, sig)
+		stop := others(t)
+		failed, started := 0, 0
+		for end := time.Now().Add(2 * time.Second); time.Now().Before(end); {
+			spec := as("sleep 1000")
+			spec.Files = [3]int{null, null, null}
+			p, err := Start(spec, &reaper)
+			switch e, ok := errors.AsType[*StartError](err); {
+			case ok && !e.Ours:
+				failed++
+			case err != nil:
+				t.Errorf("%v: %v", sig, err)
+			default:
+				started++
+				syscall.Kill(p.PID, syscall.SIGKILL)
+				<-p.Done()
+			}
+		}
+		stopAttack()
+		t.Logf("%v: %d starts failed, %d did not, %d others came through", sig, failed, started, stop())
+		if sig == unix.SIGSTOP && failed == 0 {
+			t.Error("no process was stopped in time: this shows nothing")
+		}
+	}
+}
+
+// attack sends sig to the processes that come next, as nobody, until stop.
+func attack(t *testing.T, sig syscall.Signal) (stop func()) {
+	spec := Spec{Args: []string{"/proc/self/exe"}, Env: []string{fmt.Sprint("COMMAND_TEST_ATTACK=", int(sig))}, Cred: nobody, Files: [3]int{0, 1, 2}}
+	p, err := Start(spec, &reaper)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		syscall.Kill(p.PID, syscall.SIGKILL)
+		<-p.Done()
+	}
+}
+
+// attackMain is the attacker: /proc/loadavg ends with the newest process's number.
+func attackMain(sig string) {
+	n, _ := strconv.Atoi(sig)
+	runtime.LockOSThread()
+	fd, err := unix.Open("/proc/loadavg", unix.O_RDONLY, 0)
+	if err != nil {
+		panic(err)
+	}
+	buf := make([]byte, 100)
+	for self := os.Getpid(); ; {
+		got, _ := unix.Pread(fd, buf, 0)
+		text := strings.TrimSpace(string(buf[:got]))
+		last, _ := strconv.Atoi(text[strings.LastIndexByte(text, ' ')+1:])
+		for range 200 {
+			for pid := last; pid <= last+6; pid++ {
+				if pid > self+20 { // a thread's number stops all of its process, too
+					unix.Kill(pid, syscall.Signal(n))
+				}
+			}
+		}
+	}
+}
+
+// A process that forks in its first instruction hands its score on: it must have the right one by then.
+func TestChildrenHaveTheScoreOfTheirRun(t *testing.T) {
+	for range 40 {
+		spec := sh("cat /proc/self/oom_score_adj & cat /proc/self/oom_score_adj; wait")
+		spec.OOMScoreAdj = 321
+		if out, _, err := run(t, spec); out != "321\n321\n" || err != nil {
+			t.Fatalf("scores are %q, %v; want 321 twice", out, err)
+		}
+	}
+}
+
+// What the command's user may not see has one answer, whether it is there or not.
+func TestWhatItsUserMayNotSee(t *testing.T) {
+	needRoot(t)
+	secret := filepath.Join(t.TempDir(), "secret")
+	for p := filepath.Dir(secret); p != "/" && p != os.TempDir(); p = filepath.Dir(p) {
+		os.Chmod(p, 0o755)
+	}
+	os.MkdirAll(filepath.Join(secret, "there"), 0o755)
+	os.WriteFile(filepath.Join(secret, "tool"), []byte("#!/bin/sh\n"), 0o755)
+	if err := os.Chmod(secret, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	answer := func(spec Spec) string {
+		spec.Cred = nobody
+		_, _, err := run(t, spec)
+		e, ok := errors.AsType[*StartError](err)
+		if !ok {
+			t.Fatalf("%q started: %v", spec.Args, err)
+		}
+		return strings.NewReplacer("tool", "X", "none", "X", "there", "X").Replace(fmt.Sprint(e.Code, e))
+	}
+	for what, specs := range map[string][2]Spec{
+		"by PATH":         {{Args: []string{"tool"}, Env: []string{"PATH=" + secret}}, {Args: []string{"none"}, Env: []string{"PATH=" + secret}}},
+		"by name":         {{Args: []string{secret + "/tool"}}, {Args: []string{secret + "/none"}}},
+		"as interpreter":  {{Args: []string{"tool"}, Dir: secret}, {Args: []string{"none"}, Dir: secret}},
+		"directory":       {{Args: []string{"true"}, Dir: secret + "/there"}, {Args: []string{"true"}, Dir: secret + "/none"}},
+		"not a directory": {{Args: []string{"true"}, Dir: secret + "/tool"}, {Args: []string{"true"}, Dir: secret + "/none"}},
+	} {
+		if there, none := answer(specs[0]), answer(specs[1]); there != none {
+			t.Errorf("%s: %q when it is there, %q when not", what, there, none)
+		}
+	}
+}
+
+// What a command inherits is what ForkExec passes on: its parent's limits, before Go raised its own, and priority.
+func TestCommandInheritsAsFromForkExec(t *testing.T) {
+	const line = "ulimit -Sn; ulimit -Hn; ulimit -c; nice; grep -E 'Sig(Blk|Ign|Cgt)|Cap|Groups|Seccomp' /proc/self/status; cat /proc/self/loginuid; ls /proc/self/fd"
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	out := w.Fd()
+	p, err := reaper.adopt(func() (int, error) {
+		return syscall.ForkExec("/bin/sh", Shell(line), &syscall.ProcAttr{Env: []string{"PATH=/bin:/usr/bin"},
+			Files: []uintptr{out, out, out}, Sys: &syscall.SysProcAttr{Setsid: true}})
+	})
+	w.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want strings.Builder
+	if _, err := r.WriteTo(&want); err != nil {
+		t.Fatal(err)
+	}
+	<-p.Done()
+	if got, _, err := run(t, sh(line)); got != want.String() || err != nil {
+		t.Errorf("it has\n%s, %v, want\n%s", got, err, want.String())
+	}
+}
