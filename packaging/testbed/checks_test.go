@@ -66,7 +66,7 @@ func (b *box) asked(t *testing.T, path string, headers ...string) map[string]int
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := json.Unmarshal([]byte(b.do("exec", "1", "/box/asker", string(text))), &answers); err != nil || len(answers) != len(checks) {
+	if err := json.Unmarshal([]byte(b.Do("exec", "1", "/box/asker", string(text))), &answers); err != nil || len(answers) != len(checks) {
 		t.Fatalf("%v: %v", answers, err)
 	}
 	return answers
@@ -80,7 +80,7 @@ func (b *box) allAnswered(t *testing.T, status int, reason string) {
 	last, said := "", ""
 	wait(t, fmt.Sprintf("%d for each check, because %q", status, reason), func() bool {
 		answers = b.asked(t, "/health")
-		last, _ = b.try("exec", "1", "/bin/bash", "-c", "agent health --history | tail -n 1")
+		last, _ = b.Try("exec", "1", "/bin/bash", "-c", "agent health --history | tail -n 1")
 		if now := fmt.Sprint(answers, last); now != said {
 			t.Log(now)
 			said = now
@@ -125,23 +125,23 @@ const (
 
 // configured edits the agent's configuration by sed commands, and restarts it.
 func (b *box) configured(edits ...string) {
-	b.t.Helper()
+	b.T.Helper()
 	script := "cp -p /etc/agent/as-deployed.yaml " + agentYAML
 	for _, e := range edits {
 		script += fmt.Sprintf(" && sed -i '%s' %s && ! cmp -s %[2]s /etc/agent/as-deployed.yaml", e, agentYAML)
 	}
-	b.on("1", script+" && systemctl restart agent")
+	b.On("1", script+" && systemctl restart agent")
 }
 
 // everyCheck: whatever state a strict Django behind nginx is in, or whatever is wrong
 // with how it is asked, each load balancer's check gets the right verdict, and the
 // operator the reason.
 func (b *box) everyCheck(t *testing.T) {
-	write(t, b.dir, "asker", asker)
+	write(t, b.Dir, "asker", asker)
 	b.allAnswered(t, 200, "200 OK")
 	b.refused(t)
 	b.restartDrainsNothing(t)
-	b.on("1", "cp -p "+agentYAML+" /etc/agent/as-deployed.yaml")
+	b.On("1", "cp -p "+agentYAML+" /etc/agent/as-deployed.yaml")
 	const target = "s|^  target:.*|  target: http://127.0.0.1:8000/"
 	for _, row := range []struct {
 		edit   string
@@ -160,18 +160,18 @@ func (b *box) everyCheck(t *testing.T) {
 	b.configured("s|^  host:.*|  host: \"\"|")
 	b.passedOn(t)
 	b.configured("s|^health:|&\\n  timeout: 2s|")
-	b.on("1", "systemctl kill --signal=STOP web")
+	b.On("1", "systemctl kill --signal=STOP web")
 	b.allAnswered(t, 503, "no answer within 2s")
-	b.on("1", "systemctl kill --signal=CONT web")
+	b.On("1", "systemctl kill --signal=CONT web")
 	b.allAnswered(t, 200, "200 OK")
-	b.on("1", "systemctl stop web")
+	b.On("1", "systemctl stop web")
 	b.allAnswered(t, 503, "connection refused on 127.0.0.1:8000")
 	if answers := b.asked(t, "/"); !all(answers, 502) {
 		t.Errorf("without gunicorn nginx answers %v", answers)
 	}
 	b.agentIsDown(t)
 	b.configured()
-	b.on("1", "rm /etc/agent/as-deployed.yaml")
+	b.On("1", "rm /etc/agent/as-deployed.yaml")
 	b.allAnswered(t, 200, "200 OK")
 }
 
@@ -192,11 +192,11 @@ func (b *box) passedOn(t *testing.T) {
 // agentIsDown: nginx asks the application as the agent did, and tells that it is down.
 func (b *box) agentIsDown(t *testing.T) {
 	t.Helper()
-	b.on("1", "systemctl stop agent")
+	b.On("1", "systemctl stop agent")
 	if answers := b.asked(t, "/health"); !all(answers, 502) {
 		t.Errorf("with neither agent nor application: %v", answers)
 	}
-	b.on("1", "systemctl start web")
+	b.On("1", "systemctl start web")
 	wait(t, "the application, without the agent", func() bool { return all(b.asked(t, "/health"), 200) })
 }
 
@@ -204,7 +204,7 @@ func (b *box) agentIsDown(t *testing.T) {
 // comes back undrained, its jobs not held.
 func (b *box) restartDrainsNothing(t *testing.T) {
 	t.Helper()
-	out := b.on("1", `ask() { curl -s -m 8 -o /dev/null -w '%{http_code}\n' -A ELB-HealthChecker/2.0 -H 'Host: 10.0.0.5' http://127.0.0.1/health; }
+	out := b.On("1", `ask() { curl -s -m 8 -o /dev/null -w '%{http_code}\n' -A ELB-HealthChecker/2.0 -H 'Host: 10.0.0.5' http://127.0.0.1/health; }
 		: >/run/asked
 		(until [ -e /run/restarted ]; do ask; done) >>/run/asked &
 		for _ in 1 2; do
@@ -226,25 +226,25 @@ func (b *box) restartDrainsNothing(t *testing.T) {
 // pumasSocket: on the Ruby platform the application listens on a socket, which is found
 // without being told, goes and comes with it, and is what nginx asks without the agent.
 func (b *box) pumasSocket(t *testing.T) {
-	b.on("1", "cp -p "+agentYAML+" /etc/agent/as-deployed.yaml")
+	b.On("1", "cp -p "+agentYAML+" /etc/agent/as-deployed.yaml")
 	b.configured("/^  target:/d") // now found
 	b.allAnswered(t, 200, "200 OK")
-	b.on("1", `systemctl stop web
+	b.On("1", `systemctl stop web
 		systemd-run --quiet --collect --unit=puma -p User=webapp -p RuntimeDirectory=puma -p WorkingDirectory=/var/app/current \
 			-p EnvironmentFile=/opt/elasticbeanstalk/deployment/env /var/app/venv/staging-LQM1lest/bin/gunicorn --bind unix:/var/run/puma/my_app.sock application:application`)
 	b.allAnswered(t, 200, "200 OK")
-	if !b.holds("1", "grep -qF unix:/var/run/puma/my_app.sock "+fallback) {
-		t.Errorf("nginx would ask %s", b.on("1", "cat "+fallback))
+	if !b.Holds("1", "grep -qF unix:/var/run/puma/my_app.sock "+fallback) {
+		t.Errorf("nginx would ask %s", b.On("1", "cat "+fallback))
 	}
-	b.on("1", "systemctl stop agent && systemctl restart nginx")
+	b.On("1", "systemctl stop agent && systemctl restart nginx")
 	if answers := b.asked(t, "/health"); !all(answers, 200) {
 		t.Errorf("nginx asks the socket itself: %v", answers)
 	}
-	b.on("1", "systemctl start agent && systemctl stop puma")
+	b.On("1", "systemctl start agent && systemctl stop puma")
 	b.allAnswered(t, 503, "connection refused on 127.0.0.1:8000")
-	b.on("1", "systemctl start web")
+	b.On("1", "systemctl start web")
 	b.configured()
-	b.on("1", "rm /etc/agent/as-deployed.yaml")
+	b.On("1", "rm /etc/agent/as-deployed.yaml")
 	b.allAnswered(t, 200, "200 OK")
-	b.on("1", "systemctl restart nginx")
+	b.On("1", "systemctl restart nginx")
 }

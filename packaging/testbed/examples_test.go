@@ -138,7 +138,7 @@ func (b *box) sent(t *testing.T, instance string) (lines []string) {
 			Dimensions map[string]string
 		}
 	}
-	text := b.on(instance, "agent metrics --once --json")
+	text := b.On(instance, "agent metrics --once --json")
 	if err := json.Unmarshal([]byte(text), &payload); err != nil {
 		t.Fatalf("agent metrics --once --json: %v\n%s", err, text)
 	}

@@ -94,55 +94,55 @@ var faults = []fault{
 // is up, and the old agent and what it runs go on.
 func TestFaultsLeaveDeploymentAndOldAgent(t *testing.T) {
 	b := newBox(t, "box-fault")
-	b.do("build")
-	b.do("up", b.app("1.0.0"))
-	wait(t, "the agent", func() bool { return b.version("1") == "1.0.0" })
+	b.Do("build")
+	b.Do("up", b.App("1.0.0"))
+	wait(t, "the agent", func() bool { return b.Version("1") == "1.0.0" })
 	w := b.startWork(t)
 	for _, f := range faults {
 		t.Run(f.name, func(t *testing.T) {
-			b.t = t
+			b.T = t
 			b.endure(t, f, w)
 		})
-		b.t = t
+		b.T = t
 	}
 	t.Run("and an address that is as it should be", func(t *testing.T) {
-		b.t = t
+		b.T = t
 		b.fromHTTPS(t)
 	})
 	t.Run("and a bucket that is as it should be", func(t *testing.T) {
-		b.t = t
+		b.T = t
 		b.fromS3(t)
 	})
 }
 
 func (b *box) endure(t *testing.T, f fault, w *work) {
-	app := b.app("2.0.0")
+	app := b.App("2.0.0")
 	if f.damage != nil {
 		f.damage(t, app)
 	}
 	if f.before != "" {
-		b.on("1", f.before)
+		b.On("1", f.before)
 	}
-	agent := b.pid("1", "agent")
-	b.do("deploy", app) // fails the test when the deployment fails
-	log := b.on("1", "cat /var/log/agent-install.log")
+	agent := b.PID("1", "agent")
+	b.Do("deploy", app) // fails the test when the deployment fails
+	log := b.On("1", "cat /var/log/agent-install.log")
 	if f.after != "" {
-		b.on("1", f.after)
+		b.On("1", f.after)
 	}
 	for _, want := range []string{f.says, "what was there goes on"} {
 		if f.says != "" && !strings.Contains(log, want) {
 			t.Errorf("the log does not say %q:\n%s", want, log)
 		}
 	}
-	if got := b.version("1"); got != "1.0.0" {
-		b.do("deploy", b.app("1.0.0")) // the next fault wants it, too
+	if got := b.Version("1"); got != "1.0.0" {
+		b.Do("deploy", b.App("1.0.0")) // the next fault wants it, too
 		t.Fatalf("version %s answers, want the old one", got)
 	}
-	if now := b.pid("1", "agent"); now != agent && !f.starts {
+	if now := b.PID("1", "agent"); now != agent && !f.starts {
 		t.Errorf("the agent was restarted: %s, then %s", agent, now)
 	}
 	b.goesOn(t, w)
-	if left := b.on("1", "ls -A /opt/agent /opt/agent/bin | grep -E '^[.]' || :"); left != "" {
+	if left := b.On("1", "ls -A /opt/agent /opt/agent/bin | grep -E '^[.]' || :"); left != "" {
 		t.Errorf("left behind in /opt/agent: %s", left)
 	}
 }
@@ -150,10 +150,10 @@ func (b *box) endure(t *testing.T, f fault, w *work) {
 // fromHTTPS serves the three files from the instance itself, under a certificate
 // that is trusted there.
 func (b *box) fromHTTPS(t *testing.T) {
-	app := b.app("2.0.0")
+	app := b.App("2.0.0")
 	sum := b.moveOut(t, app, "served")
-	certificate(t, filepath.Join(b.dir, "served.pem"))
-	write(t, b.dir, "serve", `#!/usr/bin/python3
+	certificate(t, filepath.Join(b.Dir, "served.pem"))
+	write(t, b.Dir, "serve", `#!/usr/bin/python3
 import http.server, ssl
 server = http.server.HTTPServer(("127.0.0.1", 4443), http.server.SimpleHTTPRequestHandler)
 tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -161,15 +161,15 @@ tls.load_cert_chain("/box/served.pem")
 server.socket = tls.wrap_socket(server.socket, server_side=True)
 server.serve_forever()
 `)
-	b.on("1", `cat /box/served.pem >>/etc/ssl/certs/ca-certificates.crt
+	b.On("1", `cat /box/served.pem >>/etc/ssl/certs/ca-certificates.crt
 		systemd-run --quiet --unit=served --working-directory=/box/served /box/serve`)
 	from("https://127.0.0.1:4443#"+sum)(t, app)
-	b.do("deploy", app)
-	if got := b.version("1"); got != "2.0.0" {
-		t.Errorf("version %s answers, want the new one:\n%s", got, b.on("1", "cat /var/log/agent-install.log"))
+	b.Do("deploy", app)
+	if got := b.Version("1"); got != "2.0.0" {
+		t.Errorf("version %s answers, want the new one:\n%s", got, b.On("1", "cat /var/log/agent-install.log"))
 	}
-	b.do("deploy", app) // with the binary in place, only the checksums are fetched
-	log := b.on("1", "journalctl -u served --no-pager")
+	b.Do("deploy", app) // with the binary in place, only the checksums are fetched
+	log := b.On("1", "journalctl -u served --no-pager")
 	if n := strings.Count(log, "GET /agent-linux"); n != 1 {
 		t.Errorf("the binary was fetched %d times:\n%s", n, log)
 	}
@@ -180,23 +180,23 @@ server.serve_forever()
 // here; and it cannot prove what a bucket's policy or IAM would say.
 func (b *box) fromS3(t *testing.T) {
 	gateway := gotool.Build(t, gotool.VersityGW)
-	app := b.app("3.0.0")
+	app := b.App("3.0.0")
 	sum := b.moveOut(t, app, "s3/agents/v3")
-	certificate(t, filepath.Join(b.dir, "served.pem"))
-	write(t, b.dir, "bin/versitygw", string(read(t, gateway)))
-	b.on("1", `echo "127.0.0.1 s3.us-east-1.amazonaws.com s3.amazonaws.com" >>/etc/hosts
+	certificate(t, filepath.Join(b.Dir, "served.pem"))
+	write(t, b.Dir, "bin/versitygw", string(read(t, gateway)))
+	b.On("1", `echo "127.0.0.1 s3.us-east-1.amazonaws.com s3.amazonaws.com" >>/etc/hosts
 		cat /box/served.pem >>/etc/ssl/certs/ca-certificates.crt
 		sed -i 's/"Token": "[^"]*"/"Token": ""/' /box/instances/*.json && systemctl restart box-metadata
 		mkdir -p /root/.aws && printf '[default]\nregion = us-east-1\nca_bundle = /box/served.pem\ns3 =\n  addressing_style = path\n' >/root/.aws/config
 		systemd-run --quiet --unit=gateway -E ROOT_ACCESS_KEY=AKIDBOX -E ROOT_SECRET_KEY=`+planted.Value+` \
 			/box/bin/versitygw --port 127.0.0.1:443 --cert /box/served.pem --key /box/served.pem posix --nometa /box/s3`)
 	// an application may have keys of its own, which are not for this
-	b.do("config", "AWS_ACCESS_KEY_ID=the-application's", "AWS_SECRET_ACCESS_KEY="+planted.Value, "AWS_PROFILE=the-application's")
-	wait(t, "the gateway", func() bool { return b.holds("1", "curl -so /dev/null https://s3.us-east-1.amazonaws.com/") })
+	b.Do("config", "AWS_ACCESS_KEY_ID=the-application's", "AWS_SECRET_ACCESS_KEY="+planted.Value, "AWS_PROFILE=the-application's")
+	wait(t, "the gateway", func() bool { return b.Holds("1", "curl -so /dev/null https://s3.us-east-1.amazonaws.com/") })
 	from("s3://agents/v3#"+sum)(t, app)
-	b.do("deploy", app)
-	if got := b.version("1"); got != "3.0.0" {
-		t.Errorf("version %s answers, want the new one:\n%s", got, b.on("1", "cat /var/log/agent-install.log"))
+	b.Do("deploy", app)
+	if got := b.Version("1"); got != "3.0.0" {
+		t.Errorf("version %s answers, want the new one:\n%s", got, b.On("1", "cat /var/log/agent-install.log"))
 	}
 }
 
@@ -205,7 +205,7 @@ func (b *box) fromS3(t *testing.T) {
 func (b *box) moveOut(t *testing.T, app, dir string) string {
 	t.Helper()
 	sums := read(t, filepath.Join(app, ".agent/SHA256SUMS"))
-	to := filepath.Join(b.dir, dir)
+	to := filepath.Join(b.Dir, dir)
 	if err := os.CopyFS(to, os.DirFS(filepath.Join(app, ".agent"))); err != nil {
 		t.Fatal(err)
 	}
@@ -245,10 +245,10 @@ func certificate(t *testing.T, path string) {
 // withoutAgent deploys what cannot be fetched to an instance that never had an agent,
 // as a new one is while the address is down: it is an instance all the same.
 func (b *box) withoutAgent(t *testing.T) {
-	app := b.app("1.0.0")
+	app := b.App("1.0.0")
 	from("https://127.0.0.1:1/agent#"+noSum)(t, app)
-	b.do("deploy", app)
-	if left := b.on("1", "find /opt/agent /usr/bin/agent /etc/systemd/system/agent* 2>/dev/null || :"); strings.Contains(left, "bin/agent") {
+	b.Do("deploy", app)
+	if left := b.On("1", "find /opt/agent /usr/bin/agent /etc/systemd/system/agent* 2>/dev/null || :"); strings.Contains(left, "bin/agent") {
 		t.Errorf("without an agent there is\n%s", left)
 	}
 }
@@ -257,28 +257,28 @@ func (b *box) withoutAgent(t *testing.T) {
 // remove.config, and an uninstall then finds nothing to do.
 func TestRemovalLeavesNothing(t *testing.T) {
 	b := newBox(t, "box-gone")
-	b.do("build")
+	b.Do("build")
 	bare := filepath.Join(t.TempDir(), "bare")
 	if err := os.CopyFS(bare, os.DirFS("sample")); err != nil {
 		t.Fatal(err)
 	}
-	b.do("up", bare)
+	b.Do("up", bare)
 	// /usr/lib and the like are left out because they are this machine's, and large
 	const look = `find / -xdev \( -path /proc -o -path /sys -o -path /box -o -path /var/log/journal -o -path /var/lib/systemd -o -path /var/tmp -o \
 			-path /root -o -path /home -o -path /usr/lib -o -path /usr/share -o -path /usr/include -o -path /usr/local \) -prune -o -print | sort
 		systemctl list-unit-files --plain --no-legend | sort; ps -eo comm= | grep -x agent; find /run -maxdepth 1 | sort`
-	b.on("1", look+" >/box/before")
-	app := b.app("1.0.0")
+	b.On("1", look+" >/box/before")
+	app := b.App("1.0.0")
 	b.withoutAgent(t)
-	b.do("deploy", app)
+	b.Do("deploy", app)
 	wait(t, "a good status", func() bool { return b.fresh(t, "1") })
 	b.startWork(t)
 	write(t, app, ".ebextensions/agent.config", string(read(t, "../examples/remove.config")))
-	b.do("deploy", app)
-	b.do("deploy", bare)
-	b.on("1", look+" >/box/after")
-	if left := b.on("1", "diff /box/before /box/after | grep '^>' || :"); left != "" {
+	b.Do("deploy", app)
+	b.Do("deploy", bare)
+	b.On("1", look+" >/box/after")
+	if left := b.On("1", "diff /box/before /box/after | grep '^>' || :"); left != "" {
 		t.Errorf("left behind:\n%s", left)
 	}
-	b.on("1", "/box/bin/agent uninstall 2>&1 | grep -x 'nothing to do'")
+	b.On("1", "/box/bin/agent uninstall 2>&1 | grep -x 'nothing to do'")
 }

@@ -21,7 +21,7 @@ type run struct {
 func (b *box) runs(t *testing.T, instance, flags string) []run {
 	t.Helper()
 	var all []run
-	text := b.on(instance, "agent --socket /run/agent/agent.sock ps --json "+flags)
+	text := b.On(instance, "agent --socket /run/agent/agent.sock ps --json "+flags)
 	if err := json.Unmarshal([]byte(text), &all); err != nil {
 		t.Fatalf("agent ps --json: %v\n%s", err, text)
 	}
@@ -30,14 +30,14 @@ func (b *box) runs(t *testing.T, instance, flags string) []run {
 
 // runOf finds a run by its id, ended ones included.
 func (b *box) runOf(instance, id string) run {
-	b.t.Helper()
-	all := b.runs(b.t, instance, "--all -n 1000")
+	b.T.Helper()
+	all := b.runs(b.T, instance, "--all -n 1000")
 	for _, r := range all {
 		if r.ID == id {
 			return r
 		}
 	}
-	b.t.Fatalf("agent ps does not list %s: %+v", id, all)
+	b.T.Fatalf("agent ps does not list %s: %+v", id, all)
 	return run{}
 }
 
@@ -69,10 +69,10 @@ func (b *box) startWork(t *testing.T) *work {
 	t.Helper()
 	b.works++
 	w := &work{keys: fmt.Sprintf("/tmp/keys-%d", b.works), screen: fmt.Sprintf("/tmp/screen-%d", b.works)}
-	w.command = b.on("1", "sudo -u ec2-user agent exec -d -- sleep 3000 2>/dev/null")
-	b.on("1", "rm -f /var/tmp/enough; systemd-run --quiet --collect agent cron run long")
+	w.command = b.On("1", "sudo -u ec2-user agent exec -d -- sleep 3000 2>/dev/null")
+	b.On("1", "rm -f /var/tmp/enough; systemd-run --quiet --collect agent cron run long")
 	w.job = b.waitLive(t, "the cron job", func(r run) bool { return r.Name == "long" })
-	b.on("1", fmt.Sprintf(`mkfifo -m 666 %s && systemd-run --quiet --collect --uid=ec2-user -E TERM=xterm \
+	b.On("1", fmt.Sprintf(`mkfifo -m 666 %s && systemd-run --quiet --collect --uid=ec2-user -E TERM=xterm \
 		/bin/bash -c 'exec script -qfc "agent exec -t -- tr a-z A-Z" %s <>%s >/dev/null'`, w.keys, w.screen, w.keys))
 	w.terminal = b.waitLive(t, "the session", func(r run) bool { return strings.Join(r.Args, " ") == "tr a-z A-Z" })
 	b.goesOn(t, w)
@@ -89,9 +89,9 @@ func (b *box) goesOn(t *testing.T, w *work) {
 		}
 	}
 	w.typed++
-	b.on("1", fmt.Sprintf("echo line-%d >%s", w.typed, w.keys))
+	b.On("1", fmt.Sprintf("echo line-%d >%s", w.typed, w.keys))
 	wait(t, "an answer at the terminal", func() bool {
-		return b.holds("1", fmt.Sprintf("grep -q LINE-%d %s", w.typed, w.screen))
+		return b.Holds("1", fmt.Sprintf("grep -q LINE-%d %s", w.typed, w.screen))
 	})
 }
 
@@ -99,7 +99,7 @@ func (b *box) goesOn(t *testing.T, w *work) {
 // the agent of now must know of all three.
 func (b *box) endWork(t *testing.T, w *work) {
 	t.Helper()
-	b.on("1", "agent stop "+w.command+" && agent stop "+w.terminal+" && touch /var/tmp/enough")
+	b.On("1", "agent stop "+w.command+" && agent stop "+w.terminal+" && touch /var/tmp/enough")
 	wait(t, "the job's end", func() bool { return b.runOf("1", w.job).State == "exited" })
 	if r := b.runOf("1", w.job); r.Code != 0 || r.Signal != 0 {
 		t.Errorf("the job ended as %+v", r)

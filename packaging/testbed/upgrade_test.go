@@ -13,13 +13,13 @@ import (
 // terminal and figures that could not be sent, and goes back. Nothing is lost either way.
 func TestUpgradeOfALandedAgent(t *testing.T) {
 	b := newBox(t, "box-landed")
-	b.do("build")
+	b.Do("build")
 	landed := filepath.Join(t.TempDir(), "app")
-	b.do("app", landed, gotool.Agent(t, gotool.LandedAgent, "1.0.0"))
-	present := b.app("2.0.0")
+	b.Do("app", landed, gotool.Agent(t, gotool.LandedAgent, "1.0.0"))
+	present := b.App("2.0.0")
 
-	b.do("up", landed)
-	wait(t, "the landed version", func() bool { return b.version("1") == "1.0.0" })
+	b.Do("up", landed)
+	wait(t, "the landed version", func() bool { return b.Version("1") == "1.0.0" })
 	wait(t, "a status without a fault", func() bool { return b.statusGood(t, "1") })
 	b.replaced(t, present, "2.0.0")
 	b.replaced(t, landed, "1.0.0")
@@ -28,21 +28,21 @@ func TestUpgradeOfALandedAgent(t *testing.T) {
 // replaced deploys app, which has the agent of a version, while work is in flight and CloudWatch is down.
 func (b *box) replaced(t *testing.T, app, version string) {
 	w := b.startWork(t)
-	b.on("1", "systemctl stop box-cloudwatch")
-	spooled := func() []string { return strings.Fields(b.on("1", "find /var/lib/agent/spool -type f -printf '%f '")) }
+	b.On("1", "systemctl stop box-cloudwatch")
+	spooled := func() []string { return strings.Fields(b.On("1", "find /var/lib/agent/spool -type f -printf '%f '")) }
 	wait(t, "a batch that could not be sent", func() bool { return len(spooled()) > 0 })
 	before := spooled()
 
-	b.do("deploy", app)
-	wait(t, "the version "+version, func() bool { return b.version("1") == version })
+	b.Do("deploy", app)
+	wait(t, "the version "+version, func() bool { return b.Version("1") == version })
 	b.goesOn(t, w)
 	if after := spooled(); len(after) < len(before) || !slices.Contains(after, before[0]) {
 		t.Errorf("the spool had %s, and has %s", before, after)
 	}
-	b.on("1", "systemctl start box-cloudwatch")
-	wait(t, "an empty spool", func() bool { return b.holds("1", "agent status | grep -q '^ok .*metrics .* 0 waiting, 0 dropped'") })
+	b.On("1", "systemctl start box-cloudwatch")
+	wait(t, "an empty spool", func() bool { return b.Holds("1", "agent status | grep -q '^ok .*metrics .* 0 waiting, 0 dropped'") })
 	b.endWork(t, w)
-	if history := b.on("1", "agent cron history"); !strings.Contains(history, w.job) {
+	if history := b.On("1", "agent cron history"); !strings.Contains(history, w.job) {
 		t.Errorf("the history does not have %s:\n%s", w.job, history)
 	}
 	b.sameEnvironment(t, "1")
