@@ -38,8 +38,10 @@ func TestAnswersOfOthersCostLittle(t *testing.T) {
 			w.WriteHeader(403)
 			io.WriteString(w, "<Error><Code>Access\u009b31m</Code><Message>a&#10;b\u202ec</Message></Error>")
 		},
-		"redirect": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, 307) },
-		"hang":     func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+		"redirect": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, elsewhere.URL, http.StatusTemporaryRedirect)
+		},
+		"hang": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
