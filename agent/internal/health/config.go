@@ -36,10 +36,10 @@ type Config struct {
 	// Host returns the Host header to send. It is called before each probe, so that a changed
 	// environment counts at once.
 	//  (host, nil): probes send it, and clients share the verdict.
-	//  ("", nil), or no Host: each client's own Host is sent and the application's answer returned, as
-	//  by nginx alone. An unset value must never turn an instance red.
-	//  ("", err): the last answer is used. Before the first one the client's own Host is sent, and a
-	//  refusal of that is unknown.
+	//  ("", nil), or no Host: a load balancer's own Host is sent and the application's answer returned, as
+	//  by nginx alone. An unset value must never turn an instance red. Others get the last answer.
+	//  ("", err): the last answer is used. Before the first one it is as without a Host, and a
+	//  refusal of the load balancer's own is unknown.
 	Host func(context.Context) (string, error)
 
 	// HostSetting is what the configuration says of Host, for Check and Status.

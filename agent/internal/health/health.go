@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -17,10 +18,11 @@ import (
 // Checker asks the application and keeps its verdict for a short while. It is safe for concurrent
 // use. New starts nothing; a probe in flight ends within Config.Timeout.
 type Checker struct {
-	cfg    Config
-	log    *slog.Logger
-	retry  time.Duration // between attempts to listen
-	probes sync.WaitGroup
+	cfg        Config
+	log        *slog.Logger
+	retry      time.Duration // between attempts to listen
+	probes     sync.WaitGroup
+	machineHas func(netip.Addr) bool // whether it is an address of this machine
 
 	fallbackMu sync.Mutex
 	fallback   string // content of NginxFile, as last written
@@ -32,17 +34,13 @@ type Checker struct {
 	hostErr       error            // why there was none; nil once hostKnown
 	servedUnknown bool             // load balancers are answered 200 although the state is unknown
 	calls         map[client]*call // in flight, or younger than Config.Lifetime
+	lastHere      Verdict          // given to a load balancer whose Host is an address of this machine
+	lastElsewhere Verdict          // or another one
 	judge         judge
 	history       ring
 	figures       Figures
 	listens       listenState
 	nonces        map[string]bool // of our own requests in flight: whether each has arrived
-}
-
-// client is the part of a client's request that the answer depends on: none when a Host is configured.
-type client struct {
-	ownHost     bool   // probe with the client's own Host
-	host, agent string // without host: the target's
 }
 
 // call is one probe with all the clients that wait for it.
@@ -67,7 +65,7 @@ func New(c Config) (*Checker, error) {
 	}
 	return &Checker{
 		cfg: c, log: c.Log.With("check", "health"), retry: 5 * time.Second,
-		calls: map[client]*call{}, nonces: map[string]bool{},
+		calls: map[client]*call{}, nonces: map[string]bool{}, machineHas: new(addresses).have,
 		judge: judge{failures: c.Failures, successes: c.Successes, state: Unknown, graceEnds: time.Now().Add(c.Grace)},
 	}, nil
 }
@@ -90,9 +88,13 @@ func (c *Checker) check(ctx context.Context, from client) Verdict {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout+slack)
 	defer cancel()
 	v, noHost := c.share(ctx, client{})
-	if noHost {
-		v, _ = c.share(ctx, from)
+	switch {
+	case !noHost:
+		return v
+	case from.origin == stranger:
+		return c.lastVerdict(from)
 	}
+	v, _ = c.share(ctx, from)
 	return v
 }
 
@@ -116,10 +118,7 @@ func (c *Checker) freshLocked(cl *call) bool {
 func (c *Checker) share(ctx context.Context, from client) (v Verdict, noHost bool) {
 	cl := c.join(from)
 	if cl == nil {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		r := noProbe(from, fmt.Sprintf("it is being asked with %d other Hosts", maxVerdicts))
-		return c.judgeLocked(r, from), false
+		return c.lastVerdict(from), false
 	}
 	select {
 	case <-cl.done:
@@ -133,7 +132,7 @@ func (c *Checker) share(ctx context.Context, from client) (v Verdict, noHost boo
 	}
 }
 
-// join returns nil when the limit of probes with clients' own Hosts is reached.
+// join returns nil when the limit of probes with others' addresses is reached.
 func (c *Checker) join(from client) *call {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -141,8 +140,7 @@ func (c *Checker) join(from client) *call {
 	if cl != nil && (cl.ended.IsZero() || c.freshLocked(cl)) {
 		return cl
 	}
-	c.dropOldLocked()
-	if from.ownHost && len(c.calls) >= maxVerdicts {
+	if n := c.dropOldLocked(); n >= maxElsewhere && from.origin == elsewhere {
 		return nil
 	}
 	cl = &call{done: make(chan struct{})}
@@ -151,18 +149,16 @@ func (c *Checker) join(from client) *call {
 	return cl
 }
 
-// maxVerdicts limits the verdicts and probes that clients' own Hosts can cause.
-const maxVerdicts = 64
-
-// dropOldLocked removes verdicts that are too old. With a configured Host there is one call; without,
-// as many as there were different Hosts in the last Lifetime.
-func (c *Checker) dropOldLocked() {
-	crowded := len(c.calls) >= maxVerdicts
+// dropOldLocked removes verdicts that are too old, and counts those left with others' addresses.
+func (c *Checker) dropOldLocked() (n int) {
 	for from, cl := range c.calls {
-		if !cl.ended.IsZero() && (crowded || !c.freshLocked(cl)) {
+		if !cl.ended.IsZero() && !c.freshLocked(cl) {
 			delete(c.calls, from)
+		} else if from.origin == elsewhere {
+			n++
 		}
 	}
+	return n
 }
 
 // answer probes for cl. It has a context of its own: a client that disconnects must not fail the others.
@@ -275,10 +271,18 @@ func (c *Checker) configuredHost(ctx context.Context) string {
 
 // recordLocked stores r and returns its verdict.
 func (c *Checker) recordLocked(r Result, from client) Verdict {
-	c.history.add(r)
-	c.figures.count(r)
+	if from.counts() {
+		c.history.add(r)
+		c.figures.count(r)
+	}
 	v := c.judgeLocked(r, from)
 	v.Host, v.Target = r.Host, r.Target
+	switch {
+	case from.origin == elsewhere:
+		c.lastElsewhere = v
+	case from.host != "":
+		c.lastHere = v
+	}
 	return v
 }
 
@@ -286,7 +290,7 @@ func (c *Checker) recordLocked(r Result, from client) Verdict {
 // Host does not change the state: Figures then have the last verdict for a load balancer.
 func (c *Checker) judgeLocked(r Result, from client) Verdict {
 	if c.cfg.UnknownHealthy {
-		if !from.ownHost || from.agent != "" {
+		if from.counts() && (!from.ownHost || from.agent != "") {
 			c.logUnknownLocked(r)
 		}
 		if r.Unknown {
@@ -296,7 +300,7 @@ func (c *Checker) judgeLocked(r Result, from client) Verdict {
 	}
 	if from.ownHost {
 		v := passThrough(r)
-		if from.agent != "" {
+		if from.counts() && from.agent != "" {
 			c.figures.State = v.State
 		}
 		return v

@@ -24,12 +24,12 @@ type proxied struct {
 	server
 }
 
-func startProxied(t *testing.T, patience string, h http.HandlerFunc) proxied {
+func startProxied(t *testing.T, patience, hostname string, h http.HandlerFunc) proxied {
 	t.Helper()
 	_, err := exec.LookPath("nginx")
 	need(t, err == nil, "nginx (Debian: nginx-light)")
 	target := app(t, h)
-	p := proxied{server: startServer(t, target)}
+	p := proxied{server: startServer(t, target, hostname)}
 	p.stack = &stack{dir: t.TempDir(), app: strings.TrimPrefix(target, "http://"), agent: p.addr, nginx: "127.0.0.1:" + freePort(t)}
 	p.openToNginx()
 	p.writeNginx(t)
@@ -89,7 +89,7 @@ func TestTenThousandThroughNginx(t *testing.T) {
 	honest := make(chan struct{}, maxConns*3/4)
 	var asked, byNginx atomic.Int32
 	began := time.Now()
-	p := startProxied(t, "4700ms", func(_ http.ResponseWriter, r *http.Request) {
+	p := startProxied(t, "4700ms", "a.example", func(_ http.ResponseWriter, r *http.Request) {
 		if r.UserAgent() == agentName {
 			asked.Add(1)
 		} else {
@@ -169,7 +169,7 @@ func (p proxied) status(text string) (string, error) {
 // watchdog is about to kill, costs a check nginx's patience with it and not the answer.
 func TestHungAgentIsAskedAround(t *testing.T) {
 	var byNginx atomic.Int32
-	p := startProxied(t, "500ms", func(_ http.ResponseWriter, r *http.Request) {
+	p := startProxied(t, "500ms", "a.example", func(_ http.ResponseWriter, r *http.Request) {
 		if r.UserAgent() != agentName {
 			byNginx.Add(1)
 		}

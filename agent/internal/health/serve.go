@@ -9,10 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"strings"
 	"time"
-
-	"beanstalk-agent/agent/internal/endpoint"
 )
 
 const (
@@ -24,14 +21,14 @@ const (
 const nonceHeader = "X-Agent-Check"
 
 // Handler answers a load balancer on Config.Path with the verdict's status and nothing else about the
-// application. Any other path is 404. Only the client's Host (when none is configured) and its name, if
-// it is a load balancer, reach the application.
+// application. Any other path is 404. Only the client's Host (when none is configured, and if it is an address) and
+// its name, if it is a load balancer, reach the application.
 func (c *Checker) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ContentLength != 0 { // do not wait for a body
 			defer http.NewResponseController(w).SetReadDeadline(time.Now())
 		}
-		from := clientOf(r)
+		from := c.clientOf(r)
 		switch {
 		case r.URL.Path != c.cfg.Path:
 			respond(w, http.StatusNotFound)
@@ -56,7 +53,7 @@ func (c *Checker) recordRequest(nonce string, from client) (draining bool) {
 		c.figures.Asked++
 	}
 	c.mu.Unlock()
-	return c.cfg.Draining(!ours && from.agent != "")
+	return c.cfg.Draining(!ours && from.balancer())
 }
 
 // expectNonce makes the handler recognise nonce until seen is called, which reports whether it arrived.
@@ -78,21 +75,6 @@ func respond(w http.ResponseWriter, status int) {
 	h.Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
 	io.WriteString(w, statusLine(status)+"\n")
-}
-
-// clientOf returns a request's Host, if it is valid, and the User-Agent of AWS's load balancers: some
-// applications answer those differently.
-func clientOf(r *http.Request) client {
-	a := client{ownHost: true, host: strings.ToLower(r.Host)}
-	if endpoint.CheckHost(a.host) != nil {
-		a.host = "invalid"
-	}
-	for _, lb := range []string{"ELB-HealthChecker/2.0", "ELB-HealthChecker/1.0"} {
-		if r.UserAgent() == lb {
-			a.agent = lb
-		}
-	}
-	return a
 }
 
 // Serve answers on addr, a loopback address, until ctx is done, then waits for the probes in flight. An

@@ -152,6 +152,9 @@ func TestOnlyTheProbeReachesTheApplication(t *testing.T) {
 			for _, h := range []string{"Cookie", "X-Forwarded-For", "Authorization", "X-Evil", "Accept"} {
 				r.Header.Set(h, "evil")
 			}
+			if tt.configured == "" { // else the application is not asked
+				r.Header.Del("X-Forwarded-For")
+			}
 			r.Header.Set("User-Agent", tt.agent)
 			w := httptest.NewRecorder()
 			c.Handler().ServeHTTP(w, r)

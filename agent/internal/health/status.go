@@ -42,5 +42,6 @@ func (c *Checker) noHost() api.Line {
 		text = c.cfg.HostSetting + " gives no host name"
 	}
 	hint := "set health.host, or HEALTH_HOST in the application's environment, to a host the application accepts"
-	return api.NewLine("health", api.Note, hint, "%s: the load balancer's own is passed on", text)
+	return api.NewLine("health", api.Note, hint,
+		"%s: a load balancer's own is passed on, requests by name get the last answer", text)
 }

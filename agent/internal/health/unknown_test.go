@@ -44,7 +44,9 @@ func TestWhatCannotBeToldIsWhatConfigurationSays(t *testing.T) {
 					want = map[bool]int{false: 503, true: 200}[healthy]
 				}
 				w := httptest.NewRecorder()
-				c.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/health", nil))
+				r := httptest.NewRequest("GET", "/health", nil)
+				r.Host = "10.0.0.5"
+				c.Handler().ServeHTTP(w, r)
 				v := c.Check(t.Context())
 				if w.Code != want || v.Status != want || !strings.Contains(v.Reason, tt.reason) {
 					t.Errorf("answered %d, with the verdict %+v; want %d and %q", w.Code, v, want, tt.reason)
