@@ -128,7 +128,7 @@ func TestStartThatItsUserAttacks(t *testing.T) {
 				t.Errorf("%v: %v", sig, err)
 			default:
 				started++
-				syscall.Kill(p.PID, syscall.SIGKILL)
+				syscall.Kill(-p.PID, syscall.SIGKILL) // the shell's child too
 				<-p.Done()
 			}
 		}
