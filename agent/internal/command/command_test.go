@@ -413,7 +413,7 @@ func BenchmarkStart(b *testing.B) {
 	ways := map[string]func() (*Process, error){
 		"fork": func() (*Process, error) { return Start(spec, &reaper) },
 		"vfork": func() (*Process, error) {
-			return reaper.adopt(func() (int, error) { return syscall.ForkExec("/usr/bin/true", spec.Args, attr) })
+			return reaper.adopt(nil, func() (int, error) { return syscall.ForkExec("/usr/bin/true", spec.Args, attr) })
 		},
 	}
 	up, over := map[string][]float64{}, map[string][]float64{}

@@ -19,8 +19,9 @@ import (
 // for good. A plain fork copies this process's few megabytes of page tables instead, some 100 µs.
 type child struct {
 	clone    cloneArgs
+	catching bool       // handlers of this process are still in force
 	files    [3]uintptr // become 0, 1 and 2; none is below 3
-	status   uintptr    // end of a pipe: see step
+	status   uintptr    // end of a pipe: see report
 	terminal bool
 	noNew    bool // no_new_privs
 	umask    uintptr
@@ -51,8 +52,7 @@ type cloneArgs struct {
 	flags, pidfd, childTID, parentTID, exitSignal, stack, stackSize, tls, setTID, setTIDSize, cgroup uint64
 }
 
-// step says how far a child came. It writes one byte before it becomes its user's; then, if it does not become the
-// command, a report.
+// step is what a child did when it failed.
 type step int32
 
 const (
@@ -69,6 +69,7 @@ const (
 var stepNames = [...]string{"pass descriptors", "take the terminal", "restore the limit of open files",
 	"set no_new_privs", "set groups", "set user", "enter directory", "execute"}
 
+// report is what a child writes if it does not become the command. If it does, its end of the pipe closes.
 type report struct {
 	step  step
 	errno int32
@@ -80,6 +81,7 @@ const reportSize = int(unsafe.Sizeof(report{}))
 // newChild prepares everything but the descriptors.
 func newChild(spec Spec) *child {
 	c := &child{
+		clone:    cloneArgs{flags: unix.CLONE_CLEAR_SIGHAND, exitSignal: uint64(unix.SIGCHLD)},
 		terminal: spec.Terminal, noNew: spec.NoNewPrivs, umask: uintptr(spec.umask()),
 		score: strconv.AppendInt(nil, int64(spec.OOMScoreAdj), 10), searched: searched(spec),
 	}
@@ -136,10 +138,10 @@ func (c *child) fork() (pid uintptr, errno syscall.Errno) {
 	all, old := ^uint64(0), uint64(0)
 	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&all)),
 		uintptr(unsafe.Pointer(&old)), 8, 0, 0)
-	if c.clone.cgroup != 0 {
-		args, size := uintptr(unsafe.Pointer(&c.clone)), unsafe.Sizeof(c.clone)
-		pid, _, errno = syscall.RawSyscall(unix.SYS_CLONE3, args, size, 0)
-	} else { // also before kernel 5.3
+	args, size := uintptr(unsafe.Pointer(&c.clone)), unsafe.Sizeof(c.clone)
+	pid, _, errno = syscall.RawSyscall(unix.SYS_CLONE3, args, size, 0)
+	if errno != 0 && c.clone.cgroup == 0 { // before kernel 5.5, or in a container that knows no clone3
+		c.catching = true
 		pid, _, errno = syscall.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
 	}
 	if pid == 0 && errno == 0 {
@@ -155,7 +157,9 @@ func (c *child) fork() (pid uintptr, errno syscall.Errno) {
 //go:noinline
 //go:norace
 func (c *child) become() {
-	c.resetSignals()
+	if c.catching {
+		c.resetSignals()
+	}
 	c.passFiles()
 	syscall.RawSyscall(unix.SYS_SETSID, 0, 0, 0)
 	if c.terminal {
@@ -172,7 +176,7 @@ func (c *child) become() {
 		_, _, errno := syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0)
 		c.check(stepNoNewPrivs, errno)
 	}
-	syscall.RawSyscall(unix.SYS_WRITE, c.status, uintptr(unsafe.Pointer(&c.report)), 1)
+	syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_NAME, uintptr(unsafe.Pointer(&starting[0])), 0, 0, 0, 0)
 	if c.cred {
 		c.drop()
 	}
@@ -187,7 +191,10 @@ func (c *child) become() {
 	c.try()
 }
 
-// resetSignals gives the signals that this process catches their default, before they are let in. Those that were
+// starting is the name of a process that has its user, in ps too, until it is the command.
+var starting = []byte("starting\x00")
+
+// resetSignals gives the signals that this process catches their default, as CLONE_CLEAR_SIGHAND does. Those that were
 // ignored from the start, as below nohup(1), stay so.
 //
 //go:nosplit

@@ -71,7 +71,7 @@ func start(spec Spec, r *Reaper) (p *Process, err error) {
 			NoSetGroups: os.Geteuid() != 0}
 	}
 	err = try(spec, func(path string, argv []string) (err error) {
-		p, err = r.adopt(func() (int, error) { return syscall.ForkExec(path, argv, attr) })
+		p, err = r.adopt(spec.Group, func() (int, error) { return syscall.ForkExec(path, argv, attr) })
 		return err
 	})
 	return p, err

@@ -23,7 +23,7 @@ type Status struct {
 // Process is a command that was started.
 type Process struct {
 	PID   int
-	Begun uint64 // start time in clock ticks since boot, for a PID may be reused; 0: not known
+	Begun uint64 // start time in clock ticks since boot, for a PID may be reused; 0: not known, or in a control group
 
 	done   chan struct{}
 	status Status // written before done is closed
@@ -103,8 +103,8 @@ func ownPeak() int64 {
 	return usage.Maxrss
 }
 
-// adopt runs fork and registers the child.
-func (r *Reaper) adopt(fork func() (pid int, err error)) (*Process, error) {
+// adopt runs fork and registers the child, which is created in g.
+func (r *Reaper) adopt(g *Group, fork func() (pid int, err error)) (*Process, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	pid, err := fork()
@@ -114,8 +114,10 @@ func (r *Reaper) adopt(fork func() (pid int, err error)) (*Process, error) {
 	if r.procs == nil {
 		r.procs = make(map[int]*Process)
 	}
-	// The child is not collected yet, so its start time can be read.
-	p := &Process{PID: pid, Begun: StartTime(pid), done: make(chan struct{})}
+	p := &Process{PID: pid, done: make(chan struct{})}
+	if g == nil || !g.place.Grouped() { // the child is not collected yet, so its start time can be read
+		p.Begun = StartTime(pid)
+	}
 	r.procs[pid] = p
 	return p, nil
 }

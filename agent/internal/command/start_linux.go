@@ -22,11 +22,8 @@ const defaultUmask = 0o022
 // startWait bounds a start. Whoever can stop the new process, or answer for its directory or program, may let it wait.
 var startWait = 10 * time.Second // shorter in tests
 
-var (
-	errEnded = errors.New("its process ended before it was the command")
-	errSlow  = errors.New("the start took longer than 10 s: its process is stopped, or its program or directory " +
-		"does not answer")
-)
+var errSlow = errors.New("the start took longer than 10 s: its process is stopped, or its program or directory " +
+	"does not answer")
 
 // start makes a child and waits until it is the command. r is not held meanwhile, and no other start waits.
 func start(spec Spec, r *Reaper) (*Process, error) {
@@ -36,7 +33,7 @@ func start(spec Spec, r *Reaper) (*Process, error) {
 		return nil, ours(spec, err)
 	}
 	defer status.Close()
-	p, err := r.adopt(func() (int, error) {
+	p, err := r.adopt(spec.Group, func() (int, error) {
 		return spec.Group.within(func() (int, error) {
 			pid, errno := c.fork()
 			if errno != 0 {
@@ -50,7 +47,7 @@ func start(spec Spec, r *Reaper) (*Process, error) {
 	if err != nil {
 		return nil, ours(spec, err)
 	}
-	if err := await(spec, status); err != nil {
+	if err := await(spec, p.PID, status); err != nil {
 		r.kill(p)
 		return nil, err
 	}
@@ -98,7 +95,8 @@ func (c *child) open(spec Spec) (status *os.File, closeAll func(), err error) {
 		var fd int
 		if fd, err = unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err == nil {
 			opened = append(opened, fd)
-			c.clone = cloneArgs{flags: unix.CLONE_INTO_CGROUP, exitSignal: uint64(unix.SIGCHLD), cgroup: uint64(fd)}
+			c.clone.flags |= unix.CLONE_INTO_CGROUP
+			c.clone.cgroup = uint64(fd)
 		}
 	}
 	if err != nil {
@@ -111,38 +109,34 @@ func (c *child) open(spec Spec) (status *os.File, closeAll func(), err error) {
 	return status, closeAll, nil
 }
 
-// await reads what the child says until it has become the command, which closes the pipe: a byte when it takes its
-// user, and a report if it fails.
-func await(spec Spec, status *os.File) error {
+// await waits until the child is the command, which closes the pipe, or says why not. One that is killed meanwhile is a
+// command that a signal ended.
+func await(spec Spec, pid int, status *os.File) error {
 	_ = status.SetReadDeadline(time.Now().Add(startWait))
-	var said [1 + reportSize]byte
-	n, err := io.ReadFull(status, said[:])
-	e := refused(spec, errEnded)
-	e.Ours = n != 1 && n != len(said) // it had not taken its user
+	var said [reportSize]byte
+	_, err := io.ReadFull(status, said[:])
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		e.Err = errSlow
-	case n == 1:
+		e := refused(spec, errSlow)
+		name, _ := readFile("/proc/" + strconv.Itoa(pid) + "/comm")
+		e.Ours = name != string(starting[:len(starting)-1])+"\n"
+		return e
+	case err != nil:
 		return nil
-	case n >= reportSize:
-		r := said[n-reportSize:]
-		return e.explain(spec, step(number(r)), syscall.Errno(number(r[4:])), found(number(r[8:])))
 	}
-	return e
+	return failure(spec, step(number(said[:])), syscall.Errno(number(said[4:])), found(number(said[8:])))
 }
 
 func number(b []byte) uint32 { return binary.NativeEndian.Uint32(b) }
 
-func (e *StartError) explain(spec Spec, s step, errno syscall.Errno, at found) *StartError {
+func failure(spec Spec, s step, errno syscall.Errno, at found) error {
 	switch s {
 	case stepExec:
 		return explain(spec, at, errno)
 	case stepDir:
-		e.Err = fmt.Errorf("enter directory: %w", &fs.PathError{Op: "chdir", Path: spec.Dir, Err: errno})
-	default:
-		e.Ours, e.Err = true, fmt.Errorf("%s: %w", stepNames[s], errno)
+		return refused(spec, fmt.Errorf("enter directory: %w", &fs.PathError{Op: "chdir", Path: spec.Dir, Err: errno}))
 	}
-	return e
+	return ours(spec, fmt.Errorf("%s: %w", stepNames[s], errno))
 }
 
 func (spec *Spec) umask() int {

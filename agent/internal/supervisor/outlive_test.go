@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/packaging/testbed/gotool"
@@ -36,7 +37,7 @@ func outlivesOnSystemd(t *testing.T, layout string) {
 	}
 	b := boot(t, layout, dir)
 	b.sh(instance(containerLimits[layout]))
-	b.tests(layout, "^TestOutlive(Piped|Terminal|Detached|Memory|Deployment|Upgrade|Faults)")
+	b.tests(layout, "^TestOutlive(Piped|Terminal|Detached|Memory|Deployment|Upgrade|Faults|Hang)")
 	b.shutsDown()
 }
 
@@ -152,6 +153,34 @@ func disturb(t *testing.T, how string) {
 		t.Fatalf("%s: %v: %s", how, err, out)
 	}
 	agentAnswers(t)
+}
+
+// A supervisor that hangs is restarted by systemd's watchdog, and what it ran is recorded as lost; one that answers is
+// not, however long it runs.
+func TestOutliveHang(t *testing.T) {
+	agentInside(t)
+	const dropIn = "/etc/systemd/system/agent-runs.service.d/watchdog.conf"
+	if err := os.WriteFile(dropIn, []byte("[Service]\nWatchdogSec=2s\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	disturb(t, "systemctl daemon-reload; systemctl restart agent-runs")
+	defer disturb(t, "rm "+dropIn+"; systemctl daemon-reload; systemctl restart agent-runs")
+	pid := func() string {
+		out, _ := exec.Command("systemctl", "show", "-p", "MainPID", "--value", "agent-runs").Output()
+		return strings.TrimSpace(string(out))
+	}
+	lost := detached(t, "exec sleep 1000")
+	before := pid()
+	time.Sleep(4 * time.Second) // twice the watchdog's limit: nothing else shows that it is fed
+	if now := pid(); now != before {
+		t.Fatalf("an idle supervisor was restarted: %s, was %s", now, before)
+	}
+	if out, err := exec.Command("kill", "-STOP", before).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	eventually(t, "another supervisor runs", func() bool { now := pid(); return now != before && now != "0" })
+	agentAnswers(t)
+	eventually(t, "the run is lost", func() bool { return recordOf(t, lost).State == runs.StateLost })
 }
 
 // The waiting client gets its output whole and its exit code.
