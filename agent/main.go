@@ -32,6 +32,7 @@ func programs(clock func() time.Time) cli.Programs {
 				AllowUsers: o.AllowUsers, AllowGroups: o.AllowGroups, AllowRoot: o.AllowRoot}, o.Log)
 		},
 		Check:       daemon.Check,
+		Direct:      supervisor.Direct,
 		Application: daemon.Application,
 		Metrics:     daemon.Metrics,
 	}

@@ -16,7 +16,7 @@ import (
 
 // check decides what the flags leave open, and refuses those that contradict each other or would be ignored.
 func (o *execOptions) check(g *globals) error {
-	terminal := !o.detach && !o.direct && o.wantsTerminal(g)
+	terminal := !o.detach && o.wantsTerminal(g)
 	switch {
 	case o.tty && o.noTTY:
 		return errors.New("--tty and --no-tty exclude each other")

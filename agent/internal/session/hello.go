@@ -10,8 +10,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"beanstalk-agent/agent/internal/fdconn"
 )
@@ -79,54 +82,84 @@ type Conn struct {
 
 	conn   *net.UnixConn
 	reader *bufio.Reader
+	pipes  pipes
 }
 
 // Open sends req over c, with files attached to its first byte, and waits for the answer. The body must
 // fit into memory. A refusal is a *Refusal. The caller keeps the files, and may close them when Open
-// returns; c belongs to the session, and is closed on error.
+// returns; c belongs to the session, and is closed on error. A terminal among the files is not sent: the run
+// gets a pipe in its place, and Run copies.
 func Open(c *net.UnixConn, req *http.Request, files ...int) (*Conn, error) {
-	s, err := open(c, req, files)
+	return open(c, req, files, func(files []int) error {
+		req.Header.Set("Connection", "Upgrade")
+		req.Header.Set("Upgrade", Protocol)
+		var b bytes.Buffer
+		if err := req.Write(&b); err != nil {
+			return fmt.Errorf("write request: %w", err)
+		}
+		err := fdconn.Send(c, b.Bytes(), files...)
+		if err != nil && !errors.Is(err, syscall.EPIPE) { // who is refused is answered before all of it is read
+			return fmt.Errorf("send request: %w", err)
+		}
+		return nil
+	})
+}
+
+// Local is a session with a run of this very process: start gets its end of a connection, and the files for the run,
+// none of which is a terminal. All stay the caller's.
+func Local(start func(conn *os.File, files []int) error, files ...int) (*Conn, error) {
+	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
 	if err != nil {
+		return nil, fmt.Errorf("make a connection: %w", err)
+	}
+	far, near := os.NewFile(uintptr(ends[0]), "run"), os.NewFile(uintptr(ends[1]), "client")
+	defer far.Close()
+	defer near.Close()
+	c, err := net.FileConn(near)
+	if err != nil {
+		return nil, fmt.Errorf("make a connection: %w", err)
+	}
+	return open(c.(*net.UnixConn), nil, files, func(files []int) error { return start(far, files) })
+}
+
+// open starts the run by send and reads the answer.
+func open(c *net.UnixConn, req *http.Request, files []int, send func(files []int) error) (*Conn, error) {
+	s := &Conn{conn: c, reader: bufio.NewReader(c)}
+	files, err := s.pipes.standIn(files)
+	if err == nil {
+		err = send(files)
+	}
+	s.pipes.handedOver()
+	if err == nil {
+		err = s.readAnswer(req)
+	}
+	if err != nil {
+		s.pipes.abandon()
 		c.Close()
 		return nil, err
 	}
 	return s, nil
 }
 
-func open(c *net.UnixConn, req *http.Request, files []int) (*Conn, error) {
-	req.Header.Set("Connection", "Upgrade")
-	req.Header.Set("Upgrade", Protocol)
-	var b bytes.Buffer
-	if err := req.Write(&b); err != nil {
-		return nil, fmt.Errorf("write request: %w", err)
-	}
-	sent := fdconn.Send(c, b.Bytes(), files...)
-	if sent != nil && !errors.Is(sent, syscall.EPIPE) { // who is refused is answered before all of it is read
-		return nil, fmt.Errorf("send request: %w", sent)
-	}
-	r := bufio.NewReader(c)
-	resp, err := http.ReadResponse(r, req)
+func (c *Conn) readAnswer(req *http.Request) error {
+	resp, err := http.ReadResponse(c.reader, req)
 	if err != nil {
-		if sent != nil {
-			return nil, fmt.Errorf("send request: %w", sent)
-		}
 		if errors.Is(err, io.ErrUnexpectedEOF) {
 			err = errors.New("the connection was closed before an answer came")
 		}
-		return nil, fmt.Errorf("read answer: %w", err)
+		return fmt.Errorf("read answer: %w", err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusSwitchingProtocols {
-		return nil, readRefusal(resp)
+		return readRefusal(resp)
 	}
 	if got := resp.Header.Get("Upgrade"); got != Protocol {
-		return nil, fmt.Errorf("open session: the other side speaks %q, this client %q", got, Protocol)
+		return fmt.Errorf("open session: the other side speaks %q, this client %q", got, Protocol)
 	}
-	s := &Conn{conn: c, reader: r}
-	if err := json.Unmarshal([]byte(resp.Header.Get(helloHeader)), &s.Hello); err != nil {
-		return nil, fmt.Errorf("parse session header: %w", err)
+	if err := json.Unmarshal([]byte(resp.Header.Get(helloHeader)), &c.Hello); err != nil {
+		return fmt.Errorf("parse session header: %w", err)
 	}
-	return s, nil
+	return nil
 }
 
 func readRefusal(resp *http.Response) error {

@@ -17,8 +17,14 @@ import (
 type Options struct {
 	Stdin, Stdout, Stderr *os.File // required; with a terminal Stdin is put in raw mode while Run runs
 
-	NoEscape bool // leave "~." to the program, as for binary input
+	// Owned says that the run is this process's child: it gets this process's signals from a terminal session, too,
+	// and there is no way out of that but its end.
+	Owned bool
+	// Stops reports whether Ctrl-Z, typed now, stops the program; with Owned, else it is the program's.
+	Stops func() bool
 }
+
+func (o Options) file(stream int) *os.File { return [...]*os.File{o.Stdin, o.Stdout, o.Stderr}[stream] }
 
 // ErrLost reports that the connection ended without an Exit: the supervisor died or was killed.
 var ErrLost = errors.New("the connection to the run was lost; whether it goes on is shown by: agent ps")
@@ -51,19 +57,12 @@ var forwarded = []os.Signal{
 func (c *Conn) runPiped(ctx context.Context, o Options) (int, error) {
 	stop := context.AfterFunc(ctx, func() { c.conn.Close() })
 	defer stop()
-	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, forwarded...)
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for s := range signals {
-			c.forward(s.(syscall.Signal))
-		}
-	})
-	defer wg.Wait()
-	defer c.Close() // ends a blocked write
-	defer close(signals)
-	defer signal.Stop(signals)
+	stopSignals := c.forwardSignals(nil)
+	c.pipes.relay(o)
 	exit, err := c.receive(nil, o.Stderr)
+	c.Close()     // ends a blocked write
+	stopSignals() // from here on they end the client: it may be stopped in writing to its terminal
+	c.pipes.finish(o)
 	if err != nil {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
@@ -73,13 +72,45 @@ func (c *Conn) runPiped(ctx context.Context, o Options) (int, error) {
 	return finish(exit, o.Stderr)
 }
 
-// forward sends s to the run. Ctrl-Z stops the run first and then the client, so that the shell gets
-// both back at once, and "fg" wakes both.
-func (c *Conn) forward(s syscall.Signal) {
-	_ = WriteFrame(c.conn, Signal, []byte{byte(s)}) // receive reports a broken connection
-	if s == unix.SIGTSTP {
-		_ = unix.Kill(unix.Getpid(), unix.SIGSTOP)
+// forwardSignals passes signals on until stop is called, but for those that this process was started to ignore, as
+// nohup does. raw is the terminal that a stop restores, or nil.
+func (c *Conn) forwardSignals(raw *rawMode) (stop func()) {
+	signals := make(chan os.Signal, 16)
+	for _, s := range forwarded {
+		if !signal.Ignored(s) {
+			signal.Notify(signals, s)
+		}
 	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for s := range signals {
+			_ = WriteFrame(c.conn, Signal, []byte{byte(s.(syscall.Signal))}) // receive reports a broken connection
+			if s == unix.SIGTSTP {
+				c.suspend(signals, raw)
+			}
+		}
+	})
+	return func() {
+		signal.Stop(signals)
+		close(signals)
+		wg.Wait()
+	}
+}
+
+// suspend stops this process after its run, so that the shell gets both back at once, and then wakes the run. Where no
+// shell has put this process into a group of its own, nobody could continue it: it goes on.
+func (c *Conn) suspend(signals <-chan os.Signal, raw *rawMode) {
+	if session, err := unix.Getsid(0); err == nil && session != unix.Getpgrp() {
+		raw.leave()
+		_ = unix.Kill(unix.Getpid(), unix.SIGSTOP)
+		for s := range signals {
+			if s == unix.SIGCONT {
+				break
+			}
+		}
+		raw.enter()
+	}
+	_ = WriteFrame(c.conn, Signal, []byte{byte(unix.SIGCONT)})
 }
 
 // receive reads frames until the exit. out gets the terminal's output.

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -20,15 +21,20 @@ const detachLimit = time.Second
 
 // runTerminal puts the terminal in raw mode, relays, and restores it on return, panic and signal, with
 // the modes that the program switched (alternate screen, mouse). After kill -9 of the client the user
-// types "reset"; the run goes on and "agent attach" finds it.
+// types "reset"; the run goes on and "agent attach" finds it, unless it is owned: then its terminal hangs up.
 func (c *Conn) runTerminal(ctx context.Context, o Options) (code int, err error) {
 	raw, err := makeRaw(o.Stdin)
 	if err != nil {
 		return 125, err
 	}
 	defer raw.restore()
-	ctx, cancel := signal.NotifyContext(ctx, unix.SIGTERM, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT)
-	defer cancel()
+	if o.Owned {
+		defer c.forwardSignals(raw)()
+	} else {
+		var cancel context.CancelFunc
+		ctx, cancel = signal.NotifyContext(ctx, unix.SIGTERM, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT)
+		defer cancel()
+	}
 	stop := context.AfterFunc(ctx, func() { c.conn.Close() })
 	defer stop()
 	defer c.followSize(raw)()
@@ -91,13 +97,19 @@ func (c *Conn) sendSize(fd int) {
 	}
 }
 
+const ctrlZ = 0x1a
+
 // sendInput sends the user's input. It closes left when the user detaches.
 func (c *Conn) sendInput(o Options, raw *rawMode, left chan<- struct{}) {
 	defer raw.restoreOnPanic()
-	esc := escape{off: o.NoEscape}
+	esc := escape{off: o.Owned}
 	buf := make([]byte, 4<<10)
 	for {
 		n, err := o.Stdin.Read(buf)
+		if o.Stops != nil && bytes.IndexByte(buf[:n], ctrlZ) >= 0 && o.Stops() {
+			_ = unix.Kill(unix.Getpid(), unix.SIGTSTP) // as from the terminal, were it not in raw mode
+			continue
+		}
 		data, detach := esc.filter(buf[:n])
 		if len(data) > 0 && WriteFrame(c.conn, Input, data) != nil {
 			return
@@ -153,9 +165,11 @@ func (e *escape) filter(in []byte) (out []byte, detach bool) {
 
 // rawMode is a terminal in raw mode; restore may be called any number of times.
 type rawMode struct {
-	fd    int
-	state *term.State
-	once  sync.Once
+	fd int
+
+	mu    sync.Mutex
+	state *term.State // to restore; nil: it is
+	done  bool
 }
 
 func makeRaw(f *os.File) (*rawMode, error) {
@@ -170,8 +184,35 @@ func makeRaw(f *os.File) (*rawMode, error) {
 	return &rawMode{fd: fd, state: state}, nil
 }
 
+// leave restores the terminal until enter is called.
+func (r *rawMode) leave() {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.state != nil {
+		_ = term.Restore(r.fd, r.state)
+		r.state = nil
+	}
+}
+
+func (r *rawMode) enter() {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.state == nil && !r.done {
+		r.state, _ = term.MakeRaw(r.fd)
+	}
+}
+
 func (r *rawMode) restore() {
-	r.once.Do(func() { _ = term.Restore(r.fd, r.state) })
+	r.leave()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.done = true
 }
 
 // restoreOnPanic is for goroutines, whose panics run only their own defers.

@@ -213,7 +213,7 @@ func (l *live) end(by string, steps ...command.Step) {
 // to end. Others reach the command alone: by default they end a process that does not expect them.
 var toGroup = map[syscall.Signal]bool{
 	syscall.SIGINT: true, syscall.SIGQUIT: true, syscall.SIGHUP: true, syscall.SIGTERM: true,
-	syscall.SIGTSTP: true, syscall.SIGCONT: true, syscall.SIGWINCH: true,
+	syscall.SIGSTOP: true, syscall.SIGCONT: true, syscall.SIGWINCH: true,
 }
 
 func (l *live) signal(sig syscall.Signal) error {
@@ -225,6 +225,9 @@ func (l *live) signal(sig syscall.Signal) error {
 	case <-l.proc.Done():
 		return syscall.ESRCH // its number may be somebody else's
 	default:
+	}
+	if sig == syscall.SIGTSTP { // which the kernel drops: nobody of the command's session could continue it
+		sig = syscall.SIGSTOP
 	}
 	if toGroup[sig] {
 		return syscall.Kill(-pid, sig)

@@ -3,6 +3,7 @@ package supervisor
 import (
 	"net"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -45,6 +46,10 @@ func connect(body runs.StartBody, output string, files []int) (streams, *runs.Re
 		fdconn.CloseAll(files)
 		return nil, misuse("%d descriptors came with the request, expected %d", len(files), want)
 	}
+	if e := refuseTerminals(body, files); e != nil {
+		fdconn.CloseAll(files)
+		return nil, e
+	}
 	var conn net.Conn
 	if body.HasConn {
 		c, err := connOf(files[0])
@@ -63,6 +68,18 @@ func connect(body runs.StartBody, output string, files []int) (streams, *runs.Re
 		return nil, &runs.Refused{Status: 500, Message: err.Error()}
 	}
 	return io, nil
+}
+
+// refuseTerminals refuses a start of another user than the caller that would give the command the caller's terminal: it
+// could read what is typed there later. A client replaces its terminals by pipes: this rule does not depend on that.
+func refuseTerminals(body runs.StartBody, files []int) *runs.Refused {
+	if body.UID == body.Caller.UID || !slices.ContainsFunc(files, session.IsTerminal) {
+		return nil
+	}
+	e := denied("a command of user %s is not given a terminal of user %s",
+		userName(body.UID, body.User), userName(body.Caller.UID, body.Caller.Login))
+	e.Hint = "this client is older than the agent, and would hand it over: compare agent version with agent status"
+	return e
 }
 
 func streamsFor(body runs.StartBody, output string, conn net.Conn, files []int) (streams, error) {

@@ -4,6 +4,7 @@ package supervisor
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -310,6 +311,45 @@ func TestTimeLimitIsWarned(t *testing.T) {
 	s.expect(t, "its time limit of 1s")
 	s.exitCode(t, 124)
 	s.expect(t, "ended at its time limit")
+}
+
+// A client replaces its terminals by pipes. This lock does not depend on it: a client of an older version, or another
+// program, would hand a terminal to a command of another user.
+func TestTerminalOfAnotherUserIsRefused(t *testing.T) {
+	d := start(t)
+	master, slave, err := pty.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer master.Close()
+	hungUp, dead, err := pty.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	hungUp.Close()
+	null := devNull(t)
+	for name, c := range map[string]struct {
+		files  []int
+		caller uint32
+		ok     bool
+	}{
+		"the caller's user": {[]int{int(slave.Fd()), null, null}, uint32(os.Getuid()), true},
+		"stdin":             {[]int{int(slave.Fd()), null, null}, uint32(os.Getuid()) + 1, false},
+		"stderr":            {[]int{null, null, int(slave.Fd())}, uint32(os.Getuid()) + 1, false},
+		"the other end":     {[]int{null, int(master.Fd()), null}, uint32(os.Getuid()) + 1, false},
+		"hung up":           {[]int{int(dead.Fd()), null, null}, uint32(os.Getuid()) + 1, false},
+		"none":              {[]int{null, null, null}, uint32(os.Getuid()) + 1, true},
+	} {
+		req := argv("true")
+		req.Caller.UID = c.caller
+		_, err := d.Start(t.Context(), req, runs.Handover{Files: c.files})
+		if e, _ := errors.AsType[*runs.Refused](err); (err == nil) != c.ok || e != nil && (e.Code != 125 || e.Hint == "") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if list, err := d.List(t.Context(), runs.Filter{}); err != nil || len(list) != 2 {
+		t.Errorf("recorded are %+v, %v", list, err)
+	}
 }
 
 // A program that never reads and a person who keeps typing: the way out must still work.

@@ -1,0 +1,311 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/creack/pty"
+	"golang.org/x/sys/unix"
+
+	"beanstalk-agent/agent/internal/fdconn"
+	"beanstalk-agent/packaging/testbed/gotool"
+)
+
+// person is somebody at a terminal with a shell, who types.
+type person struct {
+	t    *testing.T
+	tty  *os.File
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+// sitDown starts an interactive shell, in the resident's directory, on a terminal of its own.
+func sitDown(t *testing.T, r *resident, agent string) *person {
+	t.Helper()
+	cmd := r.command(agent, "bash", "--norc", "--noprofile", "-i")
+	cmd.Env = append(cmd.Env, "PS1=READY$ ", "HISTFILE=", "TERM=dumb", "LC_ALL=C.UTF-8")
+	tty, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: 30, Cols: 200})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &person{t: t, tty: tty}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		buf := make([]byte, 4096)
+		for {
+			n, err := tty.Read(buf)
+			p.mu.Lock()
+			p.text.Write(buf[:n])
+			p.mu.Unlock()
+			if err != nil {
+				return
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+		tty.Close()
+		<-done
+		if t.Failed() {
+			t.Logf("the terminal showed:\n%q", p.shown())
+		}
+	})
+	p.waitFor("READY$ ")
+	return p
+}
+
+func (p *person) shown() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.text.String()
+}
+
+func (p *person) types(text string) { p.tty.WriteString(text) }
+
+// waitFor waits until the terminal shows text, and forgets what came before its end.
+func (p *person) waitFor(text string) (before string) {
+	p.t.Helper()
+	await(p.t, fmt.Sprintf("the terminal shows %q", text), func() bool { return strings.Contains(p.shown(), text) })
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	before, _, _ = strings.Cut(p.text.String(), text)
+	p.text.Next(len(before) + len(text))
+	return before
+}
+
+// does types a command line and waits until the shell has come back. What the line prints is returned, with its status.
+func (p *person) does(line string) string {
+	p.t.Helper()
+	p.types(line + "; echo status-$?-$((40+2))\r")
+	p.waitFor("echo status-$?-$((40+2))\r\n")
+	said := p.waitFor("-42\r\n")
+	p.waitFor("READY$ ")
+	return said
+}
+
+// othersApplication is a resident whose application runs as nobody, in a directory that nobody can enter.
+func othersApplication(t *testing.T) *resident {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		gotool.Need(t, "root, for a command of another user")
+	}
+	r := newResident(t, "app: {user: nobody}\nmetrics: {send: off}\nhealth: {listen: '127.0.0.1:0'}\n")
+	for _, dir := range []string{r.dir, filepath.Join(r.dir, "app")} {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return r
+}
+
+// forms are the ways to type a command at a terminal. Each gives the command none of the caller's.
+var forms = map[string]string{
+	"no terminal":            "agent exec -T -- %s",
+	"in a pipeline":          "agent exec -- %s | true",
+	"with input":             "agent exec -- %s </dev/null",
+	"errors on the terminal": "agent exec -- %s </dev/null 2>/dev/tty | true",
+	"a terminal":             "agent exec -t -- %s",
+	"in the background":      "agent exec -T -- %s & wait",
+
+	"direct":                    "agent exec --direct -- %s",
+	"direct, no terminal":       "agent exec --direct -T -- %s",
+	"direct, in a pipeline":     "agent exec --direct -- %s | true",
+	"direct, with input":        "agent exec --direct -- %s </dev/null",
+	"direct, errors only":       "agent exec --direct -- %s </dev/null 2>/dev/tty | true",
+	"direct, in the background": "agent exec --direct -T -- %s & wait",
+}
+
+// Whatever the command does with what it was given, the terminal of whoever typed it is neither typed into nor read,
+// changed or written to, not by the command and not by a process to which it passes its descriptors.
+func TestNoTerminalIsSharedWithACommand(t *testing.T) {
+	t.Parallel()
+	r := othersApplication(t)
+	agent, err := exec.LookPath("agent")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := r.start(agent)
+	defer stop(syscall.SIGTERM)
+	for name, form := range forms {
+		t.Run(name, func(t *testing.T) { attackTerminal(t, r, agent, form) })
+	}
+}
+
+func attackTerminal(t *testing.T, r *resident, agent, form string) {
+	dir, err := os.MkdirTemp("", "n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	for _, name := range []string{"attack.py", "stay.py"} {
+		text, err := os.ReadFile("testdata/terminal/" + name)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, name), text, 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(os.Chown(dir, 65534, 65534), os.Chmod(dir, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	there := func(name string) bool { _, err := os.Stat(filepath.Join(dir, name)); return err == nil }
+	stay := exec.Command("/usr/bin/python3", dir+"/stay.py", dir)
+	stay.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	stay.Stderr = t.Output()
+	if err := stay.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer stay.Wait()
+	defer stay.Process.Kill()
+	await(t, "the other process listens", func() bool { return there("stay") })
+
+	p := sitDown(t, r, agent)
+	p.does("stty -a >" + dir + "/before")
+	p.does(fmt.Sprintf(form, "/usr/bin/python3 "+dir+"/attack.py "+dir))
+	if err := os.WriteFile(dir+"/over", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the other process has tried", func() bool { return there("done") })
+	for i := range 6 {
+		word := fmt.Sprintf("secret-%d", i)
+		p.types("echo " + word + "-$((40+2))\r")
+		p.waitFor(word + "-42\r\n")
+	}
+	p.does("stty -a >" + dir + "/after")
+	os.Remove(dir + "/over")
+	report, err := os.ReadFile(dir + "/report")
+	if err != nil {
+		t.Errorf("the command did not end well: %v", err)
+	}
+	t.Logf("the command had %s", report)
+	before, _ := os.ReadFile(dir + "/before")
+	after, _ := os.ReadFile(dir + "/after")
+	stolen, _ := os.ReadFile(dir + "/stolen")
+	switch {
+	case there("rooted"):
+		t.Error("the command typed a line, and root's shell obeyed")
+	case string(before) != string(after):
+		t.Errorf("the terminal was changed: %s, before: %s", after, before)
+	case strings.Contains(string(stolen), "secret"):
+		t.Errorf("another process read %q", stolen)
+	case strings.Contains(p.shown(), "FALSE"):
+		t.Error("a false prompt was shown")
+	}
+}
+
+// With no terminal inside, a command that is typed at a terminal behaves as one of a pipeline would.
+func TestTypedAtATerminalWithoutOneInside(t *testing.T) {
+	t.Parallel()
+	r := othersApplication(t)
+	agent, err := exec.LookPath("agent")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := r.start(agent)
+	defer stop(syscall.SIGTERM)
+	p := sitDown(t, r, agent)
+
+	if said := p.does(`agent exec -T -- sh -c 'for i in 0 1 2; do test -t $i && echo terminal; done; exit 3'`); said != "status-3" {
+		t.Errorf("the command found %q", said)
+	}
+	if said := p.does(`agent exec -T -- sh -c 'for i in 1 2 3; do echo out; echo err >&2; done'`); said != strings.Repeat("out\r\nerr\r\n", 3)+"status-0" {
+		t.Errorf("the order of output and errors is %q", said)
+	}
+	if said := p.does(`agent exec -T -- sh -c 'seq 1 60000; exit 5'`); !strings.HasSuffix(said, "\r\n59999\r\n60000\r\nstatus-5") {
+		t.Errorf("the end of the output is missing: %.100q…", said)
+	}
+	if said := p.does(`agent exec -T -- sh -c 'trap "" HUP TERM; (sleep 2; echo late) & echo first; exit 4'`); said != "first\r\nstatus-4" {
+		t.Errorf("with a process left behind: %q", said)
+	}
+	if said := p.does(`agent exec -- yes | head -n 1; echo ${PIPESTATUS[0]}`); !strings.HasPrefix(said, "y\r\n141\r\n") {
+		t.Errorf("yes | head: %q", said)
+	}
+
+	p.types("agent exec -T -- cat\r")
+	p.waitFor("cat\r\n")
+	p.types("one\r")
+	p.waitFor("one\r\none\r\n")
+	p.types("\x04") // Ctrl-D
+	p.waitFor("READY$ ")
+	p.types("agent exec -T -- cat; echo status-$?\r")
+	p.waitFor("status-$?\r\n")
+	p.types("two\r")
+	p.waitFor("two\r\ntwo\r\n")
+	p.types("\x03") // Ctrl-C
+	p.waitFor("status-130")
+	p.waitFor("READY$ ")
+
+	// In the background it does not read what is typed, and is not stopped; in the foreground it reads again.
+	p.types("agent exec -T -- cat &\r")
+	p.waitFor("READY$ ")
+	for i := range 4 {
+		word := fmt.Sprintf("mine-%d", i)
+		p.types("echo " + word + "-$((40+2))\r")
+		p.waitFor(word + "-42\r\n")
+	}
+	p.types("jobs\r")
+	p.waitFor("Running")
+	p.waitFor("READY$ ")
+	p.types("fg\r")
+	p.waitFor("fg\r\n")
+	p.types("three\r")
+	p.waitFor("three\r\nthree\r\n")
+
+	// Ctrl-Z stops the command and the client.
+	p.types("\x1a")
+	p.waitFor("Stopped")
+	p.waitFor("READY$ ")
+	p.types("fg\r")
+	p.waitFor("fg\r\n")
+	p.types("four\r")
+	p.waitFor("four\r\nfour\r\n")
+	p.types("\x04")
+	p.waitFor("READY$ ")
+
+	// Another program of the pipeline has the keyboard: one that asks for a password, a pager.
+	got := filepath.Join(r.dir, "got")
+	if err := errors.Join(os.WriteFile(got, nil, 0o600), os.Chown(got, 65534, 65534)); err != nil {
+		t.Fatal(err)
+	}
+	p.types(`agent exec -- sh -c 'echo up; cat >` + got + `' | (read x; echo asks; read -r -s secret </dev/tty; echo "secret is <$secret>"; read -r -n 1 key </dev/tty; echo "key is <$key>")` + "\r")
+	p.waitFor("asks\r\n")
+	await(t, "echo is off", func() bool { return !echoes(t, p.tty) })
+	p.types("pass word\r")
+	p.waitFor("secret is <pass word>")
+	await(t, "keys are read", func() bool { return !lines(t, p.tty) })
+	p.types("q")
+	p.waitFor("key is <q>")
+	p.types("last\r\x04")
+	p.waitFor("READY$ ")
+	if text, err := os.ReadFile(got); string(text) != "last\n" {
+		t.Errorf("the command got %q, %v", text, err)
+	}
+}
+
+func echoes(t *testing.T, tty *os.File) bool { return localMode(t, tty)&unix.ECHO != 0 }
+func lines(t *testing.T, tty *os.File) bool  { return localMode(t, tty)&unix.ICANON != 0 }
+
+func localMode(t *testing.T, tty *os.File) (mode uint32) {
+	err := fdconn.Use(tty, func(fd int) error {
+		state, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+		if err == nil {
+			mode = state.Lflag
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return mode
+}
