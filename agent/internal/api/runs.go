@@ -28,6 +28,7 @@ type ExecRequest struct {
 	Memory  int64         `json:"memory,omitempty"` // bytes
 	Lock    string        `json:"lock,omitempty"`
 	Size    session.Size  `json:"size,omitzero"`
+	Share   bool          `json:"share,omitempty"` // others than the caller and root may attach to the terminal
 }
 
 // StopRequest ends a run: TERM, grace, KILL.

@@ -24,6 +24,8 @@ func (o *execOptions) check(g *globals) error {
 		return errors.New("--detach and --tty exclude each other: a detached run has no terminal")
 	case o.req.Idle != 0 && !terminal:
 		return errors.New("--idle is that of a terminal, which this run does not get: see --tty")
+	case o.req.Share && (!terminal || o.direct):
+		return errors.New("--share is that of a terminal of the agent's, which this run does not get: see --tty")
 	case o.req.Timeout < 0 || o.req.Grace < 0 || o.req.Idle < 0:
 		return errors.New("--timeout, --grace and --idle cannot be negative")
 	case o.detach && o.direct:

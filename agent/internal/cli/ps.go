@@ -81,7 +81,11 @@ func (o *psOptions) print(c *cobra.Command, g *globals) error {
 }
 
 func runRow(r runs.Run) []string {
-	return []string{r.ID, r.Kind, r.Name, r.User, strconv.Itoa(r.PID), startOf(r), tookOf(r), runs.Describe(r),
+	state := runs.Describe(r)
+	if r.Meta[runs.MetaShared] != "" {
+		state += ", shared"
+	}
+	return []string{r.ID, r.Kind, r.Name, r.User, strconv.Itoa(r.PID), startOf(r), tookOf(r), state,
 		megabytes(r.PeakMemory)}
 }
 

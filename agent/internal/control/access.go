@@ -8,6 +8,7 @@
 package control
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"os"
@@ -30,14 +31,29 @@ const (
 	Owner
 )
 
-// mayControl reports whether c may attach to a run, read its output or end it, as an error. A run whose user root chose
-// is root's: its terminal would be a way to become that user.
+// mayControl reports whether c may end a run, as an error. A run whose user root chose is root's.
 func mayControl(c api.Caller, run runs.Run) error {
 	if c.Owner || run.Meta[runs.MetaChosenUser] == "" {
 		return nil
 	}
 	return &api.Error{Status: http.StatusForbidden, Exit: 125, Hint: "try again with sudo",
 		Message: fmt.Sprintf("run %s is root's: %s may not touch it", run.ID, c.Login)}
+}
+
+// maySee reports whether c may attach to a run or read its output, as an error. A terminal shows what was typed into
+// it, and who types there has its user's rights: it is for who opened it and for root, unless it was shared. Other
+// output is for whoever may end the run.
+func maySee(c api.Caller, run runs.Run) error {
+	switch {
+	case run.IO != runs.IOTerminal:
+		return mayControl(c, run)
+	case c.Owner || run.Caller.UID == c.UID || run.Meta[runs.MetaShared] != "":
+		return nil
+	}
+	return &api.Error{Status: http.StatusForbidden, Exit: 125,
+		Message: fmt.Sprintf("the terminal of run %s is %s's: %s may not see it", run.ID,
+			cmp.Or(run.Caller.Login, strconv.FormatUint(uint64(run.Caller.UID), 10)), c.Login),
+		Hint: "try again with sudo; a terminal that others may attach to is opened with agent exec --share"}
 }
 
 // redact leaves out of runs what c may not see: arguments may hold secrets, and are for root alone.

@@ -363,6 +363,36 @@ func TestRootsRunsAreRoots(t *testing.T) {
 	}
 }
 
+// A terminal shows what was typed into it, and who types there has its user's rights: it is its opener's and root's,
+// also after its end, unless it was shared. To end it is no more than was allowed.
+func TestTerminalIsItsOpeners(t *testing.T) {
+	shared := map[string]string{runs.MetaShared: "yes"}
+	for name, c := range map[string]struct {
+		who       api.Caller
+		run       runs.Run
+		see, stop bool
+	}{
+		"its opener's":           {api.Caller{UID: 1000}, runs.Run{IO: runs.IOTerminal, Caller: runs.Caller{UID: 1000}}, true, true},
+		"root's":                 {api.Caller{UID: 1000}, runs.Run{IO: runs.IOTerminal}, false, true},
+		"root's, which was lost": {api.Caller{UID: 1000}, runs.Run{IO: runs.IOTerminal, State: runs.StateLost}, false, true},
+		"another's":              {api.Caller{UID: 1000}, runs.Run{IO: runs.IOTerminal, Caller: runs.Caller{UID: 1001}}, false, true},
+		"another's, to root":     {api.Caller{Owner: true}, runs.Run{IO: runs.IOTerminal, Caller: runs.Caller{UID: 1001}}, true, true},
+		"root's, shared":         {api.Caller{UID: 1000}, runs.Run{IO: runs.IOTerminal, Meta: shared}, true, true},
+		"a detached run":         {api.Caller{UID: 1000}, runs.Run{IO: runs.IOSpool}, true, true},
+		"a chosen user's": {api.Caller{UID: 1000}, runs.Run{IO: runs.IOSpool,
+			Meta: map[string]string{runs.MetaChosenUser: "postgres"}}, false, false},
+		"a chosen user's terminal": {api.Caller{UID: 1000}, runs.Run{IO: runs.IOTerminal,
+			Meta: map[string]string{runs.MetaChosenUser: "postgres"}}, false, false},
+	} {
+		if err := maySee(c.who, c.run); (err == nil) != c.see {
+			t.Errorf("%s: to see it: %v", name, err)
+		}
+		if err := mayControl(c.who, c.run); (err == nil) != c.stop {
+			t.Errorf("%s: to end it: %v", name, err)
+		}
+	}
+}
+
 // Root through sudo is nobody: the audit needs the account that the person logged in with.
 func TestCallerHasTheAccountOfItsSession(t *testing.T) {
 	cmd := exec.Command("sh", "-c", "echo 1 >/proc/self/loginuid && echo up && exec sleep 1000")

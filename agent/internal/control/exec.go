@@ -39,7 +39,7 @@ func (s *Server) attach(c *call) error {
 	if err := c.decode(&size); err != nil {
 		return err
 	}
-	run, err := s.authorizedRun(c)
+	run, err := s.runFor(c, maySee)
 	if err != nil {
 		return err
 	}

@@ -116,9 +116,8 @@ func (s *Server) routes() []route {
 		{"GET /v1/runs", Callers, s.runs},
 		{"GET /v1/runs/{id}", Callers, func(c *call) error { return c.one(b.Runs().Get(c.ctx(), c.id())) }},
 		{"GET /v1/runs/{id}/wait", Callers, func(c *call) error { return c.one(b.Runs().Wait(c.ctx(), c.id())) }},
-		// These three of a run whose user root chose: Owner, see mayControl.
-		{"GET /v1/runs/{id}/output", Callers, s.output},
-		{"POST /v1/runs/{id}/stop", Callers, s.stop},
+		{"POST /v1/runs/{id}/stop", Callers, s.stop},    // of a run whose user root chose: Owner, see mayControl
+		{"GET /v1/runs/{id}/output", Callers, s.output}, // so, and of another's terminal, see maySee
 		{"POST /v1/runs/{id}/attach", Callers, s.attach},
 
 		{"GET /v1/cron", Callers, func(c *call) error { return answer(c)(b.Cron().List(c.ctx())) }},
@@ -226,13 +225,13 @@ func (c *call) one(run runs.Run, err error) error {
 	return c.reply(redact(c.Caller, run)[0])
 }
 
-// authorizedRun returns the run of the request's path, if the caller may control it.
-func (s *Server) authorizedRun(c *call) (runs.Run, error) {
+// runFor returns the run of the request's path, if the caller may do this with it.
+func (s *Server) runFor(c *call, may func(api.Caller, runs.Run) error) (runs.Run, error) {
 	run, err := s.Backend.Runs().Get(c.ctx(), c.id())
 	if err != nil {
 		return run, err
 	}
-	return run, mayControl(c.Caller, run)
+	return run, may(c.Caller, run)
 }
 
 func (s *Server) stop(c *call) error {
@@ -240,7 +239,7 @@ func (s *Server) stop(c *call) error {
 	if err := c.decode(&req); err != nil {
 		return err
 	}
-	run, err := s.authorizedRun(c)
+	run, err := s.runFor(c, mayControl)
 	if err != nil {
 		return err
 	}
@@ -284,7 +283,7 @@ func (s *Server) next(c *call) error {
 func (s *Server) output(c *call) error {
 	q := c.r.URL.Query()
 	lines, _ := strconv.Atoi(q.Get("lines"))
-	run, err := s.authorizedRun(c)
+	run, err := s.runFor(c, maySee)
 	if err != nil {
 		return err
 	}

@@ -72,6 +72,9 @@ func (l *Launcher) Prepare(ctx context.Context, caller api.Caller, req api.ExecR
 	if req.User != "" {
 		r.Meta[runs.MetaChosenUser] = req.User
 	}
+	if req.Share {
+		r.Meta[runs.MetaShared] = "yes"
+	}
 	if caller.Session != "" {
 		r.Meta[runs.MetaLogin] = caller.Session
 	}

@@ -70,6 +70,7 @@ const (
 	MetaHost       = "host"        // the instance that it ran on
 	MetaLogin      = "login"       // the account that its caller had logged in with
 	MetaChosenUser = "chosen_user" // present when root chose its user
+	MetaShared     = "shared"      // present when others than its caller may attach to its terminal
 )
 
 // States of a run.
