@@ -362,6 +362,7 @@ var opens = map[string]string{
 	"platform/web_linux.go":       "the kernel's",
 	"runs/output.go":              "the supervisor's: a run's output, read as a stream",
 	"supervisor/attach.go":        "the supervisor's: a terminal's last output, bounded when it is written",
+	"supervisor/direct_linux.go":  "the kernel's",
 	"supervisor/record.go":        "the supervisor's",
 	"supervisor/serve.go":         "the supervisor's: its state directory",
 	"supervisor/spool.go":         "the supervisor's",
