@@ -123,6 +123,9 @@ func unprintable(r rune) bool {
 	return r == utf8.RuneError || r != '\t' && unicode.IsControl(r)
 }
 
+// commands reports whether a terminal obeys r instead of showing it.
+func commands(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) }
+
 // spend takes n bytes of the table's budget and reports whether they were left. Call it
 // before the memory is allocated. A negative budget is a fault already, and ends parsing.
 func (p *parser) spend(n, line, column int) bool {
@@ -229,7 +232,7 @@ func checkName(name string) error {
 		return errors.New("begins or ends with a blank")
 	case strings.HasPrefix(name, "-"), strings.HasPrefix(name, "."):
 		return fmt.Errorf("begins with %q", name[:1])
-	case strings.Contains(name, "/"), strings.ContainsFunc(name, unicode.IsControl):
+	case strings.Contains(name, "/"), strings.ContainsFunc(name, commands):
 		return errors.New("contains a slash or a control character")
 	}
 	return nil

@@ -349,7 +349,7 @@ func (y *cronYAML) finish(j *Job, b *jobNodes) {
 		fault("", "%s has no schedule", what)
 		return
 	}
-	if t, ok := y.text(pair{key: "schedule", value: b.schedule}); ok {
+	if t, ok := y.text(pair{key: "schedule", value: b.schedule, free: true}); ok {
 		t = strings.TrimSpace(t)
 		line, col := y.place(b.schedule)
 		if k := y.resolve(b.schedule).GetToken().Type; k == token.DoubleQuoteType || k == token.SingleQuoteType {

@@ -60,7 +60,7 @@ func (y *cronYAML) name(j *Job, b *jobNodes, e pair) {
 }
 
 func (y *cronYAML) command(j *Job, b *jobNodes, e pair) {
-	b.command = e.value
+	b.command, e.free = e.value, true
 	v := y.resolve(e.value)
 	line, col := y.place(v)
 	if list, ok := v.(*ast.SequenceNode); ok {
@@ -168,6 +168,7 @@ func (y *cronYAML) env(e pair) (env []string) {
 		return nil
 	}
 	if _, ok := v.(*ast.SequenceNode); ok {
+		e.free = true
 		env, ok = y.texts(e)
 		for _, kv := range env {
 			if name, _, found := strings.Cut(kv, "="); ok && (!found || !variable.MatchString(name)) {
@@ -180,6 +181,7 @@ func (y *cronYAML) env(e pair) (env []string) {
 		if !variable.MatchString(kv.key) {
 			y.faultAt(kv.keyNode, "letters, digits and _ only", "env: %q cannot be the name of a variable", kv.key)
 		}
+		kv.free = true
 		value, ok := y.scalar(kv)
 		if !y.spend(kv.value, len(kv.key)+len(value)+32) {
 			return env

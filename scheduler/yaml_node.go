@@ -13,6 +13,7 @@ type pair struct {
 	key     string
 	keyNode ast.Node
 	value   ast.Node
+	free    bool // nobody is shown the value: it may have line breaks and control characters
 }
 
 // entries gives the keys of a mapping, those it merges in after its own.
@@ -43,7 +44,7 @@ func (y *cronYAML) entries(n ast.Node) []pair {
 			continue
 		}
 		lines[key], _ = y.place(k)
-		own = append(own, pair{key, k, it.Value()})
+		own = append(own, pair{key: key, keyNode: k, value: it.Value()})
 	}
 	for _, n := range merged {
 		own = y.merge(own, lines, n)
@@ -117,9 +118,9 @@ func (y *cronYAML) text(e pair) (string, bool) {
 	case nil:
 		return "", false
 	case *ast.StringNode:
-		return v.Value, true
+		return v.Value, y.plain(e, v.Value)
 	case *ast.LiteralNode:
-		return v.Value.Value, true
+		return v.Value.Value, y.plain(e, v.Value.Value)
 	case *ast.NullNode:
 		y.faultAt(e.value, "", "%s has no value", e.key)
 	case ast.ScalarNode:
@@ -128,6 +129,20 @@ func (y *cronYAML) text(e pair) (string, bool) {
 		y.faultAt(v, "", "%s must be text", e.key)
 	}
 	return "", false
+}
+
+// plain reports whether a text can be shown, or passed on where it is free. YAML's escapes make characters that the
+// file itself does not have. The last line break is that of a block.
+func (y *cronYAML) plain(e pair, text string) bool {
+	at := strings.IndexFunc(strings.TrimSuffix(text, "\n"), commands)
+	if e.free {
+		at = strings.IndexByte(text, 0)
+	}
+	if at >= 0 {
+		y.faultAt(e.value, "a terminal obeys it instead of showing it", "%s has a control character: %+q", e.key,
+			[]rune(text[at:])[0])
+	}
+	return at < 0
 }
 
 // scalar gives any single value as it is written.
@@ -172,7 +187,7 @@ func (y *cronYAML) texts(e pair) ([]string, bool) {
 	var out []string
 	good := true
 	for _, n := range list.Values {
-		t, ok := y.text(pair{key: "each of " + e.key, value: n})
+		t, ok := y.text(pair{key: "each of " + e.key, value: n, free: e.free})
 		out, good = append(out, t), good && ok && y.spend(n, len(t)+textBytes)
 		if y.left < 0 {
 			break
