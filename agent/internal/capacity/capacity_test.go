@@ -1,6 +1,7 @@
 package capacity
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -162,8 +163,14 @@ func TestText(t *testing.T) {
 	cold := instance(workers(2, Worker{Age: time.Minute}))
 	crowded := instance(workers(20, worker(300, 0)))
 	crowded.SetBy = Procfile
-	got := Advise(m).Text() + "----\n" + Advise(crowded).Text() + "----\n" + Advise(cold).Text()
+	got := text(Advise(m)) + "----\n" + text(Advise(crowded)) + "----\n" + text(Advise(cold))
 	golden.Compare(t, "testdata/advice.txt", got)
+}
+
+func text(a Advice) string {
+	var b strings.Builder
+	a.Print(func(format string, values ...any) { fmt.Fprintf(&b, format, values...) })
+	return b.String()
 }
 
 // Whatever is measured, the advice is a number of workers that can be set.
@@ -176,7 +183,7 @@ func FuzzAdvise(f *testing.F) {
 		if a.Verdict == NotWarm {
 			return
 		}
-		if a.Advised < 1 || a.Fit < 0 || a.Text() == "" {
+		if a.Advised < 1 || a.Fit < 0 || text(a) == "" {
 			t.Errorf("got %+v", a)
 		}
 	})

@@ -28,8 +28,8 @@ Whether somebody waits for a worker is judged by the last quarter of an hour.`,
 			if asJSON {
 				return printJSON(g.Out, a)
 			}
-			_, err := fmt.Fprint(g.Out, a.Text())
-			return err
+			a.Print(func(format string, values ...any) { printf(g.Out, format, values...) })
+			return nil
 		}}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	c.Flags().IntVar(&target, "target", 60, "`percent` of the instance's memory that may be in use")

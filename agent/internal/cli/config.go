@@ -1,8 +1,6 @@
 package cli
 
 import (
-	"fmt"
-
 	"github.com/spf13/cobra"
 
 	"beanstalk-agent/agent/internal/config"
@@ -24,8 +22,7 @@ func newConfigCmd(g *globals) *cobra.Command {
 			if path == "" {
 				path = config.DefaultPath
 			}
-			_, err := fmt.Fprintf(g.Err, "%s: good\n", path)
-			return err
+			return printf(g.Err, "%s: good\n", path)
 		},
 	})
 }

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
@@ -38,7 +37,7 @@ Each fault is shown as FILE:LINE:COLUMN: …, then the line and a mark below it.
 			for _, w := range t.Warnings {
 				printFault(g.Err, "note: ", w)
 			}
-			fmt.Fprintf(g.Err, "%s: good, %s\n", filepath.Base(args[0]), api.Count(len(t.Jobs), "job"))
+			printf(g.Err, "%s: good, %s\n", filepath.Base(args[0]), api.Count(len(t.Jobs), "job"))
 			return nil
 		}}
 	c.Flags().StringVar(&zone, "timezone", "UTC", "for jobs that name none")
@@ -58,16 +57,16 @@ func readCron(file, zone string) (scheduler.Table, error) {
 	return scheduler.Parse(file, data, scheduler.ParseOptions{Location: loc})
 }
 
-// printFault shows a fault and its line. A control character, which a terminal would obey, is shown as unknown.
+// printFault shows a fault and its line. What is not shown as itself has one column: the mark stands below its place.
 func printFault(w io.Writer, before string, f scheduler.Fault) {
-	fmt.Fprintf(w, "%s%s\n", before, f)
-	shown := strings.Map(func(r rune) rune {
-		if r == '\t' || r == '\n' || unicode.IsPrint(r) {
+	printf(w, "%s%s\n", before, f)
+	excerpt := strings.Map(func(r rune) rune {
+		if r == '\t' || r == '\n' || !hidden(r) {
 			return r
 		}
 		return utf8.RuneError
 	}, f.Excerpt)
-	for line := range strings.Lines(shown) {
-		fmt.Fprintf(w, "    %s\n", strings.TrimSuffix(line, "\n"))
+	for line := range strings.Lines(excerpt) {
+		printf(w, "    %s\n", clean(strings.TrimSuffix(line, "\n")))
 	}
 }

@@ -37,7 +37,7 @@ func (o *costOptions) print(c *cobra.Command, g *globals, asJSON bool) error {
 		rows = append(rows, []string{j.Name, number(j.Slots), number(j.Puts), number(j.Gets), dollars(j.Dollars)})
 	}
 	rows = append(rows, []string{"all", "", number(cost.Puts), number(cost.Gets), dollars(cost.Dollars)})
-	fmt.Fprintf(g.Err, "note: S3 requests a month for %s that one of %s runs; jobs on all, or off, need none\n",
+	printf(g.Err, "note: S3 requests a month for %s that one of %s runs; jobs on all, or off, need none\n",
 		api.Count(len(cost.Jobs), "job"), api.Count(cost.Instances, "instance"))
 	return table(g.Out, []string{"JOB", "SLOTS", "PUT", "GET", "A MONTH"}, rows)
 }

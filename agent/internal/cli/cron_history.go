@@ -2,7 +2,6 @@ package cli
 
 import (
 	"cmp"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -36,7 +35,7 @@ func newCronHistoryCmd(g *globals) *cobra.Command {
 
 func printPast(g *globals, list []runs.Run) error {
 	if len(list) == 0 {
-		fmt.Fprintln(g.Err, "no runs are kept")
+		printf(g.Err, "no runs are kept\n")
 		return nil
 	}
 	var rows [][]string

@@ -34,21 +34,21 @@ agree on who runs each slot. --cost --file needs no agent.`,
 				return printJSON(g.Out, t)
 			}
 			for _, f := range t.Faults {
-				fmt.Fprintln(g.Err, "note: not taken:", f)
+				printf(g.Err, "note: not taken: %s\n", f)
 			}
 			for _, w := range t.Warnings {
-				fmt.Fprintln(g.Err, "note:", w)
+				printf(g.Err, "note: %s\n", w)
 			}
 			if t.Held != nil {
 				until := t.Held.Format("2006-01-02 15:04:05 MST")
-				fmt.Fprintf(g.Err, "note: starts are held until %s, or agent release\n", until)
+				printf(g.Err, "note: starts are held until %s, or agent release\n", until)
 			}
 			var rows [][]string
 			for _, j := range t.Jobs {
 				rows = append(rows, cronRow(j))
 			}
 			if len(rows) == 0 {
-				fmt.Fprintf(g.Err, "no jobs: %s is %s\n", t.File, t.State)
+				printf(g.Err, "no jobs: %s is %s\n", t.File, t.State)
 				return nil
 			}
 			return table(g.Out, []string{"JOB", "SCHEDULE", "NEXT", "LAST", "RESULT", "ON", "HOST", "NOTE"}, rows)

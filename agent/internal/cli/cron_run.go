@@ -8,7 +8,8 @@ import (
 )
 
 func newCronRunCmd(g *globals) *cobra.Command {
-	return &cobra.Command{Use: "run NAME", Short: "run a job now: its output here, its exit status passed on",
+	var raw bool
+	c := &cobra.Command{Use: "run NAME", Short: "run a job now: its output here, its exit status passed on",
 		Long: `The run goes on when this command is interrupted. Exit status: the job's own;
 125 when the agent could not start it.`,
 		Args: oneID,
@@ -21,9 +22,14 @@ func newCronRunCmd(g *globals) *cobra.Command {
 			if err := cl.Post(c.Context(), api.Path("cron", args[0], "run"), nil, &r); err != nil {
 				return exitIf(125, err)
 			}
-			if err := cl.Follow(c.Context(), r.ID, 0, patience, g.Out); err != nil {
+			out := g.output(raw)
+			err = cl.Follow(c.Context(), r.ID, 0, patience, out)
+			out.Close() // before what is said of the run's end
+			if err != nil {
 				return exitIf(125, err)
 			}
 			return waitFor(c.Context(), g, cl, r.ID)
 		}}
+	c.Flags().BoolVar(&raw, "raw", false, rawHelp)
+	return c
 }

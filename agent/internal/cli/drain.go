@@ -74,7 +74,7 @@ func (o *drainOptions) run(ctx context.Context, g *globals) error {
 	if err := cl.Post(ctx, "/v1/drain?"+q.Encode(), nil, nil); err != nil {
 		return err
 	}
-	say := func(s string) { fmt.Fprintln(g.Err, s) }
+	say := func(s string) { printf(g.Err, "%s\n", s) }
 	say("draining: health checks are answered 503 from now on")
 	if o.wait == 0 {
 		return nil

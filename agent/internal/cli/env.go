@@ -18,7 +18,8 @@ func newEnvCmd(g *globals) *cobra.Command {
 		Use:   "env [NAME]",
 		Short: "the application's environment, exactly as the web process gets it",
 		Long: `Without NAME: the names, where each comes from, values masked.
-With NAME: that value, its exact bytes, with nothing added.
+With NAME: that value, its exact bytes, with nothing added; on a terminal what it
+would obey is escaped.
 With --json: one JSON object of strings, the resolved environment.
 With --diff: what the live web process has against what a run started now would
 get, by name only unless --values; exit 1 when they differ.
@@ -85,7 +86,7 @@ func (o *envOptions) ask(c *cobra.Command, g *globals, args []string) error {
 		return err
 	}
 	for _, w := range env.Warnings {
-		fmt.Fprintln(g.Err, "note:", w)
+		printf(g.Err, "note: %s\n", w)
 	}
 	return o.print(g, env.Variables, args)
 }
@@ -94,7 +95,9 @@ func (o *envOptions) print(g *globals, vars []api.Variable, args []string) error
 	if len(args) > 0 {
 		for _, v := range vars {
 			if v.Name == args[0] {
-				_, err := io.WriteString(g.Out, *v.Value)
+				out := g.output(false)
+				defer out.Close()
+				_, err := io.WriteString(out, *v.Value)
 				return err
 			}
 		}
@@ -127,7 +130,7 @@ func (o *envOptions) fromFile(g *globals, args []string) error {
 		return misuse(fmt.Errorf("--format: %w", err))
 	}
 	for _, f := range file.In(o.file).Dropped {
-		fmt.Fprintln(g.Err, "note:", f)
+		printf(g.Err, "note: %s\n", f)
 	}
 	var vars []api.Variable
 	for _, v := range file.Vars {

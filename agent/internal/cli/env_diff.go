@@ -21,7 +21,7 @@ func (o *envOptions) compare(c *cobra.Command, g *globals) error {
 		return err
 	}
 	for _, u := range d.Unread {
-		fmt.Fprintln(g.Err, "note: not compared:", u)
+		printf(g.Err, "note: not compared: %s\n", u)
 	}
 	if o.json {
 		err = printJSON(g.Out, d)
@@ -36,14 +36,14 @@ func (o *envOptions) compare(c *cobra.Command, g *globals) error {
 
 func printDiff(w io.Writer, d api.EnvironmentDiff) {
 	for _, v := range d.Differences {
-		fmt.Fprintf(w, "%-24s %s\n", v.Name, v.Kind)
+		printf(w, "%-24s %s\n", v.Name, v.Kind)
 		if v.Web != nil {
-			fmt.Fprintf(w, "  web process: %q\n", *v.Web)
+			printf(w, "  web process: %q\n", *v.Web)
 		}
 		if v.Here != nil {
-			fmt.Fprintf(w, "  a run now:   %q\n", *v.Here)
+			printf(w, "  a run now:   %q\n", *v.Here)
 		}
 	}
-	fmt.Fprintf(w, "%d the same, %d different (processes %s)\n",
+	printf(w, "%d the same, %d different (processes %s)\n",
 		d.Same, len(d.Differences), strings.Trim(fmt.Sprint(d.PIDs), "[]"))
 }

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -74,8 +73,7 @@ func (o *execOptions) run(c *cobra.Command, g *globals) error {
 		if err := cl.Post(c.Context(), "/v1/runs", o.req, &r); err != nil {
 			return exitIf(refusal(err), err)
 		}
-		fmt.Fprintln(g.Out, r.ID)
-		return nil
+		return printf(g.Out, "%s\n", r.ID)
 	}
 	o.req.Size = g.size()
 	conn, err := cl.Exec(c.Context(), o.req, g.In, g.Out, g.Err)

@@ -57,11 +57,11 @@ func report(w io.Writer, err error) {
 		return
 	}
 	for line := range strings.Lines(err.Error()) { // one fault a line
-		fmt.Fprintln(w, "error:", strings.TrimSuffix(line, "\n"))
+		printf(w, "error: %s\n", strings.TrimSuffix(line, "\n"))
 	}
 	if h, ok := errors.AsType[hinter](err); ok {
 		for _, hint := range h.Hints() {
-			fmt.Fprintln(w, "hint:", hint)
+			printf(w, "hint: %s\n", hint)
 		}
 	}
 }

@@ -49,7 +49,7 @@ func (g *globals) load(client bool) (config.Config, error) {
 		return config.Default(), nil
 	}
 	if faults, ok := errors.AsType[config.Faults](err); ok && client {
-		fmt.Fprintf(g.Err, "note: %s has %d faults (see agent config check): the default socket is asked\n",
+		printf(g.Err, "note: %s has %d faults (see agent config check): the default socket is asked\n",
 			path, len(faults))
 		return config.Default(), nil
 	}

@@ -58,10 +58,10 @@ be satisfied), 1 when it is not or no agent answers.`,
 			if asJSON {
 				err = printJSON(g.Out, raw)
 			} else {
-				fmt.Fprintln(g.Out, v)
+				printf(g.Out, "%s\n", v)
 			}
 			for _, d := range v.Draining {
-				fmt.Fprintln(g.Err, "note: load balancers are answered 503:", d.Reason)
+				printf(g.Err, "note: load balancers are answered 503: %s\n", d.Reason)
 			}
 			if err == nil && !v.Healthy {
 				return exitWith(1)
@@ -117,7 +117,7 @@ func printHistory(g *globals, h []health.Result, asJSON bool) error {
 		return printJSON(g.Out, h)
 	}
 	for _, r := range h {
-		fmt.Fprintf(g.Out, "%s  Host %s  %s\n", r.At.Local().Format(time.DateTime), r.Host,
+		printf(g.Out, "%s  Host %s  %s\n", r.At.Local().Format(time.DateTime), r.Host,
 			outcome(r.Healthy, r.Unknown, r.Status, r.LatencyMS, r.Reason))
 	}
 	return nil

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -27,14 +26,14 @@ func asLoadBalancer(c *cobra.Command, g *globals, cl *api.Client, asJSON bool) e
 		}
 	} else {
 		for _, a := range r.Asks {
-			fmt.Fprintf(g.Out, "%-16s Host %-20s %s in %.1f ms  %s\n",
+			printf(g.Out, "%-16s Host %-20s %s in %.1f ms  %s\n",
 				a.As, a.Host, statusWord(a.Status), a.LatencyMS, a.Fault)
 		}
-		fmt.Fprintln(g.Out, "application:", verdict{Verdict: r.Verdict})
+		printf(g.Out, "application: %s\n", verdict{Verdict: r.Verdict})
 		for _, d := range r.Draining {
-			fmt.Fprintf(g.Out, "draining since %s: %s\n", d.Since.Local().Format(time.DateTime), d.Reason)
+			printf(g.Out, "draining since %s: %s\n", d.Since.Local().Format(time.DateTime), d.Reason)
 		}
-		fmt.Fprintf(g.Out, "safe to set the health check path to %s: %v\n", r.Path, r.Safe)
+		printf(g.Out, "safe to set the health check path to %s: %v\n", r.Path, r.Safe)
 	}
 	if !r.Safe {
 		return exitWith(1)

@@ -89,12 +89,12 @@ func printReport(cmd *cobra.Command, report packaging.Report, asJSON bool, err e
 // writeReport prints the steps as data and the notes as words.
 func writeReport(data, words io.Writer, report packaging.Report, good bool) {
 	for _, s := range report.Steps {
-		fmt.Fprintf(data, "%-7s %s\n", s.Action, s.Path)
+		printf(data, "%-7s %s\n", s.Action, s.Path)
 	}
 	if good && len(report.Steps) == 0 {
-		fmt.Fprintln(words, "nothing to do")
+		printf(words, "nothing to do\n")
 	}
 	for _, note := range report.Notes {
-		fmt.Fprintf(words, "note: %s\n", note)
+		printf(words, "note: %s\n", note)
 	}
 }

@@ -13,7 +13,7 @@ import (
 )
 
 func newLogsCmd(g *globals) *cobra.Command {
-	var followIt bool
+	var followIt, raw bool
 	var lines int
 	c := &cobra.Command{Use: "logs ID|JOB", Short: "the output of a run, or of a job's newest run", Args: oneID,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -28,21 +28,26 @@ func newLogsCmd(g *globals) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			out := g.output(raw)
+			defer out.Close()
 			if followIt {
-				return cl.Follow(c.Context(), id, lines, patience, g.Out)
+				return cl.Follow(c.Context(), id, lines, patience, out)
 			}
-			out, err := cl.Stream(c.Context(), fmt.Sprintf("%s?lines=%d", api.Path("runs", id, "output"), lines))
+			in, err := cl.Stream(c.Context(), fmt.Sprintf("%s?lines=%d", api.Path("runs", id, "output"), lines))
 			if err != nil {
 				return err
 			}
-			defer out.Close()
-			_, err = io.Copy(g.Out, out)
+			defer in.Close()
+			_, err = io.Copy(out, in)
 			return err
 		}}
 	c.Flags().IntVarP(&lines, "lines", "n", 0, "only the last so many lines (0: all)")
+	c.Flags().BoolVar(&raw, "raw", false, rawHelp)
 	c.Flags().BoolVarP(&followIt, "follow", "f", false, "go on until the run ends")
 	return c
 }
+
+const rawHelp = "on a terminal, too, the bytes as they are; else colours are kept, and what a terminal obeys is escaped"
 
 // newest returns the id of a run, or of a job's newest run.
 func newest(ctx context.Context, cl *api.Client, name string) (string, error) {

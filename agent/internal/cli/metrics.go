@@ -54,7 +54,7 @@ them nevertheless, and those that come later.`,
 				case <-time.After(m.every):
 				}
 				if !asJSON {
-					fmt.Fprintf(g.Err, "\n%s, ", time.Now().Format(time.TimeOnly))
+					printf(g.Err, "\n%s, ", time.Now().Format(time.TimeOnly))
 				}
 			}
 		}}
@@ -82,7 +82,7 @@ func printPayload(g *globals, p cloudwatch.Payload, asJSON bool) error {
 		rows = append(rows, []string{d.Name, figure(d.Value, d.Unit), figure(most, d.Unit), d.Unit,
 			strings.Join(dims, " ")})
 	}
-	fmt.Fprintf(g.Err, "namespace %s\n", p.Namespace)
+	printf(g.Err, "namespace %s\n", p.Namespace)
 	return table(g.Out, []string{"METRIC", "MEAN", "MAX", "UNIT", "DIMENSIONS"}, rows)
 }
 
@@ -112,10 +112,9 @@ func printCost(ctx context.Context, g *globals, m metricsSource, instances int, 
 	if cost.OwnSets > 0 {
 		sets += fmt.Sprintf(", %d for each of %d instances", cost.OwnSets, cost.Instances)
 	}
-	_, err = fmt.Fprintf(g.Out, `metrics   $%.2f   %d: %d series; dimension sets: %s
+	return printf(g.Out, `metrics   $%.2f   %d: %d series; dimension sets: %s
 requests  $%.2f   %d of %d instances
 together  $%.2f   a month, at the prices of us-east-1
 `, cost.ForMetrics, cost.Metrics, cost.Series, sets, cost.Dollars-cost.ForMetrics, cost.Requests, cost.Instances,
 		cost.Dollars)
-	return err
 }

@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"strconv"
 	"time"
@@ -42,7 +41,7 @@ func findMetrics(ctx context.Context, g *globals) (metricsSource, error) {
 				return c, err
 			}}, err
 	}
-	fmt.Fprintf(g.Err, "note: collected here, without cron, health and the agent itself: no agent answers at %s (%v)\n",
+	printf(g.Err, "note: collected here, without cron, health and the agent itself: no agent answers at %s (%v)\n",
 		none.Socket, none.Cause)
 	here := g.Metrics(ctx, cfg)
 	return metricsSource{here.Payload, here.Cost, cfg.Metrics.Sample}, nil

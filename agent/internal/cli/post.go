@@ -32,7 +32,9 @@ func newPostCmd(g *globals) *cobra.Command {
 			if len(args) > 0 { // by an agent that is older than this binary
 				o.path = args[0]
 			}
-			return o.post(c.Context(), g.Out)
+			out := g.output(false)
+			defer out.Close()
+			return o.post(c.Context(), out)
 		}}
 	f := c.Flags()
 	f.StringVar(&o.task, "task", "", "X-Aws-Sqsd-Taskname")

@@ -45,11 +45,11 @@ says.`,
 var stateColour = map[api.State]int{api.Good: 32, api.Note: 2, api.Warn: 33, api.Bad: 31}
 
 func printStatus(f *os.File, s api.Status) {
-	fmt.Fprintf(f, "agent %s, pid %d, up %s\n\n", s.Version, s.PID, ago(s.Started))
+	printf(f, "agent %s, pid %d, up %s\n\n", s.Version, s.PID, ago(s.Started))
 	for _, l := range s.Lines {
-		fmt.Fprintf(f, "%s  %-12s %s\n", paint(f, stateColour[l.State], fmt.Sprintf("%-4s", l.State)), l.What, l.Text)
+		printf(f, "%s  %-12s %s\n", paint(f, stateColour[l.State], fmt.Sprintf("%-4s", l.State)), l.What, l.Text)
 		if l.Hint != "" {
-			fmt.Fprintf(f, "      %-12s %s\n", "", paint(f, 2, "→ "+l.Hint))
+			printf(f, "      %-12s %s\n", "", paint(f, 2, "→ "+l.Hint))
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"fmt"
 	"runtime"
 
 	"github.com/spf13/cobra"
@@ -12,8 +11,7 @@ import (
 func newVersionCmd(g *globals) *cobra.Command {
 	return &cobra.Command{Use: "version", Short: "the version of this binary", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintf(g.Out, "agent %s %s %s/%s\n",
+			return printf(g.Out, "agent %s %s %s/%s\n",
 				buildinfo.Version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
-			return err
 		}}
 }

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -36,7 +35,7 @@ func waitFor(ctx context.Context, g *globals, cl *api.Client, id string) error {
 		return exitIf(125, err)
 	}
 	if r.ExitCode != 0 {
-		fmt.Fprintf(g.Err, "%s %s: %s\n", r.Name, r.ID, runs.Describe(r))
+		printf(g.Err, "%s %s: %s\n", r.Name, r.ID, runs.Describe(r))
 	}
 	return exitWith(r.ExitCode)
 }
