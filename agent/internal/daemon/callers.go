@@ -23,9 +23,8 @@ import (
 const passwd = "/etc/passwd"
 
 // callers are those who may connect: this user, root, and the users of exec.allow by the numbers that they have now.
-// The kernel refuses others at the socket. ssm-user is made when he logs in for the first time, and exec.allow may
-// change: both files are looked at each second, and at each connection. A look takes two system calls; inotify would
-// take none, but does not see a file that is mounted over.
+// The kernel refuses others at the socket. ssm-user is made when he logs in for the first time, and asks in the same
+// second; exec.allow may change. Both files are looked at when they change, and at each connection.
 type callers struct {
 	*fdconn.Listener
 	configFile string
@@ -63,8 +62,13 @@ func (o Options) listen(cfg config.Config, log *slog.Logger) (*callers, error) {
 	return c, nil
 }
 
-// Follow looks each second until ctx is done.
+// Follow looks when one of the files has changed, until ctx is done.
 func (c *callers) Follow(ctx context.Context) error {
+	dir := filepath.Dir(c.configFile)
+	return changes(ctx, []string{filepath.Dir(passwd), dir, filepath.Dir(dir)}, c.Look)
+}
+
+func eachSecond(ctx context.Context, look func()) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
@@ -72,7 +76,7 @@ func (c *callers) Follow(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-			c.Look()
+			look()
 		}
 	}
 }
