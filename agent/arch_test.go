@@ -364,6 +364,7 @@ var opens = map[string]string{
 	"supervisor/attach.go":        "the supervisor's: a terminal's last output, bounded when it is written",
 	"supervisor/direct_linux.go":  "the kernel's",
 	"supervisor/record.go":        "the supervisor's",
+	"supervisor/scan.go":          "the supervisor's: its state directory",
 	"supervisor/serve.go":         "the supervisor's: its state directory",
 	"supervisor/spool.go":         "the supervisor's",
 	"supervisor/store.go":         "the supervisor's",

@@ -63,6 +63,19 @@ func (c *Client) Get(ctx context.Context, path string, out any) error {
 	return c.roundTrip(ctx, http.MethodGet, path, nil, out)
 }
 
+// GetList asks for path, decodes the answer into out, and returns the answer's header.
+func (c *Client) GetList(ctx context.Context, path string, out any) (http.Header, error) {
+	resp, err := c.do(ctx, http.MethodGet, path, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
+		return nil, fmt.Errorf("read the agent's answer: %w", err)
+	}
+	return resp.Header, nil
+}
+
 // Post sends in to path and decodes the answer into out; either may be nil.
 func (c *Client) Post(ctx context.Context, path string, in, out any) error {
 	return c.roundTrip(ctx, http.MethodPost, path, in, out)

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -16,17 +17,22 @@ import (
 
 type psOptions struct {
 	kind, name string
+	id         string // of one run
 	all, json  bool
 	n          int
 }
 
 func newPsCmd(g *globals) *cobra.Command {
 	var o psOptions
-	c := &cobra.Command{Use: "ps", Short: "what runs now: cron jobs, sessions, commands", Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
+	c := &cobra.Command{Use: "ps [ID]", Short: "what runs now: cron jobs, sessions, commands",
+		Long: "ps lists what runs now: cron jobs, sessions, commands. With an ID it shows that run, ended or not, " +
+			"and with --json to root its arguments, too.",
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
 			if err := o.check(c); err != nil {
 				return misuse(err)
 			}
+			o.id = strings.Join(args, "")
 			return o.print(c, g)
 		}}
 	c.Flags().BoolVarP(&o.all, "all", "a", false, "also what ended, newest first")
@@ -55,13 +61,21 @@ func (o *psOptions) list(c *cobra.Command, g *globals) ([]runs.Run, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.id != "" {
+		one := make([]runs.Run, 1)
+		return one, cl.Get(c.Context(), api.Path("runs", o.id), &one[0])
+	}
 	q := url.Values{"kind": {o.kind}, "name": {o.name}}
 	if o.all { // what runs is always listed whole
 		q.Set("all", "1")
 		q.Set("n", strconv.Itoa(o.n))
 	}
 	list := []runs.Run{}
-	err = cl.Get(c.Context(), "/v1/runs?"+q.Encode(), &list)
+	head, err := cl.GetList(c.Context(), "/v1/runs?"+q.Encode(), &list)
+	if left, _ := strconv.Atoi(head.Get(runs.LeftOut)); left > 0 {
+		fmt.Fprintf(g.Err, "%s left out: a list has at most %d MB; --kind and agent cron history NAME choose fewer\n",
+			api.Count(left, "older run"), runs.MaxList>>20)
+	}
 	return list, err
 }
 

@@ -426,7 +426,7 @@ func TestRefusalOfTheSupervisorNamesTheRun(t *testing.T) {
 	for path, want := range map[string]string{
 		"/v1/runs/gone":          `404 there is no run "gone": agent ps --all lists them`,
 		"/v1/runs/gone/output":   `404 there is no run "gone": agent ps --all lists them`,
-		"/v1/runs/piped/output":  `404 run "piped" has no output here: the output of an exec went to its own stdout; a detached run and a job have a file`,
+		"/v1/runs/piped/output":  `404 run "piped" has no output here: an exec's output went to its own stdout; a job's is kept until the disk is full`,
 		"/v1/runs/piped/wait":    `409 run piped has ended: agent logs`,
 		"/v1/runs/unread/output": `500 open output: input/output error: `,
 	} {

@@ -210,11 +210,14 @@ func (c *call) did(err error) error {
 }
 
 func (s *Server) runs(c *call) error {
-	runs, err := s.Backend.Runs().List(c.ctx(), c.filter())
+	left, f := 0, c.filter()
+	f.LeftOut = &left
+	list, err := s.Backend.Runs().List(c.ctx(), f)
 	if err != nil {
 		return err
 	}
-	return c.reply(redact(c.Caller, runs...))
+	c.w.Header().Set(runs.LeftOut, strconv.Itoa(left))
+	return c.reply(redact(c.Caller, list...))
 }
 
 // one replies with a run.
@@ -301,7 +304,7 @@ func (s *Server) output(c *call) error {
 		panic(http.ErrAbortHandler)
 	case errors.Is(err, fs.ErrNotExist):
 		return &api.Error{Status: http.StatusNotFound, Message: fmt.Sprintf("run %q has no output here", run.ID),
-			Hint: "the output of an exec went to its own stdout; a detached run and a job have a file"}
+			Hint: "an exec's output went to its own stdout; a job's is kept until the disk is full"}
 	}
 	return err
 }

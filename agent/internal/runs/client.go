@@ -129,7 +129,10 @@ func (c *Client) send(ctx context.Context, path string, body any, h Handover, ou
 	})
 }
 
-// List returns runs, newest first.
+// maxAnswer is far more than a supervisor answers that bounds what it keeps. One that is older does not.
+const maxAnswer = 16 << 20
+
+// List returns runs, newest first, without their arguments.
 func (c *Client) List(ctx context.Context, f Filter) (runs []Run, err error) {
 	q := url.Values{}
 	if f.Live {
@@ -143,8 +146,35 @@ func (c *Client) List(ctx context.Context, f Filter) (runs []Run, err error) {
 	if f.Limit > 0 {
 		q.Set("limit", strconv.Itoa(f.Limit))
 	}
-	err = c.call(ctx, "GET", "/runs?"+q.Encode(), nil, &runs)
+	left := 0
+	err = c.call(ctx, "GET", "/runs?"+q.Encode(), nil, func(resp *http.Response) (err error) {
+		left, _ = strconv.Atoi(resp.Header.Get(LeftOut))
+		runs, err = readList(resp.Body, &left)
+		return err
+	})
+	if f.LeftOut != nil {
+		*f.LeftOut = left
+	}
 	return runs, err
+}
+
+// readList reads one run after the other: an older supervisor's have all their arguments. What is beyond maxAnswer
+// counts as one more that is left out.
+func readList(r io.Reader, left *int) (list []Run, err error) {
+	body := &io.LimitedReader{R: r, N: maxAnswer}
+	d := json.NewDecoder(body)
+	for _, err = d.Token(); err == nil && d.More(); {
+		var run Run
+		if err = d.Decode(&run); err == nil {
+			run.Args, run.AllArgs = nil, AllArgs{}
+			list = append(list, run)
+		}
+	}
+	if body.N == 0 {
+		*left++
+		return list, nil
+	}
+	return list, err
 }
 
 // Get returns one run. The id may be shortened to a beginning that is unique.
@@ -218,7 +248,8 @@ func (c *Client) Events(ctx context.Context, after uint64) iter.Seq2[Event, erro
 	}
 }
 
-// call makes one request and decodes its answer into out. A GET is repeated while no supervisor answers.
+// call makes one request and decodes its answer into out, or has out, a function, read it. A GET is repeated while no
+// supervisor answers.
 func (c *Client) call(ctx context.Context, method, path string, body, out any, files ...int) error {
 	once := func() error { return c.once(ctx, method, path, body, out, files...) }
 	if method == "GET" {
@@ -233,10 +264,14 @@ func (c *Client) once(ctx context.Context, method, path string, body, out any, f
 		return err
 	}
 	defer resp.Body.Close()
-	if out == nil {
-		return nil
+	switch read := out.(type) {
+	case nil:
+	case func(*http.Response) error:
+		err = read(resp)
+	default:
+		err = json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(out)
 	}
-	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
+	if err != nil {
 		return fmt.Errorf("read the supervisor's answer: %w", err)
 	}
 	return nil

@@ -1,10 +1,12 @@
 package runs
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -66,5 +68,37 @@ func TestOtherSupervisorsAreUnderstood(t *testing.T) {
 	// A verb that an older one does not have is an error, not a hang.
 	if _, err := c.Retire(t.Context()); err == nil {
 		t.Error("an unknown verb seems to have been done")
+	}
+}
+
+// A supervisor that is older than the bounds answers with all the arguments of hundreds of runs: an agent that starts
+// beside it must live.
+func TestListOfAnOlderSupervisorIsBounded(t *testing.T) {
+	l, err := fdconn.Listen(filepath.Join(t.TempDir(), "s"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := `["` + strings.Repeat(strings.Repeat("x", 60_000)+`","`, 21) + `"]`
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, "[")
+		for i := range 500 {
+			fmt.Fprintf(w, `{"id":"r%d","args":%s},`, i, args)
+		}
+		io.WriteString(w, `{"id":"last"}]`)
+	})}
+	done := make(chan struct{})
+	go func() { srv.Serve(l); close(done) }()
+	defer func() { srv.Close(); <-done }()
+	c := &Client{Socket: l.Addr().String()}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	left := 0
+	list, err := c.List(t.Context(), Filter{LeftOut: &left})
+	runtime.ReadMemStats(&after)
+	if err != nil || len(list) < 10 || left != 1 || list[0].ID != "r0" || list[0].Args != nil {
+		t.Errorf("%d are listed, %d left out, %v", len(list), left, err)
+	}
+	if n := (after.TotalAlloc - before.TotalAlloc) >> 20; n > 96 {
+		t.Errorf("%d MB are allocated", n)
 	}
 }

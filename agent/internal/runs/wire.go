@@ -17,7 +17,7 @@ const API = 1
 const (
 	IOPipes    = "pipes"    // the three descriptors handed over
 	IOTerminal = "terminal" // a pseudo terminal of the supervisor's
-	IOSpool    = "spool"    // output straight into a file, input from /dev/null
+	IOSpool    = "spool"    // output into a file of the supervisor's, input from /dev/null
 )
 
 // Caller is the process that asked, as the kernel names it to the agent.
@@ -62,8 +62,11 @@ type Request struct {
 	Attempt  int       `json:"attempt,omitzero"`
 	Reason   string    `json:"reason,omitzero"` // why, in the caller's words
 
-	Meta map[string]string `json:"meta,omitzero"` // kept and shown as it is
+	Meta map[string]string `json:"meta,omitzero"` // kept and shown as it is, at most MaxMeta
 }
+
+// MaxMeta is how many keys a run's Meta has at most.
+const MaxMeta = 32
 
 // Keys of a run's Meta.
 const (
@@ -81,13 +84,15 @@ const (
 	StateLost     = "lost" // the supervisor died: how it ended is not known
 )
 
-// Run is what is known of a run: what `agent ps --json` shows and what is on disk. Args may hold secrets
-// and is for root alone.
+// Run is what is known of a run: what `agent ps --json` shows and what is on disk. Its texts are bounded, so that what
+// a job's file says does not fill memory and disk of those who keep it. Args may hold secrets and is for root alone,
+// who asks for one run: no list has it.
 type Run struct {
 	ID      string    `json:"id"`
 	Kind    string    `json:"kind"`
 	Name    string    `json:"name"`
-	Args    []string  `json:"args,omitzero"`
+	Args    []string  `json:"args,omitzero"`     // the first MaxArgs bytes of them
+	AllArgs AllArgs   `json:"all_args,omitzero"` // when Args is not all
 	IO      string    `json:"io"`
 	Dir     string    `json:"dir,omitzero"`
 	User    string    `json:"user,omitzero"`
@@ -123,6 +128,16 @@ type Run struct {
 	Output      string `json:"output,omitzero"`       // file of a spooled run, for OpenOutput
 	OutputBytes int64  `json:"output_bytes,omitzero"` // written; what is kept may be less
 	Truncated   bool   `json:"truncated,omitzero"`
+}
+
+// MaxArgs is how many bytes of its arguments a run's record has.
+const MaxArgs = 4 << 10
+
+// AllArgs describes the arguments of a run whose record has only the first of them.
+type AllArgs struct {
+	Count  int    `json:"count"`
+	Bytes  int    `json:"bytes"`
+	SHA256 string `json:"sha256"` // as sha256sum prints for /proc/PID/cmdline
 }
 
 // Live reports whether the run has not ended.
@@ -168,7 +183,16 @@ type Filter struct {
 	Kind  string // "exec" or "cron"
 	Name  string
 	Limit int // the newest so many; 0: all
+
+	// LeftOut, unless nil, is set to how many runs were left out since the list would be larger than MaxList.
+	LeftOut *int
 }
+
+// MaxList is how many bytes a list of runs has at most.
+const MaxList = 2 << 20
+
+// LeftOut is the header of a list that says how many runs were left out of it.
+const LeftOut = "Agent-Runs-Left-Out"
 
 // StartBody is what a start carries: the request, and which of the descriptors sent along is what.
 type StartBody struct {

@@ -75,7 +75,9 @@ func (s *server) getRuns(w http.ResponseWriter, r *http.Request) *runs.Refused {
 	q := r.URL.Query()
 	limit, _ := strconv.Atoi(q.Get("limit"))
 	f := runs.Filter{Live: q.Get("live") != "", Kind: q.Get("kind"), Name: q.Get("name"), Limit: limit}
-	return reply(w, s.runs(f))
+	list, left := s.list(f)
+	w.Header().Set(runs.LeftOut, strconv.Itoa(left))
+	return reply(w, list)
 }
 
 func (s *server) getRun(w http.ResponseWriter, r *http.Request) *runs.Refused {
@@ -119,7 +121,7 @@ func (s *server) stopRun(w http.ResponseWriter, r *http.Request) *runs.Refused {
 	if l == nil {
 		return hasEnded(run)
 	}
-	l.stop(cmp.Or(body.By, "stop"), body.Grace)
+	l.stop(brief(cmp.Or(body.By, "stop"), 64), body.Grace)
 	select {
 	case <-l.gone:
 		return reply(w, l.snapshot())

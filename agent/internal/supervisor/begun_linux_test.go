@@ -74,7 +74,8 @@ func TestUnreadableRecordIsToldAsLost(t *testing.T) {
 		}
 	}
 	var ends []string
-	for _, e := range s.events(0) {
+	events, _, _ := s.events(0)
+	for _, e := range events {
 		if e.Type == runs.EventEnded {
 			ends = append(ends, e.Run.ID+" "+e.Run.Kind+" "+e.Run.Name+" "+e.Run.State)
 		}

@@ -83,3 +83,5 @@ func (d *direct) stop(string, time.Duration) {} // it has no limit
 func (d *direct) vanished() { _ = d.signal(syscall.SIGHUP) }
 
 func (d *direct) saveScreen([]byte) {}
+
+func (d *direct) makeRoom() {}

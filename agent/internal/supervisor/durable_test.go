@@ -102,7 +102,7 @@ func TestRetention(t *testing.T) {
 		"count":    {Keep{Count: 2}, []string{"c2", "c3"}},
 		"per name": {Keep{PerName: 1}, []string{"a", "c3"}},
 		"age":      {Keep{Age: 90 * time.Minute}, []string{"c2", "c3"}},
-		"bytes":    {Keep{Bytes: 25}, []string{"c2", "c3"}},
+		"bytes":    {Keep{Bytes: 250 << 10}, []string{"c2", "c3"}},
 		"all":      {Keep{}, []string{"a", "c1", "c2", "c3"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -113,7 +113,10 @@ func TestRetention(t *testing.T) {
 				if err := s.create(&run); err != nil {
 					t.Fatal(err)
 				}
-				run.State, run.Ended, run.OutputBytes = runs.StateExited, now.Add(time.Duration(i-4)*time.Hour/2-time.Minute), 10
+				if err := os.WriteFile(s.path(id, "output"), make([]byte, 100<<10), 0o600); err != nil { // which the record does not say
+					t.Fatal(err)
+				}
+				run.State, run.Ended = runs.StateExited, now.Add(time.Duration(i-4)*time.Hour/2-time.Minute)
 				if err := s.finish(&run); err != nil {
 					t.Fatal(err)
 				}

@@ -33,11 +33,14 @@ func (s *server) streamEvents(ctx context.Context, w http.ResponseWriter, after 
 		s.mu.Lock()
 		changed := s.changed
 		s.mu.Unlock()
-		for _, e := range s.events(after) {
-			if enc.Encode(e) != nil {
-				return
+		for more := true; more; {
+			var some []runs.Event
+			some, after, more = s.events(after)
+			for _, e := range some {
+				if enc.Encode(e) != nil {
+					return
+				}
 			}
-			after = e.Seq
 		}
 		if flush.Flush() != nil || last {
 			return
@@ -52,15 +55,21 @@ func (s *server) streamEvents(ctx context.Context, w http.ResponseWriter, after 
 	}
 }
 
-// events returns what is numbered above after, oldest first. They are made of the records, so they are as durable as
-// those; a run that retention has removed has no events any more, and one whose record cannot be read is lost.
-func (s *server) events(after uint64) []runs.Event {
-	last := s.store.acknowledged()
+// someEvents is how many are made at a time: each is a record in memory.
+const someEvents = 256
+
+// events returns the first of what is numbered above after, oldest first, the number up to which that is all, and
+// whether there is more. They are made of the records, so they are as durable as those; a run that retention has
+// removed has no events any more, and one whose record cannot be read is lost.
+func (s *server) events(after uint64) (all []runs.Event, last uint64, more bool) {
+	last = s.store.acknowledged()
 	if last <= after {
-		return nil
+		return nil, after, false
 	}
-	var all []runs.Event
+	list := s.liveRuns()
+	last, more = s.someNumbers(list, after, last)
 	add := func(run runs.Run) {
+		run.Args, run.AllArgs = nil, runs.AllArgs{}
 		if run.StartSeq > after && run.StartSeq <= last {
 			began := run
 			began.State, began.EndSeq = runs.StateRunning, 0
@@ -70,21 +79,19 @@ func (s *server) events(after uint64) []runs.Event {
 			all = append(all, runs.Event{Seq: run.EndSeq, Type: runs.EventEnded, Run: run})
 		}
 	}
-	list := s.liveRuns()
+	live := make(map[string]bool)
 	for _, run := range list {
+		live[run.ID] = true
 		add(run)
 	}
 	unsent := make(map[string]entry)
 	for _, id := range s.store.list(func(id string, e entry) bool {
-		if e.seq > after || e.start > after {
+		if !live[id] && (e.seq > after && e.seq <= last || e.start > after && e.start <= last) {
 			unsent[id] = e
 			return true
 		}
 		return false
 	}) {
-		if slices.ContainsFunc(list, func(r runs.Run) bool { return r.ID == id }) {
-			continue
-		}
 		rec, err := s.store.read(id)
 		if err != nil { // a reader that waits for its end learns that it is lost
 			e := unsent[id]
@@ -94,5 +101,26 @@ func (s *server) events(after uint64) []runs.Event {
 		add(rec.Run)
 	}
 	slices.SortFunc(all, func(a, b runs.Event) int { return cmp.Compare(a.Seq, b.Seq) })
-	return all
+	return all, last, more
+}
+
+// someNumbers returns the number that someEvents of those above after reach to, last if that is all.
+func (s *server) someNumbers(live []runs.Run, after, last uint64) (to uint64, more bool) {
+	var numbers []uint64
+	add := func(start, end uint64) {
+		for _, n := range []uint64{start, end} {
+			if n > after && n <= last {
+				numbers = append(numbers, n)
+			}
+		}
+	}
+	for _, run := range live {
+		add(run.StartSeq, run.EndSeq)
+	}
+	s.store.list(func(_ string, e entry) bool { add(e.start, e.seq); return false })
+	if len(numbers) <= someEvents {
+		return last, false
+	}
+	slices.Sort(numbers)
+	return numbers[someEvents-1], true
 }

@@ -133,7 +133,10 @@ func agentExec(t *testing.T, c *runs.Client, req runs.Request, mark string) (*ex
 		if err != nil {
 			return runs.Run{}, false
 		}
-		i := slices.IndexFunc(list, func(r runs.Run) bool { return r.PID != 0 && strings.Contains(strings.Join(r.Args, " "), mark) })
+		i := slices.IndexFunc(list, func(r runs.Run) bool {
+			whole, err := c.Get(t.Context(), r.ID) // no list has the arguments
+			return err == nil && whole.PID != 0 && strings.Contains(strings.Join(whole.Args, " "), mark)
+		})
 		if i < 0 {
 			return runs.Run{}, false
 		}

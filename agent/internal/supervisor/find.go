@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"cmp"
+	"encoding/json"
 	"slices"
 	"strconv"
 	"strings"
@@ -50,29 +51,44 @@ func (s *server) find(id string) (run runs.Run, l *live, e *runs.Refused) {
 	return rec.Run, nil, nil
 }
 
-// runs lists those that f chooses: the live ones, then the ended, each newest first.
-func (s *server) runs(f runs.Filter) []runs.Run {
-	list := slices.DeleteFunc(s.liveRuns(), func(r runs.Run) bool {
+// list returns the runs that f chooses, each as JSON: the live ones, then the ended, each newest first. It reads one
+// record after the other and no more than fit in MaxList; left is how many of the chosen do not.
+func (s *server) list(f runs.Filter) (list []json.RawMessage, left int) {
+	live := slices.DeleteFunc(s.liveRuns(), func(r runs.Run) bool {
 		return !r.Live() || f.Kind != "" && r.Kind != f.Kind || f.Name != "" && r.Name != f.Name
 	})
-	slices.SortFunc(list, func(a, b runs.Run) int { return cmp.Compare(b.StartSeq, a.StartSeq) })
+	slices.SortFunc(live, func(a, b runs.Run) int { return cmp.Compare(b.StartSeq, a.StartSeq) })
+	seen := make(map[string]bool) // live, though their end is recorded already
+	for _, r := range live {
+		seen[r.ID] = true
+	}
+	var ended []string
 	if !f.Live {
-		for _, id := range s.store.list(func(id string, e entry) bool {
-			return (f.Kind == "" || e.kind == f.Kind) && (f.Name == "" || e.name == f.Name)
-		}) {
-			if f.Limit > 0 && len(list) >= f.Limit {
-				break
-			}
-			if slices.ContainsFunc(list, func(r runs.Run) bool { return r.ID == id }) {
-				continue // ended, but not reported yet
-			}
-			if rec, err := s.store.read(id); err == nil {
-				list = append(list, rec.Run)
-			}
+		ended = s.store.list(func(id string, e entry) bool {
+			return !seen[id] && (f.Kind == "" || e.kind == f.Kind) && (f.Name == "" || e.name == f.Name)
+		})
+	}
+	chosen := len(live) + len(ended)
+	if f.Limit > 0 {
+		chosen = min(chosen, f.Limit)
+	}
+	size := 0
+	list = []json.RawMessage{} // none is [] and not null
+	for i := range chosen {
+		var run runs.Run
+		if i < len(live) {
+			run = live[i]
+		} else if rec, err := s.store.read(ended[i-len(live)]); err == nil {
+			run = rec.Run
+		} else {
+			continue
 		}
+		run.Args, run.AllArgs = nil, runs.AllArgs{}
+		b, err := json.Marshal(run)
+		if size += len(b) + 1; err != nil || size > runs.MaxList {
+			return list, chosen - i
+		}
+		list = append(list, b)
 	}
-	if f.Limit > 0 && len(list) > f.Limit {
-		list = list[:f.Limit]
-	}
-	return list
+	return list, 0
 }

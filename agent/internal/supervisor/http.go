@@ -16,6 +16,9 @@ import (
 // maxBody bounds a request: an environment and an argv together stay below 2 MiB in the kernel.
 const maxBody = 8 << 20
 
+// maxMessage bounds the text of a refusal, which quotes what was asked for.
+const maxMessage = 2 << 10
+
 // guard closes descriptors that the handler did not take. Callers of another user do not come so far: see Serve.
 func guard(h func(http.ResponseWriter, *http.Request) *runs.Refused) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -33,7 +36,7 @@ func guard(h func(http.ResponseWriter, *http.Request) *runs.Refused) http.Handle
 }
 
 func fail(w http.ResponseWriter, e *runs.Refused) {
-	e.Code = cmp.Or(e.Code, command.CodeRefused)
+	e.Code, e.Message = cmp.Or(e.Code, command.CodeRefused), brief(e.Message, maxMessage)
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(cmp.Or(e.Status, http.StatusInternalServerError))
 	json.NewEncoder(w).Encode(e)

@@ -13,7 +13,7 @@ type Keep struct {
 	Count   int           // runs in all; default 2000
 	PerName int           // runs of one job or program: a minutely job must not push out a nightly one; default 100
 	Age     time.Duration // default 30 days
-	Bytes   int64         // of spools in all; default 512 MiB
+	Bytes   int64         // of the disk, with all that is kept of them; default 512 MiB
 }
 
 func (k Keep) withDefaults() Keep {
@@ -31,7 +31,9 @@ type entry struct {
 	at    time.Time
 	name  string
 	kind  string
-	bytes int64
+
+	bytes  int64 // of the disk, all files
+	output int64 // of these, the output's
 }
 
 // excess returns the runs beyond the limits. It orders by end, not by start: a long run may end after many
@@ -40,8 +42,7 @@ func (k Keep) excess(now time.Time, ended map[string]entry) (ids []string) {
 	var count int
 	var bytes int64
 	names := make(map[string]int)
-	newest := func(a, b string) int { return cmp.Compare(ended[b].seq, ended[a].seq) }
-	for _, id := range slices.SortedFunc(maps.Keys(ended), newest) {
+	for _, id := range newest(ended) {
 		e := ended[id]
 		key := e.kind + "\x00" + e.name
 		count++
@@ -52,4 +53,26 @@ func (k Keep) excess(now time.Time, ended map[string]entry) (ids []string) {
 		}
 	}
 	return ids
+}
+
+// oldOutput returns the runs whose output has to go to free need bytes, the oldest first. The newest output, of stays
+// bytes, does not.
+func oldOutput(ended map[string]entry, need, stays int64) (ids []string) {
+	order := newest(ended)
+	for stays > 0 && len(order) > 0 {
+		stays -= ended[order[0]].output
+		order = order[1:]
+	}
+	for _, id := range slices.Backward(order) {
+		if n := ended[id].output; n > 0 && need > 0 {
+			need -= n
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// newest returns the runs by their end, the last first.
+func newest(ended map[string]entry) []string {
+	return slices.SortedFunc(maps.Keys(ended), func(a, b string) int { return cmp.Compare(ended[b].seq, ended[a].seq) })
 }

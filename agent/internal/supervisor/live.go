@@ -105,6 +105,10 @@ func (l *live) follow(timeout time.Duration) {
 		defer t.Stop()
 	}
 	<-l.proc.Done()
+	spool, _ := l.io.(*spool)
+	if spool != nil && !spool.flush() {
+		l.s.log.Warn("a process holds up a run's output: what it printed last is missing", "run", l.id)
+	}
 	run := l.conclude(l.proc.Status())
 	if err := l.s.store.finish(&run); err != nil {
 		l.s.log.Error("cannot record how a run ended", "run", run.ID, "err", err)
@@ -125,6 +129,9 @@ func (l *live) follow(timeout time.Duration) {
 	})
 	l.s.announce()
 	l.cleanUp()
+	if spool != nil {
+		l.endOutput(spool, run)
+	}
 	if !l.s.place.Grouped() {
 		l.s.store.cleaned(l.id)
 	}
@@ -151,6 +158,27 @@ func (l *live) conclude(st command.Status) runs.Run {
 	}
 	l.io.account(&run)
 	return run
+}
+
+// endOutput closes the spool once no process of the run is left, and corrects the record by what those printed that
+// were left behind.
+func (l *live) endOutput(p *spool, run runs.Run) {
+	if !p.end() {
+		l.s.log.Error("a process outside of an ended run holds up its output; until that ends we cannot be stopped",
+			"run", run.ID)
+	}
+	if lost, err := p.notKept(); lost > 0 {
+		l.s.log.Warn("output of a run could not be kept", "run", run.ID, "bytes", lost, "err", err)
+	}
+	recorded := run.OutputBytes
+	if p.account(&run); run.OutputBytes == recorded {
+		return
+	}
+	l.mu.Lock()
+	l.run = run
+	l.mu.Unlock()
+	l.s.store.amend(run)
+	l.s.store.measure(run.ID)
 }
 
 // cleanUp ends what the command left behind: its group is the run's, and holds the lock's name.
@@ -236,6 +264,8 @@ func (l *live) signal(sig syscall.Signal) error {
 }
 
 func (l *live) name() string { return l.id }
+
+func (l *live) makeRoom() { l.s.store.makeRoom() }
 
 func (l *live) saveScreen(text []byte) { l.s.store.saveScreen(l.id, text) }
 

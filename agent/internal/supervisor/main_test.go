@@ -30,14 +30,13 @@ import (
 // TestMain lets a test start this binary again as what a supervisor really is: a process of its own, the
 // parent of what it starts. A supervisor within the test would collect the test's own children.
 func TestMain(m *testing.M) {
-	switch os.Getenv("SUPERVISOR_TEST_ROLE") {
-	case "supervisor":
-		os.Exit(superviseMain())
-	case "client":
-		os.Exit(clientMain())
+	if role := roles[os.Getenv("SUPERVISOR_TEST_ROLE")]; role != nil {
+		os.Exit(role())
 	}
 	os.Exit(m.Run())
 }
+
+var roles = map[string]func() int{"supervisor": superviseMain, "client": clientMain}
 
 func superviseMain() int {
 	var cfg Config

@@ -98,7 +98,9 @@ func TestOutliveMemory(t *testing.T) {
 		t.Errorf("a modest command: code %d, %s", modest.ProcessState.ExitCode(), out)
 	}
 	list := ps(t, "--all")
-	i := slices.IndexFunc(list, func(r runs.Run) bool { return strings.Contains(strings.Join(r.Args, " "), fmt.Sprint(20<<20)) })
+	i := slices.IndexFunc(list, func(r runs.Run) bool {
+		return strings.Contains(strings.Join(ps(t, r.ID)[0].Args, " "), fmt.Sprint(20<<20))
+	})
 	if i < 0 || list[i].ExitCode != 5 || list[i].OOM || list[i].PeakMemory < 15<<20 || list[i].PeakMemory > 60<<20 {
 		t.Errorf("the modest one is run %d of %+v", i, list)
 	}

@@ -1,10 +1,15 @@
 package supervisor
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -24,11 +29,30 @@ type record struct {
 	Boot  string `json:"boot,omitzero"`  // which boot that was
 }
 
+// Sizes of records. Ours are below largeRecord; those of an older version have all the arguments, as far as a request
+// could: maxBody.
+const (
+	largeRecord = 64 << 10
+	maxRecord   = maxBody + largeRecord
+)
+
 var errNewer = errors.New("written by a newer version")
 
 func readRecord(name string) (record, error) {
-	b, err := os.ReadFile(name)
+	f, err := os.Open(name)
 	if err != nil {
+		return record{}, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err == nil && info.Size() > maxRecord {
+		err = fmt.Errorf("record has %d bytes, at most %d were written", info.Size(), maxRecord)
+	}
+	if err != nil {
+		return record{}, err
+	}
+	b := make([]byte, info.Size())
+	if _, err := io.ReadFull(f, b); err != nil {
 		return record{}, err
 	}
 	return parseRecord(b)
@@ -45,7 +69,56 @@ func parseRecord(b []byte) (record, error) {
 	if rec.Version < 1 {
 		return record{}, errors.New("parse record: no version")
 	}
+	rec.Run = bounded(rec.Run)
 	return rec, nil
+}
+
+// bounded is a run as it is kept: what a job's file or a caller says has no more than a few kB of it.
+func bounded(run runs.Run) runs.Run {
+	run.Args, run.AllArgs = firstArgs(run.Args, run.AllArgs)
+	for _, s := range []*string{&run.Kind, &run.Name, &run.IO, &run.User, &run.Caller.Login, &run.Lock, &run.Version,
+		&run.State, &run.Supervisor, &run.StoppedBy} {
+		*s = brief(*s, 255)
+	}
+	for _, s := range []*string{&run.Dir, &run.Reason} {
+		*s = brief(*s, 1024)
+	}
+	if len(run.Meta) > 0 {
+		run.Meta = maps.Clone(run.Meta)
+		for k, v := range run.Meta {
+			run.Meta[k] = brief(v, 255)
+		}
+	}
+	return run
+}
+
+// firstArgs returns the first MaxArgs bytes of args, and what all of them are if that is less.
+func firstArgs(args []string, all runs.AllArgs) ([]string, runs.AllArgs) {
+	room, first, size := runs.MaxArgs, []string(nil), 0
+	for _, a := range args {
+		size += len(a) + 1
+		if room > 0 {
+			first = append(first, brief(a, room))
+			room -= len(a) + 1
+		}
+	}
+	if size <= runs.MaxArgs || all.Count > 0 { // cut before
+		return first, all
+	}
+	h := sha256.New()
+	for _, a := range args {
+		io.WriteString(h, a)
+		h.Write([]byte{0})
+	}
+	return first, runs.AllArgs{Count: len(args), Bytes: size, SHA256: hex.EncodeToString(h.Sum(nil))}
+}
+
+// brief is at most the first n bytes of s, with a mark that there were more.
+func brief(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return strings.ToValidUTF8(s[:n], "") + "…"
 }
 
 // writeRecord makes one of a run's files. Readers ask us while we run; a torn file found after a crash counts

@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"os/user"
 	"slices"
@@ -24,6 +25,10 @@ func validID(id string) bool {
 	return id != "" && len(id) <= 64
 }
 
+const maxKey = 64 // bytes of a key of a run's Meta
+
+func longKey(k string) bool { return len(k) > maxKey }
+
 // check refuses a request that is not whole, or that this supervisor's own rules do not allow, and
 // returns whom to run as. The agent has judged before; this is the second lock, behind the privilege line.
 func (c *Config) check(req *runs.Request) (*command.Credential, *runs.Refused) {
@@ -42,6 +47,8 @@ func (c *Config) check(req *runs.Request) (*command.Credential, *runs.Refused) {
 		return nil, misuse("oom_score_adj %d: expected -1000 to 1000", req.OOMScoreAdj)
 	case req.MemoryMax < 0 || req.MaxOutput < 0 || req.Timeout < 0 || req.Grace < 0 || req.Idle < 0:
 		return nil, misuse("a limit is negative")
+	case len(req.Meta) > runs.MaxMeta || slices.ContainsFunc(slices.Collect(maps.Keys(req.Meta)), longKey):
+		return nil, misuse("meta: expected at most %d keys of at most %d bytes", runs.MaxMeta, maxKey)
 	}
 	return c.credential(req)
 }

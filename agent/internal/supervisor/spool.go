@@ -2,10 +2,14 @@ package supervisor
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,35 +18,52 @@ import (
 	"beanstalk-agent/agent/internal/session"
 )
 
-// defaultMaxOutput is how much of a spool is kept.
-const defaultMaxOutput = 16 << 20
-
-// How often a spool's size is looked at. Between two looks a run can exceed its limit by as much as it
-// writes; a run that is silent costs one fstat a second.
 const (
-	spoolSoon = 50 * time.Millisecond
-	spoolLate = time.Second
+	defaultMaxOutput = 16 << 20        // how much of a spool is kept
+	pipeMost         = 1 << 20         // a user may enlarge a pipe to this: fs.pipe-max-size in proc(5)
+	spoolStep        = 32 << 10        // bytes at a time
+	flushLimit       = 3 * time.Second // for what a pipe holds, on a slow disk too
+	maxStalled       = 64              // pipes of ended runs that cannot be read to their end: a thread each
 )
 
-// spool is a run whose output goes straight into a file: no byte passes through us. Its size is bounded from
-// outside, by giving the blocks in the middle back to the disk while the command goes on appending. The
+// spool is a run whose output is kept in a file. The command is given a pipe and this process alone has the file: a
+// process that was passed the descriptor can neither change what was printed nor add to it once the run is gone, nor
+// hold the lock of a file that others read. The size is bounded by giving blocks in the middle back to the disk: the
 // beginning and the end stay where they are.
 type spool struct {
-	file *os.File // appended to by the command
-	fds  [3]int   // the first is ours until the command has begun
+	file *os.File // appended to
+	pipe *os.File // what the command prints
+	fds  [3]int   // the command's: /dev/null and twice the pipe; ours until it has begun
 	max  int64
 	conn net.Conn // a client that waits, or nil
 
-	mu      sync.Mutex
-	tick    *time.Timer // nil once finished
-	pause   time.Duration
-	seen    int64 // size at the last look
-	cut     int64 // end of what was given back
-	dropped int64 // bytes cut off the end, where blocks cannot be given back
+	o     owner // since it has begun
+	stuck bool  // somebody hangs in reading the pipe; of the one that calls flush and end
+
+	turn sync.Mutex // held by the one that reads the pipe, and guards:
+	gap  int64      // bytes lost since the last that the disk took
+	full time.Time  // when the disk was full last, and room was asked for
+
+	mu      sync.Mutex // never held while a file is touched; only the one whose turn it is writes what follows
+	printed int64      // by the command
+	size    int64      // of the file
+	cut     int64      // end of what was given back
+	short   bool       // the end was cut off, where blocks cannot be given back
+	lost    int64      // bytes that the disk did not take
+	err     error      // why
 }
 
+// stalled counts pipes that are read no more because the reader hangs in the kernel.
+var stalled atomic.Int32
+
+var spoolBuffers = sync.Pool{New: func() any { return new([spoolStep]byte) }}
+
 func openSpool(name string, max int64) (*spool, error) {
-	file, err := os.OpenFile(name, os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o600)
+	if stalled.Load() >= maxStalled {
+		return nil, fmt.Errorf("open spool: processes outside of %d ended runs hold up their output; "+
+			"the supervisor's log names the runs", maxStalled)
+	}
+	file, err := os.OpenFile(name, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open spool: %w", err)
 	}
@@ -51,9 +72,17 @@ func openSpool(name string, max int64) (*spool, error) {
 		file.Close()
 		return nil, fmt.Errorf("open %s: %w", os.DevNull, err)
 	}
-	// Regular files: Fd changes no mode that anybody shares.
-	out := int(file.Fd())
-	return &spool{file: file, fds: [3]int{null, out, out}, max: cmp.Or(max, defaultMaxOutput), pause: spoolSoon}, nil
+	r, w, err := pipe()
+	if err == nil {
+		err = unix.SetNonblock(r, true) // the command's end is a description of its own and stays as it is
+	}
+	if err != nil {
+		file.Close()
+		unix.Close(null)
+		return nil, fmt.Errorf("open spool: %w", err)
+	}
+	return &spool{file: file, pipe: os.NewFile(uintptr(r), "output"), fds: [3]int{null, w, w},
+		max: maxOutput(filepath.Dir(name), cmp.Or(max, defaultMaxOutput))}, nil
 }
 
 func (p *spool) files() [3]int { return p.fds }
@@ -63,82 +92,168 @@ func (p *spool) begun(o owner) {
 	if p.conn != nil {
 		_ = session.WriteHello(p.conn, session.Hello{Run: o.name()})
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.tick = time.AfterFunc(p.pause, p.look)
-}
-
-// look bounds the file, and comes again: soon while it grows, later while it does not.
-func (p *spool) look() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.tick == nil {
-		return
-	}
-	p.pause = min(2*p.pause, spoolLate)
-	if p.bound() {
-		p.pause = spoolSoon
-	}
-	p.tick.Reset(p.pause)
-}
-
-// bound gives back what is between the head, a quarter of the limit, and the tail. It reports whether
-// the file grew by much since the last time.
-func (p *spool) bound() (busy bool) {
-	size := p.size()
-	busy = size-p.seen > p.max/16
-	p.seen = size
-	head := p.max / 4
-	from, to := max(head, p.cut), size-(p.max-head)
-	if to <= from {
-		return busy
-	}
-	if err := punch(p.fds[1], from, to); err == nil {
-		p.cut = to
-	} else if size > 2*p.max {
-		// No such thing on this file system. Cut the end off instead: the command appends, so it goes on
-		// after the head. Bytes written between our look and the cut are lost uncounted.
-		if unix.Ftruncate(p.fds[1], head) == nil {
-			p.dropped += size - head
-			p.seen = head
-		}
-	}
-	return busy
-}
-
-func (p *spool) size() int64 {
-	var st unix.Stat_t
-	if unix.Fstat(p.fds[1], &st) != nil {
-		return 0
-	}
-	return st.Size
+	p.o = o
+	go p.read() // ends with the last process that can print, or with end
 }
 
 func (p *spool) failed() {
 	unix.Close(p.fds[0])
+	unix.Close(p.fds[1])
 	p.file.Close()
+	p.pipe.Close()
 	if p.conn != nil {
 		p.conn.Close()
 	}
 }
 
-func (p *spool) finish(e session.Exit) {
+// read moves what the command prints into the file. It closes our copy of the command's end, or the pipe would not end
+// with the command: here, since a command that stalls in its first write holds that up.
+func (p *spool) read() {
+	unix.Close(p.fds[1])
+	raw, err := p.pipe.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Read(func(fd uintptr) (ended bool) { // false waits for more, so only when there is none
+		for {
+			if empty, ended := p.take(int(fd), spoolStep); empty {
+				return ended
+			}
+			runtime.Gosched() // one run that prints for ever must not keep the others from an answer
+		}
+	})
+}
+
+// take moves about most bytes, as far as the pipe has them.
+func (p *spool) take(fd, most int) (empty, ended bool) {
+	p.turn.Lock()
+	defer p.turn.Unlock()
+	buf := spoolBuffers.Get().(*[spoolStep]byte)
+	defer spoolBuffers.Put(buf)
+	for most > 0 {
+		n, err := unix.Read(fd, buf[:])
+		switch {
+		case n > 0:
+			p.keep(buf[:n])
+			p.bound(p.max / 16)
+			most -= n
+		case err != unix.EINTR:
+			return true, err != unix.EAGAIN
+		}
+	}
+	return false, false
+}
+
+// keep appends b to the file. The command never waits for a full disk, nor hears of it: what is lost is counted, and
+// said in its place.
+func (p *spool) keep(b []byte) {
+	words := 0
+	if p.gap > 0 {
+		n, err := fmt.Fprintf(p.file, "\n[agent: %d bytes lost here: %v]\n", p.gap, cause(p.err))
+		if words = n; err == nil {
+			p.gap = 0
+		}
+	}
+	n, err := p.file.Write(b)
+	if err != nil && time.Since(p.full) > time.Second {
+		p.full = time.Now()
+		p.o.makeRoom()
+		var more int
+		more, err = p.file.Write(b[n:])
+		n += more
+	}
+	p.gap += int64(len(b) - n)
 	p.mu.Lock()
-	p.tick.Stop()
-	p.tick = nil
-	p.bound()
-	p.mu.Unlock()
+	defer p.mu.Unlock()
+	p.printed += int64(len(b))
+	p.size += int64(words + n)
+	if err != nil {
+		p.lost, p.err = p.lost+int64(len(b)-n), err
+	}
+}
+
+// bound gives back what is between the head, a quarter of the limit, and the tail, if that is more than slack.
+func (p *spool) bound(slack int64) {
+	head := p.max / 4
+	from, to := max(head, p.cut), p.size-(p.max-head)
+	if to-from <= slack {
+		return
+	}
+	err := punch(int(p.file.Fd()), from, to) // a regular file: Fd changes no mode that anybody shares
+	short := err != nil && p.size > 2*p.max && p.file.Truncate(head) == nil
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case err == nil:
+		p.cut = to
+	case short: // no such thing on this file system: what follows comes after the head
+		p.size, p.short = head, true
+	}
+}
+
+// flush moves what the pipe holds, which is all that a command has printed that has ended. It reports whether it could.
+func (p *spool) flush() bool { return p.within(func() {}) }
+
+// end moves what the pipe still holds, and closes it: nothing is added any more. It reports whether it could.
+func (p *spool) end() bool {
+	return p.within(func() {
+		p.pipe.Close() // waits for read
+		p.file.Close()
+	})
+}
+
+// within empties the pipe, then calls f. A process that the descriptor was passed to can stall in a write to it, and
+// whoever reads or closes the pipe hangs in the kernel until that process is ended: within then returns without.
+func (p *spool) within(f func()) bool {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if raw, err := p.pipe.SyscallConn(); err == nil {
+			_ = raw.Control(func(fd uintptr) { p.take(int(fd), pipeMost) })
+		}
+		p.turn.Lock()
+		p.bound(0)
+		p.turn.Unlock()
+		f()
+	}()
+	select {
+	case <-done:
+		return true
+	case <-time.After(flushLimit):
+	}
+	if !p.stuck {
+		p.stuck = true
+		stalled.Add(1)
+		go func() { <-done; stalled.Add(-1) }()
+	}
+	return false
+}
+
+func (p *spool) finish(e session.Exit) {
 	if p.conn != nil {
 		_ = session.WriteExit(p.conn, e)
 		p.conn.Close()
 	}
-	p.file.Close()
 }
 
 func (p *spool) account(run *runs.Run) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	run.Output = p.file.Name()
-	run.OutputBytes = p.size() + p.dropped
-	run.Truncated = p.cut > 0 || p.dropped > 0 || p.size() > p.max
+	run.Output, run.OutputBytes = p.file.Name(), p.printed
+	run.Truncated = p.cut > 0 || p.short || p.lost > 0 || p.size > p.max
+}
+
+// notKept returns how many bytes the disk did not take, and why.
+func (p *spool) notKept() (int64, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.lost, p.err
+}
+
+// cause is an error without the file's name.
+func cause(err error) error {
+	if e, ok := errors.AsType[*os.PathError](err); ok {
+		return e.Err
+	}
+	return err
 }

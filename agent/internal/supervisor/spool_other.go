@@ -2,6 +2,20 @@
 
 package supervisor
 
-import "errors"
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+)
 
 func punch(fd int, from, to int64) error { return errors.ErrUnsupported }
+
+func pipe() (r, w int, err error) {
+	var fds [2]int
+	err = unix.Pipe(fds[:])
+	if err == nil {
+		unix.CloseOnExec(fds[0])
+		unix.CloseOnExec(fds[1])
+	}
+	return fds[0], fds[1], err
+}

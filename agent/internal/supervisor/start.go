@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -42,7 +43,7 @@ func (s *server) reserve(ctx context.Context, req *runs.Request) (*live, *runs.R
 	run := newRun(req)
 	run.Supervisor = s.cfg.Version
 	l := &live{
-		s: s, id: run.ID, lock: run.Lock, grace: cmp.Or(req.Grace, stopGrace), run: run,
+		s: s, id: run.ID, lock: req.Lock, grace: cmp.Or(req.Grace, stopGrace), run: run,
 		ended: make(chan struct{}), gone: make(chan struct{}),
 	}
 	if refusal := s.enlist(ctx, l, req.LockWait); refusal != nil {
@@ -99,7 +100,7 @@ func (s *server) enlistLocked(l *live) *runs.Refused {
 	}
 	if l.lock != "" {
 		if holder, held := s.locks[l.lock]; held {
-			return lockedBy(l.lock, s.live[holder].snapshot())
+			return lockedBy(s.live[holder].snapshot())
 		}
 		s.locks[l.lock] = l.id
 	}
@@ -108,21 +109,21 @@ func (s *server) enlistLocked(l *live) *runs.Refused {
 	return nil
 }
 
-func lockedBy(name string, run runs.Run) *runs.Refused {
+func lockedBy(run runs.Run) *runs.Refused {
 	return &runs.Refused{
 		Status: 409, Kind: runs.KindLocked, Code: command.CodeRefused, Run: &run,
-		Message: fmt.Sprintf("lock %s is held by run %s (%s, %s, since %s UTC)", name, run.ID, run.Name,
+		Message: fmt.Sprintf("lock %s is held by run %s (%s, %s, since %s UTC)", run.Lock, run.ID, run.Name,
 			cmp.Or(run.Caller.Login, run.Kind), run.Started.UTC().Format("15:04:05")),
 		Hint: "agent wait " + run.ID + ", or agent stop " + run.ID,
 	}
 }
 
 func newRun(req *runs.Request) runs.Run {
-	return runs.Run{
+	return bounded(runs.Run{
 		ID: cmp.Or(req.ID, runs.NewID()), Kind: cmp.Or(req.Kind, "exec"),
-		Name: cmp.Or(req.Name, filepath.Base(req.Args[0])), Args: req.Args, IO: req.IO, Dir: req.Dir,
+		Name: cmp.Or(req.Name, strings.Clone(filepath.Base(req.Args[0]))), Args: req.Args, IO: req.IO, Dir: req.Dir,
 		User: req.User, UID: req.UID, Caller: req.Caller, Lock: req.Lock, Version: req.Version, Slot: req.Slot,
 		Attempt: req.Attempt, Reason: req.Reason, Meta: req.Meta, Detached: req.Detached,
 		State: runs.StateStarting, Started: time.Now(),
-	}
+	})
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -35,6 +36,8 @@ type store struct {
 	ended   map[string]entry
 	pruned  time.Time
 	unsaved map[string]runs.Run // ended, and the disk did not take the status; tried again after each that follows
+
+	toldRoom atomic.Bool // that output is removed since the disk is nearly full
 }
 
 // seqGap is more than the numbers that one supervisor gives to runs that leave no record: a power cut takes
@@ -48,35 +51,35 @@ func openStore(dir string, keep Keep, sessions bool, log *slog.Logger) (*store, 
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open state: %w", err)
 	}
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, fmt.Errorf("open state: %w", err)
-	}
 	s := &store{
 		dir: dir, keep: keep.withDefaults(), log: log, boot: bootID(),
 		ended: make(map[string]entry), pending: make(map[uint64]bool), unsaved: make(map[string]runs.Run),
 	}
+	found, err := s.scan()
+	if err != nil {
+		return nil, fmt.Errorf("open state: %w", err)
+	}
 	var orphans []record
-	for _, e := range entries {
-		if !e.IsDir() || !validID(e.Name()) {
-			continue
-		}
-		rec, err := s.read(e.Name())
+	for _, f := range found {
+		rec, err := s.read(f.id)
 		if err != nil {
-			log.Warn("unreadable record", "run", e.Name(), "err", err)
+			log.Warn("unreadable record", "run", f.id, "err", err)
 			if errors.Is(err, errNewer) {
 				continue
 			}
 		}
 		s.seq = max(s.seq, rec.Run.StartSeq, rec.Run.EndSeq)
-		if rec.Run.EndSeq > 0 {
-			s.note(rec.Run)
-			if sessions {
-				s.cleanAfter(e.Name())
-			}
-		} else {
+		if rec.Run.EndSeq == 0 {
 			orphans = append(orphans, rec)
+			continue
 		}
+		if sessions {
+			s.cleanAfter(f.id)
+		}
+		if f.size > largeRecord {
+			s.shrink(rec.Run)
+		}
+		s.note(rec.Run)
 	}
 	if s.seq > 0 { // an agent may have heard of runs whose record is gone: their numbers must not come again
 		s.seq += seqGap
@@ -84,7 +87,7 @@ func openStore(dir string, keep Keep, sessions bool, log *slog.Logger) (*store, 
 	for _, rec := range orphans {
 		s.lose(rec)
 	}
-	s.prune(time.Now())
+	s.tidy(time.Now())
 	return s, nil
 }
 
@@ -143,10 +146,12 @@ func (s *store) addScreen(run *runs.Run) {
 // create makes a run's directory and its meta file, before anything is started, and gives it a number.
 func (s *store) create(run *runs.Run) error {
 	run.StartSeq = s.number()
-	if err := os.Mkdir(filepath.Join(s.dir, run.ID), 0o700); err != nil {
+	if err := s.withRoom(func() error { return os.Mkdir(filepath.Join(s.dir, run.ID), 0o700) }); err != nil {
 		return fmt.Errorf("record run: %w", err)
 	}
-	return writeRecord(s.path(run.ID, "meta.json"), record{Run: *run}, run.Kind == "cron")
+	return s.withRoom(func() error {
+		return writeRecord(s.path(run.ID, "meta.json"), record{Run: *run}, run.Kind == "cron")
+	})
 }
 
 // begun replaces the meta file by one that names the process that was started. By rename: the next supervisor
@@ -163,9 +168,25 @@ func (s *store) begun(run runs.Run, begun uint64) error {
 func (s *store) finish(run *runs.Run) error {
 	run.EndSeq = s.number()
 	s.note(*run)
-	err := writeRecord(s.path(run.ID, "status.json"), record{Run: *run}, run.Kind == "cron")
+	err := s.withRoom(func() error {
+		return writeRecord(s.path(run.ID, "status.json"), record{Run: *run}, run.Kind == "cron")
+	})
 	s.retry(*run, err)
 	return err
+}
+
+// amend replaces the status of a run that has ended by a better one. Where the disk refuses that the old one stays.
+func (s *store) amend(run runs.Run) {
+	s.mu.Lock()
+	_, unsaved := s.unsaved[run.ID]
+	if unsaved {
+		s.unsaved[run.ID] = run
+	}
+	s.mu.Unlock()
+	name := s.path(run.ID, "status.json")
+	if !unsaved && writeRecord(name+".new", record{Run: run}, false) == nil {
+		os.Rename(name+".new", name)
+	}
 }
 
 // retry keeps a status that could not be written, and writes earlier ones when this one could.
@@ -221,14 +242,23 @@ func (s *store) acknowledged() uint64 {
 }
 
 func (s *store) note(run runs.Run) {
-	kept := run.OutputBytes
-	if run.Truncated || run.IO == runs.IOTerminal { // a file with a hole in it, or one written after the status
-		kept = diskUsage(s.path(run.ID, "output"))
-	}
+	bytes, output := s.diskUsage(run.ID)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ended[run.ID] = entry{
-		seq: run.EndSeq, start: run.StartSeq, at: run.Ended, name: run.Name, kind: run.Kind, bytes: kept,
+		seq: run.EndSeq, start: run.StartSeq, at: run.Ended, name: run.Name, kind: run.Kind,
+		bytes: bytes, output: output,
+	}
+}
+
+// measure notes what a run takes of the disk by now, unless it was removed.
+func (s *store) measure(id string) {
+	bytes, output := s.diskUsage(id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e, ok := s.ended[id]; ok {
+		e.bytes, e.output = bytes, output
+		s.ended[id] = e
 	}
 }
 
@@ -272,6 +302,7 @@ func (s *store) tidy(now time.Time) {
 	if due {
 		s.prune(now)
 	}
+	s.makeRoom()
 }
 
 // prune removes the runs beyond the limits.
@@ -301,14 +332,8 @@ func (s *store) remove(id string) {
 func (s *store) saveScreen(id string, text []byte) {
 	if err := os.WriteFile(s.path(id, "output"), text, 0o600); err != nil {
 		s.log.Warn("cannot save a terminal's last screen", "run", id, "err", err)
-		return
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if e, ok := s.ended[id]; ok {
-		e.bytes = int64(len(text))
-		s.ended[id] = e
-	}
+	s.measure(id)
 }
 
 // endLeftovers ends the processes of a run whose supervisor died, where no control group did.
@@ -332,13 +357,16 @@ func (s *store) cleanAfter(id string) {
 // cleaned notes that no process is left of a run that has ended. Its status is all that is needed of it.
 func (s *store) cleaned(id string) { os.Remove(s.path(id, "meta.json")) }
 
-// diskUsage is what a file takes of the disk; with a hole in it, less than its size.
-func diskUsage(name string) int64 {
-	var st unix.Stat_t
-	if unix.Stat(name, &st) != nil {
-		return 0
+// diskUsage is what a run's files take of the disk, and its output alone: not their sizes, which holes and blocks
+// allocated ahead belie.
+func (s *store) diskUsage(id string) (all, output int64) {
+	for _, file := range []string{"", "meta.json", "status.json", "output"} {
+		var st unix.Stat_t // zero where there is none
+		_ = unix.Lstat(s.path(id, file), &st)
+		output = st.Blocks * 512
+		all += output
 	}
-	return st.Blocks * 512
+	return all, output
 }
 
 // bootID is empty where the system has none.

@@ -30,6 +30,7 @@ type owner interface {
 	stop(by string, grace time.Duration)
 	vanished()
 	saveScreen(text []byte)
+	makeRoom() // the disk is full
 }
 
 // connect makes a run's streams of what was handed over; output is the file of a spool. It owns the files: on
