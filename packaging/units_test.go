@@ -104,7 +104,7 @@ func TestSystemCallFilterOnlyDenies(t *testing.T) {
 func TestRunsUnitSetsNoLimitOnWhatItStarts(t *testing.T) {
 	s := settings(t, runsUnit)
 	for _, key := range []string{"NoNewPrivileges", "ProtectSystem", "PrivateTmp", "CapabilityBoundingSet", "SystemCallFilter",
-		"MemoryMax", "MemoryHigh", "CPUQuota", "UMask", "RestrictAddressFamilies", "DevicePolicy", "LimitNOFILE", "RuntimeMaxSec"} {
+		"MemoryMax", "MemoryHigh", "CPUQuota", "UMask", "RestrictAddressFamilies", "DevicePolicy", "LimitNOFILE", "RuntimeMaxSec", "WatchdogSec"} {
 		if len(s[key]) > 0 {
 			t.Errorf("%s=%s would fall on every run", key, s[key])
 		}

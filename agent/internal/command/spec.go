@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"syscall"
 )
 
 // Exit codes that the agent sets, from coreutils' timeout.
@@ -52,12 +53,19 @@ type StartError struct {
 func (e *StartError) Error() string { return fmt.Sprintf("run %q: %v", e.Name, e.Err) }
 func (e *StartError) Unwrap() error { return e.Err }
 
-// Ours reports whether a start failed before the command's user, or anything of theirs, had a part in it.
+// Ours reports whether a start failed before the command's user, or anything of theirs, had a part in it, and not for
+// want of memory or processes: others take those, and a restart of this process gives none back.
 func Ours(err error) bool {
+	for _, theirs := range []error{ErrNoMemoryLimit, fs.ErrExist,
+		syscall.EAGAIN, syscall.ENOMEM, syscall.ENFILE, syscall.ENOSPC} {
+		if errors.Is(err, theirs) {
+			return false
+		}
+	}
 	if e, ok := errors.AsType[*StartError](err); ok {
 		return e.Ours
 	}
-	return err != nil && !errors.Is(err, ErrNoMemoryLimit) && !errors.Is(err, fs.ErrExist)
+	return err != nil
 }
 
 var (

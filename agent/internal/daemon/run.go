@@ -125,7 +125,7 @@ func build(ctx context.Context, cfg config.Config, now func() time.Time, callers
 		{Name: "ready", Run: func(ctx context.Context) error {
 			return announce(ctx, alive, func() { lifecycle.Ready(inst.Facts().EnvironmentName) })
 		}},
-		{Name: "watchdog", Run: func(ctx context.Context) error { return lifecycle.Watchdog(ctx, log, alive) }},
+		{Name: "watchdog", Run: func(ctx context.Context) error { return lifecycle.Watchdog(ctx, log, 0, alive) }},
 	}, nil
 }
 

@@ -27,6 +27,11 @@ import (
 // systemState is where agent-runs.service keeps its runs.
 const systemState = "/var/lib/agent"
 
+// watchdog is asked for by the supervisor itself, not by WatchdogSec= in its unit: systemd 219 puts that in force, from
+// the start of the process on, for one of an older version that runs commands and knows no watchdog. It is long, since
+// its firing ends all runs.
+const watchdog = 3 * time.Minute
+
 // Supervise is the parent of every run, until ctx is done. Its Version, Logger, Ready and Watch are set here.
 func Supervise(ctx context.Context, cfg supervisor.Config, log *os.File) error {
 	runtime.GOMAXPROCS(1)
@@ -34,7 +39,7 @@ func Supervise(ctx context.Context, cfg supervisor.Config, log *os.File) error {
 	cfg.Version, cfg.Logger = buildinfo.Version(), newLog(log)
 	cfg.Ready = func() { lifecycle.Ready("ready"); debug.FreeOSMemory() }
 	cfg.Watch = func(ctx context.Context, alive func(context.Context) error) {
-		if err := lifecycle.Watchdog(ctx, cfg.Logger, alive); err != nil {
+		if err := lifecycle.Watchdog(ctx, cfg.Logger, watchdog, alive); err != nil {
 			cfg.Logger.Warn("no watchdog", "err", err)
 		}
 	}

@@ -10,11 +10,22 @@ import (
 )
 
 // Watchdog notifies systemd's watchdog (sd_notify(3), WATCHDOG=1) as long as alive returns nil: systemd restarts a
-// process that hangs or cannot answer its own clients. Without a configured watchdog it does nothing.
-func Watchdog(ctx context.Context, log *slog.Logger, alive func(context.Context) error) error {
+// process that hangs or cannot answer its own clients. Without a configured watchdog it asks for one of the limit own
+// (WATCHDOG_USEC=, systemd 236); 0, or without systemd: none.
+func Watchdog(ctx context.Context, log *slog.Logger, own time.Duration, alive func(context.Context) error) error {
 	limit, err := daemon.SdWatchdogEnabled(false)
-	if err != nil || limit == 0 {
+	if err != nil {
 		return err
+	}
+	if limit == 0 && own != 0 {
+		sent, err := daemon.SdNotify(false, fmt.Sprintf("WATCHDOG_USEC=%d", own.Microseconds()))
+		if err != nil || !sent {
+			return err
+		}
+		limit = own
+	}
+	if limit == 0 {
+		return nil
 	}
 	tick := time.NewTicker(limit / 3)
 	defer tick.Stop()

@@ -137,6 +137,7 @@ func TestWatchdogFiresOnlyWhenNothingCanStart(t *testing.T) {
 			"six minutes":     {func() { failing(6*time.Minute, ours) }, true},
 			"one good start":  {func() { failing(4*time.Minute, ours); s.note(nil); failing(4*time.Minute, ours) }, false},
 			"no group":        {func() { failing(6*time.Minute, errors.New("make control group")) }, true},
+			"no processes":    {func() { failing(time.Hour, &command.StartError{Ours: true, Err: syscall.EAGAIN}) }, false},
 			"a memory limit":  {func() { failing(6*time.Minute, command.ErrNoMemoryLimit) }, false},
 		} {
 			s = starts{}

@@ -159,6 +159,10 @@ func disturb(t *testing.T, how string) {
 // not, however long it runs.
 func TestOutliveHang(t *testing.T) {
 	agentInside(t)
+	disturb(t, "systemctl daemon-reload")
+	if out, err := exec.Command("systemctl", "show", "-p", "WatchdogUSec", "agent-runs").Output(); string(out) != "WatchdogUSec=3min\n" {
+		t.Errorf("it asked for a watchdog of %s, %v", out, err)
+	}
 	const dropIn = "/etc/systemd/system/agent-runs.service.d/watchdog.conf"
 	if err := os.WriteFile(dropIn, []byte("[Service]\nWatchdogSec=2s\n"), 0o644); err != nil {
 		t.Fatal(err)
