@@ -114,15 +114,19 @@ var forms = map[string]string{
 	"in a pipeline":          "agent exec -- %s | true",
 	"with input":             "agent exec -- %s </dev/null",
 	"errors on the terminal": "agent exec -- %s </dev/null 2>/dev/tty | true",
+	"one more descriptor":    "agent exec -T -- %s 3<>/dev/tty",
 	"a terminal":             "agent exec -t -- %s",
 	"in the background":      "agent exec -T -- %s & wait",
+	"below sudo":             "sudo -nE env PATH=$PATH agent exec -T -- %s",
 
-	"direct":                    "agent exec --direct -- %s",
-	"direct, no terminal":       "agent exec --direct -T -- %s",
-	"direct, in a pipeline":     "agent exec --direct -- %s | true",
-	"direct, with input":        "agent exec --direct -- %s </dev/null",
-	"direct, errors only":       "agent exec --direct -- %s </dev/null 2>/dev/tty | true",
-	"direct, in the background": "agent exec --direct -T -- %s & wait",
+	"direct":                      "agent exec --direct -- %s",
+	"direct, no terminal":         "agent exec --direct -T -- %s",
+	"direct, in a pipeline":       "agent exec --direct -- %s | true",
+	"direct, with input":          "agent exec --direct -- %s </dev/null",
+	"direct, errors only":         "agent exec --direct -- %s </dev/null 2>/dev/tty | true",
+	"direct, one more descriptor": "agent exec --direct -T -- %s 3<>/dev/tty",
+	"direct, in the background":   "agent exec --direct -T -- %s & wait",
+	"direct, below sudo":          "sudo -nE env PATH=$PATH agent exec --direct -- %s",
 }
 
 // Whatever the command does with what it was given, the terminal of whoever typed it is neither typed into nor read,
@@ -137,11 +141,22 @@ func TestNoTerminalIsSharedWithACommand(t *testing.T) {
 	stop := r.start(agent)
 	defer stop(syscall.SIGTERM)
 	for name, form := range forms {
-		t.Run(name, func(t *testing.T) { attackTerminal(t, r, agent, form) })
+		t.Run(name, func(t *testing.T) {
+			if got := attackTerminal(t, r, agent, form); len(got) > 0 {
+				t.Errorf("got through: %q", got)
+			}
+		})
 	}
+	t.Run("shared", func(t *testing.T) { // or this test would show nothing
+		const form = "setpriv --reuid=65534 --regid=65534 --clear-groups %s"
+		if got := attackTerminal(t, r, agent, form); len(got) == 0 {
+			t.Error("a terminal that is shared was not attacked")
+		}
+	})
 }
 
-func attackTerminal(t *testing.T, r *resident, agent, form string) {
+// attackTerminal returns what the command, or the process that it hands its descriptors to, did to the terminal.
+func attackTerminal(t *testing.T, r *resident, agent, form string) (got []string) {
 	dir, err := os.MkdirTemp("", "n")
 	if err != nil {
 		t.Fatal(err)
@@ -177,31 +192,33 @@ func attackTerminal(t *testing.T, r *resident, agent, form string) {
 		t.Fatal(err)
 	}
 	await(t, "the other process has tried", func() bool { return there("done") })
-	for i := range 6 {
+	stolen := func() string { b, _ := os.ReadFile(dir + "/stolen"); return string(b) }
+	for i := 0; i < 6 && stolen() == ""; i++ {
 		word := fmt.Sprintf("secret-%d", i)
 		p.types("echo " + word + "-$((40+2))\r")
-		p.waitFor(word + "-42\r\n")
+		await(t, word+" is read", func() bool { return strings.Contains(p.shown(), word+"-42\r\n") || stolen() != "" })
+	}
+	if strings.Contains(p.shown(), "FALSE") {
+		got = append(got, "a false prompt")
+	}
+	if there("rooted") {
+		got = append(got, "a line that root's shell obeyed")
+	}
+	if stolen() != "" {
+		return append(got, "what was typed: "+stolen()) // and no more can be typed
 	}
 	p.does("stty -a >" + dir + "/after")
-	os.Remove(dir + "/over")
-	report, err := os.ReadFile(dir + "/report")
-	if err != nil {
-		t.Errorf("the command did not end well: %v", err)
-	}
-	t.Logf("the command had %s", report)
 	before, _ := os.ReadFile(dir + "/before")
 	after, _ := os.ReadFile(dir + "/after")
-	stolen, _ := os.ReadFile(dir + "/stolen")
-	switch {
-	case there("rooted"):
-		t.Error("the command typed a line, and root's shell obeyed")
-	case string(before) != string(after):
-		t.Errorf("the terminal was changed: %s, before: %s", after, before)
-	case strings.Contains(string(stolen), "secret"):
-		t.Errorf("another process read %q", stolen)
-	case strings.Contains(p.shown(), "FALSE"):
-		t.Error("a false prompt was shown")
+	if string(before) != string(after) {
+		got = append(got, fmt.Sprintf("the settings are %s, were %s", after, before))
 	}
+	report, err := os.ReadFile(dir + "/report")
+	t.Logf("the command had %s", report)
+	if err != nil {
+		t.Errorf("it did not come to its end: %v", err)
+	}
+	return got
 }
 
 // With no terminal inside, a command that is typed at a terminal behaves as one of a pipeline would.
@@ -291,6 +308,82 @@ func TestTypedAtATerminalWithoutOneInside(t *testing.T) {
 	if text, err := os.ReadFile(got); string(text) != "last\n" {
 		t.Errorf("the command got %q, %v", text, err)
 	}
+}
+
+// Without any agent, another user's command behaves as under sudo with use_pty.
+func TestDirectOnATerminalOfItsOwn(t *testing.T) {
+	t.Parallel()
+	r := othersApplication(t)
+	agent, err := exec.LookPath("agent")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := sitDown(t, r, agent)
+	settings := p.does("stty -a")
+	if said := p.does(`agent exec --direct -- sh -c 'id -un; tty <&2 | cut -c 1-9; stty size; exit 3'`); said != "nobody\r\n/dev/pts/\r\n30 200\r\nstatus-3" {
+		t.Errorf("the command said %q", said)
+	}
+	if said := p.does(`agent exec --direct -- sh -c 'trap "" HUP; (while :; do echo noise; sleep 0.01; done) & sleep 0.1; exit 4'`); !strings.HasSuffix(said, "status-4") {
+		t.Errorf("a process left behind: %q", said)
+	}
+	p.types("agent exec --direct -- sh -c 'trap \"stty size; exit 5\" WINCH; echo up; while :; do sleep 0.01; done'; echo status-$?-\r")
+	p.waitFor("up\r\n")
+	pty.Setsize(p.tty, &pty.Winsize{Rows: 31, Cols: 201})
+	p.waitFor("31 201\r\nstatus-5-")
+	pty.Setsize(p.tty, &pty.Winsize{Rows: 30, Cols: 200})
+	p.waitFor("READY$ ")
+
+	// Ctrl-Z stops the command and the client; fg continues both.
+	p.types("agent exec --direct -- sleep 72000\r")
+	await(t, "the command runs", func() bool { return state("sleep 72000") == "S" })
+	p.types("\x1a")
+	p.waitFor("Stopped")
+	await(t, "the command is stopped", func() bool { return state("sleep 72000") == "T" })
+	if said := p.does("stty -a"); said != settings {
+		t.Errorf("settings while it is stopped: %s, were %s", said, settings)
+	}
+	p.types("fg\r")
+	await(t, "the command runs again", func() bool { return state("sleep 72000") == "S" })
+	p.types("\x03")
+	await(t, "the command has ended", func() bool { return state("sleep 72000") == "" })
+	p.waitFor("READY$ ")
+
+	// A shell inside keeps the key for its own jobs.
+	p.types("agent exec --direct -e PS1=IN$ -- bash --norc --noprofile -i\r")
+	p.waitFor("IN$")
+	p.types("sleep 72001\r")
+	await(t, "the inner command runs", func() bool { return state("sleep 72001") == "S" })
+	p.types("\x1a")
+	p.waitFor("Stopped")
+	p.types("kill %1; fg >/dev/null; exit 6\r")
+	p.waitFor("READY$ ")
+
+	// A signal to the client is the command's. Whoever kills the client hangs up.
+	client := func(args string) string { return "agent exec --direct -- " + args }
+	for signal, want := range map[string]string{"TERM": "status-143-", "INT": "status-130-", "HUP": "status-129-"} {
+		p.types(client("sleep 72002") + "; echo status-$?-\r")
+		await(t, "the command runs", func() bool { return state("sleep 72002") == "S" })
+		exec.Command("pkill", "-"+signal, "-fx", client("sleep 72002")).Run()
+		p.waitFor(want)
+		p.waitFor("READY$ ")
+	}
+	if said := p.does("stty -a"); said != settings {
+		t.Errorf("settings afterwards: %s, were %s", said, settings)
+	}
+	p.types(client("sleep 72003") + "\r")
+	await(t, "the command runs", func() bool { return state("sleep 72003") == "S" })
+	exec.Command("pkill", "-KILL", "-fx", client("sleep 72003")).Run()
+	await(t, "the command has ended", func() bool { return state("sleep 72003") == "" })
+}
+
+// state is that of the process with this command line; none has "".
+func state(line string) string {
+	pid, _ := exec.Command("pgrep", "-fx", "--", line).Output()
+	if len(pid) == 0 {
+		return ""
+	}
+	text, _ := exec.Command("ps", "-o", "state=", "-p", strings.TrimSpace(string(pid))).Output()
+	return strings.TrimSpace(string(text))
 }
 
 func echoes(t *testing.T, tty *os.File) bool { return localMode(t, tty)&unix.ECHO != 0 }

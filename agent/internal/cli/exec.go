@@ -22,11 +22,15 @@ func newExecCmd(g *globals) *cobra.Command {
 	c := &cobra.Command{Use: "exec [flags] -- COMMAND [ARG…]", Args: cobra.MinimumNArgs(1),
 		Short: "run a command as the application would: its environment, user and directory",
 		Long: `Runs COMMAND with the application's environment, as the application's user, in
-the application's directory. Without a terminal the command gets exactly this
-command's stdin, stdout and stderr. With one it gets a terminal of its own that
-outlives a dropped connection: agent ps and agent attach find it again. "~." at
-the beginning of a line leaves it running, as does closing the window. A terminal
-that is idle for 24 hours, or open for a week, is ended after a warning in it.
+the application's directory. When stdin and stdout are terminals, or with -t, it
+gets a terminal of its own that outlives a dropped connection: agent ps and agent
+attach find it again. "~." at the beginning of a line leaves it running, as does
+closing the window. A terminal that is idle for 24 hours, or open for a week, is
+ended after a warning in it. You and root may attach to it.
+
+Else the command gets exactly this command's stdin, stdout and stderr, but a pipe
+in place of each that is a terminal. What you type is passed on a line at a time
+while this command is in the foreground and the terminal echoes.
 
 Exit status: the command's own; 128+n when signal n ended it; 124 time limit;
 125 the agent failed, refused or cannot be reached; 126 found but not

@@ -48,9 +48,9 @@ func (g *globals) startAs(ctx context.Context, req runs.Request) error {
 	if req.IO == runs.IOPipes {
 		files = []int{int(g.In.Fd()), int(g.Out.Fd()), int(g.Err.Fd())}
 	}
-	o := session.Options{Stdin: g.In, Stdout: g.Out, Stderr: g.Err, Owned: true}
+	o := session.Options{Stdin: g.In, Stdout: g.Out, Stderr: g.Err}
 	conn, err := session.Local(func(conn *os.File, files []int) (err error) {
-		o.Stops, err = g.Direct(req, conn, files)
+		o.Child, err = g.Direct(req, conn, files)
 		return err
 	}, files...)
 	if err != nil {

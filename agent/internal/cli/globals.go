@@ -14,6 +14,7 @@ import (
 	"beanstalk-agent/agent/internal/config"
 	"beanstalk-agent/agent/internal/metrics"
 	"beanstalk-agent/agent/internal/runs"
+	"beanstalk-agent/agent/internal/session"
 )
 
 // Stdio is where a verb reads and writes; files, because an exec hands them on.
@@ -86,8 +87,8 @@ type Programs struct {
 	Supervise func(context.Context, SuperviseOptions) error // the parent of every run
 	Check     config.Check                                  // what the agent would refuse of a configuration
 
-	// Direct starts a run as a child of this process, and serves its session on conn; stops is for session.Options.
-	Direct func(req runs.Request, conn *os.File, files []int) (stops func() bool, err error)
+	// Direct starts a run as a child of this process, and serves its session on conn.
+	Direct func(req runs.Request, conn *os.File, files []int) (session.Child, error)
 
 	Application func(context.Context, config.Config) *app.App      // the application, without an agent
 	Metrics     func(context.Context, config.Config) *metrics.Here // collects without an agent

@@ -17,11 +17,13 @@ import (
 type Options struct {
 	Stdin, Stdout, Stderr *os.File // required; with a terminal Stdin is put in raw mode while Run runs
 
-	// Owned says that the run is this process's child: it gets this process's signals from a terminal session, too,
-	// and there is no way out of that but its end.
-	Owned bool
-	// Stops reports whether Ctrl-Z, typed now, stops the program; with Owned, else it is the program's.
-	Stops func() bool
+	Child Child // the run, where it is a child of this process: it ends with it, so "~." is the program's
+}
+
+// Child is a run that is a child of its client's process. The client's signals are its own.
+type Child interface {
+	Signal(syscall.Signal) error // before it returns: this process may be stopped next
+	StopsAtCtrlZ() bool          // typed now; else the key is the program's
 }
 
 func (o Options) file(stream int) *os.File { return [...]*os.File{o.Stdin, o.Stdout, o.Stderr}[stream] }
@@ -57,7 +59,7 @@ var forwarded = []os.Signal{
 func (c *Conn) runPiped(ctx context.Context, o Options) (int, error) {
 	stop := context.AfterFunc(ctx, func() { c.conn.Close() })
 	defer stop()
-	stopSignals := c.forwardSignals(nil)
+	stopSignals := c.forwardSignals(o.Child, nil)
 	c.pipes.relay(o)
 	exit, err := c.receive(nil, o.Stderr)
 	c.Close()     // ends a blocked write
@@ -74,7 +76,7 @@ func (c *Conn) runPiped(ctx context.Context, o Options) (int, error) {
 
 // forwardSignals passes signals on until stop is called, but for those that this process was started to ignore, as
 // nohup does. raw is the terminal that a stop restores, or nil.
-func (c *Conn) forwardSignals(raw *rawMode) (stop func()) {
+func (c *Conn) forwardSignals(child Child, raw *rawMode) (stop func()) {
 	signals := make(chan os.Signal, 16)
 	for _, s := range forwarded {
 		if !signal.Ignored(s) {
@@ -84,9 +86,10 @@ func (c *Conn) forwardSignals(raw *rawMode) (stop func()) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for s := range signals {
-			_ = WriteFrame(c.conn, Signal, []byte{byte(s.(syscall.Signal))}) // receive reports a broken connection
+			c.signal(child, s.(syscall.Signal))
 			if s == unix.SIGTSTP {
-				c.suspend(signals, raw)
+				suspend(signals, raw)
+				c.signal(child, unix.SIGCONT)
 			}
 		}
 	})
@@ -97,20 +100,28 @@ func (c *Conn) forwardSignals(raw *rawMode) (stop func()) {
 	}
 }
 
-// suspend stops this process after its run, so that the shell gets both back at once, and then wakes the run. Where no
-// shell has put this process into a group of its own, nobody could continue it: it goes on.
-func (c *Conn) suspend(signals <-chan os.Signal, raw *rawMode) {
-	if session, err := unix.Getsid(0); err == nil && session != unix.Getpgrp() {
-		raw.leave()
-		_ = unix.Kill(unix.Getpid(), unix.SIGSTOP)
-		for s := range signals {
-			if s == unix.SIGCONT {
-				break
-			}
-		}
-		raw.enter()
+func (c *Conn) signal(child Child, s syscall.Signal) {
+	if child != nil {
+		_ = child.Signal(s) // one that has ended needs none
+		return
 	}
-	_ = WriteFrame(c.conn, Signal, []byte{byte(unix.SIGCONT)})
+	_ = WriteFrame(c.conn, Signal, []byte{byte(s)}) // receive reports a broken connection
+}
+
+// suspend stops this process, as its run was, so that the shell gets both back at once. Where no shell has put this
+// process into a group of its own, nobody could continue it: it goes on.
+func suspend(signals <-chan os.Signal, raw *rawMode) {
+	if session, err := unix.Getsid(0); err != nil || session == unix.Getpgrp() {
+		return
+	}
+	raw.leave()
+	_ = unix.Kill(unix.Getpid(), unix.SIGSTOP)
+	for s := range signals {
+		if s == unix.SIGCONT {
+			break
+		}
+	}
+	raw.enter()
 }
 
 // receive reads frames until the exit. out gets the terminal's output.

@@ -21,15 +21,16 @@ const detachLimit = time.Second
 
 // runTerminal puts the terminal in raw mode, relays, and restores it on return, panic and signal, with
 // the modes that the program switched (alternate screen, mouse). After kill -9 of the client the user
-// types "reset"; the run goes on and "agent attach" finds it, unless it is owned: then its terminal hangs up.
+// types "reset"; the run goes on and "agent attach" finds it, unless it is this process's child: then its
+// terminal hangs up.
 func (c *Conn) runTerminal(ctx context.Context, o Options) (code int, err error) {
 	raw, err := makeRaw(o.Stdin)
 	if err != nil {
 		return 125, err
 	}
 	defer raw.restore()
-	if o.Owned {
-		defer c.forwardSignals(raw)()
+	if o.Child != nil {
+		defer c.forwardSignals(o.Child, raw)()
 	} else {
 		var cancel context.CancelFunc
 		ctx, cancel = signal.NotifyContext(ctx, unix.SIGTERM, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT)
@@ -102,11 +103,11 @@ const ctrlZ = 0x1a
 // sendInput sends the user's input. It closes left when the user detaches.
 func (c *Conn) sendInput(o Options, raw *rawMode, left chan<- struct{}) {
 	defer raw.restoreOnPanic()
-	esc := escape{off: o.Owned}
+	esc := escape{off: o.Child != nil}
 	buf := make([]byte, 4<<10)
 	for {
 		n, err := o.Stdin.Read(buf)
-		if o.Stops != nil && bytes.IndexByte(buf[:n], ctrlZ) >= 0 && o.Stops() {
+		if o.Child != nil && bytes.IndexByte(buf[:n], ctrlZ) >= 0 && o.Child.StopsAtCtrlZ() {
 			_ = unix.Kill(unix.Getpid(), unix.SIGTSTP) // as from the terminal, were it not in raw mode
 			continue
 		}

@@ -22,9 +22,8 @@ type direct struct {
 }
 
 // Direct starts a command from its client's process, on the same streams as a run of a supervisor, and serves the
-// session on conn. Files and conn stay the caller's. It takes over this process's children. stops is for
-// session.Options.
-func Direct(req runs.Request, conn *os.File, files []int) (stops func() bool, err error) {
+// session on conn. Files and conn stay the caller's. It takes over this process's children.
+func Direct(req runs.Request, conn *os.File, files []int) (session.Child, error) {
 	if err := command.CloseOnExec(); err != nil {
 		return nil, err
 	}
@@ -55,7 +54,7 @@ func Direct(req runs.Request, conn *os.File, files []int) (stops func() bool, er
 	}
 	d.io.begun(d)
 	go d.follow() // its last act is the client's exit
-	return d.stops, nil
+	return d, nil
 }
 
 func (d *direct) follow() {
@@ -69,18 +68,25 @@ func (d *direct) follow() {
 
 func (d *direct) name() string { return "direct" }
 
-// signal reaches the command's process group. The kernel drops SIGTSTP there, see stops.
-func (d *direct) signal(sig syscall.Signal) error {
+// Signal reaches the command's process group. The kernel drops SIGTSTP there, see StopsAtCtrlZ.
+func (d *direct) Signal(sig syscall.Signal) error {
 	if sig == syscall.SIGTSTP {
 		sig = syscall.SIGSTOP
+	}
+	select {
+	case <-d.proc.Done():
+		return syscall.ESRCH // its number may be somebody else's
+	default:
 	}
 	return syscall.Kill(-d.proc.PID, sig)
 }
 
+func (d *direct) signal(sig syscall.Signal) error { return d.Signal(sig) }
+
 func (d *direct) stop(string, time.Duration) {} // it has no limit
 
 // vanished hangs up: the client has left before the end.
-func (d *direct) vanished() { _ = d.signal(syscall.SIGHUP) }
+func (d *direct) vanished() { _ = d.Signal(syscall.SIGHUP) }
 
 func (d *direct) saveScreen([]byte) {}
 

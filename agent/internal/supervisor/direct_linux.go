@@ -10,10 +10,10 @@ import (
 	"beanstalk-agent/agent/internal/fdconn"
 )
 
-// stops reports whether Ctrl-Z in the command's terminal is meant to stop it. The kernel does not: nobody of the
+// StopsAtCtrlZ reports whether Ctrl-Z in the command's terminal is meant to stop it. The kernel does not: nobody of the
 // command's session could continue it, so its client does. The key is the program's where it reads keys itself, has
 // given the terminal to another process group, as a shell does, or handles SIGTSTP.
-func (d *direct) stops() bool {
+func (d *direct) StopsAtCtrlZ() bool {
 	t, ok := d.io.(*terminal)
 	if !ok {
 		return false

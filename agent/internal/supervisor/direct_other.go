@@ -2,4 +2,5 @@
 
 package supervisor
 
-func (d *direct) stops() bool { return false } // there are no terminals of ours
+// StopsAtCtrlZ is never asked: there are no terminals of ours.
+func (d *direct) StopsAtCtrlZ() bool { return false }
