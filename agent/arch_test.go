@@ -232,6 +232,32 @@ func TestSizes(t *testing.T) {
 	})
 }
 
+// What others wrote must not reach a terminal as it is: package cli prints by the printf of its print.go, which escapes.
+func TestOnlyPrintPrints(t *testing.T) {
+	files, _ := filepath.Glob("internal/cli/*.go")
+	for _, file := range files {
+		if filepath.Base(file) == "print.go" || strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		fset := token.NewFileSet()
+		f, err := parser.ParseFile(fset, file, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			s, ok := n.(*ast.SelectorExpr)
+			if !ok {
+				return true
+			}
+			pkg, _ := s.X.(*ast.Ident)
+			if pkg != nil && pkg.Name == "fmt" && (strings.HasPrefix(s.Sel.Name, "Fprint") || strings.HasPrefix(s.Sel.Name, "Print")) {
+				t.Errorf("%s: fmt.%s: use printf", fset.Position(s.Pos()), s.Sel.Name)
+			}
+			return true
+		})
+	}
+}
+
 // The code is read by somebody on call, at night, through grep: these words are private where the field has its own
 // (reported, recipients, caller, flush). capacity, hold and release are names of verbs and stay.
 func TestWords(t *testing.T) {

@@ -73,7 +73,7 @@ func (o *psOptions) list(c *cobra.Command, g *globals) ([]runs.Run, error) {
 	list := []runs.Run{}
 	head, err := cl.GetList(c.Context(), "/v1/runs?"+q.Encode(), &list)
 	if left, _ := strconv.Atoi(head.Get(runs.LeftOut)); left > 0 {
-		fmt.Fprintf(g.Err, "%s left out: a list has at most %d MB; --kind and agent cron history NAME choose fewer\n",
+		printf(g.Err, "%s left out: a list has at most %d MB; --kind and agent cron history NAME choose fewer\n",
 			api.Count(left, "older run"), runs.MaxList>>20)
 	}
 	return list, err
