@@ -160,7 +160,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 	sameAgain(t, tab)
 	j := tab.Jobs[0]
 	got := fmt.Sprintf("%+v", plain(j))
-	want := "[{Name:everything Line:0 Expr:15 30 2 * * mon-fri Seconds:true Location:UTC Schedule:<nil> Command: Args:[python manage.py a b] URL: " +
+	want := "[{Name:everything Line:0 Expr:15 30 2 * * mon-fri Source:<nil> Seconds:true Location:UTC Schedule:<nil> Command: Args:[python manage.py a b] URL: " +
 		"Env:[A=1 PORT=8000 DEBUG=false EMPTY=] Dir:tools Timeout:26h0m0s MaxOutput:10000000 Notify:[ops https://hc.example/x] " +
 		"Overlap:queue Retries:3 Backoff:45s Splay:5m0s CatchUp:1h30m0s Lock:db On:one OnClaimError:run RetryOnLoss:true " +
 		"Enabled:${CRON:-true} Environments:[prod-?]} America/New_York 2027-03-29 02:30:15 -0400 EDT]"

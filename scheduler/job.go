@@ -10,6 +10,7 @@ type Job struct {
 	Name     string
 	Line     int            // of the file it came from
 	Expr     string         // the schedule as written
+	Source   any            // what the reader of the file knows of it, for the Runner
 	Seconds  bool           // Expr begins with a field for seconds
 	Location *time.Location // the zone Expr is read in; never nil once parsed
 	Schedule Schedule

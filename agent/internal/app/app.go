@@ -70,7 +70,8 @@ func (a *App) Name() string {
 
 // ReadFile reads a file of its directory, of at most limit bytes, as package appfile does.
 func (a *App) ReadFile(name string, limit int64) ([]byte, error) {
-	return appfile.Read(a.Facts().AppDir, name, limit)
+	data, _, err := appfile.Read(a.Facts().AppDir, name, limit)
+	return data, err
 }
 
 // Headers are the headers it is asked with, each "Name: value", in the order of their names.

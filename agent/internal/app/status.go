@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"beanstalk-agent/agent/internal/api"
+	"beanstalk-agent/agent/internal/appenv"
 	"beanstalk-agent/packaging"
 )
 
@@ -48,7 +49,8 @@ func (a *App) hostLines() []api.Line {
 func (a *App) envLines(ctx context.Context) []api.Line {
 	e, err := a.env.Resolve(ctx)
 	if err != nil {
-		return []api.Line{api.NewLine("environment", api.Bad, "cron jobs and exec wait for it", "%v", err)}
+		hint := cmp.Or(appenv.Hint(err), "cron jobs and exec wait for it")
+		return []api.Line{api.NewLine("environment", api.Bad, hint, "%v", err)}
 	}
 	var from []string
 	for _, s := range e.Sources() {

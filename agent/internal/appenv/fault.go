@@ -60,6 +60,10 @@ const nulProblem = "has a NUL byte; no process can be started with it"
 // fails, so the web process would not have started either.
 const maxString = 128 << 10
 
+// maxEnviron is the most that all of a process's variables are. Source: execve(2), which allows 2 MiB with the usual
+// stack of 8 MiB.
+const maxEnviron = 2 << 20
+
 // oversized applies checkSize to merged variables: a replaced assignment is never passed on.
 func oversized(vars []Var) Faults {
 	var faults Faults

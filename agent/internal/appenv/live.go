@@ -34,12 +34,9 @@ var ofOneProcess = []string{
 // errOverwritten: libraries that set a process's title (setproctitle) overwrite the memory behind /proc/PID/environ.
 var errOverwritten = errors.New("its environment is overwritten by a process title")
 
-// Limits of a process's environment. Source: execve(2), which allows 2 MiB with the usual stack of 8 MiB. Any process
-// can name other memory of its own, of any size, as its environment (PR_SET_MM_MAP of prctl(2)).
-const (
-	maxEnviron     = 2 << 20
-	maxEnvironVars = 10_000
-)
+// maxEnvironVars is far above what a process has. Any process can name other memory of its own, of any size, as its
+// environment (PR_SET_MM_MAP of prctl(2)).
+const maxEnvironVars = 10_000
 
 // readEnviron returns the environment that process pid was started with.
 func (r *Resolver) readEnviron(pid int) ([]Var, error) {

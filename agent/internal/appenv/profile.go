@@ -26,9 +26,10 @@ type Profile struct {
 
 // ProfileOptions are the options of one run. All are optional.
 type ProfileOptions struct {
-	User  string   // another user than the application's; the caller has checked permission
-	Dir   string   // relative to the application's directory, or absolute
-	Extra []string // NAME=value, a job's own environment: replaces all others, in order
+	User   string   // another user than the application's; the caller has checked permission
+	Dir    string   // relative to the application's directory, or absolute
+	Extra  []string // NAME=value, a job's own environment: replaces all others, in order
+	Writer Writer   // of the file that names the command
 }
 
 // The PATH of a service for which no source sets one (systemd's path-util.h): where /bin is /usr/bin, as on Amazon
@@ -44,26 +45,34 @@ const (
 // does so. Nothing is taken from the agent's own environment.
 //
 // Without ProfileOptions.User and Config.User the user is, on Beanstalk, the web unit's, else webapp if it exists; in
-// local mode, for a root agent, the owner of the application's directory; else the agent's own.
+// local mode, for a root agent, the owner of the application's directory (see owner); else the agent's own.
 func (r *Resolver) Profile(ctx context.Context, o ProfileOptions) (Profile, error) {
 	rd, err := r.read(ctx)
 	if err != nil {
 		return Profile{}, err
 	}
-	env := &rd.env
 	app, err := r.appDir(ctx)
 	if err != nil {
 		return Profile{}, err
 	}
-	warnings := env.Warnings()
-	user, byOwner, err := r.user(o.User, app, rd.unit)
+	env, warnings := &rd.env, rd.env.Warnings()
+	user, byOwner, err := r.user(rd.unit)
+	for _, w := range append(slices.Clip(rd.writers), o.Writer) {
+		if err == nil {
+			err = r.speaksFor(w, user.UID)
+		}
+	}
+	dir := app
+	if o.User != "" {
+		asked, askedErr := r.namedUser(o.User, rd.unit)
+		user, byOwner, err = asked, false, askedErr
+	}
 	if err != nil {
 		return Profile{}, err
 	}
 	if byOwner && user.UID == 0 {
 		warnings = append(warnings, fmt.Sprintf("commands run as root, because root owns %s", app))
 	}
-	dir := app
 	if o.Dir != "" {
 		if dir, err = resolveDir(app, o.Dir); err != nil {
 			return Profile{}, err
@@ -73,7 +82,7 @@ func (r *Resolver) Profile(ctx context.Context, o ProfileOptions) (Profile, erro
 	if err != nil {
 		return Profile{}, err
 	}
-	defaults := slices.DeleteFunc(r.defaults(rd, user), func(v Var) bool {
+	defaults := slices.DeleteFunc(r.defaults(rd, env, user), func(v Var) bool {
 		return slices.Contains(rd.unit.unset, v.Name) || slices.Contains(rd.unit.unset, v.Assignment())
 	})
 	own := env.vars
@@ -148,48 +157,59 @@ func isEmpty(dir string) bool {
 	return err == io.EOF
 }
 
-// defaultUser runs the application on Beanstalk's platforms (get-config platformconfig, AppUser).
-const defaultUser = "webapp"
+// User is as whom the application's commands run now.
+func (r *Resolver) User(context.Context) (User, error) {
+	if r.cfg.Docker {
+		return User{}, ErrDocker
+	}
+	var web unit
+	if r.cfg.Beanstalk {
+		web = r.webUnit(map[string]stamp{})
+	}
+	u, _, err := r.user(web)
+	return u, err
+}
 
-// user chooses the user of a run. The unit's groups apply to the unit's user only.
-func (r *Resolver) user(asked, app string, web unit) (u User, byOwner bool, err error) {
-	self := uint32(os.Geteuid())
-	name := cmp.Or(asked, r.cfg.User)
+// user chooses the user of the application's runs. The unit's groups apply to the unit's user only.
+func (r *Resolver) user(web unit) (u User, byOwner bool, err error) {
+	name := r.cfg.User
 	if name == "" && r.cfg.Beanstalk {
 		name = web.user
 		if _, err := r.lookupUser(defaultUser); name == "" && err == nil {
 			name = defaultUser
 		}
 	}
-	switch {
+	switch self := uint32(os.Geteuid()); {
 	case name != "":
-		u, err = r.lookupUser(name)
-		if err == nil && self != 0 && u.UID != self {
-			err = fmt.Errorf("run as %q: the agent is not root, so it can run commands only as itself", name)
-		}
-		if err == nil && name == web.user {
-			err = r.unitGroups(&u, web)
-		}
+		u, err = r.namedUser(name, web)
 		return u, false, err
 	case self != 0:
 		u, err = r.userByID(self, uint32(os.Getegid()))
 		return u, false, err
 	}
-	info, err := os.Stat(app)
+	uid, gid, err := r.owner()
 	if err != nil {
 		return User{}, false, err
-	}
-	uid, gid, ok := ownerOf(info)
-	if !ok {
-		return User{}, false, fmt.Errorf("the owner of %q is not known on this system", app)
 	}
 	u, err = r.userByID(uid, gid)
 	return u, true, err
 }
 
+// namedUser is a user as whom this agent can run commands.
+func (r *Resolver) namedUser(name string, web unit) (User, error) {
+	u, err := r.lookupUser(name)
+	if self := uint32(os.Geteuid()); err == nil && self != 0 && u.UID != self {
+		err = fmt.Errorf("run as %q: the agent is not root, so it can run commands only as itself", name)
+	}
+	if err == nil && name == web.user {
+		err = r.unitGroups(&u, web)
+	}
+	return u, err
+}
+
 // defaults are a service's variables before its own files, in systemd's order: the manager's by name, then the user's.
-func (r *Resolver) defaults(rd *reading, u User) []Var {
-	vars := merge(r.locale(), []Var{NewVar("PATH", r.searchPath(&rd.env))}, rd.all)
+func (r *Resolver) defaults(rd *reading, env *Env, u User) []Var {
+	vars := merge(r.locale(), []Var{NewVar("PATH", r.searchPath(env))}, rd.all)
 	slices.SortFunc(vars, func(a, b Var) int { return cmp.Compare(a.Name, b.Name) })
 	home, shell := u.Home, u.Shell
 	if r.cfg.Systemd != AmazonLinux2 { // which passes them on unchanged

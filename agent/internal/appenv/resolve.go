@@ -3,6 +3,7 @@ package appenv
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -37,8 +38,8 @@ type Config struct {
 	// agent may start before the first deployment, which installs the unit.
 	WebUnit string
 
-	// EnvFiles are .env files that replace everything else, later ones win. A relative path is looked up in AppDir and
-	// must not leave it. A missing file is an error.
+	// EnvFiles are .env files that replace everything else, later ones win. One below AppDir must not leave it by a
+	// link; of any other root must own all of the path, if the agent is root. A missing file is an error.
 	EnvFiles []string
 
 	// GetConfig returns the output of `get-config environment`. Optional.
@@ -77,6 +78,7 @@ type reading struct {
 	unit    unit
 	all     []Var            // of every service of systemd, besides locale and PATH
 	seen    map[string]stamp // every path examined; a zero stamp: absent
+	writers []Writer         // of each file of the application's directory
 	process bool             // everything is from the live web process
 	live    bool             // a command or a process was asked: not to be reused
 }
@@ -88,6 +90,9 @@ func New(cfg Config) *Resolver {
 	}
 	if cfg.Secrets == "" {
 		cfg.Secrets = DefaultSecrets
+	}
+	if cfg.AppDir != "" {
+		cfg.AppDir = filepath.Clean(cfg.AppDir)
 	}
 	return &Resolver{cfg: cfg, minAge: minAge, lock: make(chan struct{}, 1)}
 }
@@ -113,6 +118,11 @@ func (r *Resolver) Resolve(ctx context.Context) (*Env, error) {
 func (r *Resolver) read(ctx context.Context) (*reading, error) {
 	if r.cfg.Docker {
 		return nil, ErrDocker
+	}
+	if r.strict() && r.cfg.User == "" {
+		if _, _, err := r.owner(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
 	}
 	asked := time.Now()
 	select {

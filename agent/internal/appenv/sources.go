@@ -1,6 +1,7 @@
 package appenv
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -176,27 +177,97 @@ func (r *Resolver) isDocker() bool {
 	return err == nil
 }
 
-// systemdFile adds a file in systemd's grammar.
+// systemdFile adds a file in systemd's grammar. systemd reads it as root, through any link; an agent that followed the
+// application's own links would hand root's files to it.
 func (r *Resolver) systemdFile(ctx context.Context, rd *reading, path string) error {
-	open := func() (*os.File, error) { return openFile(path) }
+	open := func() (*os.File, error) {
+		return admit(openFile(path))(func(opened fs.FileInfo) error {
+			if os.Geteuid() != 0 || path == r.path(r.cfg.DeploymentEnv) || path == r.path(r.cfg.Secrets) {
+				return nil
+			}
+			err := r.only(path, opened, 0)
+			if r.readable(path, opened, cmp.Or(r.cfg.User, rd.unit.user, defaultUser)) {
+				return nil
+			}
+			return err
+		})
+	}
+	if name, below := r.below(path); below {
+		open = func() (*os.File, error) { return appfile.Open(r.cfg.AppDir, name) }
+	}
 	parse := func(data []byte) (File, error) { return ParseSystemd(data, r.cfg.Systemd) }
-	return r.file(ctx, rd, path, open, maxFile, parse)
+	err := r.file(ctx, rd, path, open, maxFile, parse)
+	return err
 }
 
-// dotenv adds a .env file.
+// dotenv adds a .env file. One of the application's directory is read as package appfile reads it. Any other is read
+// as root, so its path must be root's.
 func (r *Resolver) dotenv(ctx context.Context, rd *reading, name string, optional bool) error {
 	path := name
-	open := func() (*os.File, error) { return openFile(path) }
-	if !filepath.IsAbs(name) {
-		path = filepath.Join(r.cfg.AppDir, name)
-		open = func() (*os.File, error) { return appfile.Open(r.cfg.AppDir, name) }
+	open := func() (*os.File, error) {
+		return admit(openFile(name))(func(opened fs.FileInfo) error {
+			if os.Geteuid() != 0 {
+				return nil
+			}
+			return r.only(name, opened, 0)
+		})
+	}
+	var writer Writer
+	rel, below := r.below(name)
+	if below {
+		path = filepath.Join(r.cfg.AppDir, rel)
+		open = func() (*os.File, error) {
+			return admit(appfile.Open(r.cfg.AppDir, rel))(func(opened fs.FileInfo) error {
+				var err error
+				writer, err = r.writer(rel, opened)
+				return err
+			})
+		}
 	}
 	err := r.file(ctx, rd, path, open, maxDotenv, ParseDotenv)
 	if optional && errors.Is(err, fs.ErrNotExist) {
 		rd.env.skip(path, "absent")
 		return nil
 	}
+	rd.writers = append(rd.writers, writer)
 	return err
+}
+
+// admit returns f unless check refuses what was opened.
+func admit(f *os.File, err error) func(check func(opened fs.FileInfo) error) (*os.File, error) {
+	return func(check func(fs.FileInfo) error) (*os.File, error) {
+		if err != nil {
+			return nil, err
+		}
+		info, err := f.Stat()
+		if err == nil {
+			err = check(info)
+		}
+		if err != nil {
+			f.Close()
+			return nil, err
+		}
+		return f, nil
+	}
+}
+
+// below returns a path relative to the application's directory, and whether it leads there: by its name, or because its
+// folder is there.
+func (r *Resolver) below(path string) (name string, below bool) {
+	if !filepath.IsAbs(path) {
+		return path, true
+	}
+	relative := func(dir, path string) bool {
+		var err error
+		name, err = filepath.Rel(dir, path)
+		return err == nil && filepath.IsLocal(name)
+	}
+	if relative(r.cfg.AppDir, path) {
+		return name, true
+	}
+	dir, err := filepath.EvalSymlinks(r.cfg.AppDir)
+	folder, ferr := filepath.EvalSymlinks(filepath.Dir(path))
+	return name, err == nil && ferr == nil && relative(dir, filepath.Join(folder, filepath.Base(path)))
 }
 
 func (r *Resolver) file(ctx context.Context, rd *reading, path string,

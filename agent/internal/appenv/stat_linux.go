@@ -4,6 +4,8 @@ import (
 	"io/fs"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // changeTime is the later of a file's mtime and ctime, which cannot be set back.
@@ -24,4 +26,11 @@ func ownerOf(info fs.FileInfo) (uid, gid uint32, ok bool) {
 		return 0, 0, false
 	}
 	return st.Uid, st.Gid, true
+}
+
+// hasACL reports whether an access list of the file says who may write it, too. The group's bits of its mode are then
+// the most that the list gives.
+func hasACL(path string) bool {
+	n, err := unix.Lgetxattr(path, "system.posix_acl_access", nil)
+	return err == nil && n > 0
 }

@@ -23,6 +23,9 @@ type User struct {
 // ofUser are the variables that describe a process's user.
 var ofUser = []string{"HOME", "LOGNAME", "USER", "SHELL"}
 
+// defaultUser runs the application on Beanstalk's platforms (get-config platformconfig, AppUser).
+const defaultUser = "webapp"
+
 // errNoUser: the user database has no such line.
 var errNoUser = errors.New("no such user in /etc/passwd")
 

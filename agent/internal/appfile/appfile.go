@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"syscall"
 )
@@ -25,24 +26,25 @@ func Open(dir, name string) (*os.File, error) {
 	return root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 }
 
-// Read returns the content of name below dir, of at most limit bytes.
-func Read(dir, name string, limit int64) ([]byte, error) {
+// Read returns the content of name below dir, of at most limit bytes, and what was opened.
+func Read(dir, name string, limit int64) ([]byte, fs.FileInfo, error) {
 	f, err := Open(dir, name)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer f.Close()
-	switch info, err := f.Stat(); {
+	info, err := f.Stat()
+	switch {
 	case err != nil:
-		return nil, err
+		return nil, nil, err
 	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("read %q: not a regular file", name)
+		return nil, nil, fmt.Errorf("read %q: not a regular file", name)
 	case info.Size() > limit:
-		return nil, fmt.Errorf("read %q: %d bytes, more than the %d that are read", name, info.Size(), limit)
+		return nil, nil, fmt.Errorf("read %q: %d bytes, more than the %d that are read", name, info.Size(), limit)
 	}
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err == nil && int64(len(data)) > limit {
 		err = errors.New("it grew while it was read")
 	}
-	return data, err
+	return data, info, err
 }

@@ -31,7 +31,7 @@ func (o *execOptions) runDirect(ctx context.Context, g *globals) error {
 	options := appenv.ProfileOptions{User: o.req.User, Dir: o.req.Dir, Extra: o.req.Env}
 	p, err := g.Application(ctx, cfg).Env().Profile(ctx, options)
 	if err != nil {
-		return exitIf(command.CodeRefused, err)
+		return exitIf(command.CodeRefused, &api.Error{Message: err.Error(), Hint: appenv.Hint(err)})
 	}
 	umask := cmp.Or(p.Umask, command.NoUmask)
 	if int(p.User.UID) == os.Geteuid() && !o.noTTY {

@@ -61,8 +61,9 @@ func New(cfg Config) (*Cron, error) {
 		Host: func() scheduler.Host { return hostConditions(cfg.App) },
 	})
 	c.watcher = &watcher{Dir: cfg.App.Facts().AppDir, Files: cfg.Files, Log: cfg.Log,
-		Where: func() string { return cfg.App.Facts().EnvironmentName },
-		Held:  func() bool { return !c.sched.HeldUntil().IsZero() },
+		Where:  func() string { return cfg.App.Facts().EnvironmentName },
+		Held:   func() bool { return !c.sched.HeldUntil().IsZero() },
+		Writer: cfg.App.Env().Writer,
 		Apply: func(t scheduler.Table) {
 			c.sched.SetTable(t)
 			debug.FreeOSMemory() // of the parser's garbage, which can be a hundred times the file

@@ -85,7 +85,8 @@ func (c *Cron) notStarted(f scheduler.Firing, err error) {
 
 // start starts the run; ended waits for its end, also where it exists already.
 func (c *Cron) start(ctx context.Context, id string, f scheduler.Firing) (runs.Run, func() (runs.Run, error), error) {
-	o := appenv.ProfileOptions{Dir: f.Job.Dir, Extra: f.Job.Env}
+	writer, _ := f.Job.Source.(appenv.Writer)
+	o := appenv.ProfileOptions{Dir: f.Job.Dir, Extra: f.Job.Env, Writer: writer}
 	if f.Job.URL != "" {
 		o.Extra = append(slices.Clone(o.Extra), c.poster.env(ctx, f)...)
 	}

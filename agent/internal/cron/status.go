@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"beanstalk-agent/agent/internal/api"
+	"beanstalk-agent/agent/internal/appenv"
 	"beanstalk-agent/scheduler"
 )
 
@@ -36,6 +37,9 @@ func (c *Cron) Status(context.Context) []api.Line {
 func (c *Cron) fileLines() []api.Line {
 	st := c.watcher.State()
 	jobs := api.Count(len(st.Table.Jobs), "job")
+	if err := st.Writer.Err(); err != nil {
+		return []api.Line{api.NewLine("cron", api.Bad, appenv.Hint(err), "%s of %s do not run: %v", jobs, st.Path, err)}
+	}
 	switch st.Kind {
 	case Absent:
 		return []api.Line{api.NewLine("cron", api.Note, "", "no jobs: there is no %s", st.Path)}

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"beanstalk-agent/agent/internal/appenv"
 	"beanstalk-agent/agent/internal/appfile"
 	"beanstalk-agent/scheduler"
 )
@@ -41,6 +42,8 @@ type fileState struct {
 	Err   error // of a faulty file: scheduler.Faults, or why it could not be read
 	Since time.Time
 	Table scheduler.Table // the table in force
+
+	Writer appenv.Writer // of Table
 }
 
 // watcher keeps the scheduler's table equal to the application's cron file.
@@ -62,10 +65,14 @@ type watcher struct {
 	Held    func() bool           // reports whether a deployment is going on: no file counts as deleted; optional
 	Log     *slog.Logger
 
-	looking sync.Mutex  // one look at a time; guards the next three
-	seen    fs.FileInfo // of the file as last read; nil when absent
-	where   string      // as of the last refresh
-	away    bool        // the last look found no file, and left it at that
+	// Writer says whose word a file is that was opened by that name. Optional.
+	Writer func(name string, opened fs.FileInfo) appenv.Writer
+
+	looking sync.Mutex    // one look at a time; guards the next four
+	seen    fs.FileInfo   // of the file as last read; nil when absent
+	writer  appenv.Writer // of the file as last read
+	where   string        // as of the last refresh
+	away    bool          // the last look found no file, and left it at that
 
 	mu    sync.Mutex // never held while a file is read or a table applied, which may take seconds
 	state fileState
@@ -116,7 +123,7 @@ func (w *watcher) look(force bool) {
 	st := w.State()
 	name, info := w.find()
 	path := filepath.Join(w.Dir, name)
-	if !force && st.Kind != "" && same(w.seen, info) && st.Path == path {
+	if !force && st.Kind != "" && same(w.seen, info) && st.Path == path && w.by(name, info) == w.writer {
 		w.away = false
 		return
 	}
@@ -124,7 +131,7 @@ func (w *watcher) look(force bool) {
 		w.away = true
 		return
 	}
-	w.seen, w.away = info, false
+	w.seen, w.writer, w.away = info, w.by(name, info), false
 	st.Path, st.Since = path, time.Now()
 	if info == nil {
 		w.absent(st)
@@ -176,7 +183,7 @@ func (w *watcher) retry() {
 }
 
 func (w *watcher) take(st fileState, table scheduler.Table) {
-	st.Kind, st.Err, st.Table = Loaded, nil, table
+	st.Kind, st.Err, st.Table, st.Writer = Loaded, nil, table, w.writer
 	w.set(st)
 	w.Log.Info("cron file loaded", "file", st.Path, "jobs", len(table.Jobs))
 	w.Apply(table)
@@ -186,7 +193,7 @@ func (w *watcher) absent(st fileState) {
 	if st.Kind == Loaded || st.Kind == Faulty {
 		w.Log.Info("cron file is gone: no jobs", "file", st.Path)
 	}
-	st.Kind, st.Err, st.Table = Absent, nil, scheduler.Table{}
+	st.Kind, st.Err, st.Table, st.Writer = Absent, nil, scheduler.Table{}, appenv.Writer{}
 	w.set(st)
 	w.Apply(st.Table)
 }
@@ -216,12 +223,27 @@ func (w *watcher) find() (string, fs.FileInfo) {
 	return w.Files[0], nil
 }
 
+// read returns the file's table, each job with the file's writer as its Source: a job may start, or be tried again,
+// when the file has been replaced by another user's.
 func (w *watcher) read(name string) (scheduler.Table, error) {
-	data, err := appfile.Read(w.Dir, name, MaxSize)
+	data, opened, err := appfile.Read(w.Dir, name, MaxSize)
 	if err != nil {
 		return scheduler.Table{}, err
 	}
-	return scheduler.Parse(name, data, w.Options())
+	w.writer = w.by(name, opened)
+	table, err := scheduler.Parse(name, data, w.Options())
+	var source any = w.writer // one value for all of them
+	for i := range table.Jobs {
+		table.Jobs[i].Source = source
+	}
+	return table, err
+}
+
+func (w *watcher) by(name string, opened fs.FileInfo) appenv.Writer {
+	if w.Writer == nil || opened == nil {
+		return appenv.Writer{}
+	}
+	return w.Writer(name, opened)
 }
 
 // same reports whether a and b are the same unchanged file. A file written in place within one clock tick to the same

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"beanstalk-agent/agent/internal/appenv"
+	"beanstalk-agent/packaging/testbed/gotool"
 	"beanstalk-agent/packaging/testbed/planted"
 	"beanstalk-agent/scheduler"
 )
@@ -170,5 +172,55 @@ func TestStateDoesNotWaitForALook(t *testing.T) {
 	<-looked
 	if resolved != 1 {
 		t.Errorf("the environment was resolved %d times", resolved)
+	}
+}
+
+// A job may start, or be tried again, when the file it came from has been replaced by another user's: it keeps whose
+// word it is. A path that is mended is noticed without a change of the file.
+func TestEachJobKnowsWhoseWordItIs(t *testing.T) {
+	if os.Geteuid() != 0 {
+		gotool.Need(t, "root, to be another user")
+	}
+	w, applied, _ := newWatcher(t)
+	path := filepath.Join(w.Dir, "cron.yaml")
+	r := appenv.New(appenv.Config{AppDir: w.Dir})
+	w.Writer = r.Writer
+	put(t, path, good)
+	w.look(false)
+	first := w.State()
+	if err := errors.Join(os.Chown(w.Dir, 900, 900), os.Chown(path, 900, 900)); err != nil {
+		t.Fatal(err)
+	}
+	w.look(false)
+	second := w.State()
+	if first.Table.Jobs[0].Source == second.Table.Jobs[0].Source || first.Writer.Err() != nil || second.Writer.Err() != nil {
+		t.Errorf("of root %v, of another %v", first.Table.Jobs[0].Source, second.Table.Jobs[0].Source)
+	}
+	run := func(st fileState) error {
+		source, _ := st.Table.Jobs[0].Source.(appenv.Writer)
+		_, err := r.Profile(t.Context(), appenv.ProfileOptions{Writer: source})
+		return err
+	}
+	if err := run(first); err == nil {
+		t.Error("root's job runs as another")
+	}
+	if err := run(second); err != nil {
+		t.Error(err)
+	}
+	if err := os.Chmod(w.Dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	w.look(false)
+	if w.State().Writer.Err() == nil || run(w.State()) == nil {
+		t.Error("a directory that everybody writes")
+	}
+	os.Chmod(w.Dir, 0o755)
+	w.look(false)
+	if err := run(w.State()); err != nil {
+		t.Errorf("mended: %v", err)
+	}
+	*applied = nil
+	if w.look(false); len(*applied) > 0 {
+		t.Error("an unchanged file is applied at each look")
 	}
 }

@@ -25,7 +25,7 @@ func TestReloadAfterADeployment(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := app.New(appConfig(cfg), platform.NewInstance(t.Context(), platform.Options{Root: t.TempDir(), AppDir: cfg.App.Dir}))
-	m := common{cfg, a, aws, &runs.Client{}, log}
+	m := common{cfg, a, aws, &runs.Client{}, &runs.Client{}, log}
 	check, err := m.health(nil)
 	if err != nil {
 		t.Fatal(err)

@@ -84,11 +84,11 @@ func build(ctx context.Context, cfg config.Config, now func() time.Time, callers
 	}
 	inst := platform.NewInstance(ctx, platform.Options{AppDir: cfg.App.Dir, Region: cfg.AWS.Region, IMDS: aws})
 	beside := app.New(appConfig(cfg), inst)
-	client, supervisor, err := newSupervisor(cfg, log)
+	client, start, supervisor, err := newSupervisor(cfg, beside.Env().User, log)
 	if err != nil {
 		return nil, err
 	}
-	m := common{cfg, beside, aws, client, log}
+	m := common{cfg, beside, aws, client, start, log}
 	launcher := m.launcher()
 	cron, err := m.cron(launcher.Begin, now)
 	if err != nil {

@@ -49,16 +49,17 @@ func newAWS(cfg config.Config) (*awsconf.AWS, error) {
 
 // common is what the parts are made from.
 type common struct {
-	cfg  config.Config
-	app  *app.App
-	aws  *awsconf.AWS
-	runs *runs.Client
-	log  *slog.Logger
+	cfg   config.Config
+	app   *app.App
+	aws   *awsconf.AWS
+	runs  *runs.Client
+	start launch.Runs
+	log   *slog.Logger
 }
 
 func (m common) launcher() *launch.Launcher {
 	e := m.cfg.Exec
-	return &launch.Launcher{Profile: m.app.Env().Profile, Runs: m.runs, Version: m.app.Instance().VersionLabel,
+	return &launch.Launcher{Profile: m.app.Env().Profile, Runs: m.start, Version: m.app.Instance().VersionLabel,
 		Host: m.app.Name, Audit: e.Audit, Log: m.log, Idle: e.Idle, Session: e.Session, NoNewPrivs: e.NoNewPrivileges}
 }
 

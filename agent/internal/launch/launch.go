@@ -63,7 +63,8 @@ func (l *Launcher) Prepare(ctx context.Context, caller api.Caller, req api.ExecR
 		Detached: req.Mode == api.Detached, Size: req.Size,
 		Timeout: req.Timeout, Grace: req.Grace, MemoryMax: req.Memory, Lock: req.Lock,
 		Caller: runs.Caller{UID: caller.UID, PID: caller.PID, Login: caller.Login}}
-	if err := l.complete(ctx, appenv.ProfileOptions{User: req.User, Dir: req.Dir, Extra: req.Env}, &r); err != nil {
+	o := appenv.ProfileOptions{User: req.User, Dir: req.Dir, Extra: req.Env}
+	if err := l.complete(ctx, o, &r); err != nil {
 		return nil, refuse(err)
 	}
 	if req.Mode == api.Terminal {
@@ -120,7 +121,8 @@ func refuse(err error) error {
 	if e, ok := errors.AsType[*api.Error](err); ok {
 		return e
 	}
-	e := &api.Error{Status: http.StatusConflict, Exit: command.CodeRefused, Message: err.Error()}
+	e := &api.Error{Status: http.StatusConflict, Exit: command.CodeRefused, Message: err.Error(),
+		Hint: appenv.Hint(err)}
 	if r, ok := errors.AsType[*runs.Refused](err); ok {
 		e.Exit, e.Hint = r.Code, r.Hint
 	}
