@@ -30,6 +30,7 @@ func TestWhoeverOwnsThePathBecomesNobodyElse(t *testing.T) {
 	h.write("agent.yaml", fmt.Sprintf("state_dir: %s/state\nhealth: {listen: '127.0.0.1:0'}\nmetrics: {send: off}\n", h.dir))
 	h.write("clock", "0s")
 	h.write("home/mine/cron.yaml", "cron:\n- {name: who, seconds: true, schedule: '* * * * * *', command: 'id -u >>"+proof+"'}\n")
+	h.write("home/mine/.env", "PYTHONPATH=/nowhere\n")
 	lead := func(to string, uid int) {
 		must(os.RemoveAll(at("home/current")), os.Symlink(to, at("home/current")), os.Lchown(at("home/current"), uid, uid))
 	}
@@ -43,7 +44,9 @@ func TestWhoeverOwnsThePathBecomesNobodyElse(t *testing.T) {
 	h.answers()
 	runs := func(args ...string) string {
 		args = append([]string{"--config", at("agent.yaml"), "--socket", at("s"), "exec"}, args...)
-		out, err := exec.Command(h.agent, args...).CombinedOutput()
+		c := exec.Command(h.agent, args...)
+		c.Dir = at("home/mine")
+		out, err := c.CombinedOutput()
 		if err != nil {
 			return fmt.Sprintf("%v: %s", err, out)
 		}
@@ -76,6 +79,12 @@ func TestWhoeverOwnsThePathBecomesNobodyElse(t *testing.T) {
 	await(t, "the job runs again", func() bool { return ran() > before })
 	if got := runs("-u", "root", "--", "id", "-u"); !strings.Contains(got, "are not allowed here") || !strings.Contains(got, "--direct --user root") {
 		t.Errorf("root runs %q", got)
+	}
+	for want, args := range map[string][]string{"": nil, "/nowhere": {"--app-env"}} { // without the agent
+		args = append(append([]string{"--direct", "-u", "root"}, args...), "--", "sh", "-c", "echo $PYTHONPATH")
+		if got := runs(args...); got != want {
+			t.Errorf("%q prints %q, want %q", args, got, want)
+		}
 	}
 	if text, _ := os.ReadFile(proof); strings.Trim(string(text), "900\n") != "" {
 		t.Errorf("the job ran as %q", text)

@@ -19,9 +19,10 @@ type ExecRequest struct {
 	Mode string   `json:"mode"`
 
 	// All of these are optional.
-	User    string        `json:"user,omitempty"` // only root may choose another than the application's
-	Dir     string        `json:"dir,omitempty"`  // relative to the application's directory
-	Env     []string      `json:"env,omitempty"`  // NAME=value, laid over the application's
+	User    string        `json:"user,omitempty"`    // only root may choose another than the application's
+	AppEnv  bool          `json:"app_env,omitempty"` // and all of the application's environment for that user
+	Dir     string        `json:"dir,omitempty"`     // relative to the application's directory
+	Env     []string      `json:"env,omitempty"`     // NAME=value, laid over the application's
 	Timeout time.Duration `json:"timeout,omitempty"`
 	Grace   time.Duration `json:"grace,omitempty"`
 	Idle    time.Duration `json:"idle,omitempty"`   // of a terminal; 0 = the agent's own

@@ -12,6 +12,8 @@ type Env struct {
 	index    map[string]int
 	sources  []Source
 	warnings []string
+	theirs   []string // sources that the application's user can write
+	foreign  bool     // it is for another user than the application's
 }
 
 // Source is one place that was asked.
@@ -69,6 +71,13 @@ func (e *Env) add(source string, file File) {
 	e.sources = append(e.sources, Source{Name: source, Vars: len(file.Vars), State: "used"})
 }
 
+// setTheirs says whether the application's user can write a source.
+func (e *Env) setTheirs(source string, theirs bool) {
+	if theirs {
+		e.theirs = append(e.theirs, source)
+	}
+}
+
 // skip records a source that is not used.
 func (e *Env) skip(source, state string) {
 	e.sources = append(e.sources, Source{Name: source, State: state})
@@ -83,7 +92,7 @@ func (e *Env) remove(unset []string) {
 	if len(unset) == 0 {
 		return
 	}
-	kept := Env{sources: e.sources, warnings: e.warnings, index: map[string]int{}}
+	kept := Env{sources: e.sources, warnings: e.warnings, theirs: e.theirs, index: map[string]int{}}
 	for i, v := range e.vars {
 		if slices.Contains(unset, v.Name) || slices.Contains(unset, v.Assignment()) {
 			continue

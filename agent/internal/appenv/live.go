@@ -86,6 +86,7 @@ func (r *Resolver) live(ctx context.Context, env *Env) error {
 		if err == nil && len(vars) > 0 {
 			vars = slices.DeleteFunc(vars, func(v Var) bool { return slices.Contains(ofOneProcess, v.Name) })
 			env.add(name, File{Vars: vars})
+			env.setTheirs(name, true)
 			return nil
 		}
 		if err == nil {

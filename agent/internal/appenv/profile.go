@@ -27,6 +27,7 @@ type Profile struct {
 // ProfileOptions are the options of one run. All are optional.
 type ProfileOptions struct {
 	User   string   // another user than the application's; the caller has checked permission
+	AppEnv bool     // that user gets all of the application's environment and its directory, too
 	Dir    string   // relative to the application's directory, or absolute
 	Extra  []string // NAME=value, a job's own environment: replaces all others, in order
 	Writer Writer   // of the file that names the command
@@ -45,7 +46,8 @@ const (
 // does so. Nothing is taken from the agent's own environment.
 //
 // Without ProfileOptions.User and Config.User the user is, on Beanstalk, the web unit's, else webapp if it exists; in
-// local mode, for a root agent, the owner of the application's directory (see owner); else the agent's own.
+// local mode, for a root agent, the owner of the application's directory (see owner); else the agent's own. Unless
+// AppEnv says otherwise, another user gets nothing by which the application could make him run its code (see foreign).
 func (r *Resolver) Profile(ctx context.Context, o ProfileOptions) (Profile, error) {
 	rd, err := r.read(ctx)
 	if err != nil {
@@ -65,6 +67,9 @@ func (r *Resolver) Profile(ctx context.Context, o ProfileOptions) (Profile, erro
 	dir := app
 	if o.User != "" {
 		asked, askedErr := r.namedUser(o.User, rd.unit)
+		if another := err != nil || asked.UID != user.UID; another && !o.AppEnv {
+			env, dir = r.foreign(env), homeDir(asked)
+		}
 		user, byOwner, err = asked, false, askedErr
 	}
 	if err != nil {
@@ -238,7 +243,7 @@ func clean(path string) string {
 	return filepath.Clean(path)
 }
 
-// searchPath is the application's own PATH unchanged, else the default with a virtualenv before it.
+// searchPath is the application's own PATH unchanged, else the default, for its own user with a virtualenv before it.
 func (r *Resolver) searchPath(env *Env) string {
 	if path, ok := env.Lookup("PATH"); ok {
 		return path
@@ -248,7 +253,7 @@ func (r *Resolver) searchPath(env *Env) string {
 	if err == nil && strings.Contains(release, "\nID=\"amzn\"") {
 		base = mergedPath
 	}
-	if venv := r.venvBin(env); venv != "" {
+	if venv := r.venvBin(env); venv != "" && !env.foreign {
 		return venv + ":" + base
 	}
 	return base

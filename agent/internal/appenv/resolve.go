@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -119,8 +120,10 @@ func (r *Resolver) read(ctx context.Context) (*reading, error) {
 	if r.cfg.Docker {
 		return nil, ErrDocker
 	}
+	var owner uint32
 	if r.strict() && r.cfg.User == "" {
-		if _, _, err := r.owner(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		var err error
+		if owner, _, err = r.owner(); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
 	}
@@ -131,7 +134,8 @@ func (r *Resolver) read(ctx context.Context) (*reading, error) {
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	if r.last != nil && unchanged(r.last.seen) {
+	another := func(w Writer) bool { return w.byOwner && w.uid != owner }
+	if r.last != nil && !slices.ContainsFunc(r.last.writers, another) && unchanged(r.last.seen) {
 		return r.last, nil
 	}
 	// Jobs due at once share one reading: get-config may be slow.

@@ -180,23 +180,26 @@ func (r *Resolver) isDocker() bool {
 // systemdFile adds a file in systemd's grammar. systemd reads it as root, through any link; an agent that followed the
 // application's own links would hand root's files to it.
 func (r *Resolver) systemdFile(ctx context.Context, rd *reading, path string) error {
+	theirs := false
 	open := func() (*os.File, error) {
 		return admit(openFile(path))(func(opened fs.FileInfo) error {
 			if os.Geteuid() != 0 || path == r.path(r.cfg.DeploymentEnv) || path == r.path(r.cfg.Secrets) {
 				return nil
 			}
 			err := r.only(path, opened, 0)
-			if r.readable(path, opened, cmp.Or(r.cfg.User, rd.unit.user, defaultUser)) {
+			if theirs = err != nil; r.readable(path, opened, cmp.Or(r.cfg.User, rd.unit.user, defaultUser)) {
 				return nil
 			}
 			return err
 		})
 	}
 	if name, below := r.below(path); below {
+		theirs = true
 		open = func() (*os.File, error) { return appfile.Open(r.cfg.AppDir, name) }
 	}
 	parse := func(data []byte) (File, error) { return ParseSystemd(data, r.cfg.Systemd) }
 	err := r.file(ctx, rd, path, open, maxFile, parse)
+	rd.env.setTheirs(path, theirs)
 	return err
 }
 
@@ -230,6 +233,7 @@ func (r *Resolver) dotenv(ctx context.Context, rd *reading, name string, optiona
 		return nil
 	}
 	rd.writers = append(rd.writers, writer)
+	rd.env.setTheirs(path, below)
 	return err
 }
 

@@ -32,6 +32,10 @@ Else the command gets exactly this command's stdin, stdout and stderr, but a pip
 in place of each that is a terminal. What you type is passed on a line at a time
 while this command is in the foreground and the terminal echoes.
 
+With --user another user runs it, in that user's home directory and without what
+the application could make that user run: no virtualenv, no file's variables, of
+Beanstalk's properties none such as LD_PRELOAD, PYTHONPATH or NODE_OPTIONS.
+
 Exit status: the command's own; 128+n when signal n ended it; 124 time limit;
 125 the agent failed, refused or cannot be reached; 126 found but not
 executable; 127 not found; 2 misuse of these flags.
@@ -56,6 +60,8 @@ executable; 127 not found; 2 misuse of these flags.
 	f.BoolVarP(&o.detach, "detach", "d", false, "print an id and return; see logs, wait, stop")
 	f.BoolVar(&o.direct, "direct", false, "as root, without the agent: for when the agent itself is broken")
 	f.StringVarP(&o.req.User, "user", "u", "", "run as this `user` (root only; default: the application's)")
+	f.BoolVar(&o.req.AppEnv, "app-env", false,
+		"with --user: in the application's directory, with all of its environment, which can run its code")
 	f.StringVar(&o.req.Dir, "dir", "", "run in this `directory`, relative to the application's")
 	f.StringArrayVarP(&o.req.Env, "env", "e", nil, "set `NAME=value` over the application's environment")
 	f.DurationVar(&o.req.Timeout, "timeout", 0, "end it after this long: TERM, grace, KILL (exit 124)")

@@ -28,7 +28,7 @@ func (o *execOptions) runDirect(ctx context.Context, g *globals) error {
 		return misuse(errors.New(
 			"--timeout, --grace, --idle, --memory and --lock need the agent: --direct has none of them"))
 	}
-	options := appenv.ProfileOptions{User: o.req.User, Dir: o.req.Dir, Extra: o.req.Env}
+	options := appenv.ProfileOptions{User: o.req.User, AppEnv: o.req.AppEnv, Dir: o.req.Dir, Extra: o.req.Env}
 	p, err := g.Application(ctx, cfg).Env().Profile(ctx, options)
 	if err != nil {
 		return exitIf(command.CodeRefused, &api.Error{Message: err.Error(), Hint: appenv.Hint(err)})

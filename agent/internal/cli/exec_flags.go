@@ -28,6 +28,8 @@ func (o *execOptions) check(g *globals) error {
 		return errors.New("--share is that of a terminal of the agent's, which this run does not get: see --tty")
 	case o.req.Timeout < 0 || o.req.Grace < 0 || o.req.Idle < 0:
 		return errors.New("--timeout, --grace and --idle cannot be negative")
+	case o.req.AppEnv && o.req.User == "":
+		return errors.New("--app-env goes with --user: the application's own user has its environment")
 	case o.detach && o.direct:
 		return errors.New("--detach and --direct exclude each other: without the agent there is no record of the run")
 	case !o.direct && slices.ContainsFunc(slices.Concat(o.req.Args, o.req.Env, []string{o.req.Dir}), notText):

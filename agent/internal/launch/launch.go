@@ -63,7 +63,7 @@ func (l *Launcher) Prepare(ctx context.Context, caller api.Caller, req api.ExecR
 		Detached: req.Mode == api.Detached, Size: req.Size,
 		Timeout: req.Timeout, Grace: req.Grace, MemoryMax: req.Memory, Lock: req.Lock,
 		Caller: runs.Caller{UID: caller.UID, PID: caller.PID, Login: caller.Login}}
-	o := appenv.ProfileOptions{User: req.User, Dir: req.Dir, Extra: req.Env}
+	o := appenv.ProfileOptions{User: req.User, AppEnv: req.AppEnv, Dir: req.Dir, Extra: req.Env}
 	if err := l.complete(ctx, o, &r); err != nil {
 		return nil, refuse(err)
 	}
