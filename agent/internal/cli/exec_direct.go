@@ -8,6 +8,7 @@ import (
 	"errors"
 	"os"
 
+	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/appenv"
 	"beanstalk-agent/agent/internal/command"
 	"beanstalk-agent/agent/internal/runs"
