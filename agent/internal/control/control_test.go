@@ -100,6 +100,12 @@ func serve(t *testing.T, b Backend, allow ...uint32) *api.Client {
 // serveAt starts a server and returns its socket, to which everybody may connect, as where there are no ACLs.
 func serveAt(t *testing.T, b Backend, allow ...uint32) string {
 	t.Helper()
+	allowed := func(uid uint32) bool { return slices.Contains(allow, uid) }
+	return serveServer(t, &Server{Allowed: allowed, Backend: b, Log: planted.Log(t)})
+}
+
+func serveServer(t *testing.T, s *Server) string {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "c") // short, and open to others as /run/agent is
 	if err != nil {
 		t.Fatal(err)
@@ -118,8 +124,7 @@ func serveAt(t *testing.T, b Backend, allow ...uint32) string {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	allowed := func(uid uint32) bool { return slices.Contains(allow, uid) }
-	s := &Server{Listener: ln, Allowed: allowed, Backend: b, Log: planted.Log(t)}
+	s.Listener = ln
 	go func() { ended <- s.Run(ctx) }()
 	t.Cleanup(func() {
 		stop()

@@ -23,6 +23,7 @@ import (
 
 	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/fdconn"
+	"beanstalk-agent/packaging/testbed/planted"
 )
 
 const (
@@ -267,6 +268,19 @@ func TestRefusalsAreSummedUp(t *testing.T) {
 			t.Errorf("afterwards: %s, %v", s, r.count)
 		}
 	})
+}
+
+// A connection outlives the list that let it in: its user may be gone, and the number another's.
+func TestRequestsAreJudgedByTheListOfNow(t *testing.T) {
+	var off atomic.Bool
+	s := &Server{Backend: &fake{}, Log: planted.Log(t), Allowed: func(uint32) bool { return !off.Load() }}
+	c := dialAs(t, member, serveServer(t, s))
+	for _, want := range []int{http.StatusOK, http.StatusForbidden} {
+		if code, text := ask(t, c, getStatus); code != want {
+			t.Errorf("answered %d %s, want %d", code, text, want)
+		}
+		off.Store(true)
+	}
 }
 
 // Each route that waits is one.

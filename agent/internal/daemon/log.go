@@ -75,7 +75,7 @@ func (h *limited) admits(ctx context.Context, r slog.Record) bool {
 		k = &kind{}
 		h.kinds[r.Message] = k
 	}
-	if k.written >= maxKind || h.all >= maxAll {
+	if k.written >= maxKind || h.all >= maxAll && k.written > 0 { // the first of a kind may be the one that matters
 		k.more++
 		return false
 	}

@@ -19,6 +19,7 @@ func TestAFloodOfLinesIsSummedUp(t *testing.T) {
 			log.Info("job waits", "job", "a")
 			log.With("part", "cron").Info("job skipped")
 		}
+		log.Error("supervisor gone")
 		for range 100 {
 			log.Info("run started", "caller", "ec2-user")
 		}
@@ -26,7 +27,7 @@ func TestAFloodOfLinesIsSummedUp(t *testing.T) {
 		synctest.Wait()
 		s := out.String()
 		waits, skipped, audit := strings.Count(s, "job waits"), strings.Count(s, "job skipped"), strings.Count(s, "caller=ec2-user")
-		if waits+skipped > maxAll+2 || audit != 100 {
+		if waits+skipped > maxAll+2 || audit != 100 || !strings.Contains(s, "supervisor gone") {
 			t.Errorf("%d, %d and %d lines", waits, skipped, audit)
 		}
 		if !strings.Contains(s, `msg="job waits" more=199`) || !strings.Contains(s, `msg="job skipped" more=199`) {

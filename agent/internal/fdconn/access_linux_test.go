@@ -56,10 +56,10 @@ func acceptAll(l *Listener) (came func() int) {
 			if err != nil {
 				return
 			}
-			c.Close()
 			mu.Lock()
 			n++
 			mu.Unlock()
+			c.Close() // which the client waits for
 		}
 	}()
 	return func() int { mu.Lock(); defer mu.Unlock(); return n }
@@ -104,6 +104,24 @@ func TestOnlyUsersMayConnect(t *testing.T) {
 		if got := connects(t, 65534, name); !strings.Contains(got, "permission denied") {
 			t.Errorf("a stranger at %s got %q", name, got)
 		}
+	}
+}
+
+// Where others may connect, whoever is not admitted is closed before anything is read.
+func TestAdmitDecidesAtAccept(t *testing.T) {
+	path := filepath.Join(openDir(t), "s")
+	l, err := Listen(path, []uint32{65534})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	l.Admit = Peer.Owner
+	came := acceptAll(l)
+	if got := connects(t, 65534, path); !strings.Contains(got, "EOF") || came() != 0 {
+		t.Errorf("a stranger got %q; %d came", got, came())
+	}
+	if connects(t, 0, path); came() != 1 {
+		t.Errorf("%d came of root", came())
 	}
 }
 
