@@ -33,8 +33,8 @@ func TestMain(m *testing.M) {
 		errors.As(err, &e)
 		os.Exit(e.Code)
 	}
-	if sig := os.Getenv("COMMAND_TEST_ATTACK"); sig != "" {
-		attackMain(sig)
+	if act := attacks[os.Getenv("COMMAND_TEST_ATTACK")]; act != nil {
+		attackMain(act)
 	}
 	if err := errors.Join(Subreaper(), CloseOnExec()); err != nil {
 		panic(err)

@@ -27,6 +27,9 @@ type Process struct {
 
 	done   chan struct{}
 	status Status // written before done is closed
+
+	killed bool // it did not become the command; guarded by Reaper.mu
+	uid    uint32
 }
 
 // Done is closed when the command itself has ended; its child processes may still run.
@@ -122,11 +125,24 @@ func (r *Reaper) adopt(g *Group, fork func() (pid int, err error)) (*Process, er
 	return p, nil
 }
 
+// unkillable counts the processes of a user that were killed and have not ended.
+func (r *Reaper) unkillable(uid uint32) (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, p := range r.procs {
+		if p.killed && p.uid == uid {
+			n++
+		}
+	}
+	return n
+}
+
 // kill ends a child that did not become a command, and waits a moment for its end. One in a call that the kernel does
 // not interrupt ends later, or never.
-func (r *Reaper) kill(p *Process) {
+func (r *Reaper) kill(p *Process, uid uint32) {
 	r.mu.Lock()
 	if r.procs[p.PID] == p { // not collected: the number is still its own
+		p.killed, p.uid = true, uid
 		_ = syscall.Kill(p.PID, syscall.SIGKILL)
 		_ = syscall.Kill(-p.PID, syscall.SIGKILL) // it may have become the command just now
 	}

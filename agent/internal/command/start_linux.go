@@ -22,11 +22,23 @@ const defaultUmask = 0o022
 // startWait bounds a start. Whoever can stop the new process, or answer for its directory or program, may let it wait.
 var startWait = 10 * time.Second // shorter in tests
 
+// maxUnkillable bounds what one user can leave here by programs on a file system that has taken a request and does not
+// answer it: the kernel does not end such a process, which holds a copy of this one's memory.
+const maxUnkillable = 16
+
 var errSlow = errors.New("the start took longer than 10 s: its process is stopped, or its program or directory " +
 	"does not answer")
 
 // start makes a child and waits until it is the command. r is not held meanwhile, and no other start waits.
 func start(spec Spec, r *Reaper) (*Process, error) {
+	uid := uint32(os.Geteuid())
+	if spec.Cred != nil {
+		uid = spec.Cred.UID
+	}
+	if n := r.unkillable(uid); n >= maxUnkillable {
+		return nil, refused(spec, fmt.Errorf("%d processes that this user's earlier starts left do not end: "+
+			"a file system does not answer", n))
+	}
 	c := newChild(spec)
 	status, closeAll, err := c.open(spec)
 	if err != nil {
@@ -48,7 +60,7 @@ func start(spec Spec, r *Reaper) (*Process, error) {
 		return nil, ours(spec, err)
 	}
 	if err := await(spec, p.PID, status); err != nil {
-		r.kill(p)
+		r.kill(p, uid)
 		return nil, err
 	}
 	return p, nil

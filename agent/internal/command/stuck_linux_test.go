@@ -103,8 +103,47 @@ func TestStartOnAFileSystemThatDoesNotAnswer(t *testing.T) {
 	}
 }
 
-// Between setuid and exec a process is its user's: here one that sends each signal to the next process numbers, as
-// fast as it can. A start may fail; others, and the parent, must not wait.
+// Processes that the kernel does not end add up: a user has so many of them, and another is not concerned.
+func TestUserWhoseStartsDoNotEnd(t *testing.T) {
+	needRoot(t)
+	shortly(t, 100*time.Millisecond)
+	spec := Spec{Args: []string{hung.Mount(t, true) + "/x"}, Cred: &Credential{UID: 5, GID: 5}}
+	var wg sync.WaitGroup
+	for range maxUnkillable {
+		wg.Go(func() {
+			if _, _, err := run(t, spec); err == nil || !strings.Contains(err.Error(), "does not answer") {
+				t.Errorf("it started: %v", err)
+			}
+		})
+	}
+	wg.Wait()
+	if _, _, err := run(t, spec); err == nil || !strings.Contains(err.Error(), "do not end") || Ours(err) {
+		t.Errorf("one more: %v", err)
+	}
+	if out, _, err := run(t, as("echo up")); out != "up\n" || err != nil {
+		t.Errorf("another user: %q, %v", out, err)
+	}
+}
+
+// Between setuid and exec a process is its user's: here one that does this to the next process numbers, as fast as it
+// can. A start may fail; others, and the parent, must not wait.
+var attacks = map[string]func(pid int){
+	"stop":     func(pid int) { unix.Kill(pid, unix.SIGSTOP) },
+	"continue": func(pid int) { unix.Kill(pid, unix.SIGSTOP); unix.Kill(pid, unix.SIGCONT) },
+	"kill":     func(pid int) { unix.Kill(pid, unix.SIGKILL) },
+	"crash":    func(pid int) { unix.Kill(pid, unix.SIGSEGV) },
+	"urge":     func(pid int) { unix.Kill(pid, unix.SIGURG) }, // Go's own, to preempt
+	"thread":   func(pid int) { unix.Tgkill(pid, pid, unix.SIGSTOP) },
+	"trace":    func(pid int) { unix.PtraceSeize(pid) },
+	"limit": func(pid int) {
+		unix.Prlimit(pid, unix.RLIMIT_AS, &unix.Rlimit{Cur: 1 << 20, Max: 1 << 20}, nil)
+		unix.Prlimit(pid, unix.RLIMIT_NOFILE, &unix.Rlimit{}, nil)
+	},
+	"starve": func(pid int) {
+		unix.SchedSetAttr(pid, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_IDLE}, 0)
+	},
+}
+
 func TestStartThatItsUserAttacks(t *testing.T) {
 	needRoot(t)
 	shortly(t, 300*time.Millisecond)
@@ -113,36 +152,39 @@ func TestStartThatItsUserAttacks(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Close(null)
-	for _, sig := range []syscall.Signal{unix.SIGSTOP, unix.SIGCONT, unix.SIGKILL, unix.SIGSEGV, unix.SIGURG} {
-		stopAttack := attack(t, sig)
+	for name := range attacks {
+		stopAttack := attack(t, name)
 		stop := others(t)
-		failed, started := 0, 0
+		failed, started, ends := 0, 0, []*Process(nil)
 		for end := time.Now().Add(time.Second); time.Now().Before(end); {
-			spec := as("sleep 1000")
+			spec := as("exec sleep 1000")
 			spec.Files = [3]int{null, null, null}
 			p, err := Start(spec, &reaper)
 			switch e, ok := errors.AsType[*StartError](err); {
 			case ok && !e.Ours:
 				failed++
 			case err != nil:
-				t.Errorf("%v: %v", sig, err)
+				t.Errorf("%s: %v", name, err)
 			default:
 				started++
-				syscall.Kill(-p.PID, syscall.SIGKILL) // the shell's child too
-				<-p.Done()
+				syscall.Kill(p.PID, syscall.SIGKILL)
+				ends = append(ends, p) // one that is traced by now is collected once its tracer has ended
 			}
 		}
 		stopAttack()
-		t.Logf("%v: %d starts failed, %d did not, %d others came through", sig, failed, started, stop())
-		if sig == unix.SIGSTOP && failed == 0 {
+		for _, p := range ends {
+			<-p.Done()
+		}
+		t.Logf("%s: %d starts failed, %d did not, %d others came through", name, failed, started, stop())
+		if name == "stop" && failed == 0 {
 			t.Error("no process was stopped in time: this shows nothing")
 		}
 	}
 }
 
-// attack sends sig to the processes that come next, as nobody, until stop.
-func attack(t *testing.T, sig syscall.Signal) (stop func()) {
-	spec := Spec{Args: []string{"/proc/self/exe"}, Env: []string{fmt.Sprint("COMMAND_TEST_ATTACK=", int(sig))}, Cred: nobody, Files: [3]int{0, 1, 2}}
+// attack goes on, as nobody, until stop.
+func attack(t *testing.T, name string) (stop func()) {
+	spec := Spec{Args: []string{"/proc/self/exe"}, Env: []string{"COMMAND_TEST_ATTACK=" + name}, Cred: nobody, Files: [3]int{0, 1, 2}}
 	p, err := Start(spec, &reaper)
 	if err != nil {
 		t.Fatal(err)
@@ -154,8 +196,7 @@ func attack(t *testing.T, sig syscall.Signal) (stop func()) {
 }
 
 // attackMain is the attacker: /proc/loadavg ends with the newest process's number.
-func attackMain(sig string) {
-	n, _ := strconv.Atoi(sig)
+func attackMain(act func(pid int)) {
 	runtime.LockOSThread()
 	fd, err := unix.Open("/proc/loadavg", unix.O_RDONLY, 0)
 	if err != nil {
@@ -169,7 +210,7 @@ func attackMain(sig string) {
 		for range 200 {
 			for pid := last; pid <= last+6; pid++ {
 				if pid > self+20 { // a thread's number stops all of its process, too
-					unix.Kill(pid, syscall.Signal(n))
+					act(pid)
 				}
 			}
 		}
