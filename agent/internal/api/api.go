@@ -7,6 +7,7 @@ package api
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -30,9 +31,10 @@ type Line struct {
 	Hint  string         `json:"hint,omitempty"`
 }
 
-// NewLine returns a Line with a formatted text.
+// NewLine returns a Line with a formatted text. Several faults, which are a line each, become one.
 func NewLine(what string, state State, hint, format string, a ...any) Line {
-	return Line{What: what, State: state, Text: fmt.Sprintf(format, a...), Hint: hint}
+	text := strings.ReplaceAll(fmt.Sprintf(format, a...), "\n", "; ")
+	return Line{What: what, State: state, Text: text, Hint: hint}
 }
 
 // Count is a number of things: 1 job, 2 jobs.

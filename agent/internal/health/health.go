@@ -213,14 +213,14 @@ func (c *Checker) markUnknown(r *Result) {
 	defer c.mu.Unlock()
 	if c.hostErr != nil {
 		r.Unknown = true
-		r.Reason = fmt.Sprintf("cannot tell: the Host to ask with is not known (%v), and with the client's own: %s",
-			c.hostErr, r.Reason)
+		const format = "cannot tell: the Host to ask with is not known (%v), and with the client's own: %s"
+		r.Reason = oneLine(fmt.Sprintf(format, c.hostErr, r.Reason))
 	}
 }
 
 // noProbe is the result of a probe that could not be sent.
 func noProbe(from client, reason string) Result {
-	return Result{At: time.Now(), Host: from.host, Unknown: true, Reason: "cannot tell: " + reason}
+	return Result{At: time.Now(), Host: from.host, Unknown: true, Reason: oneLine("cannot tell: " + reason)}
 }
 
 // currentProber finds the target and keeps the prober until the target changes.

@@ -22,6 +22,9 @@ func statusLine(status int) string {
 	return strings.TrimSpace(fmt.Sprintf("%d %s", status, http.StatusText(status)))
 }
 
+// oneLine joins what several faults of an environment say, which is a line each.
+func oneLine(reason string) string { return strings.ReplaceAll(reason, "\n", "; ") }
+
 // explainError says why there was no answer. Unlike net/http's errors it never quotes the application's bytes.
 func (p *prober) explainError(err error) string {
 	place := p.target.Address
