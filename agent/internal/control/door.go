@@ -25,6 +25,9 @@ const (
 	maxAtWork     = 4  // requests of one user that are worked on, of those that do not go on for long
 )
 
+// tellTime is how long a refused client may take to ask, and to read why it is not answered.
+const tellTime = 3 * time.Second
+
 // door decides who comes in, when a connection is accepted: before a byte or a descriptor of it is read.
 type door struct {
 	*fdconn.Listener
@@ -118,8 +121,8 @@ func (d *door) turnAway(c *fdconn.Conn, why *api.Error) {
 			<-d.discarding
 			return
 		}
-		if c.AwaitBytes(time.Second) == nil { // a client that has not asked yet does not expect an answer
-			c.SetWriteDeadline(time.Now().Add(time.Second))
+		if c.AwaitBytes(tellTime) == nil { // a client that has not asked yet does not expect an answer
+			c.SetWriteDeadline(time.Now().Add(tellTime))
 			_ = session.WriteRefusal(c, why)
 		}
 		c.Close()

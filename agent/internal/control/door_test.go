@@ -77,7 +77,6 @@ func ask(t *testing.T, c *net.UnixConn, request string, files ...int) (int, stri
 }
 
 func answerOn(c *net.UnixConn) (int, string) {
-	c.SetReadDeadline(time.Now().Add(30 * time.Second))
 	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil {
 		return 0, err.Error()
@@ -111,7 +110,6 @@ func TestRefusedCallersAreNotRead(t *testing.T) {
 	}
 	// One that asks nothing is not waited for.
 	c = dialAs(t, stranger, socket)
-	c.SetReadDeadline(time.Now().Add(30 * time.Second))
 	if _, err := c.Read(make([]byte, 1)); err != io.EOF {
 		t.Errorf("a silent stranger: %v", err)
 	}
@@ -149,10 +147,7 @@ func TestConnectionsOfOneUserAreLimited(t *testing.T) {
 
 func eventually(t *testing.T, f func() bool) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !f(); {
-		if time.Now().After(end) {
-			t.Fatal("never")
-		}
+	for !f() { // until the test's own limit
 		runtime.Gosched()
 	}
 }
@@ -212,7 +207,6 @@ func TestStalledClientsAreGivenUp(t *testing.T) {
 		c := dialAs(t, member, socket)
 		io.WriteString(c, text)
 		wg.Go(func() {
-			c.SetReadDeadline(time.Now().Add(time.Minute))
 			if _, err := io.Copy(io.Discard, c); err != nil && !errors.Is(err, unix.ECONNRESET) {
 				t.Errorf("%s: %v", name, err)
 			}

@@ -1,5 +1,7 @@
 // Package fdconn is a unix socket whose requests carry file descriptors and whose callers are known.
 //
+// The kernel decides who may connect (Listen), and whoever does is known before anything of it is read.
+//
 // Contract: every Read of a Conn is a recvmsg, so the connection keeps descriptors attached to any byte of
 // a request until a handler calls Take; Close closes the rest. The caller's uid, gid and pid come from the
 // kernel at accept time, never from the request.
