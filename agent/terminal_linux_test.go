@@ -93,13 +93,16 @@ func (p *person) does(line string) string {
 	return said
 }
 
-// othersApplication is a resident whose application runs as nobody, in a directory that nobody can enter.
+// other is a user of Debian's who owns nothing. Not nobody: a test of package command stops each process of his.
+const other, otherUID, otherGID = "games", 5, 60
+
+// othersApplication is a resident whose application runs as another user, in a directory that this user can enter.
 func othersApplication(t *testing.T) *resident {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		gotool.Need(t, "root, for a command of another user")
 	}
-	r := newResident(t, "app: {user: nobody}\nmetrics: {send: off}\nhealth: {listen: '127.0.0.1:0'}\n")
+	r := newResident(t, "app: {user: "+other+"}\nmetrics: {send: off}\nhealth: {listen: '127.0.0.1:0'}\n")
 	for _, dir := range []string{r.dir, filepath.Join(r.dir, "app")} {
 		if err := os.Chmod(dir, 0o755); err != nil {
 			t.Fatal(err)
@@ -148,7 +151,7 @@ func TestNoTerminalIsSharedWithACommand(t *testing.T) {
 		})
 	}
 	t.Run("shared", func(t *testing.T) { // or this test would show nothing
-		const form = "setpriv --reuid=65534 --regid=65534 --clear-groups %s"
+		const form = "setpriv --reuid=" + other + " --regid=" + other + " --clear-groups %s"
 		if got := attackTerminal(t, r, agent, form); len(got) == 0 {
 			t.Error("a terminal that is shared was not attacked")
 		}
@@ -171,12 +174,12 @@ func attackTerminal(t *testing.T, r *resident, agent, form string) (got []string
 			t.Fatal(err)
 		}
 	}
-	if err := errors.Join(os.Chown(dir, 65534, 65534), os.Chmod(dir, 0o755)); err != nil {
+	if err := errors.Join(os.Chown(dir, otherUID, otherGID), os.Chmod(dir, 0o755)); err != nil {
 		t.Fatal(err)
 	}
 	there := func(name string) bool { _, err := os.Stat(filepath.Join(dir, name)); return err == nil }
 	stay := exec.Command("/usr/bin/python3", dir+"/stay.py", dir)
-	stay.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	stay.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Credential: &syscall.Credential{Uid: otherUID, Gid: otherGID}}
 	stay.Stderr = t.Output()
 	if err := stay.Start(); err != nil {
 		t.Fatal(err)
@@ -249,6 +252,13 @@ func TestTypedAtATerminalWithoutOneInside(t *testing.T) {
 		t.Errorf("yes | head: %q", said)
 	}
 
+	// What a command does not read is left to the shell, but for one line.
+	p.types("agent exec -T -- sh -c 'echo up; sleep 0.5'\r")
+	p.waitFor("up\r\n")
+	p.types("echo lost\recho kept-$((40+2))\r")
+	p.waitFor("kept-42\r\n")
+	p.waitFor("READY$ ")
+
 	p.types("agent exec -T -- cat\r")
 	p.waitFor("cat\r\n")
 	p.types("one\r")
@@ -292,7 +302,7 @@ func TestTypedAtATerminalWithoutOneInside(t *testing.T) {
 
 	// Another program of the pipeline has the keyboard: one that asks for a password, a pager.
 	got := filepath.Join(r.dir, "got")
-	if err := errors.Join(os.WriteFile(got, nil, 0o600), os.Chown(got, 65534, 65534)); err != nil {
+	if err := errors.Join(os.WriteFile(got, nil, 0o600), os.Chown(got, otherUID, otherGID)); err != nil {
 		t.Fatal(err)
 	}
 	p.types(`agent exec -- sh -c 'echo up; cat >` + got + `' | (read x; echo asks; read -r -s secret </dev/tty; echo "secret is <$secret>"; read -r -n 1 key </dev/tty; echo "key is <$key>")` + "\r")
@@ -320,7 +330,7 @@ func TestDirectOnATerminalOfItsOwn(t *testing.T) {
 	}
 	p := sitDown(t, r, agent)
 	settings := p.does("stty -a")
-	if said := p.does(`agent exec --direct -- sh -c 'id -un; tty <&2 | cut -c 1-9; stty size; exit 3'`); said != "nobody\r\n/dev/pts/\r\n30 200\r\nstatus-3" {
+	if said := p.does(`agent exec --direct -- sh -c 'id -un; tty <&2 | cut -c 1-9; stty size; exit 3'`); said != other+"\r\n/dev/pts/\r\n30 200\r\nstatus-3" {
 		t.Errorf("the command said %q", said)
 	}
 	if said := p.does(`agent exec --direct -- sh -c 'trap "" HUP; (while :; do echo noise; sleep 0.01; done) & sleep 0.1; exit 4'`); !strings.HasSuffix(said, "status-4") {
