@@ -27,7 +27,10 @@ func TestMain(m *testing.M) { os.Exit(boxed.Main(m)) }
 var attacks = []func(*ground){
 	filesOfTheAgent, processesOfTheAgent, controlGroups, nothingInherited, values,
 	refusedUsers, rootsVerbs, namesThatClimb, falseAgent, oddDescriptors, malformedRequests,
-	hardLinks, readers,
+	lingeringDescriptors, manyConnections, floodOfRequests, greedyCalls,
+	hardLinks, readers, escapes, manyStarts,
+	spoolAfterTheEnd, terminals, heldStart, stopLoop,
+	manyHosts,
 }
 
 // ground is the instance.

@@ -21,11 +21,12 @@ func readers(g *ground) {
 			}
 		}
 		put(kind, files...)
-		out, _ := g.as("ec2-user", "for verb in capacity 'cron list' 'cron next' status env; do timeout 60 agent $verb </dev/null 2>&1 | head -c 20000; test ${PIPESTATUS[0]} != 124 || echo NO ANSWER; done")
+		const ask = "for verb in capacity 'cron list'; do timeout 60 agent $verb </dev/null 2>&1 | head -c 20000; test ${PIPESTATUS[0]} != 124 || echo NO ANSWER; done"
+		out, _ := g.as("ec2-user", ask)
 		if reload, err := g.Try("exec", "1", "timeout", "90", "agent", "reload"); err != nil {
 			g.T.Errorf("%s: reload: %v\n%s", kind, err, reload)
 		}
-		again, _ := g.as("ec2-user", "for verb in capacity 'cron list' status; do timeout 60 agent $verb </dev/null 2>&1 | head -c 20000; test ${PIPESTATUS[0]} != 124 || echo NO ANSWER; done")
+		again, _ := g.as("ec2-user", ask)
 		if out += again; strings.Contains(out, "NO ANSWER") || strings.Contains(out, "root:") {
 			g.T.Errorf("%s:\n%.3000s", kind, out)
 		}
@@ -46,4 +47,31 @@ func readers(g *ground) {
 func hardLinks(g *ground) {
 	g.gets("webapp", "a name for root's file", "ln /etc/shadow /var/app/current/crontab")
 	g.gets("webapp", "a name for root's file", "ln /etc/passwd /var/app/current/crontab")
+}
+
+// manyStarts: ten thousand jobs, each due every second, leave the others their place.
+func manyStarts(g *ground) {
+	const file = "/var/app/current/cron.yaml"
+	g.On("1", "cp -p "+file+" /run/cron.yaml && (echo cron:; for ((n = 0; n < 10000; n++)); do echo \"- {name: j$n, schedule: '@every 1s', command: 'true', on: all}\"; done) >"+file+".new && mv "+file+".new "+file+" && agent reload")
+	out, err := g.as("ec2-user", "agent exec -- echo amid; agent cron list | tail -n 2")
+	if err != nil || !strings.Contains(out, "amid") {
+		g.T.Errorf("%v\n%s", err, out)
+	}
+	g.On("1", "cp -p /run/cron.yaml "+file+" && agent reload")
+	g.audited()
+}
+
+// escapes: what a file or a caller says is shown as text, whatever a terminal would make of it.
+func escapes(g *ground) {
+	g.On("1", "cp -p /var/app/current/cron.yaml /run/cron.yaml; install -m 755 /bin/true $'/tmp/\\e[31mred'")
+	out := g.On("1", "/usr/bin/python3 -I /box/attack/escapes.py /var/app/current/cron.yaml")
+	g.On("1", "cp -p /run/cron.yaml /var/app/current/cron.yaml && agent reload")
+	if strings.Count(out, "field ") < 10 {
+		g.T.Fatalf("only\n%.2000q", out)
+	}
+	for _, line := range strings.Split(out, "\n") {
+		if regexp.MustCompile(`[\x00-\x08\x0b-\x1f\x7f\x{80}-\x{9f}\x{202a}-\x{202e}]`).MatchString(line) || strings.HasPrefix(line, "ok    runs    all is well") {
+			g.T.Errorf("%q", line)
+		}
+	}
 }

@@ -1,8 +1,10 @@
 package attack
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"beanstalk-agent/packaging/testbed/planted"
@@ -76,4 +78,71 @@ func values(g *ground) {
 		}
 	}
 	g.On("1", "agent stop "+id) // what the logs have is looked at in the end
+}
+
+// heldStart: nobody waits for a process that is not root's any more and not yet the command, whoever stops it there; and
+// being its user's is all that the application gets of it.
+func heldStart(g *ground) {
+	g.On("1", "printf '#!/tmp/held\\n' >/tmp/script && chmod 755 /tmp/script")
+	g.leaves("webapp", "held", "exec /usr/bin/python3 -I /box/attack/held.py /tmp/held >/tmp/held.log 2>&1")
+	g.waits("grep -q ready /tmp/held.log")
+	out, err := g.as("ec2-user", "for how in '/tmp/held' '-d -- /tmp/held' '-t -- /tmp/held' /tmp/script; do (timeout 90 agent exec $how </dev/null >/dev/null 2>&1; echo $?) & done; wait")
+	if err != nil || out != "125\n125\n125\n125" {
+		g.T.Errorf("%v: it should be answered that they do not start:\n%s", err, out)
+	}
+	for line := range strings.SplitSeq(g.On("1", "cat /tmp/held.log"), "\n") {
+		if !regexp.MustCompile(`^(ready|stopped .*|\d+: (signal|priority|processor|scheduler))$`).MatchString(line) {
+			g.T.Errorf("with a command that has not begun the application may: %s", line)
+		}
+	}
+	g.waits("test $(grep -c stopped /tmp/held.log) -ge 4")
+	g.waits("! pgrep -x starting")
+}
+
+// stopLoop: the application stops whatever becomes its own at once. What runs as it is its own; others are answered.
+func stopLoop(g *ground) {
+	defer g.busy("ec2-user")()
+	g.leaves("webapp", "stop-loop", "exec /usr/bin/python3 -I /box/attack/stop_loop.py 10 >/tmp/stop.log")
+	for n := range 10 {
+		g.as("ec2-user", fmt.Sprintf("timeout 3 agent exec -- echo %d; timeout 3 agent exec -d -- true", n))
+	}
+	g.waits("grep stopped /tmp/stop.log")
+	g.T.Log(g.On("1", "cat /tmp/stop.log; pkill -KILL -u webapp -x 'sleep|true|echo' || :; agent ps"))
+	g.On("1", "for id in $(agent ps --json | grep -o '\"id\": *\"[^\"]*' | cut -d'\"' -f4); do agent stop $id; done >/dev/null 2>&1 || :")
+}
+
+// spoolAfterTheEnd: what a run has written is what is shown, for as long as it is kept.
+func spoolAfterTheEnd(g *ground) {
+	g.leaves("webapp", "spool", "exec /usr/bin/python3 -I /box/attack/spool.py keep >/tmp/spool.log")
+	g.waits("grep -q ready /tmp/spool.log")
+	id := g.On("1", "sudo -u ec2-user agent exec -d -- /usr/bin/python3 -I /box/attack/spool.py run 2>/dev/null")
+	g.waits("grep -q over /tmp/spool.log")
+	g.T.Log(g.On("1", "cat /tmp/spool.log"))
+	if out := g.On("1", "agent logs "+id); out != "the job's own line" {
+		g.T.Errorf("what is shown of the run: %.300q", out)
+	}
+	g.waits("test $(du -sk /var/lib/agent | cut -f1) -lt 40000")
+}
+
+// terminals: a run without a terminal of its own reaches none of its caller's.
+func terminals(g *ground) {
+	for name, how := range map[string]string{
+		"a pipe behind it":   "agent exec -- PROGRAM | cat >OUT",
+		"a pipe before it":   "echo | agent exec -- PROGRAM >OUT",
+		"-T":                 "agent exec -T -- PROGRAM >OUT",
+		"-T, errors as well": "agent exec -T -- PROGRAM >OUT 2>&1",
+		"detached":           "agent exec -d -- /bin/bash -c 'PROGRAM >OUT'",
+		"direct":             "sudo agent exec --direct -- PROGRAM | cat >OUT",
+		"direct, all away":   "sudo agent exec --direct -- PROGRAM </dev/null 2>&1 | cat >OUT",
+	} {
+		g.On("1", "rm -f /tmp/terminals.*")
+		how = strings.NewReplacer("PROGRAM", "/usr/bin/python3 -I /box/attack/terminals.py", "OUT", "/tmp/terminals.out").Replace(how)
+		out, err := g.as("ec2-user", "umask 0; touch terminals.out; TERM=xterm timeout 60 script -qefc "+quote(how)+" /dev/null </dev/null; for n in {1..50}; do grep -q over terminals.out && break; sleep 0.1; done; cat terminals.out")
+		if strings.Contains(out, "cannot share this terminal") {
+			continue // refused, with what to do
+		}
+		if err != nil || !strings.HasSuffix(out, "over") || strings.Contains(out, "terminal") || strings.Contains(out, "opens") || strings.Contains(out, "it") {
+			g.T.Errorf("%s: %v\n%s", name, err, out)
+		}
+	}
 }

@@ -1,8 +1,10 @@
 package attack
 
 import (
+	"fmt"
 	"regexp"
 	"strings"
+	"sync/atomic"
 )
 
 // refusedUsers: who is in no list gets no answer.
@@ -18,8 +20,8 @@ func refusedUsers(g *ground) {
 func rootsVerbs(g *ground) {
 	g.getsNone("ec2-user", "drain", "undrain", "reload", "hold 1h", "release", "exec -u root -- id", "exec -u nobody -- id", "exec -u ec2-user -- id",
 		"exec -d -u root -- id", "exec -t -u root -- id")
-	id := g.On("1", "agent exec -d -- sleep 61 2>/dev/null")
-	if out, err := g.as("ec2-user", "agent ps --json; agent ps; agent status"); err != nil || !strings.Contains(out, id) || strings.Contains(out, "61") {
+	id := g.On("1", "agent exec -d -- sleep 86421 2>/dev/null")
+	if out, err := g.as("ec2-user", "agent ps --json; agent ps; agent status"); err != nil || !strings.Contains(out, id) || strings.Contains(out, "86421") {
 		g.T.Errorf("ec2-user sees of root's run: %v\n%s", err, out)
 	}
 	g.On("1", "agent stop "+id)
@@ -84,3 +86,98 @@ func malformedRequests(g *ground) {
 		g.T.Errorf("%v\n%s", err, out)
 	}
 }
+
+// lingeringDescriptors: what cannot be closed at once holds up nobody but whoever handed it in, and of strangers it is
+// not even taken.
+func lingeringDescriptors(g *ground) {
+	const get, post = `GET /v1/status HTTP/1.1\r\nHost: a\r\n`, `POST /v1/runs HTTP/1.1\r\nHost: a\r\nContent-Length: 33\r\n\r\n{"args":["true"],"mode":"pipes"}\n`
+	hand := func(user, request, seconds string) string {
+		out, err := g.as(user, "HOLD="+seconds+" exec /usr/bin/python3 -I /box/attack/lingering.py 70 3 "+quote(request)+" 2>&1")
+		if err != nil && !strings.Contains(err.Error(), "137") { // it ends itself and all it started
+			g.T.Errorf("%s: %v", user, err)
+		}
+		return out
+	}
+	for user, request := range map[string]string{"nobody": post, "webapp": "G"} {
+		if out := hand(user, request, "0.5"); strings.Count(out, "refused: Permission denied") != 70 {
+			g.T.Errorf("%s: %s", user, out)
+		}
+	}
+	defer g.busy("ec2-user")()
+	for _, request := range []string{"G", get + `\r\n`, post} {
+		hand("ec2-user", request, "1")
+	}
+}
+
+// manyConnections: who holds connections and says nothing more, or not all of it, takes nobody's place but its own.
+func manyConnections(g *ground) {
+	hold := func(user string, connections int, text string) string {
+		out, err := g.as(user, fmt.Sprintf("exec timeout 100 /usr/bin/python3 -I /box/attack/stalled.py %d 1 %s", connections, text))
+		if err != nil {
+			g.T.Errorf("%s, %.40s: %v", user, text, err)
+		}
+		return out
+	}
+	const get, post = `'GET /v1/status HTTP/1.1\r\nHost: a\r\n`, `'POST /v1/runs HTTP/1.1\r\nHost: a\r\nContent-Length: 4000000\r\n\r\n`
+	for _, user := range []string{"nobody", "webapp"} {
+		if out := hold(user, 900, get+`\r\n'`); out != "open 0 of 900" {
+			g.T.Errorf("%s: %s", user, out)
+		}
+	}
+	defer g.busy("ec2-user")()
+	for _, text := range []string{"''", get + `\r\n'`, get + `X: '`, post + `'`, post + `{"args":["' 3900000`} {
+		hold("ec2-user", 100, text)
+	}
+}
+
+// busy has no more commands run as a user who makes the attack, until the returned function is called: its places are
+// its own to take.
+func (g *ground) busy(user string) (over func()) {
+	g.asking.Lock()
+	defer g.asking.Unlock()
+	g.theirs.Store(true)
+	return func() {
+		g.T.Helper()
+		g.waits("sudo -nu " + user + " agent exec -- true") // a moment later its places are its own again
+		g.theirs.Store(false)
+	}
+}
+
+// floodOfRequests: who asks without end, allowed or not, leaves a line or two in the log, and what others start is
+// still in it.
+func floodOfRequests(g *ground) {
+	for _, user := range []string{"nobody", "ec2-user"} {
+		g.leaves(user, "flood", "exec /usr/bin/python3 -I /box/attack/flood.py 3 >/tmp/flood.log")
+		g.audited()
+		g.waits("grep asked /tmp/flood.log")
+		g.On("1", "rm /tmp/flood.log")
+	}
+	if n := g.On("1", "journalctl --sync; journalctl -u agent --no-pager | grep -c ' msg=refused ' || :"); len(n) > 2 {
+		g.T.Errorf("%s lines of refusals", n)
+	}
+	if out := g.On("1", "journalctl --no-pager | grep 'Suppressed .* messages from agent' || :"); out != "" {
+		g.T.Error(out)
+	}
+}
+
+// greedyCalls: what a user of exec.allow asks costs the agent no more than its ceiling.
+func greedyCalls(g *ground) {
+	out, err := g.as("ec2-user", `for n in {1..8}; do timeout 100 agent cron next -n 100000 >/dev/null 2>&1 & timeout 100 agent cron next -n 1000 >/dev/null 2>&1 &
+		timeout 100 agent ps --all -n 1000000 >/dev/null 2>&1 & timeout 100 agent health --history >/dev/null 2>&1 & done; wait`)
+	if err != nil {
+		g.T.Errorf("%v\n%s", err, out)
+	}
+}
+
+// audited: what a user of exec.allow starts is in the log, with his name, whatever else is.
+func (g *ground) audited() {
+	g.T.Helper()
+	mark := fmt.Sprintf("audit-%d", marks.Add(1))
+	g.On("1", "install -m 755 /bin/true /tmp/"+mark)
+	if out, err := g.as("ec2-user", "agent exec -- /tmp/"+mark); err != nil {
+		g.T.Errorf("%v\n%s", err, out)
+	}
+	g.waits("journalctl --sync; journalctl -u agent -u agent-runs --no-pager -n 20000 | grep " + mark + " | grep -q ec2-user")
+}
+
+var marks atomic.Int64
