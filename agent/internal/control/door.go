@@ -25,8 +25,8 @@ const (
 	maxAtWork     = 4  // requests of one user that are worked on, of those that do not go on for long
 )
 
-// tellTime is how long a refused client may take to ask, and to read why it is not answered.
-const tellTime = 3 * time.Second
+// tellTime is how long a refused client may take to ask.
+const tellTime = 2 * time.Second
 
 // door decides who comes in, when a connection is accepted: before a byte or a descriptor of it is read.
 type door struct {
@@ -122,8 +122,7 @@ func (d *door) turnAway(c *fdconn.Conn, why *api.Error) {
 			return
 		}
 		if c.AwaitBytes(tellTime) == nil { // a client that has not asked yet does not expect an answer
-			c.SetWriteDeadline(time.Now().Add(tellTime))
-			_ = session.WriteRefusal(c, why)
+			_ = session.WriteRefusal(c, why) // the first bytes on it always have room
 		}
 		c.Close()
 		d.mu.Lock()

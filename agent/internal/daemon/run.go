@@ -119,8 +119,8 @@ func build(ctx context.Context, cfg config.Config, now func() time.Time, callers
 		{Name: "termination notices", Run: leave.Run},
 		{Name: "scheduler", Run: cron.Run, Grace: 5 * time.Second},
 		{Name: "cron file", Run: cron.WatchFile},
-		{Name: "callers", Run: callers.Follow},
 		{Name: "control", Run: server.Run},
+		{Name: "callers", Run: callers.Follow}, // not after control, which gives the socket up
 		{Name: "reload", Run: func(ctx context.Context) error { return onHangup(ctx, back.Reload) }},
 		{Name: "ready", Run: func(ctx context.Context) error {
 			return announce(ctx, alive, func() { lifecycle.Ready(inst.Facts().EnvironmentName) })
