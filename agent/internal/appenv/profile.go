@@ -28,7 +28,7 @@ type Profile struct {
 type ProfileOptions struct {
 	User   string   // another user than the application's; the caller has checked permission
 	AppEnv bool     // that user gets all of the application's environment and its directory, too
-	Dir    string   // relative to the application's directory, or absolute
+	Dir    string   // relative to the application's directory, or absolute; only the command itself looks at it
 	Extra  []string // NAME=value, a job's own environment: replaces all others, in order
 	Writer Writer   // of the file that names the command
 }
@@ -78,10 +78,10 @@ func (r *Resolver) Profile(ctx context.Context, o ProfileOptions) (Profile, erro
 	if byOwner && user.UID == 0 {
 		warnings = append(warnings, fmt.Sprintf("commands run as root, because root owns %s", app))
 	}
-	if o.Dir != "" {
-		if dir, err = resolveDir(app, o.Dir); err != nil {
-			return Profile{}, err
-		}
+	if filepath.IsAbs(o.Dir) {
+		dir = o.Dir
+	} else if o.Dir != "" {
+		dir = filepath.Join(app, o.Dir)
 	}
 	extra, err := parseExtra(o.Extra)
 	if err != nil {
@@ -109,7 +109,7 @@ func (r *Resolver) Profile(ctx context.Context, o ProfileOptions) (Profile, erro
 // (5 measured in an engine log), so on Beanstalk a missing one is retried for a quarter of a second.
 func (r *Resolver) appDir(ctx context.Context) (string, error) {
 	for deadline := time.Now().Add(250 * time.Millisecond); ; {
-		dir, err := resolveDir(r.cfg.AppDir, "")
+		dir, err := realDir(r.cfg.AppDir)
 		if err == nil && r.cfg.Beanstalk && isEmpty(dir) {
 			err = fs.ErrNotExist
 		}
@@ -129,11 +129,8 @@ func (r *Resolver) appDir(ctx context.Context) (string, error) {
 	}
 }
 
-// resolveDir returns dir, relative to app unless absolute, without symlinks.
-func resolveDir(app, dir string) (string, error) {
-	if !filepath.IsAbs(dir) {
-		dir = filepath.Join(app, dir)
-	}
+// realDir returns a directory's path without symlinks.
+func realDir(dir string) (string, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return "", err
