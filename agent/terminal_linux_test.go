@@ -273,6 +273,16 @@ func TestTypedAtATerminalWithoutOneInside(t *testing.T) {
 	p.waitFor("status-130")
 	p.waitFor("READY$ ")
 
+	// What was started below nohup outlives its terminal, as any command.
+	p.does("(trap '' HUP; agent exec -T -- sleep 72010 </dev/null >/dev/null 2>&1 &)")
+	await(t, "the command runs", func() bool { return state("sleep 72010") == "S" })
+	exec.Command("pkill", "-HUP", "-fx", "agent exec -T -- sleep 72010").Run()
+	exec.Command("pkill", "-USR1", "-fx", "agent exec -T -- sleep 72010").Run() // comes after it, and ends a sleep
+	await(t, "the command has ended", func() bool { return state("sleep 72010") == "" })
+	if said := p.does("agent ps --all --json | grep -c '\"signal\": 10'"); !strings.HasPrefix(said, "1\r\n") {
+		t.Errorf("runs that USR1 ended: %q", said)
+	}
+
 	// In the background it does not read what is typed, and is not stopped; in the foreground it reads again.
 	p.types("agent exec -T -- cat &\r")
 	p.waitFor("READY$ ")
