@@ -48,6 +48,9 @@ executable; 127 not found; 2 misuse of these flags.
 			if err := o.check(g); err != nil {
 				return misuse(err)
 			}
+			if o.req.Mode == api.Terminal && !term.IsTerminal(int(g.In.Fd())) { // before anything runs
+				return exitIf(125, errors.New("standard input is not a terminal: leave -t out, or use -T"))
+			}
 			if o.direct {
 				return o.runDirect(c.Context(), g)
 			}
