@@ -28,7 +28,7 @@ var attacks = []func(*ground){
 	filesOfTheAgent, processesOfTheAgent, controlGroups, nothingInherited, values,
 	refusedUsers, rootsVerbs, namesThatClimb, falseAgent, oddDescriptors, malformedRequests,
 	lingeringDescriptors, manyConnections, floodOfRequests, greedyCalls,
-	hardLinks, readers, escapes, manyStarts,
+	hardLinks, applicationsPlace, readers, localFiles, largeArguments, escapes, manyStarts,
 	spoolAfterTheEnd, terminals, heldStart, stopLoop,
 	manyHosts,
 }

@@ -1,6 +1,9 @@
 package attack
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 )
@@ -41,6 +44,64 @@ func readers(g *ground) {
 		}
 	}
 	g.On("1", "rm -rf "+strings.Join(files, " ")+" && cp -p /run/kept/* "+app+" && agent reload")
+}
+
+// localFiles: the same of the files that an agent off Beanstalk reads, and who owns the directory becomes nobody else.
+func localFiles(g *ground) {
+	if err := os.WriteFile(filepath.Join(g.Dir, "local.yaml"), []byte(`{socket: /run/local/agent.sock, state_dir: /var/lib/local, metrics: {send: "off"},
+		app: {dir: /srv/app, env_files: [extra.env]}, health: {listen: "127.0.0.1:8129"}, cron: {claims: "off"}}`), 0o644); err != nil {
+		g.T.Fatal(err)
+	}
+	g.On("1", `mkdir -p /srv/app /run/local; touch /srv/app/.env /srv/app/extra.env; chown -R webapp:webapp /srv/app
+		systemd-run --quiet --collect --unit=attacker-local -p Type=notify -p TemporaryFileSystem=/opt /box/bin/agent --config /box/local.yaml run`)
+	pid := g.PID("1", "attacker-local")
+	const ask = "for verb in 'exec -- id -un' env status; do timeout 60 agent --socket /run/local/agent.sock $verb </dev/null 2>&1 | head -c 20000; test ${PIPESTATUS[0]} != 124 || echo NO ANSWER; done"
+	for _, kind := range obstacles {
+		put := "/usr/bin/python3 -I /box/attack/obstacles.py " + kind + " /srv/app/.env"
+		if out, err := g.as("webapp", put); err != nil {
+			g.T.Fatalf("%v\n%s", err, out)
+		}
+		if out, _ := g.as("root", ask); strings.Contains(out, "NO ANSWER") || strings.Contains(out, "root:") || strings.HasPrefix(out, "webapp") != (kind == "largest") {
+			g.T.Errorf("%s:\n%.3000s", kind, out)
+		}
+	}
+	g.On("1", "rm -rf /srv/app/.env")
+	if out, err := g.as("root", "agent --socket /run/local/agent.sock exec -- id -un"); err != nil || out != "webapp" {
+		g.T.Errorf("afterwards: %v\n%s", err, out)
+	}
+	for _, script := range []string{"rm -rf .env && ln -s / root", "mv /srv/app /srv/mine", "rmdir /srv/app", "ln -sfn / /srv/app"} {
+		g.as("webapp", "cd /srv/app; "+script)
+	}
+	if out, _ := g.as("root", "agent --socket /run/local/agent.sock exec --dir root -- id -un"); out != "webapp" {
+		g.T.Errorf("in a directory of root's: %s", out)
+	}
+	if now := g.PID("1", "attacker-local"); now != pid {
+		g.T.Errorf("it is another process: %s, then %s", pid, now)
+	}
+	var peak int
+	fmt.Sscan(g.On("1", "grep -Po 'VmHWM:\\s*\\K[0-9]+' /proc/"+pid+"/status"), &peak)
+	if g.T.Logf("it had %d MB at most", peak>>10); peak == 0 || peak > ceiling {
+		g.T.Errorf("it had %d kB of memory, more than %d", peak, ceiling)
+	}
+	g.On("1", "systemctl stop attacker-local; rm -rf /srv/app")
+}
+
+// largeArguments: jobs with a megabyte of arguments each are kept as what can be listed.
+func largeArguments(g *ground) {
+	const file = "/var/app/current/cron.yaml"
+	g.On("1", "cp -p "+file+" /run/cron.yaml; (echo 'x-a: &a '$(head -c 60000 /dev/zero | tr '\\0' a); echo cron:; echo \"- {name: large, schedule: '@every 1s', overlap: allow, retries: 1, on: all, command: [/bin/true, $(yes '*a,' | head -n 20 | tr -d '\\n') b]}\") >"+file+".new && mv "+file+".new "+file+" && agent reload")
+	g.waits("test $(agent cron history -n 1000 | grep -c large) -ge 5")
+	g.On("1", "cp -p /run/cron.yaml "+file+" && agent reload && agent ps --all -n 1000 --json | wc -c && agent cron history -n 1000 | wc -c")
+	g.waits("test $(du -sk /var/lib/agent | cut -f1) -lt 60000")
+}
+
+// applicationsPlace: what leads to the application, and what says how it runs, is root's.
+func applicationsPlace(g *ground) {
+	for _, script := range []string{"mv /var/app/current /var/app/other", "ln -sfn / /var/app/current2", "mkdir /var/app/staging",
+		"echo x >>/opt/elasticbeanstalk/deployment/env", "mkdir /etc/systemd/system/web.service.d", "echo 1 >/var/pids/web.pid", "touch /etc/agent/agent.yaml",
+		"echo x >>/etc/nginx/conf.d/elasticbeanstalk/00_application.conf", "ln -s / /run/agent/drain", "touch /run/agent/drain"} {
+		g.gets("webapp", "what is root's", script)
+	}
 }
 
 // hardLinks: what is not the application's own is not read under a name that is.

@@ -22,8 +22,8 @@ def largest(name):
         for i in range(9_500):
             yield "A=%d\n17 3 1 1 * true\n" % i
     elif name.endswith(".env"):
-        for i in range(1_200_000):
-            yield "A%d=\n" % (i % 5000)
+        for i in range(5_000):
+            yield "export A%d=%s\n" % (i, "x" * 35)
     else:
         yield "web: x\n" * 9_000
 
