@@ -103,7 +103,7 @@ func TestVerbsAcrossVersions(t *testing.T) {
 			is := answers[i][n]
 			var lost []string
 			for key := range was.said {
-				if !is.said[key] {
+				if !is.said[key] && key != withheld {
 					lost = append(lost, key)
 				}
 			}
@@ -113,6 +113,10 @@ func TestVerbsAcrossVersions(t *testing.T) {
 		}
 	}
 }
+
+// withheld is the one key that an answer has lost: lists have no arguments any more, which were megabytes. Those of one
+// run are in agent ps ID --json, for root.
+const withheld = "[].args"
 
 // converse runs an agent and asks it everything.
 func converse(t *testing.T, client, agent, app string) (answers []answer) {
