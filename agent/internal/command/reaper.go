@@ -57,10 +57,21 @@ func (r *Reaper) Run(ctx context.Context) error {
 		r.collect()
 		select {
 		case <-ended:
+		case <-r.again(): // the kernel may have given the signal to a thread that hangs in a call
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// again fires after a second while there are commands.
+func (r *Reaper) again() <-chan time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.procs) == 0 {
+		return nil
+	}
+	return time.After(time.Second)
 }
 
 func (r *Reaper) collect() {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -160,24 +161,7 @@ func TestStalledOutputHoldsUpNobody(t *testing.T) {
 	t.Parallel()
 	d := start(t)
 	run, out, end := leaked(t, d)
-	staller := self("stall")
-	staller.Stdout = os.NewFile(uintptr(dup(t, out)), "out")
-	words, err := staller.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := staller.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer staller.Process.Kill()
-	said := make([]byte, 100)
-	if n, _ := words.Read(said); !strings.HasPrefix(string(said[:n]), "stalling") {
-		t.Skipf("no userfaultfd here: %s", said[:n])
-	}
-	eventually(t, "it stalls", func() bool {
-		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/syscall", staller.Process.Pid))
-		return strings.HasPrefix(string(b), "1 0x1 ")
-	})
+	release := stall(t, out)
 	unix.SetNonblock(out, true)
 	go unix.Write(out, []byte("more")) // wakes the reader, which then waits for the lock; so does this thread
 	end()
@@ -198,28 +182,65 @@ func TestStalledOutputHoldsUpNobody(t *testing.T) {
 		t.Errorf("ended as %+v, %v", ended, err)
 	}
 	eventually(t, "who holds it up is said", func() bool { return strings.Contains(d.log.String(), "holds up its output") })
-	staller.Process.Kill()
-	staller.Wait()
+	release()
 	d.cmd.Process.Signal(syscall.SIGTERM)
 	d.cmd.Wait()
 }
 
-// A command that does it by itself, at once, has its time limit all the same.
+// stall has a process stall in a write to out.
+func stall(t *testing.T, out int) (release func()) {
+	t.Helper()
+	staller := self("stall")
+	staller.Stdout = os.NewFile(uintptr(dup(t, out)), "out")
+	words, err := staller.StderrPipe()
+	if err == nil {
+		err = staller.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	release = sync.OnceFunc(func() { staller.Process.Kill(); staller.Wait() })
+	t.Cleanup(release)
+	said := make([]byte, 100)
+	if n, _ := words.Read(said); !strings.HasPrefix(string(said[:n]), "stalling") {
+		t.Skipf("no userfaultfd here: %s", said[:n])
+	}
+	eventually(t, "it stalls", func() bool {
+		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/syscall", staller.Process.Pid))
+		return strings.HasPrefix(string(b), "1 0x1 ")
+	})
+	return release
+}
+
+// A command that stalls from the first moment has its time limit, and one that is given a client's pipe which somebody
+// holds up is started: only the kernel keeps that one from ending.
 func TestStalledCommandIsEnded(t *testing.T) {
 	t.Parallel()
 	d := start(t)
+	var out [2]int
+	if err := unix.Pipe2(out[:], unix.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	release := stall(t, out[1])
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	req := argv(exe)
-	req.IO, req.Env, req.Timeout = runs.IOSpool, append(req.Env, "SUPERVISOR_TEST_ROLE=stall"), 500*time.Millisecond
-	run, err := d.Start(t.Context(), req, runs.Handover{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if run, err = d.Wait(t.Context(), run.ID); err != nil || !run.TimedOut && run.ExitCode != 1 { // 1: no userfaultfd here
-		t.Errorf("ended as %+v, %v", run, err)
+	null := devNull(t)
+	for io, files := range map[string][]int{runs.IOSpool: nil, runs.IOPipes: {null, out[1], null}} {
+		req := argv(exe)
+		req.IO, req.Env = io, append(req.Env, "SUPERVISOR_TEST_ROLE=stall")
+		req.Timeout, req.Grace = 500*time.Millisecond, 100*time.Millisecond
+		run, err := d.Start(t.Context(), req, runs.Handover{Files: files})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if io == runs.IOPipes {
+			release()
+		}
+		if run, err = d.Wait(t.Context(), run.ID); err != nil || !run.TimedOut {
+			t.Errorf("%s: ended as %+v, %v", io, run, err)
+		}
 	}
 }
 

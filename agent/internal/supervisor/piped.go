@@ -19,7 +19,9 @@ type piped struct {
 func (p *piped) files() [3]int { return p.fds }
 
 func (p *piped) begun(o owner) {
-	fdconn.CloseAll(p.fds[:]) // or the readers of the client's stdout would never see its end
+	// Or the readers of the client's stdout would never see its end. Not here: a command that stalls in its first write
+	// to a pipe holds that up, and has its time limit all the same.
+	go quietly(func() { fdconn.CloseAll(p.fds[:]) })
 	if p.conn == nil {
 		return
 	}
@@ -41,7 +43,7 @@ func (p *piped) listen(o owner) {
 }
 
 func (p *piped) failed() {
-	fdconn.CloseAll(p.fds[:])
+	go quietly(func() { fdconn.CloseAll(p.fds[:]) }) // as in begun
 	if p.conn != nil {
 		p.conn.Close()
 	}

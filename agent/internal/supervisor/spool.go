@@ -109,39 +109,36 @@ func (p *spool) failed() {
 // read moves what the command prints into the file. It closes our copy of the command's end, or the pipe would not end
 // with the command: here, since a command that stalls in its first write holds that up.
 func (p *spool) read() {
-	unix.Close(p.fds[1])
+	quietly(func() { unix.Close(p.fds[1]) })
 	raw, err := p.pipe.SyscallConn()
 	if err != nil {
 		return
 	}
 	_ = raw.Read(func(fd uintptr) (ended bool) { // false waits for more, so only when there is none
-		for {
-			if empty, ended := p.take(int(fd), spoolStep); empty {
-				return ended
-			}
+		for n := 1; n > 0 && !ended; {
+			quietly(func() { n, ended = p.take(int(fd)) })
 			runtime.Gosched() // one run that prints for ever must not keep the others from an answer
 		}
+		return ended
 	})
 }
 
-// take moves about most bytes, as far as the pipe has them.
-func (p *spool) take(fd, most int) (empty, ended bool) {
+// take moves some of what the pipe holds. None, and not ended: it is empty.
+func (p *spool) take(fd int) (moved int, ended bool) {
 	p.turn.Lock()
 	defer p.turn.Unlock()
 	buf := spoolBuffers.Get().(*[spoolStep]byte)
 	defer spoolBuffers.Put(buf)
-	for most > 0 {
+	for {
 		n, err := unix.Read(fd, buf[:])
-		switch {
-		case n > 0:
+		if n > 0 {
 			p.keep(buf[:n])
 			p.bound(p.max / 16)
-			most -= n
-		case err != unix.EINTR:
-			return true, err != unix.EAGAIN
+		}
+		if err != unix.EINTR {
+			return max(n, 0), n <= 0 && err != unix.EAGAIN
 		}
 	}
-	return false, false
 }
 
 // keep appends b to the file. The command never waits for a full disk, nor hears of it: what is lost is counted, and
@@ -191,6 +188,17 @@ func (p *spool) bound(slack int64) {
 	}
 }
 
+// empty moves all that the pipe holds. There may be more at once, of a process that prints for ever.
+func (p *spool) empty(fd int) {
+	for total := 0; total < pipeMost; {
+		n, _ := p.take(fd)
+		if n == 0 {
+			return
+		}
+		total += n
+	}
+}
+
 // flush moves what the pipe holds, which is all that a command has printed that has ended. It reports whether it could.
 func (p *spool) flush() bool { return p.within(func() {}) }
 
@@ -206,16 +214,16 @@ func (p *spool) end() bool {
 // whoever reads or closes the pipe hangs in the kernel until that process is ended: within then returns without.
 func (p *spool) within(f func()) bool {
 	done := make(chan struct{})
-	go func() {
+	go quietly(func() {
 		defer close(done)
 		if raw, err := p.pipe.SyscallConn(); err == nil {
-			_ = raw.Control(func(fd uintptr) { p.take(int(fd), pipeMost) })
+			_ = raw.Control(func(fd uintptr) { p.empty(int(fd)) })
 		}
 		p.turn.Lock()
 		p.bound(0)
 		p.turn.Unlock()
 		f()
-	}()
+	})
 	select {
 	case <-done:
 		return true

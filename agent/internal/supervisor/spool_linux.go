@@ -1,6 +1,10 @@
 package supervisor
 
-import "golang.org/x/sys/unix"
+import (
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
 
 // blockSize is what file systems give back in; a smaller remainder would only be zeroed.
 const blockSize = 4096
@@ -19,4 +23,20 @@ func pipe() (r, w int, err error) {
 	var fds [2]int
 	err = unix.Pipe2(fds[:], unix.O_CLOEXEC)
 	return fds[0], fds[1], err
+}
+
+// quietly calls f, which may hang in the kernel, on a thread that is given none of this process's signals: a signal, a
+// child's end for one, would hang with it.
+func quietly(f func()) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var old unix.Sigset_t
+	all := unix.Sigset_t{Val: [len(old.Val)]uint64{^uint64(0)}}
+	for _, fault := range []unix.Signal{unix.SIGSEGV, unix.SIGBUS, unix.SIGFPE, unix.SIGILL, unix.SIGTRAP} {
+		all.Val[0] &^= 1 << (fault - 1)
+	}
+	if unix.PthreadSigmask(unix.SIG_BLOCK, &all, &old) == nil {
+		defer unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil)
+	}
+	f()
 }
