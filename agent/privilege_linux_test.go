@@ -92,8 +92,13 @@ func TestWhoeverOwnsThePathBecomesNobodyElse(t *testing.T) {
 	own(victim) // as root may have it: the supervisor's own rule follows
 	await(t, "runs as the owner of now", func() bool { return runs("--", "id", "-u") == "901" })
 	await(t, "so does the job", func() bool { text, _ := os.ReadFile(proof); return strings.Contains(string(text), "901") })
+	h.killed() // its supervisor serves the next agent, and has other rules
+	own(web)
+	h.start()
+	h.answers()
+	await(t, "runs as the owner of now, by the supervisor of before", func() bool { return runs("--", "id", "-u") == "900" })
 	for _, line := range strings.Split(commandLines(t, "s-supervisor.sock"), "\n") {
-		if strings.Contains(line, at("s")) && (strings.Contains(line, "*") || strings.Contains(line, "root") || !strings.Contains(line, "--allow-user 901")) {
+		if strings.Contains(line, at("s-supervisor.sock")) && (strings.Contains(line, "*") || strings.Contains(line, "root") || !strings.Contains(line, "--allow-user 900")) {
 			t.Errorf("the supervisor is %s", line)
 		}
 	}

@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"errors"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,8 +13,9 @@ import (
 // maxDirs is the longest PATH in which commands are looked up: a cron file may name ten thousand of them.
 const maxDirs = 100
 
-// Commands resolves the environment once and returns a func that reports why a command would not be found in it. A
-// command that cannot be looked up, because there is no application yet or PATH is too long, is taken to be there.
+// Commands resolves the environment once and returns a func that reports why the user of the application's commands
+// would not find one in it. A command that cannot be looked up, because there is no application yet or PATH is too
+// long, is taken to be there. The func is for one goroutine.
 func (a *App) Commands(ctx context.Context) func(name string) error {
 	p, err := a.env.Profile(ctx, appenv.ProfileOptions{})
 	if err != nil {
@@ -27,10 +27,19 @@ func (a *App) Commands(ctx context.Context) func(name string) error {
 	if path = slices.Compact(path); len(path) > maxDirs {
 		return func(string) error { return nil }
 	}
-	return func(name string) error { return find(name, p.Dir, path) }
+	known := map[string]bool{} // a table of thousands of jobs has a few programs
+	executes := func(path string) bool {
+		there, ok := known[path]
+		if !ok {
+			there = a.env.Executes(p.User, path)
+			known[path] = there
+		}
+		return there
+	}
+	return func(name string) error { return find(name, p.Dir, path, executes) }
 }
 
-func find(name, dir string, path []string) error {
+func find(name, dir string, path []string, executes func(string) bool) error {
 	candidates := []string{filepath.Join(dir, name)}
 	switch {
 	case filepath.IsAbs(name):
@@ -42,7 +51,7 @@ func find(name, dir string, path []string) error {
 		}
 	}
 	for _, c := range candidates {
-		if info, err := os.Stat(c); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+		if executes(c) {
 			return nil
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"beanstalk-agent/agent/internal/appfile"
 )
 
 // loaders are the beginnings of variables that make a program run other code, or read other files, than it would.
@@ -52,8 +54,8 @@ func (r *Resolver) foreign(e *Env) *Env {
 
 // rootsAlone reports whether only root can put something into dir, or another directory in its place.
 func (r *Resolver) rootsAlone(dir string) bool {
-	parts, err := r.pathParts(dir)
-	return err == nil && filepath.IsAbs(dir) && r.intruder(parts, 0) == ""
+	way, err := appfile.Follow(r.path("/"), dir)
+	return err == nil && filepath.IsAbs(dir) && r.intruder(way, 0) == ""
 }
 
 // namesApplication reports whether a value has a path of the application's in it: its directory, or on Beanstalk its

@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
+
+	"beanstalk-agent/agent/internal/appfile"
 )
 
 // OwnerError says why a path's owner names no user.
@@ -36,29 +36,33 @@ func (r *Resolver) strict() bool { return os.Geteuid() == 0 && !r.cfg.Beanstalk 
 
 // owner returns the owner of the application's directory. Like sshd for its files (StrictModes), it refuses a path of
 // which anybody but root and that user owns a part, or may write one: he could put a directory of another user in its
-// place, root's too, and his commands would run as that user. It reads nothing that such a user could change meanwhile:
-// each part is looked at after those that lead to it.
+// place, root's too, and his commands would run as that user.
 func (r *Resolver) owner() (uid, gid uint32, err error) {
-	parts, err := r.pathParts(r.cfg.AppDir)
+	way, err := appfile.Follow(r.path("/"), r.cfg.AppDir)
 	if err != nil {
 		return 0, 0, fmt.Errorf("the application's directory: %w", err)
 	}
-	dir := parts[len(parts)-1]
-	uid, gid, ok := ownerOf(dir.info)
+	return r.ownerOf(way)
+}
+
+// ownerOf is owner of a way that leads to, or through, the application's directory.
+func (r *Resolver) ownerOf(way appfile.Way) (uid, gid uint32, err error) {
+	dir := way[slices.IndexFunc(way, func(p appfile.Part) bool { return p.End })]
+	uid, gid, ok := ownerOf(dir.Info)
 	switch {
 	case !ok:
-		return 0, 0, fmt.Errorf("the owner of %q is not known on this system", dir.path)
-	case !dir.info.IsDir():
-		return 0, 0, fmt.Errorf("the application's directory: %q is not a directory", dir.path)
+		return 0, 0, fmt.Errorf("the owner of %q is not known on this system", dir.Path)
+	case !dir.Info.IsDir():
+		return 0, 0, fmt.Errorf("the application's directory: %q is not a directory", dir.Path)
 	}
-	problem := r.intruder(parts, uid)
+	problem := r.intruder(way, uid)
 	if problem == "" {
 		return uid, gid, nil
 	}
 	return 0, 0, OwnerError{
-		Problem: fmt.Sprintf("commands would run as %s, the owner of %q, but %s", r.userName(uid), dir.path, problem),
+		Problem: fmt.Sprintf("commands would run as %s, the owner of %q, but %s", r.userName(uid), dir.Path, problem),
 		Hint: fmt.Sprintf("set app.user in /etc/agent/agent.yaml; or chown and chmod, so that only root and that user "+
-			"own and write each part of the path: namei -l %s", r.cfg.AppDir)}
+			"own and write each part of the path: namei -l %s", way[len(way)-1].Path)}
 }
 
 // Writer says whose word the file is that was opened as name below the application's directory.
@@ -76,15 +80,15 @@ func (r *Resolver) writer(name string, opened fs.FileInfo) (Writer, error) {
 	if !r.strict() {
 		return Writer{}, nil
 	}
-	path := filepath.Join(r.cfg.AppDir, name)
-	uid, _, err := r.owner()
-	if err == nil {
-		err = r.only(path, opened, uid)
+	way, err := r.followTo(opened, r.cfg.AppDir, name)
+	if err != nil {
+		return Writer{byOwner: r.cfg.User == ""}, err
 	}
+	uid, _, err := r.ownerOf(way)
 	switch {
 	case r.cfg.User == "":
 		return Writer{byOwner: true, uid: uid}, err
-	case err != nil && r.readable(path, opened, r.cfg.User): // root named the user, who is handed nothing new
+	case err != nil && r.readable(way, r.cfg.User): // root named the user, who is handed nothing new
 		return Writer{}, nil
 	}
 	return Writer{}, err
@@ -107,104 +111,43 @@ func (r *Resolver) speaksFor(w Writer, uid uint32) error {
 	return w.Err()
 }
 
-// only reports with an error that a file, which was opened by its path, can be replaced by another user than root and
-// uid.
-func (r *Resolver) only(path string, opened fs.FileInfo, uid uint32) error {
-	parts, err := r.pathParts(path)
-	if err == nil && !os.SameFile(parts[len(parts)-1].info, opened) {
-		err = errChanging
+// followTo goes the way of the last path, from the ends of the others. It is an error if another file was opened by it.
+func (r *Resolver) followTo(opened fs.FileInfo, paths ...string) (appfile.Way, error) {
+	way, err := appfile.Follow(r.path("/"), paths...)
+	if err == nil && !os.SameFile(way[len(way)-1].Info, opened) {
+		err = appfile.ErrChanging
 	}
-	if err != nil {
-		return err
-	}
-	problem := r.intruder(parts, uid)
+	return way, err
+}
+
+// onlyRoots reports with an error that another user than root can replace the file at the end of a way.
+func (r *Resolver) onlyRoots(path string, way appfile.Way) error {
+	problem := r.intruder(way, 0)
 	if problem == "" {
 		return nil
 	}
-	return OwnerError{
-		Problem: fmt.Sprintf("only root and %s may be able to change %q, but %s", r.userName(uid), path, problem),
-		Hint:    "chown and chmod what is not so: namei -l " + path}
+	return OwnerError{Problem: fmt.Sprintf("only root may be able to change %q, but %s", path, problem),
+		Hint: "chown and chmod what is not so: namei -l " + path}
 }
 
-// part is one directory or link of a path, or what it leads to.
-type part struct {
-	path string
-	info fs.FileInfo
-}
-
-// pathParts follows path as the kernel does, from the configured root, and returns everything on the way.
-func (r *Resolver) pathParts(path string) ([]part, error) {
-	path, err := filepath.Abs(path)
-	if err != nil {
-		return nil, err
-	}
-	var all []part
-	add := func(path string) error {
-		info, err := os.Lstat(path)
-		all = append(all, part{path, info})
-		return err
-	}
-	root := r.path("/")
-	inside := func(path string) []string { return strings.Split(strings.TrimPrefix(path, root), "/") }
-	if !strings.HasPrefix(path, root) {
-		root = "/"
-	}
-	at, links := root, 0
-	if err := add(at); err != nil {
-		return nil, err
-	}
-	for rest := inside(path); len(rest) > 0; {
-		name := rest[0]
-		rest = rest[1:]
-		if name == "" || name == "." || name == ".." {
-			if name == ".." {
-				at = filepath.Dir(at)
-			}
-			continue
-		}
-		next := filepath.Join(at, name)
-		if err := add(next); err != nil {
-			return nil, err
-		}
-		if all[len(all)-1].info.Mode().Type() != fs.ModeSymlink {
-			at = next
-			continue
-		}
-		target, err := os.Readlink(next)
-		if links++; err == nil && links > 40 {
-			err = &fs.PathError{Op: "open", Path: path, Err: syscall.ELOOP}
-		}
-		if err != nil {
-			return nil, err
-		}
-		if filepath.IsAbs(target) {
-			at = root
-		}
-		rest = append(inside(target), rest...)
-	}
-	info, err := os.Lstat(at) // again: a path may end in ".."
-	return append(all, part{at, info}), err
-}
-
-// intruder says which part of a path another user than root and uid owns or may write; "" for none.
-func (r *Resolver) intruder(parts []part, uid uint32) string {
-	end := parts[len(parts)-1].path
-	for _, p := range parts {
-		owner, gid, ok := ownerOf(p.info)
-		mode := p.info.Mode()
+// intruder says which part of a way another user than root and uid owns or may write; "" for none.
+func (r *Resolver) intruder(way appfile.Way, uid uint32) string {
+	for _, p := range way {
+		owner, gid, ok := ownerOf(p.Info)
+		mode := p.Info.Mode()
 		switch {
 		case !ok:
-			return fmt.Sprintf("the owner of %q is not known", p.path)
+			return fmt.Sprintf("the owner of %q is not known", p.Path)
 		case owner != 0 && owner != uid:
-			return fmt.Sprintf("%q belongs to %s", p.path, r.userName(owner))
+			return fmt.Sprintf("%q belongs to %s", p.Path, r.userName(owner))
 		case mode.Type() == fs.ModeSymlink, // its directory says who may replace it
-			mode&fs.ModeSticky != 0 && p.path != end: // only its owner may replace what is there
+			mode&fs.ModeSticky != 0 && !p.End: // only its owner may replace what is there
 		case mode&0o002 != 0:
-			return fmt.Sprintf("everybody may write %q", p.path)
-		case mode&0o020 != 0 && hasACL(p.path):
-			return fmt.Sprintf("an access list says who may write %q", p.path)
+			return fmt.Sprintf("everybody may write %q", p.Path)
+		case mode&0o020 != 0 && hasACL(p.Path):
+			return fmt.Sprintf("an access list says who may write %q", p.Path)
 		case mode&0o020 != 0 && !r.ownGroup(gid, uid):
-			return fmt.Sprintf("group %d may write %q", gid, p.path)
+			return fmt.Sprintf("group %d may write %q", gid, p.Path)
 		}
 	}
 	return ""
@@ -237,31 +180,49 @@ func (r *Resolver) ownGroup(gid, uid uint32) bool {
 	return err == nil && known && own
 }
 
-// readable reports whether a user could read a file, which was opened by its path, himself.
-func (r *Resolver) readable(path string, opened fs.FileInfo, user string) bool {
+// readable reports whether a user could read the file at the end of a way himself.
+func (r *Resolver) readable(way appfile.Way, user string) bool {
 	u, err := r.lookupUser(user)
-	parts, perr := r.pathParts(path)
-	if err != nil || perr != nil || !os.SameFile(parts[len(parts)-1].info, opened) {
-		return false
+	return err == nil && u.may(way, 0o004)
+}
+
+// Executes reports whether a user finds a program there. Root would find more, and so show what is there.
+func (r *Resolver) Executes(u User, path string) bool {
+	info, err := os.Stat(path)
+	if err != nil || !info.Mode().IsRegular() || info.Mode()&0o111 == 0 || os.Geteuid() != 0 {
+		return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
 	}
-	may := func(info fs.FileInfo, bit fs.FileMode) bool {
-		owner, gid, ok := ownerOf(info)
+	way, err := r.followTo(info, path)
+	return err == nil && u.may(way, 0o001)
+}
+
+// may reports whether the modes let a user come to the end of a way and do there what bit says.
+func (u User) may(way appfile.Way, bit fs.FileMode) bool {
+	for i, p := range way {
+		need := bit
+		if i < len(way)-1 {
+			need = 0o001
+		}
+		owner, gid, ok := ownerOf(p.Info)
 		switch {
 		case !ok:
 			return false
+		case p.Info.Mode().Type() == fs.ModeSymlink:
+			continue
+		case u.UID == 0 && p.Info.IsDir(), u.UID == 0 && bit != 0o001:
+			continue
+		case u.UID == 0: // executes what anybody may
+			need = 0o111
 		case owner == u.UID:
-			bit <<= 6
+			need <<= 6
 		case slices.Contains(u.Groups, gid):
-			bit <<= 3
+			need <<= 3
 		}
-		return u.UID == 0 || info.Mode()&bit != 0
-	}
-	for _, p := range parts {
-		if p.info.IsDir() && !may(p.info, 0o001) {
+		if p.Info.Mode()&need == 0 {
 			return false
 		}
 	}
-	return may(opened, 0o004)
+	return true
 }
 
 // userName is a user's name, else his number.

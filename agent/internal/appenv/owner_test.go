@@ -1,6 +1,7 @@
 package appenv
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"beanstalk-agent/agent/internal/appfile"
 	"beanstalk-agent/packaging/testbed/gotool"
 )
 
@@ -319,5 +321,79 @@ func TestEnvironmentFilesOfTheUnitHandNothingOver(t *testing.T) {
 				t.Errorf("%v, %v, want %q", p.Env, err, c.want)
 			}
 		})
+	}
+}
+
+// The application's user changes where his link leads at any moment between two looks of the agent.
+func TestALinkThatKeepsTurningGetsNothing(t *testing.T) {
+	in := local(t)
+	in.link(t, "/home/web/app", "/home/web/mine", web)
+	for dir, uid := range map[string]int{"/home/web/mine": web, "/home/victim": victim, "/srv/app": 0} {
+		for _, name := range []string{"/.env", "/cron.yaml"} {
+			in.write(t, dir+name, "OF="+strings.ReplaceAll(dir, "/", "_")+"\n")
+			in.own(t, dir+name, uid)
+		}
+		in.own(t, dir, uid)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	turned := make(chan struct{})
+	go func() {
+		defer close(turned)
+		for i := 0; ctx.Err() == nil; i++ {
+			to := []string{"/home/web/mine", "/home/victim", "/home/web/mine", "/srv/app"}[i%4]
+			next := in.at("/home/web/next")
+			os.Symlink(in.at(to), next)
+			os.Lchown(next, web, web)
+			os.Rename(next, in.at("/home/web/app"))
+		}
+	}()
+	r := New(in.cfg)
+	r.SetMinAge(0)
+	good, refused := 0, 0
+	for range 300 {
+		var w Writer
+		data, opened, err := appfile.Read(in.cfg.AppDir, "cron.yaml", 100)
+		if err == nil {
+			if w = r.Writer("cron.yaml", opened); w.Err() == nil && string(data) != "OF=_home_web_mine\n" {
+				t.Fatalf("%q is taken for the word of %d", data, w.uid)
+			}
+		}
+		p, err := r.Profile(t.Context(), ProfileOptions{Writer: w})
+		of, _ := p.Env.Lookup("OF")
+		switch {
+		case err != nil:
+			refused++
+		case p.User.UID != web || of != "_home_web_mine":
+			t.Fatalf("uid %d has the environment of %s", p.User.UID, of)
+		default:
+			good++
+		}
+	}
+	stop()
+	<-turned
+	t.Logf("%d runs, %d refused", good, refused)
+}
+
+// The answer of cron check is of the user who runs the command, not of root.
+func TestProgramsAreFoundAsTheirUser(t *testing.T) {
+	in := local(t)
+	for path, mode := range map[string]fs.FileMode{"/home/web/run": 0o700, "/home/victim/run": 0o755, "/srv/app/run": 0o644, "/srv/bin/run": 0o755} {
+		in.write(t, path, "")
+		in.own(t, path, web)
+		in.mode(t, path, mode)
+	}
+	in.mode(t, "/home/victim", 0o700)
+	r := New(in.cfg)
+	u, err := r.User(t.Context())
+	if err != nil || u.UID != web {
+		t.Fatal(u, err)
+	}
+	for path, want := range map[string]bool{"/home/web/run": true, "/home/victim/run": false, "/srv/app/run": false, "/srv/bin/run": true, "/srv/bin": false, "/srv/no": false} {
+		if got := r.Executes(u, in.at(path)); got != want {
+			t.Errorf("%s: %t", path, got)
+		}
+		if got := r.Executes(User{}, in.at(path)); got != (want || path == "/home/victim/run") {
+			t.Errorf("%s, root: %t", path, got)
+		}
 	}
 }

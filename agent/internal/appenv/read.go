@@ -9,6 +9,8 @@ import (
 	"os"
 	"syscall"
 	"time"
+
+	"beanstalk-agent/agent/internal/appfile"
 )
 
 const (
@@ -66,7 +68,7 @@ func readStable(ctx context.Context, open func() (*os.File, error), limit int64,
 	}
 }
 
-var errChanging = errors.New("keeps changing while it is read")
+var errChanging = appfile.ErrChanging
 
 func readOnce(open func() (*os.File, error), limit int64) ([]byte, stamp, error) {
 	f, err := open()

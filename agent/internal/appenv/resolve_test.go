@@ -241,7 +241,10 @@ func TestAUnitThatADeploymentReplacesIsWaitedFor(t *testing.T) {
 		}
 		want("B=2|A=1", "")
 		os.Remove(filepath.Join(in.root, path))
-		time.AfterFunc(readLimit/2, func() { in.write(t, path, text) }) // in the bubble
+		time.AfterFunc(readLimit/2, func() { // in the bubble
+			in.write(t, path+".new", text) // which is not whole at once
+			os.Rename(filepath.Join(in.root, path+".new"), filepath.Join(in.root, path))
+		})
 		want("B=2|A=1", "")
 		os.Remove(filepath.Join(in.root, path))
 		want("A=1", "unit is gone")

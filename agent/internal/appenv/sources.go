@@ -186,8 +186,12 @@ func (r *Resolver) systemdFile(ctx context.Context, rd *reading, path string) er
 			if os.Geteuid() != 0 || path == r.path(r.cfg.DeploymentEnv) || path == r.path(r.cfg.Secrets) {
 				return nil
 			}
-			err := r.only(path, opened, 0)
-			if theirs = err != nil; r.readable(path, opened, cmp.Or(r.cfg.User, rd.unit.user, defaultUser)) {
+			way, err := r.followTo(opened, path)
+			if err != nil {
+				return err
+			}
+			err = r.onlyRoots(path, way)
+			if theirs = err != nil; r.readable(way, cmp.Or(r.cfg.User, rd.unit.user, defaultUser)) {
 				return nil
 			}
 			return err
@@ -212,7 +216,11 @@ func (r *Resolver) dotenv(ctx context.Context, rd *reading, name string, optiona
 			if os.Geteuid() != 0 {
 				return nil
 			}
-			return r.only(name, opened, 0)
+			way, err := r.followTo(opened, name)
+			if err != nil {
+				return err
+			}
+			return r.onlyRoots(name, way)
 		})
 	}
 	var writer Writer

@@ -13,17 +13,34 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"syscall"
 )
 
-// Open opens name, a path relative to dir. It never waits for a FIFO's writer. The caller closes the file.
+// Open opens name, a path relative to dir. It never waits for a FIFO's writer, which dir may have become, too. The
+// caller closes the file.
 func Open(dir, name string) (*os.File, error) {
-	root, err := os.OpenRoot(dir)
+	root, err := os.OpenRoot(filepath.Clean(dir) + "/.")
 	if err != nil {
 		return nil, err
 	}
 	defer root.Close()
 	return root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+}
+
+// Stat says what Open would open. Of a link that leaves dir it says what the link is, whether or not it leads
+// somewhere: what is elsewhere is none of the application's business.
+func Stat(dir, name string) (fs.FileInfo, error) {
+	root, err := os.OpenRoot(filepath.Clean(dir) + "/.")
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	info, err := root.Stat(name)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return root.Lstat(name)
+	}
+	return info, err
 }
 
 // Read returns the content of name below dir, of at most limit bytes, and what was opened.

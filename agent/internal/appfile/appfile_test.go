@@ -48,3 +48,30 @@ func TestReadsOnlySmallRegularFilesOfTheTree(t *testing.T) {
 		}
 	}
 }
+
+// An application's directory may be a link of its user's.
+func TestAFIFOInPlaceOfTheDirectoryIsNotWaitedFor(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "app")
+	if err := syscall.Mkfifo(dir, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(dir, "x"); err == nil || !strings.Contains(err.Error(), "not a directory") {
+		t.Error(err)
+	}
+}
+
+// Root sees what is elsewhere: whether a link out of the directory leads somewhere must not show.
+func TestStatDoesNotSayWhatIsElsewhere(t *testing.T) {
+	dir := t.TempDir()
+	for link, to := range map[string]string{"there": "/etc/passwd", "not": "/etc/not-there", "up": "../../../etc/not-there"} {
+		if err := os.Symlink(to, filepath.Join(dir, link)); err != nil {
+			t.Fatal(err)
+		}
+		if info, err := Stat(dir, link); err != nil || info.Mode().Type() != os.ModeSymlink {
+			t.Errorf("%s: %v, %v", link, info, err)
+		}
+	}
+	if _, err := Stat(dir, "absent"); !os.IsNotExist(err) {
+		t.Error(err)
+	}
+}

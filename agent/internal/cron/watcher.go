@@ -216,7 +216,7 @@ func (w *watcher) fault(st fileState, err error) {
 // find returns the first of Files that exists, or the first with no info.
 func (w *watcher) find() (string, fs.FileInfo) {
 	for _, name := range w.Files {
-		if info, err := os.Stat(filepath.Join(w.Dir, name)); err == nil {
+		if info, err := appfile.Stat(w.Dir, name); err == nil {
 			return name, info
 		}
 	}

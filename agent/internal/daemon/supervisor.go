@@ -110,7 +110,8 @@ type localSupervisor struct {
 	mu       sync.Mutex
 	rules    []string // flags of the one that was started last
 	adopted  bool     // another one serves, of an earlier agent: its rules are not known
-	replaced bool     // it was asked to end, for one with the rules of now
+	asked    bool     // the one that serves was asked to end, for one with the rules of now
+	replaced bool     // and had no runs
 }
 
 // currentRules are the flags that allow runs as the application's user, and as nobody else. That user may be known only
@@ -165,10 +166,11 @@ func (l *localSupervisor) enforce(ctx context.Context) error {
 	rules := l.currentRules(ctx)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.replaced || os.Geteuid() != 0 || !l.adopted && slices.Equal(rules, l.rules) {
+	if l.replaced || l.adopted && l.asked || os.Geteuid() != 0 || !l.adopted && slices.Equal(rules, l.rules) {
 		return nil
 	}
 	info, err := l.client.Retire(ctx)
+	l.asked = err == nil
 	switch {
 	case err != nil:
 		return fmt.Errorf("replace the supervisor, since the application's user is another: %w", err)
@@ -195,18 +197,20 @@ func (l *localSupervisor) run(ctx context.Context) error {
 	}
 	const seldom = 3 * time.Second // for one that an earlier agent started: its exit is not reported to us
 	const soon = 20 * time.Millisecond
+	var hurry time.Time // until then one that was asked to end is looked for often
 	for look := time.NewTimer(seldom); ctx.Err() == nil; {
 		select {
 		case <-ctx.Done():
 			look.Stop()
 			continue
 		case <-l.wake:
+			hurry = time.Now().Add(seldom)
 			look.Reset(soon)
 			continue
 		case <-l.exited:
 			l.exited = nil
 			look.Reset(time.Second) // and not at once: it may end each time
-			if l.isReplaced() {
+			if time.Now().Before(hurry) {
 				look.Reset(0)
 			}
 			continue
@@ -216,16 +220,17 @@ func (l *localSupervisor) run(ctx context.Context) error {
 				look.Reset(time.Minute) // only the removal of its socket goes unreported
 			}
 		}
-		switch answered, replaced := answers(l.client.Socket), l.isReplaced(); {
-		case answered && replaced:
-			look.Reset(soon)
+		if answers(l.client.Socket) {
+			if time.Now().Before(hurry) {
+				look.Reset(soon)
+			} else {
+				l.adopt()
+			}
 			continue
-		case answered:
-			l.adopt()
-			continue
-		case replaced:
+		}
+		if l.wasAsked() {
 			l.log.Info("the supervisor is started again, for another user's commands")
-		default:
+		} else {
 			l.log.Warn("the supervisor is gone and started again; what it ran is lost")
 		}
 		if err := l.spawn(ctx); err != nil {
@@ -268,7 +273,7 @@ func (l *localSupervisor) spawn(ctx context.Context) error {
 	l.exited = exited
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.rules, l.adopted, l.replaced = rules, false, false
+	l.rules, l.adopted, l.asked, l.replaced = rules, false, false, false
 	return nil
 }
 
@@ -276,13 +281,13 @@ func (l *localSupervisor) spawn(ctx context.Context) error {
 func (l *localSupervisor) adopt() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.adopted = l.exited == nil
+	l.adopted, l.replaced = l.exited == nil, false
 }
 
-func (l *localSupervisor) isReplaced() bool {
+func (l *localSupervisor) wasAsked() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.replaced
+	return l.asked
 }
 
 func answers(socket string) bool {

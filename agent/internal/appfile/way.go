@@ -1,0 +1,132 @@
+package appfile
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// Way is everything that the kernel goes through from the root directory to what a path leads to.
+type Way []Part
+
+// Part is one directory or link of a Way, or what it leads to.
+type Part struct {
+	Path string // without links, but perhaps one itself
+	Info fs.FileInfo
+	End  bool // of one of the paths that were followed, each from the end of the one before
+}
+
+// maxParts bounds the open directories, and the time: links can lead through thousands.
+const maxParts = 200
+
+// ErrChanging is of a way that changes while it is followed.
+var ErrChanging = errors.New("keeps changing while it is read")
+
+// Follow goes the way of a path as the kernel does, from root, and the others from there. Each directory is opened from
+// the one before, so that whoever changes the way meanwhile cannot make one of two.
+func Follow(root string, paths ...string) (Way, error) {
+	if !strings.HasPrefix(paths[0], root) {
+		root = "/"
+	}
+	f := follower{root: root}
+	defer func() { f.back(0) }()
+	top, err := os.OpenRoot(root)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.enter(root, top); err != nil {
+		return nil, err
+	}
+	for _, path := range paths {
+		if err := f.follow(path); err != nil {
+			return nil, err
+		}
+		last := &f.way[len(f.way)-1]
+		if here := len(f.dirs) - 1; last.Info.Mode()&(fs.ModeDir|fs.ModeSymlink) != 0 { // perhaps not where it stands
+			info, err := f.dirs[here].Stat(".")
+			if err != nil {
+				return nil, err
+			}
+			f.way = append(f.way, Part{Path: f.paths[here], Info: info, End: true})
+		} else {
+			last.End = true
+		}
+	}
+	return f.way, nil
+}
+
+// follower is where it stands.
+type follower struct {
+	root  string
+	way   Way
+	dirs  []*os.Root // open, from the root directory to this one
+	paths []string   // of dirs
+}
+
+// enter goes into a directory.
+func (f *follower) enter(path string, dir *os.Root) error {
+	f.dirs, f.paths = append(f.dirs, dir), append(f.paths, path)
+	info, err := dir.Stat(".")
+	f.way = append(f.way, Part{Path: path, Info: info})
+	return err
+}
+
+// back leaves directories until so many are open.
+func (f *follower) back(open int) {
+	for _, dir := range f.dirs[open:] {
+		dir.Close()
+	}
+	f.dirs, f.paths = f.dirs[:open], f.paths[:open]
+}
+
+func (f *follower) follow(path string) error {
+	split := func(path string) []string { return strings.Split(strings.TrimPrefix(path, f.root), "/") }
+	for rest := split(path); len(rest) > 0; {
+		here := len(f.dirs) - 1
+		name, dir := rest[0], f.dirs[here]
+		switch rest = rest[1:]; name {
+		case "", ".":
+			continue
+		case "..":
+			f.back(max(1, here))
+			continue
+		}
+		next := filepath.Join(f.paths[here], name)
+		if len(f.way) > maxParts {
+			return &fs.PathError{Op: "open", Path: path, Err: syscall.ELOOP}
+		}
+		info, err := dir.Lstat(name)
+		if err != nil {
+			return err
+		}
+		f.way = append(f.way, Part{Path: next, Info: info})
+		switch {
+		case info.Mode().Type() == fs.ModeSymlink:
+			target, err := dir.Readlink(name)
+			if err != nil {
+				return err
+			}
+			if filepath.IsAbs(target) {
+				f.back(1)
+			}
+			rest = append(split(target), rest...)
+		case info.IsDir():
+			sub, err := dir.OpenRoot(name + "/.") // which waits for no FIFO that has taken its place
+			if err != nil {
+				return err
+			}
+			if err := f.enter(next, sub); err != nil {
+				return err
+			}
+			if !os.SameFile(f.way[len(f.way)-1].Info, info) {
+				return ErrChanging
+			}
+		case len(rest) > 0:
+			return &fs.PathError{Op: "open", Path: next, Err: syscall.ENOTDIR}
+		}
+	}
+	return nil
+}
