@@ -142,7 +142,10 @@ func (l *Launcher) audit(msg string, r runs.Run, args []string) {
 		}
 	}
 	if l.Audit == "full" {
-		a = append(a, "argv", args)
+		first, all := runs.FirstArgs(args, runs.AllArgs{}) // a line of megabytes would push others out of the journal
+		if a = append(a, "argv", first); all.Count > 0 {
+			a = append(a, "argv_bytes", all.Bytes, "argv_sha256", all.SHA256)
+		}
 	}
 	l.Log.Info(msg, a...)
 }

@@ -1,7 +1,10 @@
 package launch
 
 import (
+	"bytes"
 	"context"
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -70,5 +73,15 @@ func TestTerminalsHaveLimits(t *testing.T) {
 			r := fake.req
 			t.Errorf("%s: asked for idle %s, timeout %s, %v, new privileges %t", name, r.Idle, r.Timeout, r.Meta, !r.NoNewPrivs)
 		}
+	}
+}
+
+// A job can have megabytes of arguments: with exec.audit they are one line of the journal, which must keep the others.
+func TestAuditIsBounded(t *testing.T) {
+	var said bytes.Buffer
+	l := &Launcher{Audit: "full", Log: slog.New(slog.NewTextHandler(&said, nil))}
+	l.audit("run started", runs.Run{}, []string{"/bin/true", "first", strings.Repeat("x", 2<<20)})
+	if said.Len() > 6<<10 || !strings.Contains(said.String(), "/bin/true first xxx") || !strings.Contains(said.String(), "argv_bytes=2097169 argv_sha256=") {
+		t.Errorf("%d bytes: %.200s", said.Len(), &said)
 	}
 }

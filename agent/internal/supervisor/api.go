@@ -121,7 +121,7 @@ func (s *server) stopRun(w http.ResponseWriter, r *http.Request) *runs.Refused {
 	if l == nil {
 		return hasEnded(run)
 	}
-	l.stop(brief(cmp.Or(body.By, "stop"), 64), body.Grace)
+	l.stop(runs.Brief(cmp.Or(body.By, "stop"), 64), body.Grace)
 	select {
 	case <-l.gone:
 		return reply(w, l.snapshot())

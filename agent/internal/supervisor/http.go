@@ -36,7 +36,7 @@ func guard(h func(http.ResponseWriter, *http.Request) *runs.Refused) http.Handle
 }
 
 func fail(w http.ResponseWriter, e *runs.Refused) {
-	e.Code, e.Message = cmp.Or(e.Code, command.CodeRefused), brief(e.Message, maxMessage)
+	e.Code, e.Message = cmp.Or(e.Code, command.CodeRefused), runs.Brief(e.Message, maxMessage)
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(cmp.Or(e.Status, http.StatusInternalServerError))
 	json.NewEncoder(w).Encode(e)

@@ -1,15 +1,12 @@
 package supervisor
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"os"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -75,50 +72,21 @@ func parseRecord(b []byte) (record, error) {
 
 // bounded is a run as it is kept: what a job's file or a caller says has no more than a few kB of it.
 func bounded(run runs.Run) runs.Run {
-	run.Args, run.AllArgs = firstArgs(run.Args, run.AllArgs)
+	run.Args, run.AllArgs = runs.FirstArgs(run.Args, run.AllArgs)
 	for _, s := range []*string{&run.Kind, &run.Name, &run.IO, &run.User, &run.Caller.Login, &run.Lock, &run.Version,
 		&run.State, &run.Supervisor, &run.StoppedBy} {
-		*s = brief(*s, 255)
+		*s = runs.Brief(*s, 255)
 	}
 	for _, s := range []*string{&run.Dir, &run.Reason} {
-		*s = brief(*s, 1024)
+		*s = runs.Brief(*s, 1024)
 	}
 	if len(run.Meta) > 0 {
 		run.Meta = maps.Clone(run.Meta)
 		for k, v := range run.Meta {
-			run.Meta[k] = brief(v, 255)
+			run.Meta[k] = runs.Brief(v, 255)
 		}
 	}
 	return run
-}
-
-// firstArgs returns the first MaxArgs bytes of args, and what all of them are if that is less.
-func firstArgs(args []string, all runs.AllArgs) ([]string, runs.AllArgs) {
-	room, first, size := runs.MaxArgs, []string(nil), 0
-	for _, a := range args {
-		size += len(a) + 1
-		if room > 0 {
-			first = append(first, brief(a, room))
-			room -= len(a) + 1
-		}
-	}
-	if size <= runs.MaxArgs || all.Count > 0 { // cut before
-		return first, all
-	}
-	h := sha256.New()
-	for _, a := range args {
-		io.WriteString(h, a)
-		h.Write([]byte{0})
-	}
-	return first, runs.AllArgs{Count: len(args), Bytes: size, SHA256: hex.EncodeToString(h.Sum(nil))}
-}
-
-// brief is at most the first n bytes of s, with a mark that there were more.
-func brief(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	return strings.ToValidUTF8(s[:n], "") + "…"
 }
 
 // writeRecord makes one of a run's files. Readers ask us while we run; a torn file found after a crash counts
