@@ -376,6 +376,7 @@ var opens = map[string]string{
 	"command/terminal_linux.go":   "the kernel's: a terminal",
 	"config/config.go":            "root's: agent.yaml",
 	"control/access.go":           "the kernel's",
+	"control/foreign_linux.go":    "the kernel's",
 	"cron/events.go":              "the agent's own",
 	"cron/hold.go":                "the agent's own",
 	"cron/store.go":               "the agent's own",

@@ -21,6 +21,11 @@ func (s *Server) exec(c *call) error {
 	if err := checkExec(req, len(files)); err != nil {
 		return err
 	}
+	if !c.Owner {
+		if err := checkForeign(files); err != nil {
+			return err
+		}
+	}
 	start, err := s.Backend.Prepare(c.ctx(), c.Caller, req)
 	if err != nil {
 		return err

@@ -1,0 +1,77 @@
+package control
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// Who may choose how a close() is answered may hold up every start.
+func TestFilesOfFileSystemsOfUsersAreRefused(t *testing.T) {
+	for minor, want := range map[uint32]bool{23: true, 45: false, 46: false, 47: true, 4: false, 99: false} {
+		const mounts = `24 1 259:1 / / rw,noatime shared:1 - xfs /dev/nvme0n1p1 rw
+25 24 0:23 / /run rw shared:2 master:7 - tmpfs tmpfs rw
+60 24 0:45 / /home/ann/mnt rw,nosuid - fuse.sshfs ann@host:/ rw,user_id=1000
+61 24 0:46 / /mnt/x rw - fuse x rw
+62 24 0:47 / /mnt/fuse\040- rw - nfs4 127.0.0.1:/ rw
+`
+		if got := trusted([]byte(mounts), minor); got != want {
+			t.Errorf("device 0:%d is trusted: %t", minor, got)
+		}
+	}
+	file, err := os.Create(filepath.Join(t.TempDir(), "file"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	memory, err := unix.MemfdCreate("memory", unix.MFD_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(memory)
+	var p [2]int
+	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(p[0])
+	defer unix.Close(p[1])
+	null, err := unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(null)
+	if err := checkForeign([]int{int(file.Fd()), memory, p[0], p[1], null}); err != nil {
+		t.Errorf("what people redirect to: %v", err)
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to make a file system")
+	}
+	if err := checkForeign([]int{null, unmounted(t), null}); err == nil {
+		t.Error("a file system that is mounted nowhere here is trusted")
+	}
+}
+
+// unmounted returns a file of a file system that is mounted nowhere.
+func unmounted(t *testing.T) int {
+	fs, err := unix.Fsopen("ramfs", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		t.Skip("the kernel does not make file systems without a place: ", err)
+	}
+	defer unix.Close(fs)
+	if err := unix.FsconfigCreate(fs); err != nil {
+		t.Fatal(err)
+	}
+	mount, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(mount) })
+	fd, err := unix.Openat(mount, "file", unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	return fd
+}
