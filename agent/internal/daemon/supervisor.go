@@ -44,6 +44,7 @@ const watchdog = 3 * time.Minute
 func Supervise(ctx context.Context, cfg supervisor.Config, log *os.File) error {
 	runtime.GOMAXPROCS(1)
 	debug.SetMemoryLimit(16 << 20)
+	debug.SetGCPercent(25) // each start forks this process: a smaller heap is 0.1 ms, and 2 MB less after many
 	cfg.Version, cfg.Logger = buildinfo.Version(), newLog(log)
 	cfg.Ready = func() { lifecycle.Ready("ready"); debug.FreeOSMemory() }
 	cfg.Watch = func(ctx context.Context, alive func(context.Context) error) {
