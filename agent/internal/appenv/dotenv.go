@@ -9,18 +9,15 @@ import (
 	"github.com/joho/godotenv"
 )
 
-// Limits of a .env file, which the application's user can write.
-const (
-	maxDotenv     = 256 << 10
-	maxDotenvVars = 5000
-)
+// maxDotenvVars is the most that a .env file has, which the application's user can write.
+const maxDotenvVars = 5000
 
 // ParseDotenv reads a .env file: the values are godotenv's (quotes, escapes, ${NAME} of the same file, "export ").
 // This function adds the order, each name's line, and faults that name a line and never quote the file. A name that
 // godotenv accepts but a shell does not ("a.b") is kept: execve takes it. The error is [Faults].
 func ParseDotenv(data []byte) (File, error) {
-	if len(data) > maxDotenv {
-		return File{}, Faults{{Problem: fmt.Sprintf("has %d bytes, at most %d are read", len(data), maxDotenv)}}
+	if len(data) > maxTheirs {
+		return File{}, Faults{{Problem: fmt.Sprintf("has %d bytes, at most %d are read", len(data), maxTheirs)}}
 	}
 	names, statements, fault := scanDotenv(strings.ReplaceAll(string(data), "\r\n", "\n"))
 	if fault != nil {

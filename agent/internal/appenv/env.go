@@ -66,7 +66,7 @@ func (e *Env) add(source string, file File) {
 		e.vars[i], e.source[i] = v, source
 	}
 	for _, f := range file.Dropped {
-		e.warnings = append(e.warnings, f.Error())
+		e.warnf("%v", f)
 	}
 	e.sources = append(e.sources, Source{Name: source, Vars: len(file.Vars), State: "used"})
 }
@@ -83,8 +83,16 @@ func (e *Env) skip(source, state string) {
 	e.sources = append(e.sources, Source{Name: source, State: state})
 }
 
+// maxWarnings is how many are kept: a file can have one for each line.
+const maxWarnings = 100
+
 func (e *Env) warnf(format string, args ...any) {
-	e.warnings = append(e.warnings, fmt.Sprintf(format, args...))
+	switch n := len(e.warnings); {
+	case n < maxWarnings:
+		e.warnings = append(e.warnings, fmt.Sprintf(format, args...))
+	case n == maxWarnings:
+		e.warnings = append(e.warnings, "further warnings about the environment are not shown")
+	}
 }
 
 // remove deletes variables by name, or by NAME=value with that value only.

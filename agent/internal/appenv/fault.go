@@ -34,13 +34,18 @@ func (f Fault) Error() string {
 	return b.String()
 }
 
-// Faults are all faults of a file, in order.
+// Faults are all faults of a file, in order. Of many the error has the first.
 type Faults []Fault
 
+const maxFaults = 50
+
 func (fs Faults) Error() string {
-	lines := make([]string, len(fs))
-	for i, f := range fs {
-		lines[i] = f.Error()
+	var lines []string
+	for _, f := range fs[:min(len(fs), maxFaults)] {
+		lines = append(lines, f.Error())
+	}
+	if more := len(fs) - len(lines); more > 0 {
+		lines = append(lines, fmt.Sprintf("and %d more", more))
 	}
 	return strings.Join(lines, "\n")
 }

@@ -304,6 +304,13 @@ func TestEnvironmentFilesOfTheUnitHandNothingOver(t *testing.T) {
 			in.link(t, "/home/webapp/extra.env", "/etc/secret.env", web)
 		}, "belongs to webapp"},
 		"root's": {"/etc/secret.env", func(t *testing.T, in *instance) {}, ""},
+		"in the directory, large": {"/var/app/current/extra.env", func(t *testing.T, in *instance) {
+			os.Truncate(in.at("/var/app/current/extra.env"), maxTheirs+1)
+		}, "at most 262144 are read"},
+		"elsewhere, large": {"/home/webapp/extra.env", func(t *testing.T, in *instance) {
+			in.own(t, "/home/webapp/extra.env", web)
+			os.Truncate(in.at("/home/webapp/extra.env"), maxTheirs+1)
+		}, "at most 262144 are read"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			in := newInstance(t)
@@ -395,5 +402,15 @@ func TestProgramsAreFoundAsTheirUser(t *testing.T) {
 		if got := r.Executes(User{}, in.at(path)); got != (want || path == "/home/victim/run") {
 			t.Errorf("%s, root: %t", path, got)
 		}
+	}
+}
+
+// Each line of a file can be one.
+func TestWarningsHaveALimit(t *testing.T) {
+	in := newInstance(t)
+	in.write(t, DefaultDeploymentEnv, strings.Repeat("no assignment\n", 100_000)+"A=1\n")
+	env, err := New(in.cfg).Resolve(t.Context())
+	if err != nil || len(env.Warnings()) != maxWarnings+1 {
+		t.Errorf("%d warnings, %v", len(env.Warnings()), err)
 	}
 }

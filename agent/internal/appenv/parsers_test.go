@@ -70,12 +70,12 @@ func TestParseDotenvHasLimits(t *testing.T) {
 		bomb += fmt.Sprintf("%c=%s\n", c, lines(10, fmt.Sprintf("${%c}", c-1)))
 	}
 	for name, c := range map[string]struct{ in, want string }{
-		"size":                         {"A=" + lines(maxDotenv-2, "x"), "bytes, the kernel takes"},
-		"over the size":                {lines(maxDotenv+1, "\n"), "has 262145 bytes, at most 262144 are read"},
+		"size":                         {"A=" + lines(maxTheirs-2, "x"), "bytes, the kernel takes"},
+		"over the size":                {lines(maxTheirs+1, "\n"), "has 262145 bytes, at most 262144 are read"},
 		"variables":                    {lines(maxDotenvVars, "exportA=1\n") + "#" + lines(200_000, "x"), ""},
 		"over the variables":           {lines(maxDotenvVars+1, "A=1\n"), ":5001: more than 5000 variables"},
-		"comments":                     {lines(maxDotenv/2, "#\n"), ""},
-		"blank lines":                  {lines(maxDotenv, "\n"), ""},
+		"comments":                     {lines(maxTheirs/2, "#\n"), ""},
+		"blank lines":                  {lines(maxTheirs, "\n"), ""},
 		"dollars":                      {"A=\"" + lines(100_000, "$") + "\"", ""},
 		"each ten of the last":         {bomb, ":7: G: once each ${NAME} is replaced"},
 		"a large one many times":       {"A=" + lines(100_000, "x") + "\n" + lines(100, "B=$A\n"), "once each ${NAME} is replaced"},

@@ -25,6 +25,9 @@ const (
 
 	// maxFile is far above the kernel's limit for all of a process's variables, 6 MiB.
 	maxFile = 8 << 20
+
+	// maxTheirs is for a file that the application's user can write: what it holds takes many times its size.
+	maxTheirs = 256 << 10
 )
 
 // stamp identifies one state of one file.

@@ -116,7 +116,7 @@ func (r *Resolver) unitFile(ctx context.Context, rd *reading, f envFile) error {
 		default:
 			rd.env.skip(path, reason(err))
 			if !errors.Is(err, fs.ErrNotExist) {
-				rd.env.warnings = append(rd.env.warnings, err.Error())
+				rd.env.warnf("%v", err)
 			}
 		}
 	}
@@ -180,7 +180,7 @@ func (r *Resolver) isDocker() bool {
 // systemdFile adds a file in systemd's grammar. systemd reads it as root, through any link; an agent that followed the
 // application's own links would hand root's files to it.
 func (r *Resolver) systemdFile(ctx context.Context, rd *reading, path string) error {
-	theirs := false
+	theirs, limit := false, int64(maxFile)
 	open := func() (*os.File, error) {
 		return admit(openFile(path))(func(opened fs.FileInfo) error {
 			if os.Geteuid() != 0 || path == r.path(r.cfg.DeploymentEnv) || path == r.path(r.cfg.Secrets) {
@@ -191,18 +191,21 @@ func (r *Resolver) systemdFile(ctx context.Context, rd *reading, path string) er
 				return err
 			}
 			err = r.onlyRoots(path, way)
-			if theirs = err != nil; r.readable(way, cmp.Or(r.cfg.User, rd.unit.user, defaultUser)) {
+			switch theirs = err != nil; {
+			case theirs && opened.Size() > maxTheirs:
+				return fmt.Errorf("has %d bytes, at most %d are read", opened.Size(), maxTheirs)
+			case r.readable(way, cmp.Or(r.cfg.User, rd.unit.user, defaultUser)):
 				return nil
 			}
 			return err
 		})
 	}
 	if name, below := r.below(path); below {
-		theirs = true
+		theirs, limit = true, maxTheirs
 		open = func() (*os.File, error) { return appfile.Open(r.cfg.AppDir, name) }
 	}
 	parse := func(data []byte) (File, error) { return ParseSystemd(data, r.cfg.Systemd) }
-	err := r.file(ctx, rd, path, open, maxFile, parse)
+	err := r.file(ctx, rd, path, open, limit, parse)
 	rd.env.setTheirs(path, theirs)
 	return err
 }
@@ -235,7 +238,7 @@ func (r *Resolver) dotenv(ctx context.Context, rd *reading, name string, optiona
 			})
 		}
 	}
-	err := r.file(ctx, rd, path, open, maxDotenv, ParseDotenv)
+	err := r.file(ctx, rd, path, open, maxTheirs, ParseDotenv)
 	if optional && errors.Is(err, fs.ErrNotExist) {
 		rd.env.skip(path, "absent")
 		return nil
