@@ -64,13 +64,9 @@ var hooks = map[string]string{
 
 const nginxDir = ".platform/nginx/conf.d/elasticbeanstalk"
 
-// Absent lists the opt-in files that the application deployed in dir lacks, and what that means. Everything else works
-// without them. agent.config is not checked: the platform removes .ebextensions.
-func Absent(dir string) []string {
-	exists := func(name string) bool {
-		_, err := os.Stat(filepath.Join(dir, name))
-		return err == nil
-	}
+// Absent lists the opt-in files that the deployed application lacks, and what that means. Everything else works without
+// them. agent.config is not checked: the platform removes .ebextensions.
+func Absent(exists func(name string) bool) []string {
 	var absent []string
 	for name := range hooks {
 		if !exists(name) {

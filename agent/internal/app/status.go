@@ -9,6 +9,7 @@ import (
 
 	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/appenv"
+	"beanstalk-agent/agent/internal/appfile"
 	"beanstalk-agent/packaging"
 )
 
@@ -38,7 +39,8 @@ func (a *App) hostLines() []api.Line {
 		lines = append(lines, api.NewLine("host", api.Note, "", "not found: %s", strings.Join(f.Missing, "; ")))
 	}
 	if _, err := os.Stat(f.AppDir); err == nil && f.Beanstalk && !f.Docker {
-		for _, absent := range packaging.Absent(f.AppDir) {
+		exists := func(name string) bool { _, err := appfile.Stat(f.AppDir, name); return err == nil }
+		for _, absent := range packaging.Absent(exists) {
 			hint := "agent install --into . in the application's repository writes it"
 			lines = append(lines, api.NewLine("host", api.Note, hint, "%s", absent))
 		}

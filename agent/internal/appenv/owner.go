@@ -48,16 +48,13 @@ func (r *Resolver) owner() (uid, gid uint32, err error) {
 // ownerOf is owner of a way that leads to, or through, the application's directory.
 func (r *Resolver) ownerOf(way appfile.Way) (uid, gid uint32, err error) {
 	dir := way[slices.IndexFunc(way, func(p appfile.Part) bool { return p.End })]
-	uid, gid, ok := ownerOf(dir.Info)
-	switch {
-	case !ok:
-		return 0, 0, fmt.Errorf("the owner of %q is not known on this system", dir.Path)
-	case !dir.Info.IsDir():
+	if !dir.Info.IsDir() {
 		return 0, 0, fmt.Errorf("the application's directory: %q is not a directory", dir.Path)
 	}
+	uid = dir.UID
 	problem := r.intruder(way, uid)
 	if problem == "" {
-		return uid, gid, nil
+		return uid, dir.GID, nil
 	}
 	return 0, 0, OwnerError{
 		Problem: fmt.Sprintf("commands would run as %s, the owner of %q, but %s", r.userName(uid), dir.Path, problem),
@@ -133,21 +130,18 @@ func (r *Resolver) onlyRoots(path string, way appfile.Way) error {
 // intruder says which part of a way another user than root and uid owns or may write; "" for none.
 func (r *Resolver) intruder(way appfile.Way, uid uint32) string {
 	for _, p := range way {
-		owner, gid, ok := ownerOf(p.Info)
 		mode := p.Info.Mode()
 		switch {
-		case !ok:
-			return fmt.Sprintf("the owner of %q is not known", p.Path)
-		case owner != 0 && owner != uid:
-			return fmt.Sprintf("%q belongs to %s", p.Path, r.userName(owner))
+		case p.UID != 0 && p.UID != uid:
+			return fmt.Sprintf("%q belongs to %s", p.Path, r.userName(p.UID))
 		case mode.Type() == fs.ModeSymlink, // its directory says who may replace it
 			mode&fs.ModeSticky != 0 && !p.End: // only its owner may replace what is there
 		case mode&0o002 != 0:
 			return fmt.Sprintf("everybody may write %q", p.Path)
 		case mode&0o020 != 0 && hasACL(p.Path):
 			return fmt.Sprintf("an access list says who may write %q", p.Path)
-		case mode&0o020 != 0 && !r.ownGroup(gid, uid):
-			return fmt.Sprintf("group %d may write %q", gid, p.Path)
+		case mode&0o020 != 0 && !r.ownGroup(p.GID, uid):
+			return fmt.Sprintf("group %d may write %q", p.GID, p.Path)
 		}
 	}
 	return ""
@@ -203,19 +197,16 @@ func (u User) may(way appfile.Way, bit fs.FileMode) bool {
 		if i < len(way)-1 {
 			need = 0o001
 		}
-		owner, gid, ok := ownerOf(p.Info)
 		switch {
-		case !ok:
-			return false
 		case p.Info.Mode().Type() == fs.ModeSymlink:
 			continue
 		case u.UID == 0 && p.Info.IsDir(), u.UID == 0 && bit != 0o001:
 			continue
 		case u.UID == 0: // executes what anybody may
 			need = 0o111
-		case owner == u.UID:
+		case p.UID == u.UID:
 			need <<= 6
-		case slices.Contains(u.Groups, gid):
+		case slices.Contains(u.Groups, p.GID):
 			need <<= 3
 		}
 		if p.Info.Mode()&need == 0 {

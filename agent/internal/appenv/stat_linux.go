@@ -20,14 +20,6 @@ func changeTime(info fs.FileInfo) time.Time {
 	return info.ModTime()
 }
 
-func ownerOf(info fs.FileInfo) (uid, gid uint32, ok bool) {
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return 0, 0, false
-	}
-	return st.Uid, st.Gid, true
-}
-
 // hasACL reports whether an access list of the file says who may write it, too. The group's bits of its mode are then
 // the most that the list gives.
 func hasACL(path string) bool {

@@ -5,8 +5,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // Way is everything that the kernel goes through from the root directory to what a path leads to.
@@ -17,6 +20,9 @@ type Part struct {
 	Path string // without links, but perhaps one itself
 	Info fs.FileInfo
 	End  bool // of one of the paths that were followed, each from the end of the one before
+
+	// Whose it is. On a file system that a user mounted (FUSE) all is that user's: its owners are what he says.
+	UID, GID uint32
 }
 
 // maxParts bounds the open directories, and the time: links can lead through thousands.
@@ -55,7 +61,55 @@ func Follow(root string, paths ...string) (Way, error) {
 			last.End = true
 		}
 	}
-	return f.way, nil
+	return f.way, f.owners()
+}
+
+// owners says whose each part is.
+func (f *follower) owners() error {
+	var users map[uint64]uint32
+	for i, p := range f.way {
+		st, ok := p.Info.Sys().(*syscall.Stat_t)
+		if !ok {
+			return &fs.PathError{Op: "stat", Path: p.Path, Err: errors.ErrUnsupported}
+		}
+		dev := uint64(st.Dev)
+		if users == nil && unix.Major(dev) == 0 { // of no disk
+			users = mounters()
+		}
+		f.way[i].UID, f.way[i].GID = st.Uid, st.Gid
+		if user, ok := users[dev]; ok && user != 0 {
+			f.way[i].UID = user
+		}
+	}
+	return nil
+}
+
+// mounters returns who mounted each FUSE file system, by its device.
+func mounters() map[uint64]uint32 {
+	text, _ := os.ReadFile("/proc/self/mountinfo") // of Linux alone
+	return parseMounters(string(text))
+}
+
+// parseMounters reads lines of proc_pid_mountinfo(5): "36 35 0:42 / /mnt rw - fuse.x y rw,user_id=1000,group_id=1000".
+func parseMounters(text string) map[uint64]uint32 {
+	users := map[uint64]uint32{}
+	for line := range strings.Lines(text) {
+		place, kind, _ := strings.Cut(line, " - ")
+		fields := strings.Fields(place)
+		_, after, ok := strings.Cut(kind, "user_id=")
+		if !ok || len(fields) < 3 || !strings.HasPrefix(kind, "fuse") {
+			continue
+		}
+		number, _, _ := strings.Cut(after, ",")
+		major, minor, _ := strings.Cut(fields[2], ":")
+		a, err1 := strconv.ParseUint(major, 10, 32)
+		b, err2 := strconv.ParseUint(minor, 10, 32)
+		uid, err3 := strconv.ParseUint(strings.TrimSpace(number), 10, 32)
+		if errors.Join(err1, err2, err3) == nil {
+			users[unix.Mkdev(uint32(a), uint32(b))] = uint32(uid)
+		}
+	}
+	return users
 }
 
 // follower is where it stands.

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // What the way leads to is what the kernel finds, and everything on it is named.
@@ -60,5 +62,27 @@ func TestAWayIsTheKernels(t *testing.T) {
 		if way, err := Follow("/", root+"/"+path); !errors.Is(err, want) {
 			t.Errorf("%.20s: %v, %v", path, way, err)
 		}
+	}
+}
+
+// Whoever mounts a file system of his own says who owns what there, root too.
+func TestAUsersFileSystemIsTheUsers(t *testing.T) {
+	users := parseMounters("36 35 0:42 / /mnt rw,nosuid - fuse.sshfs host: rw,user_id=1000,group_id=1000,allow_other\n" +
+		"37 35 0:43 / /sys/fs/fuse rw - fusectl fusectl rw\n38 35 8:1 / / rw - ext4 /dev/sda1 rw\n39 35 0:44 / /x rw shared:1 - fuse y rw,user_id=0,group_id=0\n" +
+		"40 35 0:45 / /y - fuse\n")
+	if len(users) != 2 || users[unix.Mkdev(0, 42)] != 1000 {
+		t.Error(users)
+	}
+	text, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Skip(err)
+	}
+	var st syscall.Stat_t
+	if err := syscall.Stat("/proc", &st); err != nil {
+		t.Fatal(err)
+	}
+	users = parseMounters(strings.ReplaceAll(string(text), " - proc proc rw", " - fuse x rw,user_id=77"))
+	if users[uint64(st.Dev)] != 77 {
+		t.Errorf("device %d is not among %v", st.Dev, users)
 	}
 }
