@@ -27,11 +27,7 @@ func checkForeign(files []int) error {
 			if _, err := unix.FcntlInt(uintptr(fd), unix.F_GET_SEALS, 0); err == nil {
 				continue // a file in memory
 			}
-			mounts, err := os.ReadFile("/proc/self/mountinfo")
-			if err != nil {
-				return err
-			}
-			if trusted(mounts, st.Dev_minor) {
+			if mountedHere(fd) {
 				continue
 			}
 		}
@@ -43,13 +39,29 @@ func checkForeign(files []int) error {
 	return nil
 }
 
-// trusted reports whether the file system of device 0:minor is mounted here and made by the kernel alone.
-func trusted(mountinfo []byte, minor uint32) bool {
-	device := fmt.Sprintf("0:%d", minor)
+// mountedHere reports whether fd's mount is one of the host's, or of the agent's own copies of them, and not FUSE. What
+// its device's number is says nothing: an overlay's files have others than it has itself.
+func mountedHere(fd int) bool {
+	info, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", fd))
+	if err != nil {
+		return false
+	}
+	_, after, _ := strings.Cut(string(info), "mnt_id:")
+	id, _, _ := strings.Cut(strings.TrimSpace(after), "\n")
+	for _, process := range []string{"1", "self"} {
+		if mounts, err := os.ReadFile("/proc/" + process + "/mountinfo"); err == nil && trusted(mounts, id) {
+			return true
+		}
+	}
+	return false
+}
+
+// trusted reports whether a mount is in the list and is made by the kernel alone.
+func trusted(mountinfo []byte, id string) bool {
 	for s := bufio.NewScanner(bytes.NewReader(mountinfo)); s.Scan(); {
 		// proc(5): id parent major:minor root mountpoint options [optional …] - type source options
 		before, after, _ := strings.Cut(s.Text(), " - ")
-		if f := strings.Fields(before); len(f) > 2 && f[2] == device {
+		if mount, _, _ := strings.Cut(before, " "); mount == id && id != "" {
 			return !strings.HasPrefix(after, "fuse")
 		}
 	}

@@ -10,15 +10,15 @@ import (
 
 // Who may choose how a close() is answered may hold up every start.
 func TestFilesOfFileSystemsOfUsersAreRefused(t *testing.T) {
-	for minor, want := range map[uint32]bool{23: true, 45: false, 46: false, 47: true, 4: false, 99: false} {
+	for id, want := range map[string]bool{"25": true, "60": false, "61": false, "62": true, "2": false, "99": false, "": false} {
 		const mounts = `24 1 259:1 / / rw,noatime shared:1 - xfs /dev/nvme0n1p1 rw
 25 24 0:23 / /run rw shared:2 master:7 - tmpfs tmpfs rw
 60 24 0:45 / /home/ann/mnt rw,nosuid - fuse.sshfs ann@host:/ rw,user_id=1000
 61 24 0:46 / /mnt/x rw - fuse x rw
 62 24 0:47 / /mnt/fuse\040- rw - nfs4 127.0.0.1:/ rw
 `
-		if got := trusted([]byte(mounts), minor); got != want {
-			t.Errorf("device 0:%d is trusted: %t", minor, got)
+		if got := trusted([]byte(mounts), id); got != want {
+			t.Errorf("mount %q is trusted: %t", id, got)
 		}
 	}
 	file, err := os.Create(filepath.Join(t.TempDir(), "file"))
@@ -48,9 +48,40 @@ func TestFilesOfFileSystemsOfUsersAreRefused(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, to make a file system")
 	}
+	if err := checkForeign([]int{null, overlaid(t), null}); err != nil {
+		t.Errorf("a file of an overlay, as a container's root is: %v", err)
+	}
 	if err := checkForeign([]int{null, unmounted(t), null}); err == nil {
 		t.Error("a file system that is mounted nowhere here is trusted")
 	}
+}
+
+// overlaid returns a file of an overlay whose layers are of two file systems: its device is none that is mounted.
+func overlaid(t *testing.T) int {
+	dir, upper := t.TempDir(), t.TempDir()
+	if err := unix.Mount("none", upper, "tmpfs", 0, ""); err != nil {
+		t.Skip("cannot mount here: ", err)
+	}
+	t.Cleanup(func() { unix.Unmount(upper, unix.MNT_DETACH) })
+	for _, d := range []string{filepath.Join(upper, "u"), filepath.Join(upper, "w")} {
+		if err := os.Mkdir(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lower := t.TempDir()
+	if err := os.WriteFile(filepath.Join(lower, "file"), []byte("text"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("none", dir, "overlay", 0, "lowerdir="+lower+",upperdir="+upper+"/u,workdir="+upper+"/w"); err != nil {
+		t.Skip("no overlays here: ", err)
+	}
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	fd, err := unix.Open(filepath.Join(dir, "file"), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	return fd
 }
 
 // unmounted returns a file of a file system that is mounted nowhere.
