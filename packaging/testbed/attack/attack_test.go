@@ -29,7 +29,7 @@ var attacks = []func(*ground){
 	refusedUsers, rootsVerbs, namesThatClimb, falseAgent, oddDescriptors, malformedRequests,
 	lingeringDescriptors, manyConnections, floodOfRequests, greedyCalls,
 	hardLinks, applicationsPlace, readers, localFiles, largeArguments, escapes, manyStarts,
-	spoolAfterTheEnd, terminals, heldStart, stopLoop,
+	spoolAfterTheEnd, firehose, terminals, heldStart, stopLoop,
 	manyHosts,
 }
 

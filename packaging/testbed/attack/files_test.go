@@ -9,7 +9,7 @@ import (
 )
 
 // obstacles are what stands in a file's place. Each is in the place of all files at once.
-var obstacles = []string{"zero", "random", "shadow", "proc", "climbing", "itself", "log", "dangling", "fifo", "directory", "socket", "gigabyte", "nulls", "largest"}
+var obstacles = []string{"zero", "shadow", "proc", "climbing", "itself", "dangling", "fifo", "directory", "socket", "gigabyte", "nulls", "largest"}
 
 // readers: whatever is in the place of a file that the application can write, and that the agent reads, costs it no
 // more than its ceiling, holds up nobody, and shows nobody what the application may not read.

@@ -95,20 +95,34 @@ func heldStart(g *ground) {
 			g.T.Errorf("with a command that has not begun the application may: %s", line)
 		}
 	}
-	g.waits("test $(grep -c stopped /tmp/held.log) -ge 4")
+	g.waits("grep -q stopped /tmp/held.log")
 	g.waits("! pgrep -x starting")
 }
 
 // stopLoop: the application stops whatever becomes its own at once. What runs as it is its own; others are answered.
 func stopLoop(g *ground) {
 	defer g.busy("ec2-user")()
-	g.leaves("webapp", "stop-loop", "exec /usr/bin/python3 -I /box/attack/stop_loop.py 10 >/tmp/stop.log")
-	for n := range 10 {
+	g.leaves("webapp", "stop-loop", "exec /usr/bin/python3 -I /box/attack/stop_loop.py 6 >/tmp/stop.log")
+	for n := range 6 {
 		g.as("ec2-user", fmt.Sprintf("timeout 3 agent exec -- echo %d; timeout 3 agent exec -d -- true", n))
 	}
 	g.waits("grep stopped /tmp/stop.log")
 	g.T.Log(g.On("1", "cat /tmp/stop.log; pkill -KILL -u webapp -x 'sleep|true|echo' || :; agent ps"))
 	g.On("1", "for id in $(agent ps --json | grep -o '\"id\": *\"[^\"]*' | cut -d'\"' -f4); do agent stop $id; done >/dev/null 2>&1 || :")
+}
+
+// firehose: jobs that print as fast as they can cost the others a part of the machine, and no more.
+func firehose(g *ground) {
+	const file = "/var/app/current/cron.yaml"
+	g.On("1", "cp -p "+file+" /run/cron.yaml; (echo cron:; for n in {1..16}; do echo \"- {name: y$n, schedule: '@every 1s', command: 'yes', timeout: 5s, on: all}\"; done) >"+file+".new && mv "+file+".new "+file+" && agent reload")
+	g.waits("test $(agent ps | grep -c ' y[0-9]') -ge 8")
+	for range 3 {
+		out, err := g.as("ec2-user", "time -p agent exec -- echo amid; cat /proc/loadavg")
+		g.T.Logf("%v %s", err, out)
+	}
+	g.On("1", "cp -p /run/cron.yaml "+file+" && agent reload")
+	g.waits("! pgrep -x yes")
+	g.waits("test $(du -sk /var/lib/agent | cut -f1) -lt 400000")
 }
 
 // spoolAfterTheEnd: what a run has written is what is shown, for as long as it is kept.

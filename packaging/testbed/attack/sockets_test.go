@@ -147,7 +147,7 @@ func (g *ground) busy(user string) (over func()) {
 // still in it.
 func floodOfRequests(g *ground) {
 	for _, user := range []string{"nobody", "ec2-user"} {
-		g.leaves(user, "flood", "exec /usr/bin/python3 -I /box/attack/flood.py 3 >/tmp/flood.log")
+		g.leaves(user, "flood", "exec /usr/bin/python3 -I /box/attack/flood.py 2 >/tmp/flood.log")
 		g.audited()
 		g.waits("grep asked /tmp/flood.log")
 		g.On("1", "rm /tmp/flood.log")
@@ -160,13 +160,16 @@ func floodOfRequests(g *ground) {
 	}
 }
 
-// greedyCalls: what a user of exec.allow asks costs the agent no more than its ceiling.
+// greedyCalls: what a user of exec.allow asks, of the largest table that the application may have, costs the agent no
+// more than its ceiling.
 func greedyCalls(g *ground) {
-	out, err := g.as("ec2-user", `for n in {1..8}; do timeout 100 agent cron next -n 100000 >/dev/null 2>&1 & timeout 100 agent cron next -n 1000 >/dev/null 2>&1 &
-		timeout 100 agent ps --all -n 1000000 >/dev/null 2>&1 & timeout 100 agent health --history >/dev/null 2>&1 & done; wait`)
-	if err != nil {
+	const file = "/var/app/current/cron.yaml"
+	g.On("1", "cp -p "+file+" /run/cron.yaml && /usr/bin/python3 -I /box/attack/obstacles.py largest "+file+" && agent reload")
+	if out, err := g.as("ec2-user", `for n in {1..4}; do for verb in 'cron list' 'cron list --json' 'cron next -n 100000' 'cron next -n 1000' 'ps --all -n 1000000' 'health --history' status; do
+		timeout 100 agent $verb >/dev/null 2>&1 & done; done; wait; agent cron list | tail -n 1`); err != nil || !strings.HasPrefix(out, "job") {
 		g.T.Errorf("%v\n%s", err, out)
 	}
+	g.On("1", "cp -p /run/cron.yaml "+file+" && agent reload")
 }
 
 // audited: what a user of exec.allow starts is in the log, with his name, whatever else is.

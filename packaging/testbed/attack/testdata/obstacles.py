@@ -5,8 +5,8 @@
 import os, shutil, socket, sys
 
 kind, files = sys.argv[1], sys.argv[2:]
-LINKS = {"zero": "/dev/zero", "random": "/dev/urandom", "shadow": "/etc/shadow", "proc": "/proc/self/root/etc/shadow",
-    "climbing": "../../../../../../etc/shadow", "itself": None, "log": "/proc/kmsg", "dangling": "/nothing/here"}
+LINKS = {"zero": "/dev/zero", "shadow": "/etc/shadow", "proc": "/proc/self/root/etc/shadow",
+    "climbing": "../../../../../../etc/shadow", "itself": None, "dangling": "/nothing/here"}
 
 
 def largest(name):
