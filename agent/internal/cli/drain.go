@@ -71,7 +71,12 @@ func (o *drainOptions) run(ctx context.Context, g *globals) error {
 	}
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := cl.Post(ctx, "/v1/drain?"+q.Encode(), nil, nil); err != nil {
+	err = cl.Post(ctx, "/v1/drain?"+q.Encode(), nil, nil)
+	if err != nil && ctx.Err() != nil { // the agent may have heard it
+		return &api.Error{Message: err.Error(),
+			Hint: "the instance may be drained: agent status tells, agent undrain takes it back"}
+	}
+	if err != nil {
 		return err
 	}
 	say := func(s string) { printf(g.Err, "%s\n", s) }
