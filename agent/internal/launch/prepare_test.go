@@ -3,6 +3,7 @@ package launch
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"testing"
@@ -83,5 +84,19 @@ func TestAuditIsBounded(t *testing.T) {
 	l.audit("run started", runs.Run{}, []string{"/bin/true", "first", strings.Repeat("x", 2<<20)})
 	if said.Len() > 6<<10 || !strings.Contains(said.String(), "/bin/true first xxx") || !strings.Contains(said.String(), "argv_bytes=2097169 argv_sha256=") {
 		t.Errorf("%d bytes: %.200s", said.Len(), &said)
+	}
+}
+
+// A refusal for the path's owners says what to do, and the exec ends as refused.
+func TestARefusalForOwnersHasItsHint(t *testing.T) {
+	var asked appenv.ProfileOptions
+	l := &Launcher{Profile: func(_ context.Context, o appenv.ProfileOptions) (appenv.Profile, error) {
+		asked = o
+		return appenv.Profile{}, appenv.OwnerError{Problem: "what", Hint: "do this"}
+	}}
+	_, err := l.Prepare(t.Context(), api.Caller{Owner: true}, api.ExecRequest{Args: []string{"true"}, User: "root", AppEnv: true})
+	e, ok := errors.AsType[*api.Error](err)
+	if !ok || e.Message != "what" || e.Hint != "do this" || e.Exit != command.CodeRefused || !asked.AppEnv || asked.User != "root" {
+		t.Errorf("%+v, %v", err, asked)
 	}
 }
