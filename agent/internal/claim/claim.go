@@ -117,6 +117,7 @@ type Store struct {
 
 	mu     sync.Mutex // guards the fields below
 	jobs   map[string]*jobState
+	known  int // jobs whose last register is kept
 	counts Status
 }
 

@@ -342,6 +342,42 @@ func TestWrongClocks(t *testing.T) {
 	}
 }
 
+// A cron file that has other names each time it is read, and registers as large as they can be, which the application
+// may write: what is kept of them is bounded. A job that goes on is not forgotten for it.
+func TestForeignNamesAndTextsAreNotKept(t *testing.T) {
+	s := claimant(t, &fakeS3{}, "i-0")
+	r := register{tag: "1"}
+	for i := range keptRuns {
+		r = register{r.with(Run{Slot: firstSlot.Add(time.Duration(i) * time.Minute), Owner: "i-0", Nonce: "n"}).Register, "1"}
+	}
+	for i := range 3 * maxJobs {
+		job := fmt.Sprint("job", i)
+		s.remember(job, firstSlot, "other", r)
+		s.count(job, Outcome{State: Won}, nil)
+		kept := 0
+		if i%maxJobs == 0 {
+			for _, j := range s.jobs {
+				kept += len(j.last.Runs) / keptRuns
+			}
+			if kept != s.known {
+				t.Fatalf("after %d jobs %d registers are kept, counted %d", i, kept, s.known)
+			}
+		}
+		if len(s.jobs) > maxJobs || len(s.counts.Won) > maxJobs || s.known > maxKnown {
+			t.Fatalf("after %d jobs %d are kept, %d counted, %d registers", i, len(s.jobs), len(s.counts.Won), s.known)
+		}
+	}
+	if s.cached(fmt.Sprint("job", 2*maxJobs)).tag == "" {
+		t.Error("the first after all were forgotten is not kept")
+	}
+	for _, field := range []string{"owner", "nonce", "outcome"} {
+		text := fmt.Sprintf(`{"version":1,"runs":[{"slot":"1999-01-01T00:00:00Z","owner":"o","nonce":"n",%q:%q}]}`, field, strings.Repeat("x", 1000))
+		if _, err := parseRegister([]byte(text)); err == nil {
+			t.Errorf("a %s of 1000 bytes is kept", field)
+		}
+	}
+}
+
 func TestFinish(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, ss := fleet(t, 2)

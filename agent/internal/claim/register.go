@@ -12,6 +12,7 @@ const (
 	registerVersion = 1
 	maxRegister     = 64 << 10 // bytes
 	maxOutcome      = 200      // bytes
+	maxText         = 255      // bytes of what no agent writes longer
 )
 
 // keptRuns is how many slots a register lists. A job every minute on instances whose clocks differ by three minutes
@@ -107,6 +108,9 @@ func parseRegister(b []byte) (Register, error) {
 	for i, run := range r.Runs {
 		if run.Slot.IsZero() || run.Nonce == "" || i > 0 && !run.Slot.Before(r.Runs[i-1].Slot) {
 			return Register{}, fmt.Errorf("run %d has no slot, no nonce, or is out of order", i+1)
+		}
+		if len(run.Owner) > maxText || len(run.Nonce) > maxText || len(run.Outcome) > maxText {
+			return Register{}, fmt.Errorf("run %d has a text of more than %d bytes", i+1, maxText)
 		}
 	}
 	return r, nil

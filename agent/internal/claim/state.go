@@ -34,6 +34,9 @@ func (s *Store) count(job string, o Outcome, err error) error {
 		s.counts.Missed++
 		s.counts.LastError = err.Error()
 	case o.State == Won:
+		if len(s.counts.Won) >= maxJobs {
+			clear(s.counts.Won)
+		}
 		s.counts.Won[job]++
 	case o.State == Lost:
 		s.counts.Lost++
@@ -50,10 +53,21 @@ func (s *Store) count(job string, o Outcome, err error) error {
 	return err
 }
 
+// Names of jobs come from a file that may have others each time it is read. Beyond maxJobs all are forgotten, which
+// costs a read of S3 each, as does a register beyond maxKnown, which is not kept.
+const (
+	maxJobs  = 20_000
+	maxKnown = 1000
+)
+
 // job returns the state of a job. The caller holds mu.
 func (s *Store) job(name string) *jobState {
 	j := s.jobs[name]
 	if j == nil {
+		if len(s.jobs) >= maxJobs {
+			clear(s.jobs)
+			s.known = 0
+		}
 		j = &jobState{own: map[int64]string{}, abandoned: map[string]string{}}
 		s.jobs[name] = j
 	}
@@ -65,11 +79,19 @@ func (s *Store) job(name string) *jobState {
 func (s *Store) cached(job string) register {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r := s.job(job).last
-	if len(r.Runs) > 0 && r.Runs[0].Owner == s.config.Owner {
-		return r
+	return s.job(job).last
+}
+
+// keep makes r what cached returns, if it is of use and there is room. The caller holds mu.
+func (s *Store) keep(j *jobState, r register) {
+	if j.last.tag != "" {
+		s.known--
 	}
-	return register{}
+	j.last = register{}
+	if r.tag != "" && len(r.Runs) > 0 && r.Runs[0].Owner == s.config.Owner && s.known < maxKnown {
+		j.last = r
+		s.known++
+	}
 }
 
 // remember keeps the register as last read or written, and whether the slot is this process's own.
@@ -77,7 +99,7 @@ func (s *Store) remember(job string, slot time.Time, nonce string, r register) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	j := s.job(job)
-	j.last = r
+	s.keep(j, r)
 	known := map[int64]bool{}
 	for _, run := range r.Runs {
 		known[run.Slot.Unix()] = true

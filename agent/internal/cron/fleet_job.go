@@ -12,10 +12,16 @@ import (
 	"beanstalk-agent/scheduler"
 )
 
+// maxFleetJobs is twice what a table may have. What is forgotten is in the registers.
+const maxFleetJobs = 20_000
+
 // job returns what is known of a job. The caller holds mu.
 func (c *fleet) job(name string) *fleetJob {
 	j := c.jobs[name]
 	if j == nil {
+		if len(c.jobs) >= maxFleetJobs { // names come from a file that may have others each time it is read
+			clear(c.jobs)
+		}
 		j = &fleetJob{resolved: map[time.Time]bool{}}
 		c.jobs[name] = j
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -266,5 +267,15 @@ func TestResolvedSlotsAreForgotten(t *testing.T) {
 	f.forgetResolved(scheduler.Firing{Job: scheduler.Job{Name: "a"}, Due: due}, []claim.Run{{Slot: second}})
 	if f.isResolved("a", first) || !f.isResolved("a", second) {
 		t.Errorf("kept: the first %v, the second %v", f.isResolved("a", first), f.isResolved("a", second))
+	}
+}
+
+// A cron file may have other names each time it is read.
+func TestForeignNamesAreForgotten(t *testing.T) {
+	c := &fleet{jobs: map[string]*fleetJob{}}
+	for i := range 3 * maxFleetJobs {
+		if c.job(fmt.Sprint(i)); len(c.jobs) > maxFleetJobs {
+			t.Fatalf("after %d jobs %d are kept", i, len(c.jobs))
+		}
 	}
 }

@@ -43,6 +43,10 @@ type Config struct {
 const (
 	maxQueue   = 256 // events waiting for Run, and notices waiting for one target
 	flushGrace = 3 * time.Second
+
+	// maxJobs is how many jobs that fail are remembered. Names come from a file that may have others each time it is
+	// read; what is forgotten costs a notice too many, or one of a recovery.
+	maxJobs = 2000
 )
 
 // Notifier queues events and sends them while Run runs.
@@ -130,6 +134,9 @@ func (n *Notifier) dispatch(e Event) {
 	}
 	switch {
 	case e.Kind.problem():
+		if len(n.failing) >= maxJobs {
+			clear(n.failing)
+		}
 		n.failing[e.Job] = true
 	case e.Kind != Started:
 		delete(n.failing, e.Job)

@@ -25,6 +25,9 @@ func (p *policy) onEvent(e Event, now time.Time) (notice, bool) {
 	}
 	switch {
 	case e.Kind.problem() && j == nil:
+		if len(p.jobs) >= maxJobs {
+			clear(p.jobs)
+		}
 		j = &jobNotices{}
 		p.jobs[e.Job] = j
 		return j.report(e, now), true

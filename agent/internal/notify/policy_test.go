@@ -69,3 +69,18 @@ func letters(ns []notice) (out string) {
 }
 
 func squeeze(s string) string { return strings.ReplaceAll(s, " ", "") }
+
+// A cron file may have other names each time it is read.
+func TestForeignNamesAreForgotten(t *testing.T) {
+	p := policy{cooldown: time.Minute, jobs: map[string]*jobNotices{}}
+	n := &Notifier{failing: map[string]bool{}}
+	for i := range 3 * maxJobs {
+		e := Event{Job: fmt.Sprint(i), Kind: Failed}
+		if _, sent := p.onEvent(e, time.Now()); !sent {
+			t.Fatalf("job %d is not reported", i)
+		}
+		if n.dispatch(e); len(p.jobs) > maxJobs || len(n.failing) > maxJobs {
+			t.Fatalf("after %d jobs %d and %d are kept", i, len(p.jobs), len(n.failing))
+		}
+	}
+}
