@@ -80,6 +80,24 @@ func values(g *ground) {
 	g.On("1", "agent stop "+id) // what the logs have is looked at in the end
 }
 
+// typing: a command that root starts at his terminal, in whatever way, does not type into it for his shell to obey.
+func typing(g *ground) {
+	g.On("1", `rm -f /run/keys; mkfifo /run/keys; systemd-run --quiet --collect --unit=attacker-shell -E TERM=xterm -E HISTFILE= \
+		/bin/bash -c 'exec script -qfc "bash --norc --noprofile -i" /run/screen <>/run/keys >/dev/null'`)
+	for n, how := range []string{"agent exec --direct --", "agent exec -t --", "agent exec --"} {
+		for _, behind := range []string{"", " | cat", " 2>&1 </dev/null | cat"} {
+			g.On("1", fmt.Sprintf("echo '%s /usr/bin/python3 -I /box/attack/typing.py%s; sleep 0.3; echo over-$((%d+1))' >/run/keys", how, behind, n*10+len(behind)))
+			g.waits(fmt.Sprintf("grep -qa 'over-%d' /run/screen", n*10+len(behind)+1))
+		}
+	}
+	if g.Holds("1", "sleep 2; test -e /run/rooted") {
+		g.T.Errorf("root's shell obeyed:\n%s", g.On("1", "cat -v /run/screen"))
+	}
+	if n := g.On("1", "grep -ca ^typed /run/screen"); n < "5" {
+		g.T.Errorf("only %s of the commands ran:\n%s", n, g.On("1", "cat -v /run/screen"))
+	}
+}
+
 // heldStart: nobody waits for a process that is not root's any more and not yet the command, whoever stops it there; and
 // being its user's is all that the application gets of it.
 func heldStart(g *ground) {
