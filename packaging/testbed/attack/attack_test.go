@@ -28,7 +28,7 @@ var attacks = []func(*ground){
 	filesOfTheAgent, processesOfTheAgent, controlGroups, nothingInherited, values,
 	refusedUsers, rootsVerbs, namesThatClimb, falseAgent, oddDescriptors, malformedRequests,
 	lingeringDescriptors, manyConnections, floodOfRequests, greedyCalls,
-	hardLinks, applicationsPlace, readers, localFiles, largeArguments, escapes, manyStarts,
+	hardLinks, applicationsPlace, readers, localFiles, largeArguments, filesOfRoot, escapes, manyStarts,
 	spoolAfterTheEnd, firehose, terminals, typing, heldStart, stopLoop,
 	manyHosts,
 }

@@ -136,3 +136,18 @@ func escapes(g *ground) {
 		}
 	}
 }
+
+// filesOfRoot: what root alone may look at is no answer to a question of the application's.
+func filesOfRoot(g *ground) {
+	const file = "/var/app/current/cron.yaml"
+	g.On("1", "cp -p "+file+" /run/cron.yaml; mkdir -p -m 700 /root/hidden; install -m 755 /bin/true /root/hidden/there")
+	said := map[string]string{}
+	for _, name := range []string{"there", "absent"} {
+		g.On("1", "printf 'cron:\n- {name: probe, schedule: \"@daily\", command: [/root/hidden/"+name+"], on: all}\n- {name: tell, schedule: \"@every 1s\", command: \"true\", on: all}\n' >"+file+".new && mv "+file+".new "+file+"; agent reload || :")
+		said[name] = g.On("1", "agent cron list 2>&1 | grep -c tell || :")
+		g.On("1", "cp -p /run/cron.yaml "+file+" && agent reload")
+	}
+	if said["there"] != said["absent"] {
+		g.T.Errorf("of a file that is there: %s; of one that is not: %s", said["there"], said["absent"])
+	}
+}
