@@ -26,7 +26,7 @@ func TestFleetOfTwoVersions(t *testing.T) {
 	present := filepath.Join(g.dir, "agent")
 	g.agent = func(i int) string { return []string{landed, present}[i%2] }
 	url := versity.Faulty(t, versity.Start(t, fleetBucket)[0], 0.05)
-	every := g.fleet(z, g.signs()+"; sleep 0.5", func(int) string { return url })
+	every := g.fleet(z, "sleep 0.5", func(int) string { return url })
 	g.liveAndJudge(z, every, url, func(until time.Time) (changes int) {
 		for ; time.Now().Before(until); changes++ {
 			h := g.hosts[len(g.hosts)/2+changes%2]

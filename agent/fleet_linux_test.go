@@ -40,17 +40,17 @@ func sizeOfFleet() fleetSize {
 func newFleet(t *testing.T, z fleetSize, endpoint func(i int) string) (*ground, map[string]time.Duration) {
 	t.Helper()
 	g := newGround(t)
-	return g, g.fleet(z, g.signs(), endpoint)
+	return g, g.fleet(z, ":", endpoint)
 }
 
-// fleet is newFleet, of a ground that is there, and a job of this command.
+// fleet is newFleet, of a ground that is there, and of jobs that end with this command.
 func (g *ground) fleet(z fleetSize, command string, endpoint func(i int) string) map[string]time.Duration {
 	g.t.Helper()
 	cron, every := "cron:\n", map[string]time.Duration{}
 	for i := range z.jobs {
 		job := "job" + string(rune('a'+i))
 		every[job] = z.period
-		cron += fmt.Sprintf("- {name: %s, schedule: '@every %s', command: '%s'}\n", job, z.period, command)
+		cron += fmt.Sprintf("- {name: %s, schedule: '@every %s', command: '%s; %s'}\n", job, z.period, g.signs(job), command)
 	}
 	for i := range z.hosts {
 		config := fmt.Sprintf("aws: {region: us-east-1, s3_endpoint: '%s'}\ncron: {claims: 's3://%s/claims'}\n", endpoint(i), fleetBucket)

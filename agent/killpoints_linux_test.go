@@ -87,7 +87,7 @@ func (k kill) play(t *testing.T, store, metadata string) {
 	s := newStage(t, store, k.step, k.late)
 	every := map[string]time.Duration{"job": time.Second}
 	config := fmt.Sprintf("aws: {region: us-east-1, s3_endpoint: '%s'}\ncron: {claims: 's3://%s/%s'}\n", s.store, fleetBucket, filepath.Base(s.ground.dir))
-	cron := fmt.Sprintf("cron:\n- {name: job, schedule: '@every 1s', retries: 1, backoff: 1s, command: '%s; %s'}\n", s.ground.signs(), cmp.Or(k.then, ":"))
+	cron := fmt.Sprintf("cron:\n- {name: job, schedule: '@every 1s', retries: 1, backoff: 1s, command: '%s; %s'}\n", s.ground.signs("job"), cmp.Or(k.then, ":"))
 	s.host = s.ground.add(config, cron, "AWS_ACCESS_KEY_ID="+versity.AccessKey, "AWS_SECRET_ACCESS_KEY="+versity.SecretKey,
 		"AWS_EC2_METADATA_DISABLED=", "AWS_EC2_METADATA_SERVICE_ENDPOINT="+metadata)
 	s.play(k.by)

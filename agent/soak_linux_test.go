@@ -49,7 +49,7 @@ func soakTable(g *ground, factor time.Duration) (table string, every map[string]
 			keys = fmt.Sprintf(keys, max(j.at/factor, time.Second))
 		}
 		table += fmt.Sprintf("- {name: %s, schedule: '@every %s', command: '%s; sleep %.1f; exit %d', %s}\n",
-			name, every[name], g.signs(), (j.takes / factor).Seconds(), j.exit, keys)
+			name, every[name], g.signs(name), (j.takes / factor).Seconds(), j.exit, keys)
 	}
 	return strings.ReplaceAll(table, ", }", "}"), every
 }
