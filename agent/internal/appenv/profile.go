@@ -211,7 +211,7 @@ func (r *Resolver) namedUser(name string, web unit) (User, error) {
 
 // defaults are a service's variables before its own files, in systemd's order: the manager's by name, then the user's.
 func (r *Resolver) defaults(rd *reading, env *Env, u User) []Var {
-	vars := merge(r.locale(), []Var{NewVar("PATH", r.searchPath(env))}, rd.all)
+	vars := merge(r.locale(), []Var{NewVar("PATH", r.searchPath(env, u))}, rd.all)
 	slices.SortFunc(vars, func(a, b Var) int { return cmp.Compare(a.Name, b.Name) })
 	home, shell := u.Home, u.Shell
 	if r.cfg.Systemd != AmazonLinux2 { // which passes them on unchanged
@@ -241,7 +241,9 @@ func clean(path string) string {
 }
 
 // searchPath is the application's own PATH unchanged, else the default, for its own user with a virtualenv before it.
-func (r *Resolver) searchPath(env *Env) string {
+// Where that user is root, the virtualenv must be root's, as the application's directory is: another's would make root
+// run his programs.
+func (r *Resolver) searchPath(env *Env, u User) string {
 	if path, ok := env.Lookup("PATH"); ok {
 		return path
 	}
@@ -250,7 +252,7 @@ func (r *Resolver) searchPath(env *Env) string {
 	if err == nil && strings.Contains(release, "\nID=\"amzn\"") {
 		base = mergedPath
 	}
-	if venv := r.venvBin(env); venv != "" && !env.foreign {
+	if venv := r.venvBin(env); venv != "" && !env.foreign && (u.UID != 0 || r.rootsAlone(venv)) {
 		return venv + ":" + base
 	}
 	return base
