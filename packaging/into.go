@@ -91,7 +91,11 @@ func (h *host) nginx() error {
 		target := path.Join(nginxDir, path.Base(name))
 		switch old, err := h.files.ReadFile(target); {
 		case err == nil && !bytes.Equal(old, embeddedFile(name)):
-			h.note("%s was edited, kept as it is", target)
+			h.note("%s was edited or is of an earlier version, kept as it is", target)
+			if bytes.Contains(old, []byte("proxy_pass http://127.")) {
+				h.note("%s asks the agent at a port, which any local user can take: "+
+					"write proxy_pass http://unix:/run/agent/health.sock; or delete it and run this again", target)
+			}
 			continue
 		case err == nil:
 			continue

@@ -117,16 +117,19 @@ func TestIntoKeepsTheEditedLine(t *testing.T) {
 func TestIntoKeepsAnEditedLocation(t *testing.T) {
 	dir := t.TempDir()
 	into(t, dir)
+	const mine = "# mine\nproxy_pass http://127.0.0.1:8127;\n"
 	location := filepath.Join(dir, ".platform/nginx/conf.d/elasticbeanstalk/agent-health.conf")
-	if err := os.WriteFile(location, []byte("# mine\n"), 0o644); err != nil {
+	if err := os.WriteFile(location, []byte(mine), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	report := into(t, dir)
-	if got, _ := os.ReadFile(location); string(got) != "# mine\n" {
+	if got, _ := os.ReadFile(location); string(got) != mine {
 		t.Errorf("it was overwritten: %s", got)
 	}
-	if !strings.Contains(strings.Join(report.Notes, "\n"), "agent-health.conf was edited") {
-		t.Errorf("nothing said of it: %q", report.Notes)
+	for _, want := range []string{"agent-health.conf was edited", "write proxy_pass http://unix:/run/agent/health.sock;"} {
+		if !strings.Contains(strings.Join(report.Notes, "\n"), want) {
+			t.Errorf("nothing said of it: %q", report.Notes)
+		}
 	}
 }
 

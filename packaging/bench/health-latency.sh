@@ -36,7 +36,9 @@ mkdir -p "$dir/conf.d/elasticbeanstalk" "$dir/application"
 sed "s/@PORT@/$web/" "$root/agent/internal/health/testdata/nginx/nginx.conf" >"$dir/nginx.conf"
 sed "s/@APP@/127.0.0.1:$app/" "$root/agent/internal/health/testdata/nginx/conf.d/elasticbeanstalk/00_application.conf" \
     >"$dir/conf.d/elasticbeanstalk/00_application.conf"
-sed "s/127.0.0.1:8127/127.0.0.1:$agent/; s/127.0.0.1:8000/127.0.0.1:$app/" "$root/packaging/nginx/agent-health.conf" \
+at=127.0.0.1:$agent
+[ "$(id -u)" != 0 ] || at=unix:$dir/health.sock # which only root's agent makes
+sed "s|unix:/run/agent/health.sock|$at|; s/127.0.0.1:8000/127.0.0.1:$app/" "$root/packaging/nginx/agent-health.conf" \
     >"$dir/conf.d/elasticbeanstalk/agent-health.conf"
 cat >"$dir/conf.d/elasticbeanstalk/by-hand.conf" <<EOF
 location = /nginx-alone { access_log off; return 200 "ok"; }
@@ -48,7 +50,7 @@ location = /by-hand {
     proxy_set_header X-Forwarded-Proto https;
 }
 EOF
-nginx -p "$dir" -c nginx.conf -e error.log &
+nginx -p "$dir" -c nginx.conf -e error.log -g "user www-data;" &
 pids+=($!)
 
 cat >"$dir/agent.yaml" <<EOF

@@ -33,6 +33,9 @@ func asLoadBalancer(c *cobra.Command, g *globals, cl *api.Client, asJSON bool) e
 		for _, d := range r.Draining {
 			printf(g.Out, "draining since %s: %s\n", d.Since.Local().Format(time.DateTime), d.Reason)
 		}
+		if r.Advice != "" {
+			printf(g.Out, "advice: %s\n", r.Advice)
+		}
 		printf(g.Out, "safe to set the health check path to %s: %v\n", r.Path, r.Safe)
 	}
 	if !r.Safe {

@@ -93,12 +93,12 @@ func TestForgedNoncesCountAsStrangers(t *testing.T) {
 	}})
 	seen := c.expectNonce("ours")
 	for _, nonce := range []string{"", "theirs", "0", "OURS", "ours"} {
-		c.recordRequest(nonce, client{agent: "ELB-HealthChecker/2.0"})
+		c.recordRequest(nonce, "tcp", client{agent: "ELB-HealthChecker/2.0"})
 	}
-	if f := c.Figures(); f.Asked != 4 || told != 4 || !seen() {
+	if f := c.Figures(); f.Asked != 4 || told != 4 || seen() != "tcp" {
 		t.Errorf("%d counted, %d told that a balancer asks", f.Asked, told)
 	}
-	c.recordRequest("ours", client{})
+	c.recordRequest("ours", "tcp", client{})
 	if f := c.Figures(); f.Asked != 5 {
 		t.Error("a number is good for one request")
 	}

@@ -34,6 +34,8 @@ type Ask struct {
 	ByAgent   bool    `json:"by_agent"`
 	LatencyMS float64 `json:"latency_ms"`
 	Fault     string  `json:"fault,omitempty"` // why a load balancer would not be satisfied
+
+	network string // over which the agent was asked
 }
 
 // Report is the result for all load balancers.
@@ -41,6 +43,8 @@ type Report struct {
 	Safe bool   `json:"safe"` // to point the environment's health check at Path now
 	Path string `json:"path"`
 	Asks []Ask  `json:"asks"`
+	// Advice says what to do about a set-up that works and is not as it should be.
+	Advice string `json:"advice,omitempty"`
 	// Verdict shows whether the application is unhealthy or the set-up is wrong.
 	Verdict Verdict `json:"verdict"`
 }
@@ -65,6 +69,10 @@ func AsLoadBalancer(ctx context.Context, o Options) Report {
 	} {
 		a := o.ask(ctx, lb.as, lb.host, lb.agent)
 		r.Safe = r.Safe && a.Fault == ""
+		if _, socket := o.Checker.listening(); a.network == "tcp" && socket.addr != "" {
+			r.Advice = "nginx asks the agent at a port, which any local user can take while the agent restarts: " +
+				askAt(socket.addr)
+		}
 		r.Asks = append(r.Asks, a)
 	}
 	return r
@@ -105,7 +113,8 @@ func (o Options) ask(ctx context.Context, as, host, agent string) Ask {
 	start := time.Now()
 	resp, err := transport.RoundTrip(req)
 	a.LatencyMS = float64(time.Since(start).Microseconds()) / 1000
-	a.ByAgent = seen()
+	a.network = seen()
+	a.ByAgent = a.network != ""
 	if err != nil {
 		a.Fault = fmt.Sprintf("nginx at %s: %s", o.Proxy, o.explain(err))
 		return a
@@ -127,6 +136,11 @@ func (o Options) explain(err error) string {
 	return "no usable answer"
 }
 
+// askAt is how nginx comes to ask at the socket.
+func askAt(socket string) string {
+	return fmt.Sprintf("in agent-health.conf write proxy_pass http://unix:%s; and deploy", socket)
+}
+
 // fault applies the default matcher of load balancers: 200.
 func (o Options) fault(a Ask) string {
 	switch {
@@ -138,8 +152,15 @@ func (o Options) fault(a Ask) string {
 		return fmt.Sprintf("answered %s by the agent: see the verdict", statusLine(a.Status))
 	}
 	why := ": put the nginx snippet into .platform/nginx/conf.d/elasticbeanstalk/ and deploy"
-	if _, err := o.Checker.Listening(); err != nil {
-		why = ", which does not listen: " + err.Error()
+	switch port, socket := o.Checker.listening(); {
+	case socket.err != nil:
+		why = ", which does not listen: " + socket.err.Error()
+	case port.err != nil && socket.addr != "":
+		why = fmt.Sprintf(", and an nginx snippet from before asks at a port (%v): %s", port.err, askAt(socket.addr))
+	case port.err != nil:
+		why = ", which does not listen: " + port.err.Error()
+	case socket.addr != "":
+		why += "; nginx's workers have to be the user nginx or www-data"
 	}
 	return fmt.Sprintf("answered %s, not by the agent%s", statusLine(a.Status), why)
 }

@@ -39,8 +39,9 @@ type Checker struct {
 	judge         judge
 	history       ring
 	figures       Figures
-	listens       listenState
-	nonces        map[string]bool // of our own requests in flight: whether each has arrived
+	port          listenState
+	socket        listenState       // zero where there is none
+	nonces        map[string]string // of our own requests in flight: over which network each has arrived
 }
 
 // call is one probe with all the clients that wait for it.
@@ -51,7 +52,7 @@ type call struct {
 	ended   time.Time // zero until done
 }
 
-// listenState is the state of the listener.
+// listenState is where a listener is, or why it is not; both are zero before Serve.
 type listenState struct {
 	addr string
 	err  error
@@ -65,7 +66,7 @@ func New(c Config) (*Checker, error) {
 	}
 	return &Checker{
 		cfg: c, log: c.Log.With("check", "health"), retry: 5 * time.Second,
-		calls: map[client]*call{}, nonces: map[string]bool{}, machineHas: new(addresses).have,
+		calls: map[client]*call{}, nonces: map[string]string{}, machineHas: new(addresses).have,
 		judge: judge{failures: c.Failures, successes: c.Successes, state: Unknown, graceEnds: time.Now().Add(c.Grace)},
 	}, nil
 }

@@ -277,7 +277,7 @@ func TestServeAnswersAndEnds(t *testing.T) {
 	c := newChecker(t, Config{Target: app(t, func(http.ResponseWriter, *http.Request) {}), Host: host("a.example")})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- c.Serve(ctx, "127.0.0.1:0") }()
+	go func() { ended <- c.Serve(ctx, "127.0.0.1:0", nil) }()
 	resp, err := http.Get("http://" + listening(t, c) + "/health")
 	if err != nil || resp.StatusCode != 200 {
 		t.Fatalf("got %v, %v", resp, err)
@@ -287,14 +287,14 @@ func TestServeAnswersAndEnds(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Errorf("Serve: %v", err)
 	}
-	if err := c.Serve(t.Context(), "0.0.0.0:0"); err == nil {
+	if err := c.Serve(t.Context(), "0.0.0.0:0", nil); err == nil {
 		t.Error("Serve answers the world")
 	}
 }
 
 func listening(t *testing.T, c *Checker) (addr string) {
 	t.Helper()
-	eventually(t, "the listener to be up", func() bool { addr, _ = c.Listening(); return addr != "" })
+	eventually(t, "the listener to be up", func() bool { port, _ := c.listening(); addr = port.addr; return addr != "" })
 	return addr
 }
 

@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 	c, err := New(Config{Target: target, Log: slog.New(slog.NewTextHandler(os.Stdout, nil)), Host: host(os.Getenv("HEALTH_TEST_HOST"))})
 	if err == nil {
 		c.machineHas = ofThisMachine
-		err = c.Serve(context.Background(), "127.0.0.1:0")
+		err = c.Serve(context.Background(), "127.0.0.1:0", socketAt(os.Getenv("HEALTH_TEST_SOCKET")))
 	}
 	fmt.Fprintln(os.Stderr, err)
 	os.Exit(1)
@@ -44,8 +44,14 @@ type server struct {
 
 func startServer(t *testing.T, target, hostname string) server {
 	t.Helper()
+	return startServerAt(t, target, hostname, "")
+}
+
+// startServerAt has it at a socket, too, which is there on return.
+func startServerAt(t *testing.T, target, hostname, socket string) server {
+	t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), "HEALTH_TEST_TARGET="+target, "HEALTH_TEST_HOST="+hostname, "GOMAXPROCS=1")
+	cmd.Env = append(os.Environ(), "HEALTH_TEST_TARGET="+target, "HEALTH_TEST_HOST="+hostname, "HEALTH_TEST_SOCKET="+socket, "GOMAXPROCS=1")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -54,13 +60,21 @@ func startServer(t *testing.T, target, hostname string) server {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	line, err := bufio.NewReader(out).ReadString('\n')
-	_, rest, ok := strings.Cut(line, "listen=")
-	if err != nil || !ok {
-		t.Fatalf("the server said %q, %v", line, err)
+	s := server{pid: cmd.Process.Pid}
+	for lines, there := bufio.NewReader(out), socket == ""; s.addr == "" || !there; {
+		line, err := lines.ReadString('\n')
+		_, rest, ok := strings.Cut(line, "listen=")
+		if err != nil || !ok {
+			t.Fatalf("the server said %q, %v", line, err)
+		}
+		switch addr, _, _ := strings.Cut(rest, " "); addr {
+		case socket:
+			there = true
+		default:
+			s.addr = addr
+		}
 	}
-	addr, _, _ := strings.Cut(rest, " ")
-	return server{addr, cmd.Process.Pid}
+	return s
 }
 
 // answers fails the test unless a check is answered 200. How soon is the machine's affair: attackers

@@ -29,9 +29,10 @@ func startProxied(t *testing.T, patience, hostname string, h http.HandlerFunc) p
 	_, err := exec.LookPath("nginx")
 	need(t, err == nil, "nginx (Debian: nginx-light)")
 	target := app(t, h)
-	p := proxied{server: startServer(t, target, hostname)}
-	p.stack = &stack{dir: t.TempDir(), app: strings.TrimPrefix(target, "http://"), agent: p.addr, nginx: "127.0.0.1:" + freePort(t)}
+	p := proxied{stack: &stack{dir: t.TempDir(), app: strings.TrimPrefix(target, "http://"), nginx: "127.0.0.1:" + freePort(t)}}
 	p.openToNginx()
+	p.server = startServerAt(t, target, hostname, p.socket())
+	p.agent = p.addr
 	p.writeNginx(t)
 	p.setPatience(t, patience)
 	p.proxy = startProcess(t, p.dir, nil, "nginx", "-p", p.dir, "-c", "nginx.conf", "-e", "error.log")

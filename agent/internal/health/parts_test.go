@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"beanstalk-agent/agent/internal/fdconn"
 )
 
 // need fails in CI, and skips elsewhere, when a real part is missing.
@@ -74,7 +76,7 @@ type stack struct {
 	dir      string
 	app      string // address of gunicorn
 	nginx    string // address of nginx
-	agent    string // address the snippet expects the agent at
+	agent    string // address of the agent's port
 	gunicorn *process
 	proxy    *process
 }
@@ -132,7 +134,7 @@ func (s *stack) writeNginx(t *testing.T) {
 	}
 	edited := string(snippet)
 	for from, to := range map[string]string{
-		"proxy_pass http://127.0.0.1:8127;":     "proxy_pass http://" + s.agent + ";",
+		"unix:/run/agent/health.sock;":          "unix:" + s.socket() + ";",
 		"set $agent_health_app 127.0.0.1:8000;": "set $agent_health_app " + s.app + ";",
 		"include /var/lib/agent/":               "include " + s.dir + "/",
 		"/run/agent/drain":                      filepath.Join(s.dir, "drain"),
@@ -200,8 +202,8 @@ func (s *stack) serveAgent(t *testing.T, c Config) (*Checker, func()) {
 	checker := newChecker(t, c)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- checker.Serve(ctx, s.agent) }()
-	listening(t, checker)
+	go func() { ended <- checker.Serve(ctx, s.agent, socketAt(s.socket())) }()
+	eventually(t, "the socket to be there", func() bool { _, socket := checker.listening(); return socket.addr != "" })
 	stopped := false
 	stop := func() {
 		if stopped {
@@ -215,6 +217,23 @@ func (s *stack) serveAgent(t *testing.T, c Config) (*Checker, func()) {
 	}
 	t.Cleanup(stop)
 	return checker, stop
+}
+
+// socket is where the snippet expects the agent.
+func (s *stack) socket() string { return filepath.Join(s.dir, "health.sock") }
+
+// socketAt makes a socket as the daemon does, for nginx's workers of whatever user.
+func socketAt(path string) func() (net.Listener, error) {
+	if path == "" {
+		return nil
+	}
+	return func() (net.Listener, error) {
+		ln, err := fdconn.Listen(path, nil)
+		if err != nil {
+			return nil, err
+		}
+		return ln, os.Chmod(path, 0o666)
+	}
 }
 
 // drainFile is there while the instance drains, the agent running or not.

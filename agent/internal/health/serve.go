@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"sync"
 	"time"
 )
 
@@ -35,7 +36,7 @@ func (c *Checker) Handler() http.Handler {
 		case r.Method != http.MethodGet && r.Method != http.MethodHead:
 			w.Header().Set("Allow", "GET, HEAD")
 			respond(w, http.StatusMethodNotAllowed)
-		case c.recordRequest(r.Header.Get(nonceHeader), from):
+		case c.recordRequest(r.Header.Get(nonceHeader), networkOf(r), from):
 			respond(w, http.StatusServiceUnavailable)
 		default:
 			respond(w, c.check(r.Context(), from).Status)
@@ -44,11 +45,11 @@ func (c *Checker) Handler() http.Handler {
 }
 
 // recordRequest counts a request, or marks its nonce if it is our own, and reports whether a drain refuses it.
-func (c *Checker) recordRequest(nonce string, from client) (draining bool) {
+func (c *Checker) recordRequest(nonce, network string, from client) (draining bool) {
 	c.mu.Lock()
 	_, ours := c.nonces[nonce]
 	if ours {
-		c.nonces[nonce] = true
+		c.nonces[nonce] = network
 	} else {
 		c.figures.Asked++
 	}
@@ -56,12 +57,21 @@ func (c *Checker) recordRequest(nonce string, from client) (draining bool) {
 	return c.cfg.Draining(!ours && from.balancer())
 }
 
-// expectNonce makes the handler recognise nonce until seen is called, which reports whether it arrived.
-func (c *Checker) expectNonce(nonce string) (seen func() bool) {
+// networkOf is how a request arrived, "unix" or "tcp".
+func networkOf(r *http.Request) string {
+	if a, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
+		return a.Network()
+	}
+	return ""
+}
+
+// expectNonce makes the handler recognise nonce until seen is called, which returns the network that it arrived by, ""
+// for none.
+func (c *Checker) expectNonce(nonce string) (seen func() (network string)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.nonces[nonce] = false
-	return func() bool {
+	c.nonces[nonce] = ""
+	return func() string {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		defer delete(c.nonces, nonce)
@@ -77,28 +87,41 @@ func respond(w http.ResponseWriter, status int) {
 	io.WriteString(w, statusLine(status)+"\n")
 }
 
-// Serve answers on addr, a loopback address, until ctx is done, then waits for the probes in flight. An
-// address that is taken or missing is logged once and tried again every 5 s: the rest of the agent must
-// not depend on it. Only an addr that [CheckListen] refuses is an error.
-func (c *Checker) Serve(ctx context.Context, addr string) error {
+// Serve answers at the socket that listen makes, if it is not nil, and on addr, a loopback address, until ctx is done,
+// then waits for the probes in flight. Whichever cannot be had is logged once and tried again every 5 s: neither the
+// other nor the rest of the agent depends on it. Only an addr that [CheckListen] refuses is an error.
+//
+// nginx asks at the socket. Any local user can take a port, while the agent restarts or before it starts, and answer in
+// its name; addr is for nginx snippets from before, and for an agent that has no directory of root's.
+func (c *Checker) Serve(ctx context.Context, addr string, listen func() (net.Listener, error)) error {
 	if err := CheckListen(addr); err != nil {
 		return err
 	}
 	c.probes.Go(func() { c.keepFallbackEarly(ctx) })
-	listen := net.ListenConfig{KeepAlive: -1} // connections live for milliseconds
+	var socket sync.WaitGroup
+	if listen != nil {
+		socket.Go(func() { c.keepServing(ctx, &c.socket, listen) })
+	}
+	config := net.ListenConfig{KeepAlive: -1} // connections live for milliseconds
+	c.keepServing(ctx, &c.port, func() (net.Listener, error) { return config.Listen(ctx, "tcp", addr) })
+	socket.Wait()
+	c.probes.Wait()
+	return nil
+}
+
+// keepServing serves what listen makes until ctx is done, and keeps state.
+func (c *Checker) keepServing(ctx context.Context, state *listenState, listen func() (net.Listener, error)) {
 	for ctx.Err() == nil {
-		ln, err := listen.Listen(ctx, "tcp", addr)
-		c.setListening(addr, ln, err)
+		ln, err := listen()
+		c.setListening(state, ln, err)
 		if err == nil {
 			err = c.serveListener(ctx, ln)
-			c.setListening(addr, nil, err)
+			c.setListening(state, nil, err)
 		}
 		if err != nil {
 			sleep(ctx, c.retry)
 		}
 	}
-	c.probes.Wait()
-	return nil
 }
 
 // CheckListen reports why the health listener must not be on addr: only this machine's nginx may use it.
@@ -139,25 +162,25 @@ func (c *Checker) serveListener(ctx context.Context, ln net.Listener) error {
 	return err
 }
 
-// Listening returns the address of the listener, or why there is none. Both are zero before Serve.
-func (c *Checker) Listening() (addr string, err error) {
+// listening returns the states of both listeners.
+func (c *Checker) listening() (port, socket listenState) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.listens.addr, c.listens.err
+	return c.port, c.socket
 }
 
-func (c *Checker) setListening(addr string, ln net.Listener, err error) {
+func (c *Checker) setListening(state *listenState, ln net.Listener, err error) {
 	now := listenState{err: err}
 	if ln != nil {
 		now.addr = ln.Addr().String()
 	}
 	c.mu.Lock()
-	was := c.listens
-	c.listens = now
+	was := *state
+	*state = now
 	c.mu.Unlock()
 	switch {
 	case err != nil && was.err == nil:
-		c.log.Warn("health listener is not up, trying again every 5 s", "listen", addr, "err", err)
+		c.log.Warn("health listener is not up, trying again every 5 s", "err", err)
 	case err == nil && now.addr != "":
 		c.log.Info("answering load balancers", "listen", now.addr, "path", c.cfg.Path)
 	}

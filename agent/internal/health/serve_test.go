@@ -33,8 +33,8 @@ func TestTakenPortIsTriedAgain(t *testing.T) {
 	c.retry = 20 * time.Millisecond
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- c.Serve(ctx, other.Addr().String()) }()
-	eventually(t, "the fault to be shown", func() bool { _, err := c.Listening(); return err != nil })
+	go func() { ended <- c.Serve(ctx, other.Addr().String(), nil) }()
+	eventually(t, "the fault to be shown", func() bool { port, _ := c.listening(); return port.err != nil })
 	other.Close()
 	if got := listening(t, c); got != other.Addr().String() {
 		t.Errorf("listening on %q", got)

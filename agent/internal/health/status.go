@@ -1,6 +1,7 @@
 package health
 
 import (
+	"cmp"
 	"context"
 
 	"beanstalk-agent/agent/internal/api"
@@ -10,11 +11,22 @@ import (
 func (c *Checker) Status(ctx context.Context, probe bool) []api.Line {
 	var lines []api.Line
 	where := ""
-	if addr, err := c.Listening(); err != nil {
-		hint := "stop what holds it, or set health.listen"
-		lines = append(lines, api.NewLine("health", api.Bad, hint, "not listening: %v", err))
-	} else {
-		where = " (load balancers ask " + addr + ")"
+	port, socket := c.listening()
+	switch {
+	case port.err != nil && socket.addr != "":
+		hint := "sudo ss -ltnp names who has it; " + askAt(socket.addr)
+		lines = append(lines, api.NewLine("health", api.Warn, hint,
+			"an nginx snippet from before would ask somebody else: %v", port.err))
+	case port.err != nil:
+		hint := "stop what holds it (sudo ss -ltnp names it), or set health.listen"
+		lines = append(lines, api.NewLine("health", api.Bad, hint, "not listening: %v", port.err))
+	}
+	if socket.err != nil {
+		hint := "meanwhile nginx asks the application itself"
+		lines = append(lines, api.NewLine("health", api.Bad, hint, "not listening: %v", socket.err))
+	}
+	if asked := cmp.Or(socket.addr, port.addr); asked != "" {
+		where = " (load balancers ask " + asked + ")"
 	}
 	if c.cfg.Host != nil {
 		if host, err := c.cfg.Host(ctx); host == "" && err == nil {

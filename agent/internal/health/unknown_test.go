@@ -108,8 +108,8 @@ func TestWhoHasThePortIsNotTakenForTheAgent(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	addr := other.Listener.Addr().String()
-	go func() { ended <- c.Serve(ctx, addr) }()
-	eventually(t, "the fault to be shown", func() bool { _, err := c.Listening(); return err != nil })
+	go func() { ended <- c.Serve(ctx, addr, nil) }()
+	eventually(t, "the fault to be shown", func() bool { port, _ := c.listening(); return port.err != nil })
 	r := AsLoadBalancer(t.Context(), Options{Checker: c, PrivateIP: "10.0.0.5", Proxy: addr})
 	if r.Safe || r.Asks[0].Status != 200 || !strings.Contains(r.Asks[0].Fault, "address already in use") || strings.Contains(r.Asks[0].Fault, "snippet") {
 		t.Errorf("%+v", r.Asks[0])

@@ -30,7 +30,7 @@ var attacks = []func(*ground){
 	lingeringDescriptors, manyConnections, floodOfRequests, greedyCalls,
 	hardLinks, applicationsPlace, readers, localFiles, largeArguments, filesOfRoot, escapes, manyStarts,
 	spoolAfterTheEnd, firehose, terminals, typing, heldStart, stopLoop,
-	manyHosts,
+	manyHosts, portTaken,
 }
 
 // ground is the instance.
