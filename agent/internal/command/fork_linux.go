@@ -61,6 +61,7 @@ const (
 	stepTerminal
 	stepLimit
 	stepNoNewPrivs
+	stepKeys
 	stepGroups
 	stepUser
 	stepDir
@@ -68,7 +69,7 @@ const (
 )
 
 var stepNames = [...]string{"pass descriptors", "take the terminal", "restore the limit of open files",
-	"set no_new_privs", "set groups", "set user", "enter directory", "execute"}
+	"set no_new_privs", "take a session keyring", "set groups", "set user", "enter directory", "execute"}
 
 // report is what a child writes if it does not become the command. If it does, its end of the pipe closes.
 type report struct {
@@ -177,6 +178,7 @@ func (c *child) become() {
 		_, _, errno := syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0)
 		c.check(stepNoNewPrivs, errno)
 	}
+	c.leaveKeys()
 	syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_NAME, uintptr(unsafe.Pointer(&starting[0])), 0, 0, 0, 0)
 	if c.cred {
 		c.drop()
@@ -208,6 +210,19 @@ func (c *child) resetSignals() {
 			c.action = [4]uint64{}
 			syscall.RawSyscall6(unix.SYS_RT_SIGACTION, sig, at, 0, 8, 0, 0)
 		}
+	}
+}
+
+// leaveKeys takes a session keyring of its own, which ends with the run. Whoever possesses one may read its keys,
+// whosever they are (credentials(7), keyrings(7)): this process's may hold tickets of root's login, or another run's.
+// Containers refuse the call, and have no keys.
+//
+//go:nosplit
+//go:norace
+func (c *child) leaveKeys() {
+	_, _, errno := syscall.RawSyscall(unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0)
+	if errno != syscall.ENOSYS && errno != syscall.EPERM {
+		c.check(stepKeys, errno)
 	}
 }
 
