@@ -20,7 +20,8 @@ import (
 	"beanstalk-agent/packaging/testbed/hung"
 )
 
-var nobody = &Credential{UID: 65534, GID: 65534}
+// nobody is a user whom no other test has: one here attacks the next process of that user, whosever it is.
+var nobody = &Credential{UID: 64123, GID: 64123}
 
 // as is sh, run by nobody.
 func as(line string) Spec {
