@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"syscall"
 )
 
 // Options says what to install and where.
@@ -53,7 +52,7 @@ func (o Options) live() bool { return filepath.Clean("/"+o.Root) == "/" }
 // Install puts binary, link, directories and units in place and starts agent.service, or restarts it when its binary,
 // its unit or its configuration changed. When the new agent does not become ready, binary and units are restored and
 // the old agent is started; the error says so. Runs in progress continue. It may be called at any time, by several
-// processes at once.
+// processes at once, below another Root by one.
 func Install(ctx context.Context, o Options) (Report, error) {
 	h, err := o.host()
 	if err != nil {
@@ -67,11 +66,13 @@ func (h *host) install(ctx context.Context, o Options) error {
 	if err := h.dir(filepath.Dir(binaryPath), 0o755); err != nil {
 		return err
 	}
-	unlock, err := h.lock()
-	if err != nil {
-		return err
+	if o.live() && !h.dry {
+		held, err := lock(ctx, lockPath)
+		if err != nil {
+			return err
+		}
+		defer held.Close()
 	}
-	defer unlock()
 	if err := h.preflight(ctx, o); err != nil {
 		return err
 	}
@@ -196,21 +197,4 @@ func sameBytes(a, b io.Reader) bool {
 			return errors.Is(errA, io.EOF) || errors.Is(errA, io.ErrUnexpectedEOF)
 		}
 	}
-}
-
-// lock excludes other installations. The lock is on the directory: it leaves no
-// file, and the kernel releases it with the process.
-func (h *host) lock() (unlock func(), err error) {
-	if h.dry {
-		return func() {}, nil
-	}
-	dir, err := os.Open(h.at(filepath.Dir(binaryPath)))
-	if err != nil {
-		return nil, fmt.Errorf("lock %q: %w", filepath.Dir(binaryPath), err)
-	}
-	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX); err != nil {
-		dir.Close()
-		return nil, fmt.Errorf("lock %q: %w", filepath.Dir(binaryPath), err)
-	}
-	return func() { dir.Close() }, nil
 }

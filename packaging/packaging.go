@@ -33,6 +33,7 @@ const (
 	runsUnit    = "agent-runs.service"
 	bootedPath  = "/run/systemd/system" // sd_booted(3)
 	previousBin = "/opt/agent/bin/.agent.previous"
+	lockPath    = "/run/agent-install.lock"
 )
 
 // units are the unit files, in the order they are written: agent.service wants the other.

@@ -48,7 +48,7 @@ func installed(o Options) []string {
 	for _, name := range units {
 		paths = append(paths, filepath.Join(unitDir, name))
 	}
-	paths = append(paths, "/run/agent", "/run/agent-runs", installLog)
+	paths = append(paths, "/run/agent", "/run/agent-runs", installLog, lockPath)
 	if !o.KeepBinary {
 		paths = append(paths, "/opt/agent")
 	}

@@ -25,7 +25,7 @@ func TestMain(m *testing.M) { os.Exit(boxed.Main(m)) }
 
 // attacks are in the order in which they are made.
 var attacks = []func(*ground){
-	filesOfTheAgent, processesOfTheAgent, controlGroups, nothingInherited, values,
+	filesOfTheAgent, lockOfTheInstallation, processesOfTheAgent, controlGroups, nothingInherited, values,
 	refusedUsers, rootsVerbs, namesThatClimb, falseAgent, oddDescriptors, malformedRequests,
 	lingeringDescriptors, manyConnections, floodOfRequests, greedyCalls,
 	hardLinks, applicationsPlace, readers, localFiles, largeArguments, filesOfRoot, escapes, manyStarts,

@@ -7,8 +7,26 @@ import (
 	"regexp"
 	"strings"
 
+	"beanstalk-agent/packaging/testbed/boxed"
 	"beanstalk-agent/packaging/testbed/planted"
 )
+
+// lockOfTheInstallation: nobody but root holds up an installation.
+func lockOfTheInstallation(g *ground) {
+	install := func() {
+		g.T.Helper()
+		g.asking.Lock()
+		defer g.asking.Unlock()
+		g.On("1", "timeout 60 /box/bin/agent install >/dev/null")
+		boxed.Wait(g.T, "an agent that is ready", func() bool { return g.Version("1") == "1.0.0" })
+		g.known()
+	}
+	install() // which has made its lock
+	g.leaves("nobody", "lock", "for f in /run /run/agent* /opt/agent /opt/agent/bin /opt/agent/bin/agent /etc/agent /usr/bin/agent; do"+
+		" flock $f sleep 100 & done; touch /tmp/locked; wait")
+	g.waits("test -e /tmp/locked && ps -u nobody -o args | grep -q '^flock /opt/agent/bin sleep'")
+	install()
+}
 
 // filesOfTheAgent: nobody but root reads what it keeps, or writes anything of it.
 func filesOfTheAgent(g *ground) {
