@@ -57,7 +57,7 @@ func (e *StartError) Unwrap() error { return e.Err }
 // want of memory or processes: others take those, and a restart of this process gives none back.
 func Ours(err error) bool {
 	for _, theirs := range []error{ErrNoMemoryLimit, fs.ErrExist,
-		syscall.EAGAIN, syscall.ENOMEM, syscall.ENFILE, syscall.ENOSPC} {
+		syscall.EAGAIN, syscall.ENOMEM, syscall.ENFILE, syscall.ENOSPC, syscall.EDQUOT} {
 		if errors.Is(err, theirs) {
 			return false
 		}
