@@ -23,6 +23,7 @@ const (
 	maxTold       = 32 // of all
 	maxDiscarding = 16 // refused connections that do not, while they are closed
 	maxAtWork     = 4  // requests of one user that are worked on, of those that do not go on for long
+	maxOrphans    = 8  // of those, that have not ended though their clients are gone
 )
 
 // tellTime is how long a refused client may take to ask.
@@ -46,12 +47,18 @@ type door struct {
 type guest struct {
 	conns int
 	told  int
-	work  chan struct{} // holds one for each request at work
+	work  *places
 }
 
 func newDoor(s *Server) *door {
 	return &door{Listener: s.Listener, allowed: s.Allowed, refusals: newRefusals(s.Log),
 		discarding: make(chan struct{}, maxDiscarding), guests: map[uint32]*guest{}}
+}
+
+// places are what the requests of one user take.
+type places struct {
+	work chan struct{} // one for each that is at work and has a client
+	all  chan struct{} // one for each that has not ended
 }
 
 // Accept waits for the next connection of somebody who may have one.
@@ -136,7 +143,8 @@ func (d *door) turnAway(c *fdconn.Conn, why *api.Error) {
 // guest returns what a user holds. d.mu is held.
 func (d *door) guest(uid uint32) *guest {
 	if d.guests[uid] == nil {
-		d.guests[uid] = &guest{work: make(chan struct{}, maxAtWork)}
+		d.guests[uid] = &guest{work: &places{
+			make(chan struct{}, maxAtWork), make(chan struct{}, maxAtWork+maxOrphans)}}
 	}
 	return d.guests[uid]
 }
@@ -151,7 +159,7 @@ func (d *door) tidy(uid uint32) {
 // visit is a connection: who made it, and the places of its user at work.
 type visit struct {
 	api.Caller
-	work chan struct{} // nil: as many as it likes
+	work *places // nil: as many as it likes
 }
 
 type visitKey struct{}
@@ -168,15 +176,28 @@ func (d *door) connContext(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(fdconn.ConnContext(ctx, c), visitKey{}, v)
 }
 
-// begin takes one of the caller's places at work, when there is one. The returned function gives it back.
+// begin takes one of the caller's places at work, when there is one. The returned function gives it back, and so does
+// the end of ctx: a request that waits for something that is stuck keeps nobody from asking for something else.
 func (v *visit) begin(ctx context.Context) (end func(), err error) {
-	if v.work == nil {
+	p := v.work
+	if p == nil {
 		return func() {}, nil
 	}
 	select {
-	case v.work <- struct{}{}:
-		return func() { <-v.work }, nil
+	case p.work <- struct{}{}:
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
+	leave := sync.OnceFunc(func() { <-p.work })
+	select {
+	case p.all <- struct{}{}:
+	default:
+		leave()
+		return nil, &api.Error{Status: http.StatusTooManyRequests, Exit: 125,
+			Message: fmt.Sprintf("%d earlier requests of %s have not ended, though their clients are gone",
+				maxOrphans, v.Login),
+			Hint: "the agent waits for something that does not answer: see systemctl status agent, as root"}
+	}
+	context.AfterFunc(ctx, leave)
+	return func() { leave(); <-p.all }, nil
 }

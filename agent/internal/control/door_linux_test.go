@@ -290,3 +290,36 @@ func TestWaitingRoutesAreRoutes(t *testing.T) {
 		t.Errorf("%v", left)
 	}
 }
+
+// Requests that are stuck lose their places when their clients leave; how many such there are has a limit.
+func TestStuckRequestsDoNotLockTheirUserOut(t *testing.T) {
+	var atWork atomic.Int32
+	release := make(chan struct{})
+	var once sync.Once
+	free := func() { once.Do(func() { close(release) }) }
+	t.Cleanup(free)
+	b := &fake{status: api.Status{Ready: true}, metrics: func() (any, error) {
+		atWork.Add(1)
+		defer atWork.Add(-1)
+		<-release
+		return nil, nil
+	}}
+	socket := serveAt(t, b, member)
+	for n := range int32(maxAtWork + maxOrphans) {
+		c := dialAs(t, member, socket)
+		io.WriteString(c, "GET /v1/metrics HTTP/1.1\r\nHost: agent\r\n\r\n")
+		eventually(t, func() bool { return atWork.Load() == n+1 })
+		if n < maxAtWork+maxOrphans-1 {
+			c.Close()
+			if code, text := ask(t, dialAs(t, member, socket), getStatus); code != http.StatusOK {
+				t.Fatalf("after %d: %d %s", n+1, code, text)
+			}
+		}
+	}
+	if code, text := ask(t, dialAs(t, member, socket), getStatus); code != http.StatusTooManyRequests || !strings.Contains(text, "have not ended") {
+		t.Errorf("one too many: %d %s", code, text)
+	}
+	free()
+	eventually(t, func() bool { return atWork.Load() == 0 })
+	eventually(t, func() bool { code, _ := ask(t, dialAs(t, member, socket), getStatus); return code == http.StatusOK })
+}

@@ -84,7 +84,8 @@ func (s *Server) handler() http.Handler {
 		if _, pattern := mux.Handler(r); waiting[pattern] {
 			limit = maxWaitBody
 		} else if end, err := v.begin(r.Context()); err != nil {
-			return // the client is gone
+			c.fail(err) // to nobody, if the client is gone
+			return
 		} else {
 			defer end()
 		}
