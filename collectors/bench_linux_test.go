@@ -148,7 +148,7 @@ func BenchmarkGroupPSSReading(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		g.readShare(m)
+		g.readShare(b.Context(), m)
 	}
 }
 

@@ -2,6 +2,7 @@ package collectors
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io/fs"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"beanstalk-agent/collectors/procread"
 	"beanstalk-agent/collectors/procstat"
 )
 
@@ -22,6 +24,7 @@ type finder struct {
 	hierarchy hierarchy
 	socket    *listenSocket
 	buf       []byte
+	line      []byte
 
 	owned    []uint32      // listeners that led to the group; nil: something else did
 	nextLook time.Time     // when to compare them with those there are now
@@ -54,7 +57,7 @@ func (f *finder) where() string {
 }
 
 // find returns nil when there is no such group now.
-func (f *finder) find(now time.Time) (*source, error) {
+func (f *finder) find(ctx context.Context, now time.Time) (*source, error) {
 	f.owned = nil
 	if s := f.byCgroup(now); s != nil {
 		return s, nil
@@ -63,7 +66,7 @@ func (f *finder) find(now time.Time) (*source, error) {
 	if s != nil || err != nil || f.cfg.Match == nil {
 		return s, err
 	}
-	return f.byPattern(now)
+	return f.byPattern(ctx, now)
 }
 
 func (f *finder) byCgroup(now time.Time) *source {
@@ -179,15 +182,15 @@ func (f *finder) holders() (pids []int, err error) {
 }
 
 // byPattern matches command lines, their arguments separated by blanks.
-func (f *finder) byPattern(now time.Time) (*source, error) {
+func (f *finder) byPattern(ctx context.Context, now time.Time) (*source, error) {
 	if now.Before(f.next) {
 		return nil, nil
 	}
 	var pids []int
 	err := f.eachPID(func(pid int, dir string) {
-		b, err := readOnce(f.cfg.Proc, dir+"/cmdline", &f.buf)
+		b, err := f.cmdline(ctx, pid, dir)
 		if err != nil || len(b) == 0 || pid == os.Getpid() {
-			return // gone, or a kernel thread
+			return // gone, a kernel thread, or one that does not answer
 		}
 		line := bytes.ReplaceAll(bytes.TrimRight(b, "\x00"), []byte{0}, []byte{' '})
 		if f.cfg.Match.Match(line) {
@@ -202,6 +205,25 @@ func (f *finder) byPattern(now time.Time) (*source, error) {
 	}
 	f.wait = 0
 	return f.from(roots), err
+}
+
+// cmdlineTime is how long one process may hold up the search, the first time that it does.
+const cmdlineTime = 100 * time.Millisecond
+
+// cmdline reads a process's command line.
+func (f *finder) cmdline(ctx context.Context, pid int, dir string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, cmdlineTime)
+	defer cancel()
+	var b []byte
+	var err error
+	buf := f.line
+	silent := procread.Do(ctx, pid, func() { b, err = readOnce(f.cfg.Proc, dir+"/cmdline", &buf) })
+	if silent != nil {
+		f.line = nil // the reader's
+		return nil, silent
+	}
+	f.line = buf
+	return b, err
 }
 
 func (f *finder) eachPID(visit func(pid int, dir string)) error {

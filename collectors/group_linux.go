@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"runtime"
 	"slices"
 	"strconv"
 	"sync"
@@ -22,13 +21,14 @@ type Group struct {
 	label  []Label
 	finder finder
 
-	mu      sync.Mutex // held while collecting; for Snapshot
+	mu      sync.Mutex // held while collecting
 	source  *source    // where the group is; nil: not found
 	members members
 	cpu     cpuClock
 	budget  pssBudget
 	denied  error     // why PSS cannot be read
 	retry   time.Time // when to try nevertheless
+	late    *share    // a process's memory, read no longer than Collect waited; nil: none
 	seen    bool      // the group was found at least once
 	boot    bootClock
 	at      time.Time
@@ -38,6 +38,9 @@ type Group struct {
 	due  []*member
 	buf  []byte
 	out  []Sample
+
+	published sync.Mutex // never held for long, unlike mu
+	newest    GroupSnapshot
 }
 
 // NewGroup returns a Group; it opens nothing before its first Collect.
@@ -73,8 +76,9 @@ func (g *Group) Close() error {
 func (g *Group) Collect(ctx context.Context) ([]Sample, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	defer g.publish()
 	g.at, g.out = time.Now(), g.out[:0]
-	err := g.refresh()
+	err := g.refresh(ctx)
 	g.last = groupFigures{processes: len(g.members.byPID), exits: g.members.exits}
 	if err != nil || len(g.members.byPID) == 0 {
 		g.out = g.last.samples(g.out, g.label)
@@ -98,7 +102,7 @@ func (g *Group) missing(err error) error {
 
 // refresh brings the list of processes up to date. A group that has vanished is
 // looked for at once: a restarted service is back already.
-func (g *Group) refresh() error {
+func (g *Group) refresh(ctx context.Context) error {
 	if g.source != nil && !g.finder.moved(g.at) {
 		err := g.list()
 		if err != nil || len(g.members.byPID) > 0 {
@@ -108,7 +112,7 @@ func (g *Group) refresh() error {
 	if g.source != nil {
 		g.lose()
 	}
-	found, err := g.finder.find(g.at)
+	found, err := g.finder.find(ctx, g.at)
 	if err != nil || found == nil {
 		g.members.exits = 0
 		return err
@@ -122,6 +126,7 @@ func (g *Group) lose() {
 		g.source.close()
 	}
 	g.source, g.cpu, g.budget, g.denied = nil, cpuClock{}, pssBudget{}, nil
+	g.late = nil
 	g.members.clear()
 }
 
@@ -202,63 +207,6 @@ func (g *Group) children(m *member) error {
 	return err
 }
 
-// readShares reads the PSS of the processes whose turn it is.
-func (g *Group) readShares(ctx context.Context) error {
-	if g.denied != nil && g.at.Before(g.retry) {
-		return g.denied
-	}
-	g.denied, g.due = nil, g.due[:0]
-	for _, m := range g.members.byPID {
-		if m.reading.due(m.rss, g.at, g.cfg.PSSEvery) {
-			g.due = append(g.due, m)
-		}
-	}
-	g.budget.fill(g.at)
-	if len(g.due) == 0 {
-		return nil
-	}
-	sortByUrgency(g.due, g.at)
-	runtime.LockOSThread() // for threadCPU
-	defer runtime.UnlockOSThread()
-	for _, m := range g.due {
-		if !g.budget.open() || ctx.Err() != nil {
-			break
-		}
-		began := threadCPU()
-		err := g.readShare(m)
-		g.budget.spend(threadCPU() - began)
-		if err != nil {
-			g.denied, g.retry = err, g.at.Add(10*time.Minute)
-			return err
-		}
-	}
-	return nil
-}
-
-// readShare reads one process's PSS. The file is not kept: it would show the memory of before an exec for ever.
-func (g *Group) readShare(m *member) error {
-	b, err := readOnce(g.cfg.Proc, strconv.Itoa(m.pid)+"/smaps_rollup", &g.buf)
-	if errors.Is(err, fs.ErrPermission) {
-		return fmt.Errorf("read memory of process %d, which needs CAP_SYS_PTRACE: %w", m.pid, err)
-	}
-	if err != nil {
-		return unlessGone(err)
-	}
-	if len(b) == 0 {
-		return nil // a process on its way out has no memory left
-	}
-	s, err := parseSmapsRollup(b)
-	if err != nil {
-		return err
-	}
-	first := m.reading.first
-	if m.reading.at.IsZero() {
-		first = s.pss
-	}
-	m.reading = pssReading{smaps: s, at: g.at, resident: m.rss, first: first}
-	return nil
-}
-
 // memory adds the members up, and the cgroup's own figure where there is one.
 func (g *Group) memory() error {
 	f := &g.last
@@ -295,12 +243,21 @@ func (g *Group) addCPU() {
 	}
 }
 
-// Snapshot returns the processes one by one, as of the last Collect. It may be
-// called at any time, and waits for a Collect that is under way.
+// Snapshot returns the processes one by one, as of the last Collect that has returned. It may be called at any time
+// and waits for none: a process can hold up a Collect.
 func (g *Group) Snapshot() GroupSnapshot {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	s := GroupSnapshot{Name: g.cfg.Name, At: g.at, Anon: uint64(g.last.anon)}
+	g.published.Lock()
+	defer g.published.Unlock()
+	s := g.newest
+	s.Processes = slices.Clone(s.Processes)
+	return s
+}
+
+// publish is the end of a Collect.
+func (g *Group) publish() {
+	g.published.Lock()
+	defer g.published.Unlock()
+	s := GroupSnapshot{Name: g.cfg.Name, At: g.at, Anon: uint64(g.last.anon), Processes: g.newest.Processes[:0]}
 	if g.source != nil {
 		s.Found = g.source.found
 	}
@@ -311,16 +268,7 @@ func (g *Group) Snapshot() GroupSnapshot {
 			RSS: m.rss, PSS: uint64(m.reading.estimate(m.rss)), Private: m.reading.private, ReadAt: m.reading.at,
 		})
 	}
-	return s
-}
-
-// threadCPU is the CPU time the calling thread has used: what a reading costs, however busy the machine.
-func threadCPU() time.Duration {
-	var ts unix.Timespec
-	if unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts) != nil {
-		return 0
-	}
-	return time.Duration(ts.Nano())
+	g.newest = s
 }
 
 func sinceBoot() time.Duration {

@@ -61,10 +61,12 @@ func (r *Resolver) Diff(ctx context.Context) (Diff, error) {
 		name, value, _ := strings.Cut(a, "=")
 		run = append(run, NewVar(name, value))
 	}
+	ctx, cancel := context.WithTimeout(ctx, environsTime)
+	defer cancel()
 	var d Diff
 	var byName []DiffVar
 	for _, pid := range pids {
-		web, err := r.readEnviron(pid)
+		web, err := r.readEnviron(ctx, pid)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
 			continue // it has ended
 		}

@@ -10,6 +10,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
+
+	"beanstalk-agent/collectors/procread"
 )
 
 // ErrNoWeb: there is no live web process to compare with.
@@ -38,15 +41,23 @@ var errOverwritten = errors.New("its environment is overwritten by a process tit
 // environment (PR_SET_MM_MAP of prctl(2)).
 const maxEnvironVars = 10_000
 
+// How long one process, and all of them, may take to tell their environment. It is there at once unless the process
+// withholds it.
+const (
+	environTime  = 2 * time.Second
+	environsTime = 5 * time.Second
+)
+
 // readEnviron returns the environment that process pid was started with.
-func (r *Resolver) readEnviron(pid int) ([]Var, error) {
+func (r *Resolver) readEnviron(ctx context.Context, pid int) ([]Var, error) {
+	ctx, cancel := context.WithTimeout(ctx, environTime)
+	defer cancel()
 	name := filepath.Join(r.path("/proc"), strconv.Itoa(pid), "environ")
-	f, err := openFile(name)
-	if err != nil {
-		return nil, readError(name, err)
+	var data []byte
+	var err error
+	if silent := procread.Do(ctx, pid, func() { data, err = readLimited(name, maxEnviron+1) }); silent != nil {
+		return nil, readError(name, silent)
 	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxEnviron+1))
 	if err != nil {
 		return nil, readError(name, err)
 	}
@@ -54,6 +65,16 @@ func (r *Resolver) readEnviron(pid int) ([]Var, error) {
 		return nil, readError(name, fmt.Errorf("more than %d bytes or %d variables", maxEnviron, maxEnvironVars))
 	}
 	return parseEnviron(data)
+}
+
+// readLimited returns the first bytes of a file that only root can create.
+func readLimited(name string, limit int64) ([]byte, error) {
+	f, err := openFile(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, limit))
 }
 
 // parseEnviron reads /proc/PID/environ: NUL-terminated NAME=value strings.
@@ -79,10 +100,12 @@ func (r *Resolver) live(ctx context.Context, env *Env) error {
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, environsTime)
+	defer cancel()
 	var errs []error
 	for _, pid := range pids {
 		name := fmt.Sprintf("web process %d", pid)
-		vars, err := r.readEnviron(pid)
+		vars, err := r.readEnviron(ctx, pid)
 		if err == nil && len(vars) > 0 {
 			vars = slices.DeleteFunc(vars, func(v Var) bool { return slices.Contains(ofOneProcess, v.Name) })
 			env.add(name, File{Vars: vars})

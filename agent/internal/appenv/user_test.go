@@ -93,7 +93,7 @@ func TestAProcessTitleOverTheEnvironment(t *testing.T) {
 			if _, err := out.Read(make([]byte, 8)); err != nil {
 				t.Fatal(err)
 			}
-			vars, err := New(Config{}).readEnviron(cmd.Process.Pid)
+			vars, err := New(Config{}).readEnviron(t.Context(), cmd.Process.Pid)
 			if whole := joined(vars) == strings.Join(cmd.Env, "|"); !whole && err != errOverwritten {
 				t.Errorf("%d variables, %v", len(vars), err)
 			} else {
