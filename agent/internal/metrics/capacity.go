@@ -3,6 +3,7 @@ package metrics
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"time"
 
@@ -10,6 +11,9 @@ import (
 	"beanstalk-agent/agent/internal/capacity"
 	"beanstalk-agent/collectors"
 )
+
+// staleAfter is how far the web processes' figures may lie behind those of the host. A process can hold them up.
+const staleAfter = 5 * time.Minute
 
 // maxProcfile is far above what a Procfile of some processes takes, in bytes.
 const maxProcfile = 64 << 10
@@ -24,12 +28,17 @@ func (m *Metrics) Capacity(target float64) (capacity.Advice, error) {
 	if len(g.Processes) == 0 {
 		return capacity.Advice{}, api.Unavailable(errors.New("no web process has been found yet"))
 	}
+	newest := m.loop.newest()
+	if newest.At.Sub(g.At) > staleAfter {
+		return capacity.Advice{}, api.Unavailable(fmt.Errorf(
+			"the web processes were last measured at %s: one may not answer", g.At.UTC().Format(time.RFC3339)))
+	}
 	in := capacity.Measured{CPUs: runtime.NumCPU(), Target: target, Load: m.recent.Load(g.At),
 		SetBy: capacity.PythonOptions}
 	if text, err := m.app.ReadFile("Procfile", maxProcfile); err == nil {
 		in.SetBy = capacity.SetByOf(text)
 	}
-	for _, s := range m.loop.newest().Samples {
+	for _, s := range newest.Samples {
 		switch s.Name {
 		case "mem_total":
 			in.Total = uint64(s.Value)

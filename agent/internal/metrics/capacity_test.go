@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -83,5 +84,26 @@ func TestCapacityKnowsTheLiveWorkers(t *testing.T) {
 	}
 	if _, err := m.Capacity(0); err != nil { // the FIFO has no writer
 		t.Error(err)
+	}
+}
+
+// Advice from figures of long ago is none: the web process can hold up its figures, and the host's go on.
+func TestCapacityOfStaleFiguresIsNotKnown(t *testing.T) {
+	marker := "3600.7176"
+	cmd := exec.Command("sleep", marker)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	m := Metrics{app: beside(t, t.TempDir())}
+	m.collect(Config{Sample: 5 * time.Second, Groups: []Group{{Name: "web", Match: regexp.QuoteMeta(marker)}}})
+	t.Cleanup(func() { m.sources.Close() })
+	m.loop.tick(t.Context(), time.Now())
+	if _, err := m.Capacity(0); err != nil {
+		t.Fatal(err)
+	}
+	m.loop.last.At = time.Now().Add(2 * staleAfter)
+	if _, err := m.Capacity(0); err == nil || !strings.Contains(err.Error(), "last measured") {
+		t.Errorf("got %v", err)
 	}
 }
