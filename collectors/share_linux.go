@@ -67,8 +67,14 @@ func (s *share) read(proc fs.FS) {
 	s.cost = threadCPU() - began
 }
 
-// readShare reads one process's PSS. It waits for the process until ctx ends; what comes later is the next tick's.
+// shareTime is how long a tick waits for a process's PSS: less than the Gatherer does, so that the other figures of
+// the group are in time.
+const shareTime = time.Second
+
+// readShare reads one process's PSS. What comes after shareTime is a later tick's.
 func (g *Group) readShare(ctx context.Context, m *member) error {
+	ctx, cancel := context.WithTimeout(ctx, shareTime)
+	defer cancel()
 	s := &share{m: m, at: g.at, rss: m.rss, done: make(chan struct{})}
 	err := procread.Do(ctx, m.pid, func() { s.read(g.cfg.Proc) })
 	if err == nil {
