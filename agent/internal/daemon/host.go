@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 
 	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/config"
+	"beanstalk-agent/agent/internal/statedir"
 )
 
 // limitRuntime keeps the agent small beside the application: one processor (fewer threads and caches), and a memory
@@ -50,18 +52,14 @@ func (o Options) withDefaults() (config.Config, error) {
 }
 
 // lockState keeps a second agent, on another socket, from what this one keeps: it would send the same figures and
-// start every job again. The lock is on the directory: released by the kernel when the process exits; no file is left.
-func lockState(dir string) (*os.File, error) {
-	f, err := os.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); errors.Is(err, syscall.EWOULDBLOCK) {
-		f.Close()
+// start every job again.
+func lockState(dir string) (io.Closer, error) {
+	held, err := statedir.Lock(dir, "agent.lock", dir)
+	if errors.Is(err, statedir.ErrHeld) {
 		return nil, &api.Error{Message: "another agent is running with its state in " + dir,
 			Hint: "give this one a state_dir of its own (--config)"}
 	}
-	return f, nil // where the file system knows no locks, without one
+	return held, err
 }
 
 // onHangup calls reload at each SIGHUP, until ctx is done.

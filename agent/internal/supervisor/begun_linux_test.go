@@ -92,7 +92,7 @@ func TestRefusedOnAFullDisk(t *testing.T) {
 		gotool.Need(t, "root, to mount a disk of its own")
 	}
 	dir := t.TempDir()
-	if err := unix.Mount("none", dir, "tmpfs", 0, "size=4k"); err != nil {
+	if err := unix.Mount("none", dir, "tmpfs", 0, "size=4k,mode=700"); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Unmount(dir, 0) })

@@ -3,9 +3,11 @@ package supervisor
 import (
 	"beanstalk-agent/agent/internal/command"
 	"beanstalk-agent/agent/internal/fdconn"
+	"beanstalk-agent/agent/internal/statedir"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"os"
@@ -15,8 +17,6 @@ import (
 	"sync"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // lastReplies is how long answers may take that are on their way when the supervisor ends.
@@ -32,7 +32,7 @@ func Serve(ctx context.Context, cfg Config) error {
 	}
 	l.Admit = fdconn.Peer.Owner
 	defer l.Close()
-	held, err := lock(filepath.Join(cfg.StateDir, "runs"))
+	held, err := lock(cfg.StateDir)
 	if err != nil {
 		return err
 	}
@@ -47,20 +47,17 @@ func Serve(ctx context.Context, cfg Config) error {
 }
 
 // lock keeps a second supervisor, on another socket, from the runs of this one: it would record those that are
-// live as lost, and end them. The lock is flock on the directory: the kernel releases it when the process exits.
-func lock(dir string) (*os.File, error) {
+// live as lost, and end them.
+func lock(state string) (io.Closer, error) {
+	dir := filepath.Join(state, "runs")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open state: %w", err)
 	}
-	f, err := os.Open(dir)
-	if err != nil {
-		return nil, fmt.Errorf("open state: %w", err)
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
-		f.Close()
+	held, err := statedir.Lock(state, "runs.lock", dir)
+	if errors.Is(err, statedir.ErrHeld) {
 		return nil, fmt.Errorf("open state: another supervisor keeps its runs in %q", dir)
 	}
-	return f, nil // where the file system knows no locks, without one
+	return held, err
 }
 
 func newServer(cfg Config, quit context.CancelCauseFunc) (*server, error) {

@@ -1,0 +1,126 @@
+// Package statedir keeps a directory of state to one process.
+//
+// Contract: nobody else than the directory's owner can take its lock, hold it up, or replace what is in it.
+//
+// Reason: any user who could open the directory could hold a flock on it, and the agent did not start.
+package statedir
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrHeld is of a lock that another process has.
+var ErrHeld = errors.New("another process has the lock")
+
+// Lock takes the lock called name in dir, which the kernel releases when this process exits. It is a file that nobody
+// else can open. Older versions locked the directory held instead: it is locked too, for them, but only one of them
+// keeps us out, and no stranger. Where the file system knows no locks, there is none.
+func Lock(dir, name, held string) (io.Closer, error) {
+	if err := check(dir); err != nil {
+		return nil, err
+	}
+	file, err := os.OpenFile(filepath.Join(dir, name), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	older, err := os.Open(held)
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	both := locks{file, older}
+	if flock(file) || flock(older) && ours(older, "/proc") {
+		both.Close()
+		return nil, ErrHeld
+	}
+	return both, nil
+}
+
+type locks [2]*os.File
+
+func (l locks) Close() error { return errors.Join(l[0].Close(), l[1].Close()) }
+
+// flock reports whether another process has the lock.
+func flock(f *os.File) bool {
+	return errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB), unix.EWOULDBLOCK)
+}
+
+// check refuses a directory whose content others may replace.
+func check(dir string) error {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return nil
+	}
+	m := info.Mode()
+	switch {
+	case st.Uid != 0 && int(st.Uid) != os.Geteuid():
+		return fmt.Errorf("keep state in %q: it is user %d's, who may replace what is there", dir, st.Uid)
+	case m.Perm()&0o020 != 0 && st.Gid != 0 && int(st.Gid) != os.Getegid() || m.Perm()&0o002 != 0:
+		return fmt.Errorf("keep state in %q: others may replace what is there (mode %v); chmod 0700 %s", dir, m, dir)
+	}
+	return nil
+}
+
+// ours reports whether a program like this one, of root or this user, holds the lock on f: not whoever could open it. A
+// holder that is not known counts as one.
+func ours(f *os.File, proc string) bool {
+	info, err := f.Stat()
+	if err != nil {
+		return true
+	}
+	text, err := os.Open(filepath.Join(proc, "locks"))
+	if err != nil {
+		return true
+	}
+	defer text.Close()
+	pid := holder(text, info)
+	if pid == "" {
+		return true
+	}
+	exe, err := os.Readlink(filepath.Join(proc, pid, "exe"))
+	switch self, _ := os.Executable(); {
+	case errors.Is(err, fs.ErrNotExist):
+		return false // an agent's lock ends with it: a stranger's can be passed on
+	case err == nil && filepath.Base(strings.TrimSuffix(exe, " (deleted)")) != filepath.Base(self):
+		return false // sudo, say, which became root with the lock in its hands
+	}
+	status, err := os.ReadFile(filepath.Join(proc, pid, "status"))
+	if err != nil {
+		return !errors.Is(err, fs.ErrNotExist)
+	}
+	_, after, _ := strings.Cut(string(status), "\nUid:\t")
+	uid, _, _ := strings.Cut(after, "\t")
+	return uid == "0" || uid == strconv.Itoa(os.Getuid())
+}
+
+// holder is the process that has taken a flock, by proc_locks(5): "1: FLOCK  ADVISORY  WRITE 42 08:01:77 0 EOF". The
+// device is not compared: some file systems have another for stat.
+func holder(locks io.Reader, info fs.FileInfo) string {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return ""
+	}
+	inode := ":" + strconv.FormatUint(uint64(st.Ino), 10)
+	for lines := bufio.NewScanner(locks); lines.Scan(); {
+		f := strings.Fields(lines.Text())
+		if len(f) == 8 && f[1] == "FLOCK" && strings.HasSuffix(f[5], inode) {
+			return f[4]
+		}
+	}
+	return ""
+}
