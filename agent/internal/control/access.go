@@ -56,14 +56,15 @@ func maySee(c api.Caller, run runs.Run) error {
 		Hint: "try again with sudo; a terminal that others may attach to is opened with agent exec --share"}
 }
 
-// redact leaves out of runs what c may not see: arguments may hold secrets, and are for root alone.
-func redact(c api.Caller, runs ...runs.Run) []runs.Run {
-	for i := range runs {
+// redact leaves out of runs what c may not see: arguments may hold secrets, and are for root alone. So is the hash of
+// long ones, by which a short secret among them could be tried out.
+func redact(c api.Caller, list ...runs.Run) []runs.Run {
+	for i := range list {
 		if !c.Owner {
-			runs[i].Args = nil
+			list[i].Args, list[i].AllArgs = nil, runs.AllArgs{}
 		}
 	}
-	return runs
+	return list
 }
 
 // callerOf names the peer of a new connection. lives reports whether its pid is still its own.

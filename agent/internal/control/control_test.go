@@ -310,7 +310,7 @@ type knownRuns struct {
 }
 
 var known = map[string]runs.Run{
-	"ours":  {ID: "ours", Args: []string{"psql", "--password=planted-5c1e"}},
+	"ours":  {ID: "ours", Args: []string{"psql", "--password=planted-5c1e"}, AllArgs: runs.AllArgs{Count: 2, SHA256: "planted-hash"}},
 	"roots": {ID: "roots", Args: []string{"cat", "planted-5c1e"}, Meta: map[string]string{runs.MetaChosenUser: "postgres"}},
 }
 
@@ -362,8 +362,10 @@ func TestRootsRunsAreRoots(t *testing.T) {
 				}
 			}
 		}
-		if strings.Contains(text.String(), "planted-5c1e") != who.Owner {
-			t.Errorf("%q was shown %s", who.Login, &text)
+		for _, secret := range []string{"planted-5c1e", "planted-hash"} {
+			if strings.Contains(text.String(), secret) != who.Owner {
+				t.Errorf("%q was shown %s", who.Login, &text)
+			}
 		}
 	}
 }
