@@ -3,7 +3,6 @@ package metrics
 import (
 	"context"
 	"fmt"
-	"path"
 	"strings"
 	"time"
 
@@ -27,14 +26,13 @@ func (m *Metrics) reportOOMKill(v collectors.Victim) {
 		"process", v.Command, "pid", v.PID, "anon_mb", v.Anon>>20, "cgroup", v.Cgroup, "limit", v.Limit)
 }
 
-// killedRun names a killed process by its control group: that of a run bears its id, that of a service its name.
+// killedRun names a killed process by its control group: that of a run bears its id, that of a service its name. Both
+// count only where systemd's own services are, or where systemd is not used: elsewhere a user gives groups any name.
 func (m *Metrics) killedRun(_ int, cgroup string) string {
-	_, below, ours := strings.Cut(cgroup, "agent-runs.service/")
-	switch {
-	case cgroup == "":
-		return ""
-	case !ours:
-		return path.Base(cgroup)
+	service := strings.TrimPrefix(cgroup, "system.slice/")
+	below, ours := strings.CutPrefix(service, "agent-runs.service/")
+	if !ours {
+		return service
 	}
 	id, _, _ := strings.Cut(below, "/")
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)

@@ -18,6 +18,11 @@ func TestAKilledProcessIsNamedByItsControlGroup(t *testing.T) {
 		"agent-runs.service/r1/below/it":      "job nightly, run r1",
 		"system.slice/agent-runs.service/r2/": "exec, run r2",
 		"system.slice/agent-runs.service/r3":  "run r3",
+		// A user's own systemd makes groups of any name.
+		"user.slice/user-1000.slice/user@1000.service/agent-runs.service/r1":              "user.slice/user-1000.slice/user@1000.service/agent-runs.service/r1",
+		"user.slice/user-1000.slice/user@1000.service/system.slice/agent-runs.service/r1": "user.slice/user-1000.slice/user@1000.service/system.slice/agent-runs.service/r1",
+		"user.slice/user-1000.slice/user@1000.service/web.service":                        "user.slice/user-1000.slice/user@1000.service/web.service",
+		"system.slice/web.service/agent-runs.service/r1":                                  "web.service/agent-runs.service/r1",
 	} {
 		if got := m.killedRun(1, cgroup); got != want {
 			t.Errorf("%q: got %q, want %q", cgroup, got, want)
