@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -49,7 +50,8 @@ func newLogsCmd(g *globals) *cobra.Command {
 
 const rawHelp = "on a terminal, too, the bytes as they are; else colours are kept, and what a terminal obeys is escaped"
 
-// newest returns the id of a run, or of a job's newest run.
+// newest returns the id of a run, or of a job's newest run. A name that looks like a command's id is not taken for that
+// job: the record of that command may be gone, and the application chooses the names of its jobs.
 func newest(ctx context.Context, cl *api.Client, name string) (string, error) {
 	var r runs.Run
 	err := cl.Get(ctx, api.Path("runs", name), &r)
@@ -57,8 +59,12 @@ func newest(ctx context.Context, cl *api.Client, name string) (string, error) {
 		return r.ID, nil
 	}
 	var list []runs.Run
-	if cl.Get(ctx, "/v1/runs?all=1&n=1&name="+url.QueryEscape(name), &list) == nil && len(list) > 0 {
-		return list[0].ID, nil
+	if cl.Get(ctx, "/v1/runs?all=1&n=1&kind=cron&name="+url.QueryEscape(name), &list) != nil || len(list) == 0 {
+		return "", err
 	}
-	return "", err
+	if e, ok := errors.AsType[*api.Error](err); ok && runs.IsCommandID(name) {
+		e.Hint = "of the job of this name the newest run is " + list[0].ID
+		return "", e
+	}
+	return list[0].ID, nil
 }

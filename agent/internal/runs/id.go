@@ -5,6 +5,7 @@ import (
 	"encoding/base32"
 	"fmt"
 	"hash/fnv"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -14,6 +15,23 @@ func NewID() string {
 	var b [5]byte
 	rand.Read(b[:])
 	return strings.ToLower(base32.StdEncoding.EncodeToString(b[:]))
+}
+
+// commandID is what NewID gives, and jobID what every other id ends with.
+var (
+	commandID = regexp.MustCompile(`^[a-z2-7]{8}$`)
+	jobID     = regexp.MustCompile(`-[0-9]{8}t[0-9]{6}(\.[0-9]{6})?z-[0-9]+$`)
+)
+
+// IsCommandID reports whether s looks like the id of a command, whose record may be gone. Some names of jobs do, as
+// sendmail does.
+func IsCommandID(s string) bool { return commandID.MatchString(s) }
+
+// Begins reports whether short may stand for id. One that is whole never stands for another; and a job's id begins with
+// whatever name the application gives it, so what has no "-" is a command's.
+func Begins(id, short string) bool {
+	return strings.HasPrefix(id, short) && strings.Contains(id, "-") == strings.Contains(short, "-") &&
+		!IsCommandID(short) && !jobID.MatchString(short)
 }
 
 // SlotID names the run of a job's slot: the same slot is never started twice, not even when the agent dies between the

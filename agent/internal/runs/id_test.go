@@ -34,3 +34,18 @@ func TestEveryJobNameGivesAnID(t *testing.T) {
 		}
 	}
 }
+
+func TestWholeIDsAreNoBeginnings(t *testing.T) {
+	at := time.Date(2026, 11, 30, 1, 2, 3, 4000, time.UTC)
+	for range 100 {
+		id := NewID()
+		if !IsCommandID(id) || !Begins(id, id[:7]) || Begins(id+"x", id) || Begins(SlotID(id, at, 1), id) || Begins(ManualID(id[:7], at, 1), id[:7]) {
+			t.Errorf("%s stands for a job, or not for a command", id)
+		}
+	}
+	for _, id := range []string{SlotID("a", at, 1), ManualID("a", at, 2), SlotID("Sendmail", at, 1)} {
+		if IsCommandID(id) || !Begins(id, id[:len(id)-2]) || !Begins(id, id[:len(id)-12]) || Begins(id+"0", id) || Begins(SlotID(id, at, 1), id) {
+			t.Errorf("%s stands for another's, or none for it", id)
+		}
+	}
+}

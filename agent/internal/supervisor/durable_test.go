@@ -99,10 +99,10 @@ func TestRetention(t *testing.T) {
 		keep Keep
 		want []string
 	}{
-		"count":    {Keep{Count: 2}, []string{"c2", "c3"}},
+		"count":    {Keep{Count: 2}, []string{"a", "c3"}}, // of c there are more
 		"per name": {Keep{PerName: 1}, []string{"a", "c3"}},
 		"age":      {Keep{Age: 90 * time.Minute}, []string{"c2", "c3"}},
-		"bytes":    {Keep{Bytes: 250 << 10}, []string{"c2", "c3"}},
+		"bytes":    {Keep{Bytes: 1}, []string{"a", "c1", "c2", "c3"}}, // of which only output goes
 		"all":      {Keep{}, []string{"a", "c1", "c2", "c3"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -125,6 +125,7 @@ func TestRetention(t *testing.T) {
 			s.create(&live)
 			s.keep = c.keep.withDefaults()
 			s.prune(now)
+			s.trim()
 			left, _ := filepath.Glob(filepath.Join(dir, "*"))
 			for i := range left {
 				left[i] = filepath.Base(left[i])
@@ -161,6 +162,7 @@ func TestRetentionKeepsWhatJustEnded(t *testing.T) {
 	finish(long)
 	s.keep = Keep{Count: 2, Bytes: 5}.withDefaults()
 	s.prune(time.Now())
+	s.trim()
 	if !s.has("long") {
 		t.Error("what ended last is forgotten already")
 	}

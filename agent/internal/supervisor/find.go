@@ -5,25 +5,24 @@ import (
 	"encoding/json"
 	"slices"
 	"strconv"
-	"strings"
 
 	"beanstalk-agent/agent/internal/runs"
 )
 
-// find returns a run by its id or a beginning of it that is unique among all. l is nil once it has ended.
+// find returns a run by its id or a beginning of it that is unique among all, runs.Begins. l is nil once it has ended.
 func (s *server) find(id string) (run runs.Run, l *live, e *runs.Refused) {
 	s.mu.Lock()
 	l = s.live[id]
 	var ids []string
 	for other := range s.live {
-		if strings.HasPrefix(other, id) {
+		if runs.Begins(other, id) {
 			ids = append(ids, other)
 		}
 	}
 	s.mu.Unlock()
 	if l == nil && !s.store.has(id) {
 		ids = append(ids, s.store.list(func(other string, _ entry) bool {
-			return strings.HasPrefix(other, id) && !slices.Contains(ids, other)
+			return runs.Begins(other, id) && !slices.Contains(ids, other)
 		})...)
 		switch {
 		case len(ids) == 0 || id == "":

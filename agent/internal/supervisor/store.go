@@ -34,7 +34,9 @@ type store struct {
 	seq     uint64
 	pending map[uint64]bool // numbers given to what cannot be seen yet
 	ended   map[string]entry
+	bytes   int64 // of the disk, of all that have ended
 	pruned  time.Time
+	left    int                 // runs, by the last prune
 	unsaved map[string]runs.Run // ended, and the disk did not take the status; tried again after each that follows
 
 	toldRoom atomic.Bool // that output is removed since the disk is nearly full
@@ -172,6 +174,7 @@ func (s *store) finish(run *runs.Run) error {
 		return writeRecord(s.path(run.ID, "status.json"), record{Run: *run}, run.Kind == "cron")
 	})
 	s.retry(*run, err)
+	s.measure(run.ID)
 	return err
 }
 
@@ -245,9 +248,9 @@ func (s *store) note(run runs.Run) {
 	bytes, output := s.diskUsage(run.ID)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.bytes += bytes - s.ended[run.ID].bytes
 	s.ended[run.ID] = entry{
-		seq: run.EndSeq, start: run.StartSeq, at: run.Ended, name: run.Name, kind: run.Kind,
-		bytes: bytes, output: output,
+		series: seriesOf(run), seq: run.EndSeq, start: run.StartSeq, at: run.Ended, bytes: bytes, output: output,
 	}
 }
 
@@ -257,6 +260,7 @@ func (s *store) measure(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if e, ok := s.ended[id]; ok {
+		s.bytes += bytes - e.bytes
 		e.bytes, e.output = bytes, output
 		s.ended[id] = e
 	}
@@ -290,36 +294,12 @@ func (s *store) has(id string) bool {
 	return ok
 }
 
-// tidy prunes once a minute, and when there is a good deal too much: not after every run, or each would
-// pay for the whole history.
-func (s *store) tidy(now time.Time) {
-	s.mu.Lock()
-	due := now.Sub(s.pruned) >= time.Minute || len(s.ended) > s.keep.Count+s.keep.Count/16
-	if due {
-		s.pruned = now
-	}
-	s.mu.Unlock()
-	if due {
-		s.prune(now)
-	}
-	s.makeRoom()
-}
-
-// prune removes the runs beyond the limits.
-func (s *store) prune(now time.Time) {
-	s.mu.Lock()
-	ids := s.keep.excess(now, s.ended)
-	s.mu.Unlock()
-	for _, id := range ids {
-		s.remove(id)
-	}
-}
-
 // remove forgets a run that never began, or that is too old.
 func (s *store) remove(id string) {
 	s.saving.Lock()
 	defer s.saving.Unlock()
 	s.mu.Lock()
+	s.bytes -= s.ended[id].bytes
 	delete(s.ended, id)
 	delete(s.unsaved, id)
 	s.mu.Unlock()

@@ -29,7 +29,7 @@ var attacks = []func(*ground){
 	refusedUsers, rootsVerbs, namesThatClimb, falseAgent, oddDescriptors, malformedRequests,
 	lingeringDescriptors, manyConnections, floodOfRequests, greedyCalls,
 	hardLinks, applicationsPlace, readers, localFiles, largeArguments, filesOfRoot, escapes, manyStarts,
-	spoolAfterTheEnd, firehose, terminals, typing, heldStart, stopLoop,
+	spoolAfterTheEnd, firehose, namesOfRuns, terminals, typing, heldStart, stopLoop,
 	manyHosts, portTaken,
 }
 

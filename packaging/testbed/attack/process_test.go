@@ -196,3 +196,19 @@ func terminals(g *ground) {
 		}
 	}
 }
+
+// namesOfRuns: a job that is named as another's run is not taken for it.
+func namesOfRuns(g *ground) {
+	const file = "/var/app/current/cron.yaml"
+	id := g.On("1", "agent exec -d -- sh -c 'echo genuine; exit 3' 2>/dev/null")
+	g.On("1", "cp -p "+file+" /run/cron.yaml; (echo cron:; for n in "+id+" "+id[:6]+"; do echo \"- {name: $n, schedule: '@every 1s', command: 'echo forged', on: all}\"; done) >"+file+".new && mv "+file+".new "+file+" && agent reload")
+	g.waits("agent ps --all | grep -q '" + id + "-2'")
+	if out := g.On("1", "agent logs "+id+"; agent wait "+id+" 2>&1 || echo $?"); !strings.HasPrefix(out, "genuine\n") || !strings.HasSuffix(out, "\n3") {
+		g.T.Errorf("with its record: %s", out)
+	}
+	g.On("1", "rm -r /var/lib/agent/runs/"+id) // as age would
+	if out := g.On("1", "agent logs "+id+" 2>&1; agent wait "+id+" 2>&1; echo $?"); strings.Contains(out, "forged") || strings.HasSuffix(out, "\n0") {
+		g.T.Errorf("without its record: %s", out)
+	}
+	g.On("1", "cp -p /run/cron.yaml "+file+" && agent reload")
+}
