@@ -2,7 +2,6 @@ package appenv
 
 import (
 	"fmt"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -74,7 +73,7 @@ func BenchmarkResolveUnchanged(b *testing.B) {
 func BenchmarkProfile(b *testing.B) {
 	in := newInstance(b)
 	in.write(b, DefaultDeploymentEnv, string(environment4K()))
-	in.write(b, filepath.Join("/var/app/venv/x/bin/python"), "")
+	in.program(b, "/var/app/venv/x/bin/python")
 	r := New(in.cfg)
 	b.ReportAllocs()
 	for b.Loop() {

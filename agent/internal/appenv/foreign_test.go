@@ -14,7 +14,7 @@ func TestAnotherUserRunsNothingOfTheApplications(t *testing.T) {
 	in := local(t)
 	in.write(t, "/home/web/app/.env", "LD_PRELOAD=./x.so\nPATH=/home/web/bin\nHARMLESS=1\nUSER=web\n")
 	in.own(t, "/home/web/app/.env", web)
-	in.write(t, "/home/web/app/.venv/bin/python", "")
+	in.program(t, "/home/web/app/.venv/bin/python")
 	in.write(t, "/root/x", "")
 	r := New(in.cfg)
 	p, err := r.Profile(t.Context(), ProfileOptions{User: "root", Extra: []string{"PYTHONPATH=/typed", "HARMLESS=typed"}})
@@ -45,7 +45,7 @@ func TestAnotherUserGetsWhatRootSays(t *testing.T) {
 	in := newInstance(t)
 	in.cfg.User = ""
 	in.write(t, "/usr/bin/x", "")
-	in.write(t, "/var/app/venv/staging-abc/bin/python", "")
+	in.program(t, "/var/app/venv/staging-abc/bin/python")
 	in.own(t, "/var/app/current", web)
 	in.own(t, "/var/app/venv/staging-abc/bin", web)
 	in.write(t, DefaultDeploymentEnv, strings.Join([]string{"DATABASE_URL=postgres://h/d", "PYTHONPATH=/x", "PYTHONSTARTUP=x", "LD_LIBRARY_PATH=/x", "LD_AUDIT=x",

@@ -252,7 +252,10 @@ func (r *Resolver) searchPath(env *Env, u User) string {
 	if err == nil && strings.Contains(release, "\nID=\"amzn\"") {
 		base = mergedPath
 	}
-	if venv := r.venvBin(env); venv != "" && !env.foreign && (u.UID != 0 || r.rootsAlone(venv)) {
+	if env.foreign {
+		return base
+	}
+	if venv := r.venvBin(env, u); venv != "" && (u.UID != 0 || r.rootsAlone(venv)) {
 		return venv + ":" + base
 	}
 	return base
@@ -288,8 +291,8 @@ func (r *Resolver) locale() []Var {
 
 // venvBin finds the virtualenv's programs: in the folder that PYTHONPATH names (on Beanstalk the virtualenv's bin),
 // else the newest of /var/app/venv/*, else the application's own .venv or venv. The folder's name differs between
-// platforms, and an old one may be beside it.
-func (r *Resolver) venvBin(env *Env) string {
+// platforms, and an old one may be beside it. What its user cannot see is not there: these are links of his, perhaps.
+func (r *Resolver) venvBin(env *Env, u User) string {
 	var found []string
 	if p, ok := env.Lookup("PYTHONPATH"); ok {
 		for dir := range strings.SplitSeq(p, ":") {
@@ -303,7 +306,7 @@ func (r *Resolver) venvBin(env *Env) string {
 	found = append(found, globbed...)
 	found = append(found, filepath.Join(r.cfg.AppDir, ".venv/bin"), filepath.Join(r.cfg.AppDir, "venv/bin"))
 	for _, dir := range found {
-		if _, err := os.Stat(filepath.Join(dir, "python")); err == nil {
+		if r.Executes(u, filepath.Join(dir, "python")) {
 			return dir
 		}
 	}
@@ -311,7 +314,7 @@ func (r *Resolver) venvBin(env *Env) string {
 }
 
 func modTime(path string) time.Time {
-	info, err := os.Stat(path)
+	info, err := os.Lstat(path)
 	if err != nil {
 		return time.Time{}
 	}

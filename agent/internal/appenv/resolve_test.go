@@ -50,6 +50,14 @@ func (in *instance) write(t testing.TB, path, text string) {
 	}
 }
 
+func (in *instance) program(t testing.TB, path string) {
+	t.Helper()
+	in.write(t, path, "")
+	if err := os.Chmod(filepath.Join(in.root, path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func (in *instance) process(t *testing.T, pid int, env ...string) {
 	in.write(t, fmt.Sprintf("/proc/%d/environ", pid), strings.Join(env, "\x00")+"\x00")
 	old := in.cfg.WebPIDs
@@ -325,7 +333,7 @@ func TestDotenvDoesNotLeaveTheApplicationsTree(t *testing.T) {
 func TestProfileIsWhatSystemdWouldGive(t *testing.T) {
 	in := newInstance(t)
 	in.write(t, DefaultDeploymentEnv, "A=1\nHOME=/elsewhere\n")
-	in.write(t, "/var/app/venv/staging-abc/bin/python", "")
+	in.program(t, "/var/app/venv/staging-abc/bin/python")
 	in.write(t, "/etc/locale.conf", "LANG=en_US.UTF-8\nX=1\n")
 	if err := os.Symlink(in.cfg.AppDir, filepath.Join(in.root, "link")); err != nil {
 		t.Fatal(err)
