@@ -10,22 +10,26 @@ import (
 	"time"
 )
 
-// NewID is short enough to type and drawn from 2^40.
+// NewID is short enough to type, drawn from nearly 2^40, and has a digit: no word is an id.
 func NewID() string {
-	var b [5]byte
-	rand.Read(b[:])
-	return strings.ToLower(base32.StdEncoding.EncodeToString(b[:]))
+	for {
+		var b [5]byte
+		rand.Read(b[:])
+		if id := strings.ToLower(base32.StdEncoding.EncodeToString(b[:])); IsCommandID(id) {
+			return id
+		}
+	}
 }
 
-// commandID is what NewID gives, and jobID what every other id ends with.
+// commandID, with a digit, is what NewID gives, and jobID what every other id ends with.
 var (
 	commandID = regexp.MustCompile(`^[a-z2-7]{8}$`)
 	jobID     = regexp.MustCompile(`-[0-9]{8}t[0-9]{6}(\.[0-9]{6})?z-[0-9]+$`)
 )
 
-// IsCommandID reports whether s looks like the id of a command, whose record may be gone. Some names of jobs do, as
-// sendmail does.
-func IsCommandID(s string) bool { return commandID.MatchString(s) }
+// IsCommandID reports whether s looks like the id of a command, whose record may be gone. A name of a job may, as
+// report22 does. One that an older version gave may be without a digit, and is not told from a name.
+func IsCommandID(s string) bool { return commandID.MatchString(s) && strings.ContainsAny(s, "234567") }
 
 // Begins reports whether short may stand for id. One that is whole never stands for another; and a job's id begins with
 // whatever name the application gives it, so what has no "-" is a command's.
