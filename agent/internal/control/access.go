@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"os/user"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -71,7 +72,7 @@ func redact(c api.Caller, list ...runs.Run) []runs.Run {
 func callerOf(p fdconn.Peer, lives func() bool) api.Caller {
 	uid := number(p.UID)
 	c := api.Caller{UID: p.UID, PID: p.PID, Owner: p.Owner(), Login: nameOf(uid)}
-	if id := loginUID(p.PID); id != "" && id != uid && lives() {
+	if id := loginUID(fmt.Sprint("/proc/", p.PID)); id != "" && id != uid && lives() {
 		c.Session = nameOf(id)
 	}
 	return c
@@ -87,14 +88,24 @@ func nameOf(uid string) string {
 	return uid
 }
 
-// loginUID is the user that began a process's session; empty when it began without a login, or the kernel does not say.
-func loginUID(pid int) string {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/loginuid", pid))
+// loginUID is the user that began the session of the process whose directory below /proc is given; empty when it began
+// without a login, or the kernel does not say. A process that has no login yet may set any (proc(5),
+// /proc/PID/loginuid), as in a session over SSM: so it is believed only in the control group that logind made for that
+// user's sessions.
+func loginUID(proc string) string {
+	b, err := os.ReadFile(filepath.Join(proc, "loginuid"))
 	id := strings.TrimSpace(string(b))
 	if err != nil || id == "4294967295" {
 		return ""
 	}
-	return id
+	groups, _ := os.ReadFile(filepath.Join(proc, "cgroup"))
+	for line := range strings.Lines(string(groups)) { // number:controllers:path, of which a user chooses the end
+		f := strings.SplitN(line, ":", 3)
+		if len(f) == 3 && strings.HasPrefix(f[2], "/user.slice/user-"+id+".slice/") {
+			return id
+		}
+	}
+	return ""
 }
 
 // admit reports whether c may use a route, as an error that says what to do. allowed: c is a user of exec.allow.
