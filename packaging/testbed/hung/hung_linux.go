@@ -32,8 +32,8 @@ func Mount(t testing.TB, takes bool) (dir string) {
 		gotool.Need(t, "to mount a file system: "+err.Error())
 	}
 	t.Cleanup(func() {
-		unix.Unmount(dir, unix.MNT_DETACH)
-		unix.Close(fd) // whoever waits is answered with an error
+		unix.Unmount(dir, unix.MNT_FORCE|unix.MNT_DETACH) // whoever waits is answered with an error, the reader below too
+		unix.Close(fd)
 		os.Remove(dir)
 	})
 	if takes {
