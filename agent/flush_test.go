@@ -87,6 +87,9 @@ func samplesOf(fake *cloudwatchfake.Server, name string) (n float64) {
 // Scale-in, a reboot, an upgrade: after SIGTERM the interval under way is sent;
 // when it cannot be, it is on disk, and the next start delivers it, once.
 func TestNothingMeasuredIsLostAtAStop(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 4 s")
+	}
 	dir, err := os.MkdirTemp("", "a") // short: a socket's path may have 107 bytes
 	if err != nil {
 		t.Fatal(err)

@@ -12,6 +12,9 @@ import (
 // Off Beanstalk the owner of the application's directory is whom its commands run as. Whoever could put another's
 // directory in its place, a link in his own home was enough, ran his loaded jobs as its owner: as root, or as any user.
 func TestWhoeverOwnsThePathBecomesNobodyElse(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 7 s")
+	}
 	g := newGround(t)
 	const web, victim = 900, 901
 	h := &host{t: t, name: "i-00", dir: filepath.Join(g.dir, "i"), agent: filepath.Join(g.dir, "agent")}

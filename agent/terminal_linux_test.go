@@ -135,6 +135,9 @@ var forms = map[string]string{
 // Whatever the command does with what it was given, the terminal of whoever typed it is neither typed into nor read,
 // changed or written to, not by the command and not by a process to which it passes its descriptors.
 func TestNoTerminalIsSharedWithACommand(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 5 s")
+	}
 	t.Parallel()
 	r := othersApplication(t)
 	agent, err := exec.LookPath("agent")

@@ -55,6 +55,9 @@ CHANGES=before`
 // TestDiffOnABootedInstance: a run started now gets exactly what gunicorn's workers have; one changed property is
 // found, and only it.
 func TestDiffOnABootedInstance(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 5 s")
+	}
 	if _, err := os.Stat("/usr/bin/gunicorn"); err != nil {
 		gotool.Need(t, "the package gunicorn")
 	}

@@ -123,6 +123,9 @@ func (c *contest) report(t *testing.T) {
 // The claim of this package: two real gateways on one directory, a network that does its worst, clocks that differ by
 // up to three minutes. No slot runs twice, none is missed without a word.
 func TestContest(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 12 s")
+	}
 	urls := versity.Start(t, testBucket)
 	for i := range urls {
 		urls[i] = versity.Faulty(t, urls[i], 0.15)

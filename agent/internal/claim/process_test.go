@@ -71,6 +71,9 @@ func child(spec []string) error {
 // network. No slot runs twice; a slot that did not run is named: by who missed it, or by the register, as claimed by an
 // owner that never ended it.
 func TestKilledAndStoppedClaimants(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 16 s")
+	}
 	urls := versity.Start(t, testBucket)
 	for i := range urls {
 		urls[i] = versity.Faulty(t, urls[i], 0.1)

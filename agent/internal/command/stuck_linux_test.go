@@ -64,6 +64,9 @@ func others(t *testing.T) (stop func() (started int)) {
 // What the application names may be a file system of its own that answers nothing: its program, the program's
 // interpreter, its directory, or one of PATH. Only that start fails; nothing of it is left, if the kernel can end it.
 func TestStartOnAFileSystemThatDoesNotAnswer(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 7 s")
+	}
 	needRoot(t)
 	shortly(t, 3*time.Second)
 	for _, takes := range []bool{false, true} {
@@ -148,6 +151,9 @@ var attacks = map[string]func(pid int){
 }
 
 func TestStartThatItsUserAttacks(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 12 s")
+	}
 	needRoot(t)
 	shortly(t, 2*time.Second)
 	null, err := unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0)

@@ -114,6 +114,9 @@ func TestEndThatNobodySawIsShownLater(t *testing.T) {
 // That a run has ended is told once its last screen can be shown, whatever it left behind that is still being
 // ended: to who attaches, with a terminal or without, and to logs and ps.
 func TestEndIsToldWithItsLastScreen(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 5 s")
+	}
 	d := start(t)
 	fifo := t.TempDir() + "/go"
 	if out, err := exec.Command("mkfifo", fifo).CombinedOutput(); err != nil {

@@ -492,6 +492,9 @@ func TestIdleExit(t *testing.T) {
 }
 
 func TestShutdownEndsRunsAndItself(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 5 s")
+	}
 	d := start(t)
 	run, err := d.Start(t.Context(), spooled("trap '' TERM; echo $$; while :; do sleep 1; done"), runs.Handover{})
 	if err != nil {

@@ -158,6 +158,9 @@ func stallMain() int {
 // Whoever has a descriptor of a run's output can hold the kernel's lock on it for ever. That costs the run its last
 // words, and nobody else anything.
 func TestStalledOutputHoldsUpNobody(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 6 s")
+	}
 	t.Parallel()
 	d := start(t)
 	run, out, end := leaked(t, d)

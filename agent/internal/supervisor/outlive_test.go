@@ -21,6 +21,9 @@ import (
 // as they are shipped, installed by its own verb, and a container that shuts down and boots again. The steps
 // of a Beanstalk deployment around the swap of the directory are the box's.
 func TestOutlivesOnSystemd(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 44 s")
+	}
 	needSystemd(t)
 	for _, layout := range []string{"v2", "v1"} {
 		t.Run(layout, func(t *testing.T) { outlivesOnSystemd(t, layout) })

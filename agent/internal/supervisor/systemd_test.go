@@ -24,6 +24,9 @@ import (
 // layouts of control groups. What it cannot prove: the memory controller on v2, which no container here
 // has, and SELinux.
 func TestOnSystemd(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 9 s")
+	}
 	needSystemd(t)
 	for _, layout := range []string{"v2", "v1"} {
 		t.Run(layout, func(t *testing.T) { onSystemd(t, layout) })

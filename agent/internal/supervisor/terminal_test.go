@@ -142,6 +142,9 @@ func TestExitFollowsAllOutput(t *testing.T) {
 
 // A daemon that keeps the terminal open must not keep the client.
 func TestExitDoesNotWaitForDaemons(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 5 s")
+	}
 	d := start(t)
 	s := d.terminal(t, d.client(onTerminal("trap '' HUP TERM; (while :; do echo noise; sleep 0.001; done) & sleep 0.05; exit 4")), 33, 101)
 	s.exitCode(t, 4)
