@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"beanstalk-agent/packaging/testbed/gotool"
 )
 
 // Who may choose how a close() is answered may hold up every start.
@@ -46,7 +48,7 @@ func TestFilesOfFileSystemsOfUsersAreRefused(t *testing.T) {
 		t.Errorf("what people redirect to: %v", err)
 	}
 	if os.Geteuid() != 0 {
-		t.Skip("needs root, to make a file system")
+		gotool.Need(t, "root, to make a file system")
 	}
 	if err := checkForeign([]int{null, overlaid(t), null}); err != nil {
 		t.Errorf("a file of an overlay, as a container's root is: %v", err)
@@ -60,7 +62,7 @@ func TestFilesOfFileSystemsOfUsersAreRefused(t *testing.T) {
 func overlaid(t *testing.T) int {
 	dir, upper := t.TempDir(), t.TempDir()
 	if err := unix.Mount("none", upper, "tmpfs", 0, ""); err != nil {
-		t.Skip("cannot mount here: ", err)
+		gotool.Need(t, "to mount a file system: "+err.Error())
 	}
 	t.Cleanup(func() { unix.Unmount(upper, unix.MNT_DETACH) })
 	for _, d := range []string{filepath.Join(upper, "u"), filepath.Join(upper, "w")} {
@@ -73,7 +75,7 @@ func overlaid(t *testing.T) int {
 		t.Fatal(err)
 	}
 	if err := unix.Mount("none", dir, "overlay", 0, "lowerdir="+lower+",upperdir="+upper+"/u,workdir="+upper+"/w"); err != nil {
-		t.Skip("no overlays here: ", err)
+		gotool.Need(t, "overlays: "+err.Error())
 	}
 	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
 	fd, err := unix.Open(filepath.Join(dir, "file"), unix.O_RDONLY|unix.O_CLOEXEC, 0)
@@ -88,7 +90,7 @@ func overlaid(t *testing.T) int {
 func unmounted(t *testing.T) int {
 	fs, err := unix.Fsopen("ramfs", unix.FSOPEN_CLOEXEC)
 	if err != nil {
-		t.Skip("the kernel does not make file systems without a place: ", err)
+		gotool.Need(t, "fsopen, of kernel 5.2: "+err.Error())
 	}
 	defer unix.Close(fs)
 	if err := unix.FsconfigCreate(fs); err != nil {

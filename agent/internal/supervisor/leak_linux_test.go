@@ -18,6 +18,7 @@ import (
 
 	"beanstalk-agent/agent/internal/fdconn"
 	"beanstalk-agent/agent/internal/runs"
+	"beanstalk-agent/packaging/testbed/gotool"
 )
 
 var _ = func() bool { roles["leak"], roles["stall"] = leakMain, stallMain; return true }()
@@ -206,7 +207,7 @@ func stall(t *testing.T, out int) (release func()) {
 	t.Cleanup(release)
 	said := make([]byte, 100)
 	if n, _ := words.Read(said); !strings.HasPrefix(string(said[:n]), "stalling") {
-		t.Skipf("no userfaultfd here: %s", said[:n])
+		gotool.Need(t, "userfaultfd: "+string(said[:n]))
 	}
 	eventually(t, "it stalls", func() bool {
 		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/syscall", staller.Process.Pid))

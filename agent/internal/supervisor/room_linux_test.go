@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"beanstalk-agent/agent/internal/runs"
+	"beanstalk-agent/packaging/testbed/gotool"
 )
 
 // smallDisk is an empty file system of so many bytes.
@@ -19,7 +20,7 @@ func smallDisk(t *testing.T, bytes int) string {
 	t.Helper()
 	dir := t.TempDir()
 	if os.Geteuid() != 0 {
-		t.Skip("only root mounts")
+		gotool.Need(t, "root, to mount a disk")
 	}
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d,mode=700", bytes)); err != nil {
 		t.Fatal(err)
