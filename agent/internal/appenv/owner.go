@@ -25,9 +25,9 @@ func Hint(err error) string {
 
 // Writer says whose word a file of the application's directory is. The zero value is a caller's own word.
 type Writer struct {
-	byOwner bool // a command in it runs as uid and as nobody else
+	byOwner bool // a command in it runs as uid, and as no other user
 	uid     uint32
-	refused OwnerError // the zero value: it is that user's, and nobody else can replace it
+	refused OwnerError // the zero value: it is that user's, and no other can replace it
 }
 
 // strict reports whether owners matter: off Beanstalk they name the user of a root agent's commands. On Beanstalk the

@@ -74,7 +74,7 @@ func (o *drainOptions) run(ctx context.Context, g *globals) error {
 	err = cl.Post(ctx, "/v1/drain?"+q.Encode(), nil, nil)
 	if err != nil && ctx.Err() != nil { // the agent may have heard it
 		return &api.Error{Message: err.Error(),
-			Hint: "the instance may be drained: agent status tells, agent undrain takes it back"}
+			Hint: "the instance may be drained: agent status shows it, agent undrain takes it back"}
 	}
 	if err != nil {
 		return err

@@ -153,7 +153,7 @@ func (c *child) fork() (pid uintptr, errno syscall.Errno) {
 	return pid, errno
 }
 
-// become makes this process the command. Until it has its user, nobody but root can reach it.
+// become makes this process the command. Until it has its user, only root can reach it.
 //
 //go:nosplit
 //go:noinline
@@ -248,7 +248,7 @@ func (c *child) passFiles() {
 	}
 }
 
-// setScore tells the kernel which process to kill first. Errors are ignored: lower may not be allowed.
+// setScore tells the kernel which process to kill first. Errors are ignored: a lower score needs a capability.
 //
 //go:nosplit
 //go:norace

@@ -94,7 +94,8 @@ func (g *Group) waitEmpty(limit time.Duration) bool {
 }
 
 // Discard removes the group of a command that did not start. A process that the kernel does not let go of, in a call
-// that nobody answers, is waited for by a goroutine which ends with it.
+// that does not answer, is waited for by a goroutine which ends with it: the kernel reports no such end, so it looks
+// once a minute.
 func (g *Group) Discard() {
 	if g.Remove() == nil {
 		return

@@ -115,7 +115,7 @@ type localSupervisor struct {
 	replaced bool     // and had no runs
 }
 
-// currentRules are the flags that allow runs as the application's user, and as nobody else. That user may be known only
+// currentRules are the flags that allow runs as the application's user, and as no other. That user may be known only
 // later, and may change. Where the agent is not root the supervisor's own rule is enough: runs as its own user.
 func (l *localSupervisor) currentRules(ctx context.Context) []string {
 	if os.Geteuid() != 0 {
