@@ -46,5 +46,5 @@ func notAllowed(socket string) error {
 
 // Hints says how to look at the agent and how to do without it.
 func (e *Unreachable) Hints() []string {
-	return []string{"sudo systemctl status agent; to run anyway: sudo agent exec --direct -- … </dev/null 2>&1 | cat"}
+	return []string{"sudo systemctl status agent; to run anyway: sudo agent exec --direct -- …"}
 }
