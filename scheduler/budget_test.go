@@ -131,10 +131,10 @@ func TestEnvironmentIsSharedButNotChanged(t *testing.T) {
 // One job may name a variable two thousand times, and a variable may have 128 kB.
 func TestEnabledExpandsOnlyShortValues(t *testing.T) {
 	long := strings.Repeat("x", 128<<10)
-	h := Host{Getenv: func(string) (string, bool) { return long, true }}
+	h := Host{Getenv: func(name string) (string, bool) { return long, name == "A" }}
 	j := Job{Enabled: strings.Repeat("${A}", 2000)}
 	var why string
-	n := allocated(func() { why = j.offReason(h) })
+	n := allocated(func() { why = j.OffReason(h) })
 	if !strings.HasSuffix(why, "is neither true nor false") || len(why) > 200 || n > 4<<20 && !raceDetector {
 		t.Errorf("%d MB allocated: %.40s", n>>20, why)
 	}

@@ -256,13 +256,13 @@ cron:
 		"off": "enabled: false", "post": "on a worker tier Beanstalk's own daemon posts /x",
 	} {
 		j, _ := tab.Job(name)
-		if got := j.offReason(here); got != want {
+		if got := j.OffReason(here); got != want {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
 	}
 	delete(env, "CRON")
 	j, _ := tab.Job("switch")
-	if got := j.offReason(here); got != "" {
+	if got := j.OffReason(here); got != "" {
 		t.Errorf("switch without CRON: %q, want it on", got)
 	}
 }
@@ -272,7 +272,7 @@ cron:
 func TestEnvironmentTurnsJobsOnAndOff(t *testing.T) {
 	var on sync.Map
 	cfg := Config{Host: func() Host {
-		return Host{Getenv: func(string) (string, bool) { _, ok := on.Load("x"); return fmt.Sprint(ok), true }}
+		return Host{Getenv: func(name string) (string, bool) { _, ok := on.Load("x"); return fmt.Sprint(ok), name == "ON" }}
 	}}
 	file := "cron:\n- {name: a, schedule: '*/10 * * * *', command: x, enabled: '${ON}'}\n"
 	inBubble(t, file, lasts(time.Second), cfg, func(r *rig) {
@@ -293,12 +293,16 @@ func TestEnvironmentTurnsJobsOnAndOff(t *testing.T) {
 // An unknown condition decides nothing: a job that runs goes on to, and one that is off
 // until then owes what passed. What is known and changes owes nothing.
 func TestUnsureWhereThisIs(t *testing.T) {
-	unread := func(name string) Host {
-		return Host{Getenv: func(string) (string, bool) { return name, name != "" }, Unread: func() bool { return name == "" }}
+	unread := func(variable string) func(string) Host {
+		return func(name string) Host {
+			return Host{Getenv: func(n string) (string, bool) { return name, n == variable && name != "" },
+				Unread: func() bool { return name == "" }}
+		}
 	}
 	for file, where := range map[string]func(string) Host{
-		"cron:\n- {name: a, schedule: '*/10 * * * *', command: x, environments: [yes]}\n": func(name string) Host { return Host{Environment: name} },
-		"cron:\n- {name: a, schedule: '*/10 * * * *', command: x, enabled: '${PROD}'}\n":  unread,
+		"cron:\n- {name: a, schedule: '*/10 * * * *', command: x, environments: [yes]}\n":  func(name string) Host { return Host{Environment: name} },
+		"cron:\n- {name: a, schedule: '*/10 * * * *', command: x, enabled: '${PROD}'}\n":   unread("PROD"),
+		"cron:\n- {name: a, schedule: '*/10 * * * *', command: x, process_types: 'yes'}\n": unread("PROCESS_TYPE"),
 	} {
 		var here atomic.Value
 		cfg := Config{Host: func() Host { return where(here.Load().(string)) }, Saved: savedUpTo("*/10 * * * * UTC", 15*time.Minute)}

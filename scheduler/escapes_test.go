@@ -10,7 +10,7 @@ import (
 // YAML's escapes make characters that no line of the file has. In what is shown each is a fault at its place, in what
 // a job gets only the one that the kernel cannot pass on.
 func TestControlCharactersOfEscapes(t *testing.T) {
-	shown := []string{"name", "lock", "dir", "enabled", "notify", "environments", "timezone", "url", "overlap", "on", "timeout", "retries"}
+	shown := []string{"name", "lock", "dir", "enabled", "notify", "environments", "timezone", "url", "overlap", "on", "timeout", "retries", "process_types", "grace", "lock_scope", "on_owner_loss"}
 	for _, key := range shown {
 		for _, escape := range []string{`\e]52;c;eA==\a`, `\x9b2J`, `\u202e`, `\u2066`, `a\nok    runs`, `a\tb`, `\0`, `\x7f`} {
 			job := fmt.Sprintf("cron:\n- schedule: '@daily'\n  %s: \"/a%s\"\n", key, escape)

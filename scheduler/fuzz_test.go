@@ -16,6 +16,9 @@ func sameAgain(t *testing.T, tab Table) {
 	if err != nil {
 		t.Fatalf("what parsed does not parse when printed: %v\n%s", err, text)
 	}
+	if again.Group != tab.Group {
+		t.Fatalf("group %q became %q", tab.Group, again.Group)
+	}
 	if len(again.Jobs) != len(tab.Jobs) {
 		t.Fatalf("%d jobs became %d:\n%s", len(tab.Jobs), len(again.Jobs), text)
 	}
@@ -33,7 +36,7 @@ func plain(j Job) any {
 	due := j.Schedule.Next(time.Date(2027, 3, 27, 12, 34, 56, 0, time.UTC))
 	zone := j.Location.String()
 	j.Line, j.Schedule, j.Location = 0, nil, nil
-	for _, list := range []*[]string{&j.Args, &j.Env, &j.Notify, &j.Environments} {
+	for _, list := range []*[]string{&j.Args, &j.Env, &j.Notify, &j.Environments, &j.ProcessTypes} {
 		if len(*list) == 0 {
 			*list = nil
 		}
@@ -121,6 +124,8 @@ func FuzzParseSchedule(f *testing.F) {
 const everyKey = `version: 1
 timezone: Europe/Berlin
 environments: [prod-*, "staging"]
+process_types: [web, clock]
+group: ${CRON_GROUP:-shop}
 cron:
   - name: everything
     schedule: "15 30 2 * * mon-fri"
@@ -139,7 +144,11 @@ cron:
     notify: [ops, "https://hc.example/x"]
     enabled: ${CRON:-true}
     environments: prod-?
+    process_types: worker
     lock: db
+    lock_scope: environment
+    grace: 2m
+    on_owner_loss: rerun
     max_output: 10MB
     retry_on_loss: true
     on_claim_error: run
@@ -161,11 +170,17 @@ func TestEveryKeyIsRead(t *testing.T) {
 	j := tab.Jobs[0]
 	got := fmt.Sprintf("%+v", plain(j))
 	want := "[{Name:everything Line:0 Expr:15 30 2 * * mon-fri Source:<nil> Seconds:true Location:UTC Schedule:<nil> Command: Args:[python manage.py a b] URL: " +
-		"Env:[A=1 PORT=8000 DEBUG=false EMPTY=] Dir:tools Timeout:26h0m0s MaxOutput:10000000 Notify:[ops https://hc.example/x] " +
-		"Overlap:queue Retries:3 Backoff:45s Splay:5m0s CatchUp:1h30m0s Lock:db On:one OnClaimError:run RetryOnLoss:true " +
-		"Enabled:${CRON:-true} Environments:[prod-?]} America/New_York 2027-03-29 02:30:15 -0400 EDT]"
+		"Env:[A=1 PORT=8000 DEBUG=false EMPTY=] Dir:tools Timeout:26h0m0s Grace:2m0s MaxOutput:10000000 Notify:[ops https://hc.example/x] " +
+		"Overlap:queue Retries:3 Backoff:45s Splay:5m0s CatchUp:1h30m0s Lock:db LockScope:environment On:one OnClaimError:run OnOwnerLoss:rerun RetryOnLoss:true " +
+		"Enabled:${CRON:-true} Environments:[prod-?] ProcessTypes:[worker]} America/New_York 2027-03-29 02:30:15 -0400 EDT]"
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	if tab.Group != "${CRON_GROUP:-shop}" {
+		t.Errorf("group is %q", tab.Group)
+	}
+	if sh := tab.Jobs[1]; sh.Grace != MinGrace || strings.Join(sh.ProcessTypes, " ") != "web clock" {
+		t.Errorf("got %+v", sh)
 	}
 	if sh := tab.Jobs[1]; sh.Command != "set -e\necho \"x: y\" # not a comment\n" || sh.CatchUp != CatchUpAlways || sh.Environments[0] != "prod-*" {
 		t.Errorf("got %+v", sh)

@@ -24,6 +24,7 @@ type Job struct {
 	Env       []string      // K=V, in the order of the file, over the application's own
 	Dir       string        // relative to the application's directory; "" is that itself
 	Timeout   time.Duration // 0: none. Enforced by the Runner
+	Grace     time.Duration // between TERM and KILL when it is ended; MinGrace to MaxGrace. Enforced by the Runner
 	MaxOutput int64         // bytes of output kept; 0: the Runner's own limit
 	Notify    []string      // names of notification targets, as the file has them
 
@@ -34,11 +35,14 @@ type Job struct {
 	Splay        time.Duration // the start is late by a hash of host and job, below this
 	CatchUp      time.Duration // how old a missed slot may be and still run; 0: not at all
 	Lock         string        // jobs of one lock never run at the same time on this host
+	LockScope    LockScope     // for the Runner: whether not in the whole fleet either
 	On           On
 	OnClaimError ClaimError // for the Runner: what to do when no claim can be made
+	OnOwnerLoss  OwnerLoss  // for the Runner: what to do with a run whose instance is gone
 	RetryOnLoss  bool       // run again when a run's end could not be known
 	Enabled      string     // as written, ${NAME:-true} included; "" is true
 	Environments []string   // patterns of environment names; empty: everywhere
+	ProcessTypes []string   // values of PROCESS_TYPE; empty: web, or none
 }
 
 // Overlap is the policy for a slot that comes due while the job still runs.
@@ -74,6 +78,32 @@ const (
 
 func (c ClaimError) String() string { return [...]string{"skip", "run"}[c&1] }
 
+// OwnerLoss is the Runner's policy for a slot that an instance began and did not end, since it is gone.
+type OwnerLoss uint8
+
+const (
+	OwnerLossReport OwnerLoss = iota // report it: the default
+	OwnerLossRerun                   // run it again on another instance, once
+)
+
+func (o OwnerLoss) String() string { return [...]string{"report", "rerun"}[o&1] }
+
+// LockScope says where a job's lock holds.
+type LockScope uint8
+
+const (
+	LockHost        LockScope = iota // among the jobs of one host: the default
+	LockEnvironment                  // among those of all instances that share a claim store
+)
+
+func (l LockScope) String() string { return [...]string{"host", "environment"}[l&1] }
+
+// Grace of a job. An instance's own shutdown waits no longer than MaxGrace.
+const (
+	MinGrace = 5 * time.Second // the default, too
+	MaxGrace = 10 * time.Minute
+)
+
 // Defaults of a job.
 const (
 	DefaultBackoff = 30 * time.Second
@@ -88,6 +118,7 @@ const (
 // parsed. The zero Table is that of an empty or deleted file.
 type Table struct {
 	Jobs     []Job
+	Group    string // as written, ${NAME} included: see [Host.Group]; "" for none
 	Warnings Faults // allowed, but probably not meant
 }
 

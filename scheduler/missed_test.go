@@ -93,7 +93,7 @@ func TestHeldSlotsThatWillNotRunAreTold(t *testing.T) {
 	file := "cron:\n- {name: a, schedule: '*/10 * * * *', command: x, enabled: '${ON}'}\n"
 	var off atomic.Bool
 	cfg := Config{Host: func() Host {
-		return Host{Getenv: func(string) (string, bool) { return fmt.Sprint(!off.Load()), true }}
+		return Host{Getenv: func(name string) (string, bool) { return fmt.Sprint(!off.Load()), name != "PROCESS_TYPE" }}
 	}}
 	for name, do := range map[string]func(*rig){
 		"paused":      func(r *rig) { r.s.Pause("a") },

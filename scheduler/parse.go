@@ -69,7 +69,7 @@ func Parse(file string, data []byte, opt ParseOptions) (Table, error) {
 		}
 		return Table{}, faults
 	}
-	return Table{Jobs: slices.Clone(p.jobs), Warnings: byPlace(p.warnings)}, nil
+	return Table{Jobs: slices.Clone(p.jobs), Group: p.group, Warnings: byPlace(p.warnings)}, nil
 }
 
 // parser is shared by both formats: it checks a job's parts, and collects jobs and faults.
@@ -81,6 +81,7 @@ type parser struct {
 	schedules map[when]Schedule
 	names     map[string]int // line of each name
 	jobs      []Job
+	group     string
 	left      int // bytes of maxTable; negative once it is exceeded
 }
 
@@ -240,5 +241,5 @@ func checkName(name string) error {
 
 // newJob gives a job with the defaults.
 func newJob(line int, loc *time.Location) Job {
-	return Job{Line: line, Location: loc, Backoff: DefaultBackoff, CatchUp: DefaultCatchUp}
+	return Job{Line: line, Location: loc, Backoff: DefaultBackoff, CatchUp: DefaultCatchUp, Grace: MinGrace}
 }

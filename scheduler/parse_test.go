@@ -58,7 +58,7 @@ cron:
 	if want := time.Date(2027, 1, 1, 23, 0, 0, 0, time.UTC); !at.Equal(want) {
 		t.Errorf("audit is due %v, want %v", at, want)
 	}
-	if off := j.offReason(Host{Worker: true}); off == "" {
+	if off := j.OffReason(Host{Worker: true}); off == "" {
 		t.Error("a worker tier's own daemon posts url: jobs, but this one would run here too")
 	}
 }

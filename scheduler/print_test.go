@@ -12,6 +12,9 @@ import (
 func printed(t Table) []byte {
 	var b strings.Builder
 	b.WriteString("version: 1\n")
+	if t.Group != "" {
+		b.WriteString("group: " + strconv.Quote(t.Group) + "\n")
+	}
 	if len(t.Jobs) > 0 {
 		b.WriteString("cron:\n")
 	}
@@ -40,6 +43,7 @@ func (j *Job) print(b *strings.Builder) {
 	key(len(j.Env) > 0, "env", quoteAll(j.Env))
 	key(j.Dir != "", "dir", strconv.Quote(j.Dir))
 	length(j.Timeout, 0, "timeout")
+	length(j.Grace, MinGrace, "grace")
 	key(j.MaxOutput != 0, "max_output", strconv.FormatInt(j.MaxOutput, 10))
 	key(len(j.Notify) > 0, "notify", quoteAll(j.Notify))
 	key(j.Overlap != Skip, "overlap", j.Overlap.String())
@@ -54,11 +58,14 @@ func (j *Job) print(b *strings.Builder) {
 		key(true, "catch_up", j.CatchUp.String())
 	}
 	key(j.Lock != "", "lock", strconv.Quote(j.Lock))
+	key(j.LockScope != LockHost, "lock_scope", j.LockScope.String())
 	key(j.On != OnDefault, "on", j.On.String())
 	key(j.OnClaimError != ClaimErrorSkip, "on_claim_error", j.OnClaimError.String())
+	key(j.OnOwnerLoss != OwnerLossReport, "on_owner_loss", j.OnOwnerLoss.String())
 	key(j.RetryOnLoss, "retry_on_loss", "true")
 	key(j.Enabled != "", "enabled", strconv.Quote(j.Enabled))
 	key(len(j.Environments) > 0, "environments", quoteAll(j.Environments))
+	key(len(j.ProcessTypes) > 0, "process_types", quoteAll(j.ProcessTypes))
 }
 
 func quoteAll(list []string) string {

@@ -19,7 +19,7 @@ func (s *Scheduler) SetTable(t Table) {
 func (s *Scheduler) setTable(t Table) (running bool) {
 	offs, host := make([]string, len(t.Jobs)), s.cfg.Host()
 	for i := range t.Jobs {
-		offs[i] = t.Jobs[i].offReason(host) // may call Getenv: not under the lock
+		offs[i] = t.Jobs[i].OffReason(host) // may call Getenv: not under the lock
 	}
 	s.mu.Lock()
 	defer s.unlock()

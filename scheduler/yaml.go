@@ -267,9 +267,13 @@ func (y *cronYAML) head(n ast.Node, cut bool) {
 			y.environments(&y.job, e)
 		case e.key == "enabled":
 			y.enabled(&y.job, e)
+		case e.key == "process_types":
+			y.processTypes(&y.job, e)
+		case e.key == "group":
+			y.fleetGroup(e)
 		case strings.HasPrefix(e.key, "x-"): // a place for anchors
 		default:
-			y.unknown(e, []string{"version", "cron", "timezone", "environments", "enabled"})
+			y.unknown(e, []string{"version", "cron", "timezone", "environments", "enabled", "process_types", "group"})
 		}
 	}
 	if !cut && list != nil {
@@ -325,8 +329,8 @@ func (y *cronYAML) item(n ast.Node) {
 
 // jobNodes are the values that can be checked only beside others.
 type jobNodes struct {
-	schedule, command, url ast.Node
-	named                  bool
+	schedule, command, url, lockScope ast.Node
+	named                             bool
 }
 
 // finish checks conditions on more than one key.
@@ -338,6 +342,9 @@ func (y *cronYAML) finish(j *Job, b *jobNodes) {
 	}
 	if !b.named {
 		fault("", "%s has no name", what)
+	}
+	if b.lockScope != nil && j.Lock == "" {
+		y.faultAt(b.lockScope, "add lock: NAME", "%s has a lock_scope and no lock", what)
 	}
 	switch {
 	case b.command == nil && b.url == nil:

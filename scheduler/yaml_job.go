@@ -22,10 +22,12 @@ var jobKeys = map[string]func(*cronYAML, *Job, *jobNodes, pair){
 	"timezone":      func(y *cronYAML, j *Job, _ *jobNodes, e pair) { y.timezone(j, e) },
 	"environments":  func(y *cronYAML, j *Job, _ *jobNodes, e pair) { y.environments(j, e) },
 	"enabled":       func(y *cronYAML, j *Job, _ *jobNodes, e pair) { y.enabled(j, e) },
+	"process_types": func(y *cronYAML, j *Job, _ *jobNodes, e pair) { y.processTypes(j, e) },
 	"dir":           (*cronYAML).dir,
 	"env":           func(y *cronYAML, j *Job, _ *jobNodes, e pair) { j.Env = y.sharedEnv(e) },
 	"notify":        func(y *cronYAML, j *Job, _ *jobNodes, e pair) { j.Notify, _ = y.texts(e) },
 	"lock":          func(y *cronYAML, j *Job, _ *jobNodes, e pair) { j.Lock, _ = y.text(e) },
+	"grace":         (*cronYAML).grace,
 	"timeout":       func(y *cronYAML, j *Job, _ *jobNodes, e pair) { j.Timeout = y.duration(e, 0) },
 	"backoff":       func(y *cronYAML, j *Job, _ *jobNodes, e pair) { j.Backoff = y.duration(e, DefaultBackoff) },
 	"splay":         func(y *cronYAML, j *Job, _ *jobNodes, e pair) { j.Splay = y.duration(e, 0) },
@@ -40,6 +42,13 @@ var jobKeys = map[string]func(*cronYAML, *Job, *jobNodes, pair){
 	},
 	"on_claim_error": func(y *cronYAML, j *Job, _ *jobNodes, e pair) {
 		j.OnClaimError = ClaimError(y.choice(e, 0, "skip", "run"))
+	},
+	"on_owner_loss": func(y *cronYAML, j *Job, _ *jobNodes, e pair) {
+		j.OnOwnerLoss = OwnerLoss(y.choice(e, 0, "report", "rerun"))
+	},
+	"lock_scope": func(y *cronYAML, j *Job, b *jobNodes, e pair) {
+		b.lockScope = e.value
+		j.LockScope = LockScope(y.choice(e, 0, "host", "environment"))
 	},
 }
 

@@ -10,6 +10,7 @@ package cron
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -61,7 +62,10 @@ func New(cfg Config) (*Cron, error) {
 		Host: func() scheduler.Host { return hostConditions(cfg.App) },
 	})
 	c.watcher = &watcher{Dir: cfg.App.Facts().AppDir, Files: cfg.Files, Log: cfg.Log,
-		Where:  func() string { return cfg.App.Facts().EnvironmentName },
+		Where: func() string {
+			kind, err := cfg.App.ProcessType(context.Background())
+			return fmt.Sprint(cfg.App.Facts().EnvironmentName, "\n", kind, err != nil)
+		},
 		Held:   func() bool { return !c.sched.HeldUntil().IsZero() },
 		Writer: cfg.App.Env().Writer,
 		Apply: func(t scheduler.Table) {

@@ -44,6 +44,9 @@ func (c *Cron) fire(ctx context.Context, f scheduler.Firing) error {
 // runSlot claims a slot, starts its run, waits for the end and has it noted in the register. An error of type
 // *runError is a run that ended badly; any other, one that could not start.
 func (c *Cron) runSlot(ctx context.Context, f scheduler.Firing) error {
+	if err := c.eligible(ctx, f); err != nil {
+		return err
+	}
 	if err := c.fleet.claim(ctx, f); err != nil {
 		return err
 	}
@@ -61,6 +64,22 @@ func (c *Cron) runSlot(ctx context.Context, f scheduler.Firing) error {
 	}
 	f.Begun()
 	return c.await(ctx, id, ended, f)
+}
+
+// eligible says why this instance must not claim a slot: an instance that cannot start it must not take it from the
+// others, nor one of a process type that was not known when the table was set.
+func (c *Cron) eligible(ctx context.Context, f scheduler.Firing) error {
+	if f.Job.On == scheduler.OnAll || c.fleet.owns(f) {
+		return nil
+	}
+	if _, err := c.cfg.App.Env().Resolve(ctx); err != nil {
+		return err
+	}
+	if why := f.Job.OffReason(hostConditions(c.cfg.App)); why != "" {
+		c.log.Info("slot is not run in this environment", "job", f.Job.Name, "due", f.Due, "why", why)
+		return scheduler.ErrElsewhere
+	}
+	return nil
 }
 
 // notStarted counts and reports a slot that does not run here, or one attempt at it.

@@ -5,9 +5,14 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -237,5 +242,24 @@ func TestTheAddressOfAPostIsInNoCommandLine(t *testing.T) {
 	}
 	if strings.Contains(strings.Join(asked.Args, " "), planted.Value) || !slices.Contains(o.Extra, PostPath+"="+url) {
 		t.Errorf("argv %q, environment %q", asked.Args, o.Extra)
+	}
+}
+
+// An instance that cannot start a job must leave its slot to those that can.
+func TestSlotIsNotClaimedWithoutTheEnvironment(t *testing.T) {
+	var asked atomic.Int32
+	store := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
+	defer store.Close()
+	for text, want := range map[string]string{"A=1\x00": "NUL", "PROCESS_TYPE=worker\n": "neither the job nor the file has process_types"} {
+		var log bytes.Buffer
+		parts := newCron(t, &log, func(cfg *Config) { cfg.Begin = supervised{}.Begin })
+		if err := os.WriteFile(filepath.Join(parts.cfg.App.Facts().AppDir, ".env"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		parts.fleet = fleetAt(t, store.URL, "i-0123456789abcdef0")
+		parts.fire(t.Context(), firing(t, func(*scheduler.Job) {}))
+		if asked.Load() > 0 || !strings.Contains(log.String(), want) {
+			t.Errorf("%q: the store was asked %d times; %s", text, asked.Load(), log.String())
+		}
 	}
 }

@@ -61,7 +61,7 @@ type watcher struct {
 	Files   []string // relative to Dir; the first that exists is the cron file
 	Options func() scheduler.ParseOptions
 	Apply   func(scheduler.Table) // called with each new table, which State has already; never twice at a time
-	Where   func() string         // the environment's name, "" while it is not known; optional
+	Where   func() string         // the environment's name and process type, as far as they are known; optional
 	Held    func() bool           // reports whether a deployment is going on: no file counts as deleted; optional
 	Log     *slog.Logger
 
@@ -71,7 +71,7 @@ type watcher struct {
 	looking sync.Mutex    // one look at a time; guards the next four
 	seen    fs.FileInfo   // of the file as last read; nil when absent
 	writer  appenv.Writer // of the file as last read
-	where   string        // as of the last refresh
+	where   string        // as of the last table or refresh
 	away    bool          // the last look found no file, and left it at that
 
 	mu    sync.Mutex // never held while a file is read or a table applied, which may take seconds
@@ -146,8 +146,8 @@ func (w *watcher) look(force bool) {
 }
 
 // refresh applies the table in force again when it depends on the application's environment (enabled: ${NAME}), which
-// changes without the file, or when that environment's name is another or known only now; and tries a faulty file
-// again.
+// changes without the file, or when the environment's name or process type is another or known only now; and tries a
+// faulty file again.
 func (w *watcher) refresh() {
 	w.looking.Lock()
 	defer w.looking.Unlock()
@@ -158,9 +158,7 @@ func (w *watcher) refresh() {
 	if w.Where != nil {
 		w.where = w.Where()
 	}
-	depends := func(j scheduler.Job) bool {
-		return strings.Contains(j.Enabled, "${") || len(j.Environments) > 0 && w.where != where
-	}
+	depends := func(j scheduler.Job) bool { return strings.Contains(j.Enabled, "${") || w.where != where }
 	if table := w.State().Table; slices.ContainsFunc(table.Jobs, depends) {
 		w.Apply(table)
 	}
@@ -184,6 +182,9 @@ func (w *watcher) retry() {
 
 func (w *watcher) take(st fileState, table scheduler.Table) {
 	st.Kind, st.Err, st.Table, st.Writer = Loaded, nil, table, w.writer
+	if w.Where != nil {
+		w.where = w.Where()
+	}
 	w.set(st)
 	w.Log.Info("cron file loaded", "file", st.Path, "jobs", len(table.Jobs))
 	w.Apply(table)

@@ -114,6 +114,12 @@ func healthConfig(cfg config.Config) health.Config {
 func (m common) health(draining func(bool) bool) (*health.Checker, error) {
 	c := healthConfig(m.cfg)
 	c.FindTarget, c.Host, c.Draining, c.Log = m.app.Page, m.app.Host, draining, m.log
+	c.Process = func(ctx context.Context) (p health.Process, ok bool) {
+		if w := m.app.Worker(ctx); w != nil {
+			return health.Process(*w), true
+		}
+		return p, false
+	}
 	return health.New(c)
 }
 

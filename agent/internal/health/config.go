@@ -42,6 +42,9 @@ type Config struct {
 	//  refusal of the load balancer's own is unknown.
 	Host func(context.Context) (string, error)
 
+	// Process looks at an application that answers no requests, instead of a request. ok is false for one that does.
+	Process func(context.Context) (p Process, ok bool)
+
 	// HostSetting is what the configuration says of Host, for Check and Status.
 	HostSetting string
 
@@ -60,6 +63,13 @@ type Config struct {
 	Successes int               // successes in a row that make it healthy again; default 1
 }
 
+// Process is what is known of an application that answers no requests.
+type Process struct {
+	Known   bool // whether it runs
+	Running bool
+	Text    string // one line
+}
+
 func (c Config) withDefaults() Config {
 	if c.Method == "" {
 		c.Method = http.MethodGet
@@ -75,6 +85,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Lifetime == 0 {
 		c.Lifetime = time.Second
+	}
+	if c.Process == nil {
+		c.Process = func(context.Context) (p Process, ok bool) { return p, false }
 	}
 	if c.Draining == nil {
 		c.Draining = func(bool) bool { return false }

@@ -185,6 +185,9 @@ func (c *Checker) probe(ctx context.Context, from client) (r Result, noHost bool
 			r, noHost = noProbe(from, "the probe itself failed, which is a fault of the agent: see its log"), false
 		}
 	}()
+	if p, ok := c.cfg.Process(ctx); ok {
+		return p.result(), false
+	}
 	configured := ""
 	if !from.ownHost {
 		if configured = c.configuredHost(ctx); configured == "" {
@@ -222,6 +225,15 @@ func (c *Checker) markUnknown(r *Result) {
 // noProbe is the result of a probe that could not be sent.
 func noProbe(from client, reason string) Result {
 	return Result{At: time.Now(), Host: from.host, Unknown: true, Reason: oneLine("cannot tell: " + reason)}
+}
+
+// result is a request's that nobody answers.
+func (p Process) result() Result {
+	r := Result{At: time.Now(), Healthy: p.Known && p.Running, Unknown: !p.Known, Reason: oneLine(p.Text)}
+	if r.Healthy {
+		r.Status = http.StatusOK
+	}
+	return r
 }
 
 // currentProber finds the target and keeps the prober until the target changes.

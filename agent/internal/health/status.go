@@ -28,7 +28,7 @@ func (c *Checker) Status(ctx context.Context, probe bool) []api.Line {
 	if asked := cmp.Or(socket.addr, port.addr); asked != "" {
 		where = " (load balancers ask " + asked + ")"
 	}
-	if c.cfg.Host != nil {
+	if _, worker := c.cfg.Process(ctx); c.cfg.Host != nil && !worker {
 		if host, err := c.cfg.Host(ctx); host == "" && err == nil {
 			lines = append(lines, c.noHost())
 		}
