@@ -90,13 +90,19 @@ func (l *Launcher) Prepare(ctx context.Context, caller api.Caller, req api.ExecR
 }
 
 // Begin starts a job's run: r, completed by what o asks for. ended waits for the run's end, and is given with
-// runs.ErrExists, too.
+// runs.ErrExists, too. A lease that the supervisor does not know is left out: whoever renews it gets runs.ErrNoLease.
 func (l *Launcher) Begin(ctx context.Context, o appenv.ProfileOptions, r runs.Request) (
 	run runs.Run, ended func() (runs.Run, error), err error) {
 	if err := l.complete(ctx, o, &r); err != nil {
 		return run, nil, fmt.Errorf("start job: %w", err)
 	}
 	run, ended, err = l.Runs.Begin(ctx, r)
+	if errors.Is(err, runs.ErrNoLease) { // one that waits for its last run to end, after an upgrade
+		l.Log.Warn("the supervisor is older and keeps no lease: this process alone ends the run when its claim is lost",
+			"run", r.ID, "job", r.Name)
+		r.Lease = 0
+		run, ended, err = l.Runs.Begin(ctx, r)
+	}
 	if err == nil {
 		l.audit("run started", run, r.Args)
 	}

@@ -100,3 +100,27 @@ func TestARefusalForOwnersHasItsHint(t *testing.T) {
 		t.Errorf("%+v, %v", err, asked)
 	}
 }
+
+// older is a supervisor that knows no lease.
+type older struct {
+	Runs
+	asked []runs.Request
+}
+
+func (o *older) Begin(_ context.Context, r runs.Request) (runs.Run, func() (runs.Run, error), error) {
+	if o.asked = append(o.asked, r); r.Lease != 0 {
+		return runs.Run{}, nil, &runs.Refused{Status: 400, Kind: runs.KindNoLease, Message: "unknown field"}
+	}
+	return runs.Run{ID: r.ID}, nil, nil
+}
+
+// A job is due while the supervisor of before an upgrade still has a session: it runs.
+func TestAJobStartsUnderASupervisorThatKeepsNoLease(t *testing.T) {
+	old := &older{}
+	l := &Launcher{Runs: old, Version: func() string { return "" }, Host: func() string { return "" }, Log: planted.Log(t),
+		Profile: func(context.Context, appenv.ProfileOptions) (appenv.Profile, error) { return appenv.Profile{}, nil }}
+	run, _, err := l.Begin(t.Context(), appenv.ProfileOptions{}, runs.Request{ID: "x", Args: []string{"true"}, Lease: time.Minute})
+	if err != nil || run.ID != "x" || len(old.asked) != 2 || old.asked[0].Lease != time.Minute || old.asked[1].Lease != 0 {
+		t.Errorf("%+v, %v; asked for %+v", run, err, old.asked)
+	}
+}

@@ -45,7 +45,7 @@ type Handover struct {
 // the client has its Hello. An error may be a *Refused. When the supervisor ends before it answers, the next
 // one is asked for the same id, so that the command runs once.
 func (c *Client) Start(ctx context.Context, req Request, h Handover) (run Run, err error) {
-	if req.ID == "" {
+	if req = req.leased(); req.ID == "" {
 		req.ID = NewID()
 	}
 	err = c.start(ctx, req.ID, func() error {
@@ -57,6 +57,7 @@ func (c *Client) Start(ctx context.Context, req Request, h Handover) (run Run, e
 // Begin starts a run as Start does, and gets its end on the same connection, which is half the cost of asking for it on
 // another. ended waits for that as Wait does and may be called again after an error. It must be called, or ctx end.
 func (c *Client) Begin(ctx context.Context, req Request) (run Run, ended func() (Run, error), err error) {
+	req = req.leased()
 	ended = func() (Run, error) { return c.Wait(ctx, req.ID) }
 	err = c.start(ctx, req.ID, func() error {
 		resp, err := c.do(ctx, "POST", "/runs?wait=1", StartBody{Request: req})

@@ -1,6 +1,7 @@
 package runs
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -68,6 +69,42 @@ func TestOtherSupervisorsAreUnderstood(t *testing.T) {
 	// A verb that an older one does not have is an error, not a hang.
 	if _, err := c.Retire(t.Context()); err == nil {
 		t.Error("an unknown verb seems to have been done")
+	}
+}
+
+// A supervisor that knows no lease refuses a start that has one, by the field's name, and has no such path. The text is
+// that of the version before.
+func TestSupervisorThatKeepsNoLease(t *testing.T) {
+	l, err := fdconn.Listen(filepath.Join(t.TempDir(), "s"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /v1/runs", func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if strings.Contains(string(body), `"lease_ns"`) {
+			w.WriteHeader(400)
+			io.WriteString(w, `{"error":"read request: json: unknown field \"lease_ns\"","hint":"the agent may be newer than the supervisor: systemctl status agent-runs","code":125}`)
+			return
+		}
+		io.WriteString(w, `{"id":"recorded","state":"running"}`)
+	})
+	srv := &http.Server{Handler: mux}
+	done := make(chan struct{})
+	go func() { srv.Serve(l); close(done) }()
+	defer func() { srv.Close(); <-done }()
+	c := &Client{Socket: l.Addr().String()}
+	if _, err := c.Start(t.Context(), Request{ID: "recorded", Lease: time.Minute}, Handover{}); !errors.Is(err, ErrNoLease) {
+		t.Errorf("a start with a lease: %v", err)
+	}
+	if _, _, err := c.Begin(t.Context(), Request{ID: "recorded", Lease: time.Minute}); !errors.Is(err, ErrNoLease) {
+		t.Errorf("a job with a lease: %v", err)
+	}
+	if run, err := c.Start(t.Context(), Request{ID: "recorded"}, Handover{}); err != nil || run.ID != "recorded" {
+		t.Errorf("a start without one: %+v, %v", run, err)
+	}
+	if err := c.RenewLease(t.Context(), "recorded", time.Minute, 0); !errors.Is(err, ErrNoLease) {
+		t.Errorf("a renewal: %v", err)
 	}
 }
 

@@ -34,6 +34,7 @@ const (
 var errorKinds = map[string]error{
 	KindExists: ErrExists, KindLocked: ErrLocked, KindUnknown: ErrUnknown, KindEnded: ErrEnded,
 	KindNoAttach: ErrNoAttach, KindDenied: ErrDenied, KindClosing: ErrClosing,
+	KindNoLease: ErrNoLease, KindLapsed: ErrLapsed,
 }
 
 // Refused is the supervisor's answer when it did not do what it was asked: the body of every response that
@@ -59,5 +60,6 @@ func refused(resp *http.Response) error {
 		e.Message = fmt.Sprintf("the supervisor answered %q", resp.Status)
 	}
 	e.Code, e.Status = cmp.Or(e.Code, 125), resp.StatusCode
+	e.knowsLease()
 	return e
 }

@@ -38,7 +38,9 @@ func Verdict(run Run) string {
 		return fmt.Sprintf("ended at its time limit, after %s", run.Took().Round(100*time.Millisecond))
 	case run.StoppedBy == "idle":
 		return "ended: nobody typed and nothing was printed for too long"
-	case run.StoppedBy == "shutdown":
+	case run.StoppedBy == StoppedLease:
+		return "ended: the agent did not renew its lease, so another instance may run it"
+	case run.StoppedBy == StoppedShutdown:
 		return "ended: the supervisor was told to stop"
 	case run.StoppedBy != "":
 		return Describe(run)

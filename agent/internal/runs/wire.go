@@ -55,6 +55,12 @@ type Request struct {
 	Lock        string        `json:"lock,omitzero"`         // held by one run at a time
 	LockWait    time.Duration `json:"lock_wait_ns,omitzero"` // how long to wait for it; 0: refuse at once
 
+	// Lease, unless 0, is after how long the run is ended when no one renews it: TERM, Grace, KILL, by "lease". It is
+	// at most MaxLease and counts from LeaseFrom, by default when the client sends the request. An older supervisor
+	// refuses it: ErrNoLease.
+	Lease     time.Duration `json:"lease_ns,omitzero"`
+	LeaseFrom BootTime      `json:"lease_from_ns,omitzero"`
+
 	Caller   Caller    `json:"caller,omitzero"`
 	Detached bool      `json:"detached,omitzero"` // no client waits for it: -d, or cron
 	Version  string    `json:"version,omitzero"`  // of the application
@@ -122,13 +128,23 @@ type Run struct {
 	PeakMemory uint64        `json:"peak_memory,omitzero"` // bytes
 	CPU        time.Duration `json:"cpu_ns,omitzero"`
 	TimedOut   bool          `json:"timed_out,omitzero"`
-	StoppedBy  string        `json:"stopped_by,omitzero"`  // "timeout", "idle", "stop", "client vanished", "shutdown"
+	StoppedBy  string        `json:"stopped_by,omitzero"`  // "timeout", "idle", "stop", "client vanished", Stopped…
 	LeftBehind int           `json:"left_behind,omitzero"` // processes that outlived the command and were ended
 
 	Output      string `json:"output,omitzero"`       // file of a spooled run, for OpenOutput
 	OutputBytes int64  `json:"output_bytes,omitzero"` // written; what is kept may be less
 	Truncated   bool   `json:"truncated,omitzero"`
 }
+
+// Values of StoppedBy of a run that was interrupted.
+const (
+	StoppedShutdown = "shutdown" // the supervisor ends, as with the machine
+	StoppedLease    = "lease"    // which was not renewed
+)
+
+// Interrupted reports whether the run was ended by what happened to its instance, and not by itself, its limits or a
+// person. Such an end is no failure of a job.
+func (r Run) Interrupted() bool { return r.StoppedBy == StoppedShutdown || r.StoppedBy == StoppedLease }
 
 // MaxArgs is how many bytes of its arguments a run's record has.
 const MaxArgs = 4 << 10

@@ -25,6 +25,7 @@ func (s *server) routes() http.Handler {
 		"GET /runs/{id}/wait":    s.waitRun,
 		"POST /runs/{id}/stop":   s.stopRun,
 		"POST /runs/{id}/signal": s.signalRun,
+		"POST /runs/{id}/lease":  s.renewLease,
 		"POST /runs/{id}/attach": s.attachRun,
 		"GET /events":            s.getEvents,
 		"POST /retire":           s.postRetire,
@@ -148,6 +149,32 @@ func (s *server) signalRun(w http.ResponseWriter, r *http.Request) *runs.Refused
 	return reply(w, l.snapshot())
 }
 
+// renewLease extends a lease that has not ended.
+func (s *server) renewLease(w http.ResponseWriter, r *http.Request) *runs.Refused {
+	var body runs.LeaseBody
+	if e := decode(r, &body); e != nil {
+		return e
+	}
+	if body.Lease <= 0 || body.Lease > runs.MaxLease || body.From < 0 {
+		return misuse("lease of %s: expected more than 0s and at most %s", body.Lease, runs.MaxLease)
+	}
+	id := r.PathValue("id")
+	run, l, e := s.find(id)
+	if e == nil && l == nil {
+		return hasEnded(run)
+	}
+	left, known := s.leases.renew(id, body.Lease, body.From)
+	switch {
+	case known && left > 0:
+		return reply(w, runs.LeaseBody{Lease: left})
+	case known:
+		return &runs.Refused{Status: 409, Kind: runs.KindLapsed, Message: "the lease of run " + id + " has ended"}
+	case e != nil:
+		return e
+	}
+	return &runs.Refused{Status: 409, Kind: runs.KindNoLease, Message: "run " + id + " has no lease"}
+}
+
 func (s *server) postRetire(w http.ResponseWriter, r *http.Request) *runs.Refused {
 	s.mu.Lock()
 	s.retiring = true
@@ -162,7 +189,7 @@ func (s *server) postShutdown(w http.ResponseWriter, r *http.Request) *runs.Refu
 	if e := decode(r, &body); e != nil {
 		return e
 	}
-	s.endAll("shutdown", body.Grace)
+	s.endAll(runs.StoppedShutdown, body.Grace)
 	e := reply(w, s.info())
 	s.quit(errShutdown)
 	return e

@@ -20,6 +20,7 @@ type live struct {
 	id    string
 	lock  string
 	grace time.Duration
+	lease *lease // or nil
 	group *command.Group
 	proc  *command.Process
 	io    streams
@@ -36,6 +37,10 @@ func (l *live) launch(ctx context.Context, body runs.StartBody, cred *command.Cr
 	if ctx.Err() != nil || body.HasConn && len(files) > 0 && hungUp(files[0]) {
 		fdconn.CloseAll(files)
 		return &runs.Refused{Status: 408, Message: "the caller has gone: nothing was started"}
+	}
+	if refusal := l.lease.lapsed(); refusal != nil {
+		fdconn.CloseAll(files)
+		return refusal
 	}
 	io, refusal := connect(body, l.s.store.path(l.id, "output"), files)
 	if refusal != nil {
@@ -67,8 +72,11 @@ func (l *live) launch(ctx context.Context, body runs.StartBody, cred *command.Cr
 		l.s.show(l)
 	}
 	go l.follow(body.Timeout) // server.work waits for it
+	if l.lease != nil {
+		go l.watchLease() // ends with the run
+	}
 	if l.s.announce() {
-		l.stop("shutdown", min(l.grace, shutdownGrace)) // endAll passed us by while we were starting
+		l.stop(runs.StoppedShutdown, min(l.grace, shutdownGrace)) // endAll passed us by while we were starting
 	}
 	return nil
 }
@@ -216,6 +224,23 @@ func (l *live) onTerminal() bool {
 
 // hangupWait is how long HUP may take, DESIGN §5.
 const hangupWait = time.Second
+
+// watchLease ends the run when its lease ends, and returns when that is so or the run is gone. However long a grace a
+// person has given it, its last process is killed when the run's own is over: then another instance may start it.
+func (l *live) watchLease() {
+	if !l.lease.ended(l.gone) {
+		return
+	}
+	l.s.log.Warn("the agent did not renew the lease of a run: it is ended", "run", l.id)
+	l.stop(runs.StoppedLease, 0)
+	select {
+	case <-l.gone:
+	case <-time.After(l.grace):
+		if err := l.group.End(); err != nil {
+			l.s.log.Error("cannot end run", "run", l.id, "err", err)
+		}
+	}
+}
 
 // vanished ends the run as a terminal's hang-up would, DESIGN §5.
 func (l *live) vanished() {

@@ -47,6 +47,8 @@ func (c *Config) check(req *runs.Request) (*command.Credential, *runs.Refused) {
 		return nil, misuse("oom_score_adj %d: expected -1000 to 1000", req.OOMScoreAdj)
 	case req.MemoryMax < 0 || req.MaxOutput < 0 || req.Timeout < 0 || req.Grace < 0 || req.Idle < 0:
 		return nil, misuse("a limit is negative")
+	case req.Lease < 0 || req.Lease > runs.MaxLease || req.LeaseFrom < 0:
+		return nil, misuse("lease of %s: expected at most %s", req.Lease, runs.MaxLease)
 	case len(req.Meta) > runs.MaxMeta || slices.ContainsFunc(slices.Collect(maps.Keys(req.Meta)), longKey):
 		return nil, misuse("meta: expected at most %d keys of at most %d bytes", runs.MaxMeta, maxKey)
 	}

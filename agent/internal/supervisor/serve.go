@@ -3,6 +3,7 @@ package supervisor
 import (
 	"beanstalk-agent/agent/internal/command"
 	"beanstalk-agent/agent/internal/fdconn"
+	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/agent/internal/statedir"
 	"context"
 	"errors"
@@ -104,7 +105,7 @@ func (s *server) serve(ctx context.Context, l *fdconn.Listener) error {
 		s.cfg.Ready()
 	}
 	<-ctx.Done()
-	s.endAll("shutdown", 0)
+	s.endAll(runs.StoppedShutdown, 0)
 	close(s.over)
 	shutdownCtx, cancel := context.WithTimeout(background, lastReplies)
 	hs.Shutdown(shutdownCtx) // answers that are on their way: that a run was stopped, how it ended

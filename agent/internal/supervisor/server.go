@@ -25,6 +25,7 @@ type server struct {
 	over chan struct{}  // closed once there are no runs and will be none: event streams end
 
 	starts starts
+	leases leases
 
 	mu       sync.Mutex
 	live     map[string]*live
@@ -113,6 +114,7 @@ func (s *server) agentCame(n int) {
 func (s *server) forget(l *live) {
 	s.mu.Lock()
 	delete(s.live, l.id)
+	l.lease.drop()
 	if s.locks[l.lock] == l.id {
 		delete(s.locks, l.lock)
 	}

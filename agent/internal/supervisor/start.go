@@ -46,7 +46,9 @@ func (s *server) reserve(ctx context.Context, req *runs.Request) (*live, *runs.R
 		s: s, id: run.ID, lock: req.Lock, grace: cmp.Or(req.Grace, stopGrace), run: run,
 		ended: make(chan struct{}), gone: make(chan struct{}),
 	}
+	l.lease = s.leases.hold(l.id, req.Lease, req.LeaseFrom)
 	if refusal := s.enlist(ctx, l, req.LockWait); refusal != nil {
+		l.lease.drop()
 		return nil, refusal
 	}
 	err := s.store.create(&run)
