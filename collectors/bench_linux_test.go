@@ -89,7 +89,7 @@ func BenchmarkListenTCP(b *testing.B)  { benchListen(b, "tcp", "127.0.0.1:0") }
 func BenchmarkListenUnix(b *testing.B) { benchListen(b, "unix", filepath.Join(b.TempDir(), "s")) }
 
 func BenchmarkListenProcNet(b *testing.B) {
-	l := newListenSocket(1, "", os.DirFS("/proc"))
+	l := newListenSocket(1, "", nil, os.DirFS("/proc"))
 	b.ReportAllocs()
 	for b.Loop() {
 		l.byProc()

@@ -29,6 +29,7 @@ type finder struct {
 	owned    []uint32      // listeners that led to the group; nil: something else did
 	nextLook time.Time     // when to compare them with those there are now
 	vain     []uint32      // listeners whose owner was not found
+	ignored  *uint32       // a user of whom something was found that does not count; nil: nobody
 	lastUnit string        // the cgroup where the unit was, outside system.slice
 	nextUnit time.Time     // when to search the slices again
 	next     time.Time     // when to walk for the pattern again
@@ -53,7 +54,11 @@ func (f *finder) where() string {
 	if f.cfg.Match != nil {
 		ways = append(ways, fmt.Sprintf("pattern %q", f.cfg.Match))
 	}
-	return strings.Join(ways, ", ")
+	where := strings.Join(ways, ", ")
+	if f.ignored != nil && *f.ignored != unknownUID {
+		where += fmt.Sprintf("; what user %d has there does not count", *f.ignored)
+	}
+	return where
 }
 
 // find returns nil when there is no such group now.
@@ -163,22 +168,43 @@ func (f *finder) holders() (pids []int, err error) {
 		want = append(want, fmt.Sprintf("socket:[%d]", inode))
 	}
 	err = f.eachPID(func(pid int, dir string) {
-		if pid == 1 || pid == os.Getpid() {
+		if pid == 1 || pid == os.Getpid() || f.stranger(dir) != nil {
 			return
 		}
-		fds, err := fs.ReadDir(f.cfg.Proc, dir+"/fd")
-		if err != nil {
-			return // gone, or not ours to see
-		}
-		for _, fd := range fds {
-			target, err := fs.ReadLink(f.cfg.Proc, dir+"/fd/"+fd.Name())
-			if err == nil && slices.Contains(want, target) {
-				pids = append(pids, pid)
-				return
-			}
+		if f.holds(dir+"/fd", want) {
+			pids = append(pids, pid)
 		}
 	})
 	return pids, err
+}
+
+// A process can have half a million descriptors. They are listed by number: a listener comes before its connections.
+const (
+	maxDescriptors  = 1 << 16 // of one process are looked at: some 100 ms
+	descriptorsRead = 1 << 10 // at once
+)
+
+// holds reports whether one of the targets is among the descriptors in dir.
+func (f *finder) holds(dir string, targets []string) bool {
+	open, err := f.cfg.Proc.Open(dir)
+	if err != nil {
+		return false // gone, or not ours to see
+	}
+	defer open.Close()
+	list, ok := open.(fs.ReadDirFile)
+	for n := 0; ok && n < maxDescriptors; {
+		fds, err := list.ReadDir(descriptorsRead)
+		for _, fd := range fds {
+			target, err := fs.ReadLink(f.cfg.Proc, dir+"/"+fd.Name())
+			if err == nil && slices.Contains(targets, target) {
+				return true
+			}
+		}
+		if n += len(fds); err != nil {
+			return false
+		}
+	}
+	return false
 }
 
 // byPattern matches command lines, their arguments separated by blanks.
@@ -193,7 +219,10 @@ func (f *finder) byPattern(ctx context.Context, now time.Time) (*source, error) 
 			return // gone, a kernel thread, or one that does not answer
 		}
 		line := bytes.ReplaceAll(bytes.TrimRight(b, "\x00"), []byte{0}, []byte{' '})
-		if f.cfg.Match.Match(line) {
+		if !f.cfg.Match.Match(line) {
+			return
+		}
+		if f.ignored = f.stranger(dir); f.ignored == nil {
 			pids = append(pids, pid)
 		}
 	})
@@ -205,6 +234,39 @@ func (f *finder) byPattern(ctx context.Context, now time.Time) (*source, error) 
 	}
 	f.wait = 0
 	return f.from(roots), err
+}
+
+// counts reports whether what a user has may be the group's.
+func (f *finder) counts(uid uint32) bool {
+	if f.cfg.Counts == nil || f.cfg.Counts(uid) {
+		return true
+	}
+	whose := uid // uid itself would be on the heap at every call
+	f.ignored = &whose
+	return false
+}
+
+// stranger returns one of a process's users, real, effective, saved and of files, who does not count; nil: each does.
+// Whoever runs a setuid program chooses its arguments.
+func (f *finder) stranger(dir string) (uid *uint32) {
+	if f.cfg.Counts == nil {
+		return nil
+	}
+	b, _ := readOnce(f.cfg.Proc, dir+"/status", &f.buf) // without a line: it is gone
+	_, after, _ := bytes.Cut(b, []byte("\nUid:\t"))
+	line, _ := cutLine(after)
+	for range 4 {
+		var word []byte
+		word, line = cutWord(line)
+		n, ok := number(word)
+		if !ok || n > unknownUID {
+			n = unknownUID
+		}
+		if u := uint32(n); !f.cfg.Counts(u) {
+			return &u
+		}
+	}
+	return nil
 }
 
 // cmdlineTime is how long one process may hold up the search, the first time that it does.

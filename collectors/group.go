@@ -35,6 +35,11 @@ type GroupConfig struct {
 	UnixPath string         // listeners on this UNIX socket, and their children
 	Match    *regexp.Regexp // processes whose command line matches, and their children
 
+	// Counts reports whether what a user has may be found by Port, UnixPath or Match: any user can
+	// listen on a port that is free, and choose a command line. Optional, everything. The children of what was found
+	// count whoever's they are.
+	Counts func(uid uint32) bool
+
 	// PSSEvery is how old a process's PSS may become, if the time that reading it may take allows. Optional, 1 minute.
 	PSSEvery time.Duration
 

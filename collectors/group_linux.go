@@ -52,11 +52,12 @@ func NewGroup(cfg GroupConfig) *Group {
 	if cfg.Sys == nil {
 		cfg.Sys = os.DirFS("/sys/fs/cgroup")
 	}
-	return &Group{
+	g := &Group{
 		cfg: cfg, label: groupLabel(cfg.Name), members: newMembers(cfg.Proc), buf: make([]byte, 8192),
-		finder: finder{cfg: &cfg, hierarchy: hierarchy{sys: cfg.Sys},
-			socket: newListenSocket(cfg.Port, cfg.UnixPath, cfg.Proc)},
+		finder: finder{cfg: &cfg, hierarchy: hierarchy{sys: cfg.Sys}},
 	}
+	g.finder.socket = newListenSocket(cfg.Port, cfg.UnixPath, g.finder.counts, cfg.Proc)
+	return g
 }
 
 // Name is "group", and the group's name.

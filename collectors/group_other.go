@@ -100,7 +100,7 @@ func (g *Group) find(ctx context.Context) error {
 	}
 	for _, p := range all {
 		line, err := p.CmdlineWithContext(ctx)
-		if err == nil && p.Pid != int32(os.Getpid()) && g.cfg.Match.MatchString(line) {
+		if err == nil && p.Pid != int32(os.Getpid()) && g.cfg.Match.MatchString(line) && g.ours(ctx, p) {
 			g.roots = append(g.roots, p)
 		}
 	}
@@ -112,9 +112,16 @@ func (g *Group) root(ctx context.Context, pid int32) {
 	if slices.ContainsFunc(g.roots, func(p *process.Process) bool { return p.Pid == pid }) {
 		return
 	}
-	if p, err := process.NewProcessWithContext(ctx, pid); err == nil {
+	if p, err := process.NewProcessWithContext(ctx, pid); err == nil && g.ours(ctx, p) {
 		g.roots = append(g.roots, p)
 	}
+}
+
+// ours reports whether the group takes a process of this one's users.
+func (g *Group) ours(ctx context.Context, p *process.Process) bool {
+	uids, err := p.UidsWithContext(ctx)
+	return g.cfg.Counts == nil || err == nil &&
+		!slices.ContainsFunc(uids, func(uid int32) bool { return !g.cfg.Counts(uint32(uid)) })
 }
 
 // topmost leaves out the processes whose parent is among them.

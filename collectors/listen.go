@@ -23,6 +23,10 @@ type ListenConfig struct {
 	// walks every connection of the host for it. Optional, 1 minute; negative: never.
 	Connections time.Duration
 
+	// Counts reports whether a listener of this user is the application's: any user can listen on a free address of the
+	// port. Optional, everybody's.
+	Counts func(uid uint32) bool
+
 	Proc fs.FS // optional: what /proc is
 }
 

@@ -23,7 +23,8 @@ func NewListen(cfg ListenConfig) *Listen {
 	if cfg.Proc == nil {
 		cfg.Proc = os.DirFS("/proc")
 	}
-	return &Listen{cfg: cfg, label: groupLabel(cfg.Name), socket: newListenSocket(cfg.Port, cfg.UnixPath, cfg.Proc)}
+	return &Listen{cfg: cfg, label: groupLabel(cfg.Name),
+		socket: newListenSocket(cfg.Port, cfg.UnixPath, cfg.Counts, cfg.Proc)}
 }
 
 // Name is "listen", and the group's name.

@@ -101,7 +101,7 @@ func TestParseProcCgroup(t *testing.T) {
 
 func TestParseProcNet(t *testing.T) {
 	s, err := parseTCPLine([]byte("   1: 0100007F:1F40 00000000:0000 0A 00000000:00000007 00:00000000 00000000  1000        0 4242 1 0000000000000000 100 0 0 10 0"))
-	if want := (netSocket{port: 8000, state: stateListen, queue: 7, inode: 4242}); err != nil || !reflect.DeepEqual(s, want) {
+	if want := (netSocket{port: 8000, state: stateListen, queue: 7, uid: 1000, inode: 4242}); err != nil || !reflect.DeepEqual(s, want) {
 		t.Errorf("got %+v, %v, want %+v", s, err, want)
 	}
 	u, err := parseUnixLine([]byte("0000000000000000: 00000002 00000000 00010000 0001 01 4242 /run/app.sock"))

@@ -11,6 +11,7 @@ type netSocket struct {
 	port   uint16 // TCP only
 	state  uint8
 	queue  uint32 // TCP listeners only: connections not accepted yet
+	uid    uint32 // TCP only
 	inode  uint64
 	path   []byte // UNIX only
 	listen bool   // UNIX only: the line is a listener's
@@ -26,9 +27,11 @@ func parseTCPLine(line []byte) (s netSocket, err error) {
 	_, rest = cutWord(rest)
 	state, rest := cutWord(rest)
 	queues, rest := cutWord(rest)
-	for range 4 { // timer, retransmits, uid, timeout
+	for range 2 { // timer, retransmits
 		_, rest = cutWord(rest)
 	}
+	uid, rest := cutWord(rest)
+	_, rest = cutWord(rest) // timeout
 	inode, _ := cutWord(rest)
 	_, portHex, ok1 := bytes.Cut(local, []byte{':'})
 	_, rxHex, ok2 := bytes.Cut(queues, []byte{':'})
@@ -36,10 +39,11 @@ func parseTCPLine(line []byte) (s netSocket, err error) {
 	st, ok4 := hexNumber(state)
 	rx, ok5 := hexNumber(rxHex)
 	ino, ok6 := number(inode)
-	if !(ok1 && ok2 && ok3 && ok4 && ok5 && ok6) || port > 0xffff || st > 0xff {
+	who, ok7 := number(uid)
+	if !(ok1 && ok2 && ok3 && ok4 && ok5 && ok6 && ok7) || port > 0xffff || st > 0xff || who > unknownUID {
 		return s, bad
 	}
-	return netSocket{port: uint16(port), state: uint8(st), queue: rx, inode: ino}, nil
+	return netSocket{port: uint16(port), state: uint8(st), queue: rx, uid: uint32(who), inode: ino}, nil
 }
 
 // parseUnixLine reads a line such as

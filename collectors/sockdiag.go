@@ -28,9 +28,11 @@ const (
 	unixShowName  = 1 << 0
 	unixShowVFS   = 1 << 1
 	unixShowQueue = 1 << 4
+	unixShowUID   = 1 << 6 // since Linux 5.3; older kernels leave it out
 	unixAttrName  = 0
 	unixAttrVFS   = 1
 	unixAttrQueue = 4
+	unixAttrUID   = 7
 )
 
 // diagSocket is one socket of an answer.
@@ -41,10 +43,14 @@ type diagSocket struct {
 	queue  uint32 // a listener's connections not accepted yet
 	limit  uint32 // how many there may be before the kernel refuses
 	inode  uint32
+	uid    uint32 // who made it; unknownUID where the kernel does not say
 	path   []byte // UNIX only; in the reply's own bytes
 	vfsIno uint32 // of the file a UNIX socket is bound to, 0 if none
 	vfsDev uint32 // in the kernel's own encoding
 }
+
+// unknownUID is no user's number.
+const unknownUID = 1<<32 - 1
 
 // putInetRequest asks for TCP sockets on a local port: the kernel sends only those, and with stateListen it looks at
 // listeners only, however many connections there are.
@@ -63,7 +69,7 @@ func putUnixRequest(b *[unixRequest]byte, states uint32) {
 	putHeader(b[:], unixRequest)
 	b[16] = familyUnix
 	binary.NativeEndian.PutUint32(b[20:], states)
-	binary.NativeEndian.PutUint32(b[28:], unixShowName|unixShowVFS|unixShowQueue)
+	binary.NativeEndian.PutUint32(b[28:], unixShowName|unixShowVFS|unixShowQueue|unixShowUID)
 }
 
 func putHeader(b []byte, length uint32) {
@@ -115,7 +121,7 @@ func diagRefusal(body []byte) error {
 }
 
 func (s *diagSocket) parse(b []byte) bool {
-	*s = diagSocket{}
+	*s = diagSocket{uid: unknownUID}
 	if len(b) == 0 {
 		return false
 	}
@@ -129,6 +135,7 @@ func (s *diagSocket) parse(b []byte) bool {
 	s.port = binary.BigEndian.Uint16(b[4:])
 	s.queue = binary.NativeEndian.Uint32(b[56:])
 	s.limit = binary.NativeEndian.Uint32(b[60:])
+	s.uid = binary.NativeEndian.Uint32(b[64:])
 	s.inode = binary.NativeEndian.Uint32(b[68:])
 	return true
 }
@@ -160,6 +167,8 @@ func (s *diagSocket) attribute(kind uint16, v []byte) {
 	case kind == unixAttrQueue && len(v) >= 8:
 		s.queue = binary.NativeEndian.Uint32(v)
 		s.limit = binary.NativeEndian.Uint32(v[4:])
+	case kind == unixAttrUID && len(v) >= 4:
+		s.uid = binary.NativeEndian.Uint32(v)
 	}
 }
 

@@ -21,6 +21,8 @@ type listenSocket struct {
 	path string // a UNIX socket's, when port is 0
 	proc fs.FS
 
+	counts func(uid uint32) bool // nil: everybody's do
+
 	diag   diagConn
 	file   socketFile // what path is just now
 	byName bool       // the kernel's number for that file is not stat's: an overlay
@@ -51,8 +53,8 @@ var tcpFamilies = []uint8{familyInet, familyInet6}
 // errPause says that /proc/net was read less than a minute ago.
 var errPause = errors.New("not now")
 
-func newListenSocket(port uint16, path string, proc fs.FS) *listenSocket {
-	l := &listenSocket{port: port, path: path, proc: proc}
+func newListenSocket(port uint16, path string, counts func(uid uint32) bool, proc fs.FS) *listenSocket {
+	l := &listenSocket{port: port, path: path, counts: counts, proc: proc}
 	l.eachListener, l.eachConn = l.listener, l.connection
 	return l
 }
@@ -106,12 +108,17 @@ func (l *listenSocket) clear() {
 
 func (l *listenSocket) listener(s *diagSocket) {
 	switch {
-	case s.state != stateListen:
+	case s.state != stateListen, !l.ours(s.uid):
 	case l.port != 0 && s.port == l.port, l.port == 0 && l.file.is(s):
 		l.found.add(s)
 	case l.port == 0 && string(s.path) == l.path:
 		l.named.add(s)
 	}
+}
+
+// ours reports whether a socket of this user counts.
+func (l *listenSocket) ours(uid uint32) bool {
+	return l.counts == nil || uid == unknownUID || l.counts(uid)
 }
 
 func (q *listenQueue) add(s *diagSocket) {
@@ -181,7 +188,7 @@ func (l *listenSocket) scan(name string) error {
 func (l *listenSocket) line(text []byte) error {
 	if l.port != 0 {
 		s, err := parseTCPLine(text)
-		if err == nil && s.state == stateListen && s.port == l.port {
+		if err == nil && s.state == stateListen && s.port == l.port && l.ours(s.uid) {
 			l.found.backlog += uint64(s.queue)
 			l.found.inodes = append(l.found.inodes, uint32(s.inode))
 		}

@@ -59,6 +59,18 @@ func (a *App) Facts() platform.Facts { return a.inst.Facts() }
 // Env resolves its environment.
 func (a *App) Env() *appenv.Resolver { return a.env }
 
+// UserID is the number of a user of this host, if there is one; "" is the application's, whether this process may run
+// commands as him or not.
+func (a *App) UserID(ctx context.Context, name string) (uid uint32, found bool) {
+	var u appenv.User
+	if name == "" {
+		u, _ = a.env.User(ctx)
+	} else {
+		u, _ = a.env.LookupUser(name)
+	}
+	return u.UID, u.Name != ""
+}
+
 // Name is how people know this instance: its id, else the host's name.
 func (a *App) Name() string {
 	if id := a.Facts().InstanceID; id != "" {

@@ -176,7 +176,7 @@ func (r *Resolver) ownGroup(gid, uid uint32) bool {
 
 // readable reports whether a user could read the file at the end of a way himself.
 func (r *Resolver) readable(way appfile.Way, user string) bool {
-	u, err := r.lookupUser(user)
+	u, err := r.LookupUser(user)
 	return err == nil && u.may(way, 0o004)
 }
 

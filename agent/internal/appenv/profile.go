@@ -177,7 +177,7 @@ func (r *Resolver) user(web unit) (u User, byOwner bool, err error) {
 	name := r.cfg.User
 	if name == "" && r.cfg.Beanstalk {
 		name = web.user
-		if _, err := r.lookupUser(defaultUser); name == "" && err == nil {
+		if _, err := r.LookupUser(defaultUser); name == "" && err == nil {
 			name = defaultUser
 		}
 	}
@@ -199,7 +199,7 @@ func (r *Resolver) user(web unit) (u User, byOwner bool, err error) {
 
 // namedUser is a user as whom this agent can run commands.
 func (r *Resolver) namedUser(name string, web unit) (User, error) {
-	u, err := r.lookupUser(name)
+	u, err := r.LookupUser(name)
 	if self := uint32(os.Geteuid()); err == nil && self != 0 && u.UID != self {
 		err = fmt.Errorf("run as %q: the agent is not root, so it can run commands only as itself", name)
 	}

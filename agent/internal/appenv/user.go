@@ -29,8 +29,8 @@ const defaultUser = "webapp"
 // errNoUser: the user database has no such line.
 var errNoUser = errors.New("no such user in /etc/passwd")
 
-// lookupUser finds a user by name, else by number.
-func (r *Resolver) lookupUser(name string) (User, error) {
+// LookupUser finds a user by name, else by number.
+func (r *Resolver) LookupUser(name string) (User, error) {
 	u, err := r.findUser(func(u User) bool { return u.Name == name })
 	if uid, perr := strconv.ParseUint(name, 10, 32); errors.Is(err, errNoUser) && perr == nil {
 		u, err = r.findUser(func(u User) bool { return u.UID == uint32(uid) })

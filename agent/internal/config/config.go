@@ -66,6 +66,7 @@ type Group struct {
 	Unit  string `yaml:"unit"`
 	Port  int    `yaml:"port"`
 	Match string `yaml:"match"`
+	User  string `yaml:"user"` // whose processes count, by Port or Match; any = everybody's; "" = found
 }
 
 // Cron says where the cron file is and how a fleet shares its jobs.

@@ -58,6 +58,9 @@ func (c Config) checkGroups(fault func(key, format string, a ...any)) {
 		if n != 1 {
 			fault(key, "expected exactly one of unit, port or match, have %d", n)
 		}
+		if g.User != "" && g.Unit != "" {
+			fault(key+".user", "goes with port or match: what a unit started counts whoever it is")
+		}
 		if _, err := regexp.Compile(g.Match); err != nil {
 			fault(key+".match", "expected a regular expression: %v", err)
 		}

@@ -35,8 +35,9 @@ func TestNewTakesWhatCheckTakes(t *testing.T) {
 		"a group without a name": {func(c *Config) { c.Groups = []Group{{Port: 1}} }, "metrics.groups[0]: a group needs a name", true},
 		"groups of one name": {func(c *Config) { c.Groups = []Group{{Name: "a", Port: 1}, {Name: "b", Port: 2}, {Name: "a", Port: 3}} },
 			`metrics.groups[2].name: "a" is the name of metrics.groups[0], too`, true},
-		"a group of two kinds": {func(c *Config) { c.Groups = []Group{{Name: "a", Port: 1, Unit: "b"}} }, "metrics.groups[0]: expected exactly one of unit, port or match, have 2", true},
-		"a group's port":       {func(c *Config) { c.Groups = []Group{{Name: "a", Port: 1 << 16}} }, "metrics.groups[0].port: expected 1 to 65535, have 65536", true},
+		"a group of two kinds":         {func(c *Config) { c.Groups = []Group{{Name: "a", Port: 1, Unit: "b"}} }, "metrics.groups[0]: expected exactly one of unit, port or match, have 2", true},
+		"whose a unit's processes are": {func(c *Config) { c.Groups = []Group{{Name: "a", Unit: "b", User: "any"}} }, "metrics.groups[0].user: goes with port or match", true},
+		"a group's port":               {func(c *Config) { c.Groups = []Group{{Name: "a", Port: 1 << 16}} }, "metrics.groups[0].port: expected 1 to 65535, have 65536", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := Config{Namespace: "BeanstalkAgent", Dimensions: [][]string{{"EnvironmentName"}}, Interval: time.Minute, Sample: 5 * time.Second, Send: "on",

@@ -16,12 +16,13 @@ const webGroup = "web"
 
 // collect lists the collectors: of the host, of the application's listening socket, of the process groups, and more.
 func (m *Metrics) collect(cfg Config, more ...collectors.Collector) {
+	listens := &owners{app: m.app, services: true}
 	list := []collectors.Collector{
 		// The CloudWatch agent's namespace promises the CloudWatch agent's meaning of "used".
 		collectors.NewHost(collectors.HostConfig{CloudWatchAgentFormula: cfg.CWAgent}),
 		collectors.NewDisk(collectors.DiskConfig{}),
 		m.following("listen", func(w app.Workers) collectors.Collector {
-			return collectors.NewListen(collectors.ListenConfig{Port: w.Port, UnixPath: w.Path})
+			return collectors.NewListen(collectors.ListenConfig{Port: w.Port, UnixPath: w.Path, Counts: listens.count})
 		}),
 	}
 	list = append(list, m.groups(cfg.Groups)...)
@@ -34,6 +35,9 @@ func (m *Metrics) collect(cfg Config, more ...collectors.Collector) {
 func (m *Metrics) groups(configured []Group) (list []collectors.Collector) {
 	for _, g := range configured {
 		c := collectors.GroupConfig{Name: g.Name, Unit: g.Unit, Port: uint16(g.Port)}
+		if g.User != anyUser {
+			c.Counts = (&owners{app: m.app, name: g.User, services: g.Port != 0}).count
+		}
 		if g.Match != "" {
 			c.Match = regexp.MustCompile(g.Match) // Check has compiled it before
 		}
@@ -45,7 +49,8 @@ func (m *Metrics) groups(configured []Group) (list []collectors.Collector) {
 	}
 	if m.web.Load() == nil {
 		list = append(list, m.following("group "+webGroup, func(w app.Workers) collectors.Collector {
-			c := collectors.GroupConfig{Name: webGroup, Unit: w.Unit, Port: w.Port, UnixPath: w.Path}
+			c := collectors.GroupConfig{Name: webGroup, Unit: w.Unit, Port: w.Port, UnixPath: w.Path,
+				Counts: (&owners{app: m.app, services: true}).count}
 			group := collectors.NewGroup(c)
 			m.web.Store(group)
 			return group

@@ -3,16 +3,21 @@ package metrics
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"os"
+	"os/exec"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"beanstalk-agent/agent/internal/app"
 	"beanstalk-agent/agent/internal/platform"
 	"beanstalk-agent/collectors"
+	"beanstalk-agent/packaging/testbed/gotool"
 )
 
 // beside is the application in dir, on a host that is no instance.
@@ -38,6 +43,33 @@ func TestTheWebProcessIsAlwaysMeasured(t *testing.T) {
 		}
 		if got := strings.Join(names, ", "); got != tt.want || m.web.Load() == nil {
 			t.Errorf("%v: got %q, want %q", tt.configured, got, tt.want)
+		}
+	}
+}
+
+// Whoever may listen on the application's port while it does not run is not taken for it.
+func TestConfiguredGroupsCountNoStrangers(t *testing.T) {
+	if os.Getuid() != 0 {
+		gotool.Need(t, "root, to be another user")
+	}
+	mark := fmt.Sprintf("metrics-worker-%d", os.Getpid())
+	c := exec.Command("/bin/sh", "-c", "echo; read x; :", mark)
+	c.Dir, c.SysProcAttr = "/", &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 64123, Gid: 64123}}
+	in, _ := c.StdinPipe()
+	out, _ := c.StdoutPipe()
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer c.Wait()
+	defer in.Close()
+	out.Read(make([]byte, 1))
+	for user, want := range map[string]float64{"": 0, "root": 0, "any": 1} {
+		m := Metrics{app: beside(t, t.TempDir())}
+		group := m.groups([]Group{{Name: "jobs", Match: mark, User: user}})[0]
+		defer group.(io.Closer).Close()
+		out, err := group.Collect(t.Context())
+		if out[0].Value != want {
+			t.Errorf("user %q: %v processes, %v; want %v", user, out[0].Value, err, want)
 		}
 	}
 }

@@ -50,6 +50,7 @@ type Group struct {
 	Unit  string
 	Port  int
 	Match string
+	User  string // whose processes count by Port or Match; "any": everybody's; "": as owners has it
 }
 
 // Counter is a part of the agent that counts for itself, such as cron.
