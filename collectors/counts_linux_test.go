@@ -33,11 +33,6 @@ func asStranger(t *testing.T, name string, args ...string) (line string) {
 	return untilReady(t, c)
 }
 
-// startPython runs a program as this user.
-func startPython(t *testing.T, program string, args ...string) (line string) {
-	t.Helper()
-	return untilReady(t, exec.Command("/usr/bin/python3", append([]string{"-c", program}, args...)...))
-}
 
 func untilReady(t *testing.T, c *exec.Cmd) (line string) {
 	t.Helper()
