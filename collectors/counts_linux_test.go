@@ -33,7 +33,6 @@ func asStranger(t *testing.T, name string, args ...string) (line string) {
 	return untilReady(t, c)
 }
 
-
 func untilReady(t *testing.T, c *exec.Cmd) (line string) {
 	t.Helper()
 	c.Dir = "/"
