@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -21,9 +22,11 @@ var (
 // every start of the agent some 40 kB.
 const maxWord = 40
 
-// accounts are users that a line copied from /etc/crontab names between time and command.
-var accounts = []string{
-	"root", "webapp", "ec2-user", "www-data", "nginx", "apache", "ubuntu", "nobody", "daemon", "deploy", "app",
+// accounts are users that a line copied from /etc/crontab names between time and command: true where no program has
+// that name, too.
+var accounts = map[string]bool{
+	"root": true, "webapp": true, "ec2-user": true, "www-data": true, "apache": true, "ubuntu": true, "nobody": true,
+	"nginx": false, "daemon": false, "deploy": false, "app": false,
 }
 
 // crontab is the part of the state that a line NAME=value changes for those below it.
@@ -39,9 +42,16 @@ type crontab struct {
 
 func (p *parser) crontab() {
 	c := &crontab{parser: p, job: newJob(0, p.opt.Location), copies: map[string]int{}}
+	continued := false
 	for i, line := range p.lines {
 		trimmed := strings.TrimLeft(line, " \t")
-		if trimmed == "" || trimmed[0] == '#' {
+		if part := continued; part || trimmed == "" || trimmed[0] == '#' {
+			continued = part && strings.HasSuffix(line, `\`)
+			continue
+		}
+		if continued = strings.HasSuffix(line, `\`); continued {
+			const hint = "write it on one line, or use cron.yaml"
+			c.fault(i+1, column(line, len(line)-1), hint, "a crontab has no continued lines")
 			continue
 		}
 		if len(line) > maxLine {
@@ -52,7 +62,13 @@ func (p *parser) crontab() {
 			return
 		}
 		if m := assignment.FindStringSubmatch(line); m != nil {
-			c.assign(m[1], unquote(m[2]), i+1, column(line, strings.LastIndex(line, m[2])))
+			at := column(line, strings.LastIndex(line, m[2]))
+			if c.isJob(m[2]) {
+				const hint = "write the variable on a line of its own above"
+				c.fault(i+1, at, hint, "a job after %s= on its line, where cron reads a value", m[1])
+				continue
+			}
+			c.assign(m[1], unquote(m[2]), i+1, at)
 			continue
 		}
 		c.entry(line, i+1)
@@ -75,6 +91,13 @@ func (c *crontab) assign(name, value string, line, col int) {
 		return
 	case "SHELL":
 		c.shell = value
+	case "PATH":
+		const hint = "leave it out, or name the virtualenv's bin first"
+		c.warn(line, 1, hint, "PATH takes the place of the application's, also of its virtualenv")
+	}
+	if strings.Contains(value, "$") {
+		const hint = "write the value in full, or set the variable in the command"
+		c.warn(line, col, hint, "nothing is expanded in a crontab: the jobs below get %s with the dollar sign", name)
 	}
 	kv := name + "=" + value
 	if i := slices.IndexFunc(c.env, func(old string) bool { return strings.HasPrefix(old, kv[:len(name)+1]) }); i >= 0 {
@@ -98,6 +121,10 @@ func (c *crontab) assign(name, value string, line, col int) {
 // entry reads one line of five fields, or a macro, and a command.
 func (c *crontab) entry(line string, number int) {
 	words, at := split(line)
+	if words[0] == "export" {
+		c.fault(number, column(line, at[0]), "write NAME=value", "a crontab is no shell script: export is no schedule")
+		return
+	}
 	n := 5
 	if strings.HasPrefix(words[0], "@") {
 		n = 1
@@ -111,7 +138,7 @@ func (c *crontab) entry(line string, number int) {
 	if len(words) <= n {
 		before := len(c.faults)
 		if words[0] == "@reboot" || n == 5 {
-			c.schedule(when{strings.Join(words, " "), false, c.job.Location}, number, column(line, at[0]))
+			c.schedule(when{expr: strings.Join(words, " "), loc: c.job.Location}, number, column(line, at[0]))
 		}
 		if len(c.faults) > before {
 			return // one fault per line is enough
@@ -124,15 +151,19 @@ func (c *crontab) entry(line string, number int) {
 	c.shared = true
 	j.Expr = strings.Join(words[:n], " ")
 	var ok bool
-	j.Schedule, ok = c.spaced(when{j.Expr, false, j.Location}, number, line, at)
+	j.Schedule, ok = c.spaced(when{expr: j.Expr, loc: j.Location}, number, line, at)
 	switch {
-	case n == 5 && cronField.MatchString(words[5]):
+	case ok && n == 5 && cronField.MatchString(words[5]):
 		fail(at[0], "drop the first, or use cron.yaml with seconds: true", "six time fields where five are expected")
 		return
-	case slices.Contains(accounts, words[n]) && len(words) > n+1:
+	case len(words) > n+1 && accounts[words[n]] && words[n+1][0] != '-':
 		fail(at[n], "drop it: commands run as the application's user",
 			"%q looks like the user column of /etc/crontab", words[n])
 		return
+	}
+	if program, known := accounts[words[n]]; known && !program && len(words) > n+1 && words[n+1][0] != '-' {
+		c.warn(number, column(line, at[n]), "if it is meant so, drop it: commands run as the application's user",
+			"%q is taken for the program, and not for the user column of /etc/crontab", words[n])
 	}
 	command, percent := unpercent(strings.TrimRight(line[at[n]:], " \t"))
 	if percent >= 0 {
@@ -140,6 +171,7 @@ func (c *crontab) entry(line string, number int) {
 			"cron would make %% a line break and the rest standard input, which is not supported")
 		return
 	}
+	c.checkText(command, number, column(line, at[n]))
 	c.checkShell(command, number, column(line, at[n]))
 	if c.shell != "" && c.shell != "/bin/sh" {
 		j.Args = []string{c.shell, "-c", command}
@@ -152,6 +184,28 @@ func (c *crontab) entry(line string, number int) {
 		c.claimName(j.Name, number, 1)
 		c.add(j)
 	}
+}
+
+// isJob reports whether a value without quotes around it all has a schedule and a command after its first word: cron
+// takes all of it for the value, and runs nothing.
+func (c *crontab) isJob(value string) bool {
+	words := strings.Fields(value)
+	if len(words) < 3 || unquote(value) != value {
+		return false
+	}
+	from := 1
+	for from < len(words) && strings.Contains(words[from], "=") {
+		from++
+	}
+	n := 5
+	if from < len(words) && words[from][0] == '@' {
+		n = 1
+	}
+	if len(words) <= from+n {
+		return false
+	}
+	_, wrongs, _ := parseExpr(when{expr: strings.Join(words[from:from+n], " "), loc: time.UTC})
+	return len(wrongs) == 0
 }
 
 // spaced reads the schedule of a line whose words stand at the given bytes, so that its

@@ -50,19 +50,33 @@ var macros = map[string]string{
 	"@weekly": "0 0 * * 0", "@daily": "0 0 * * *", "@midnight": "0 0 * * *", "@hourly": "0 * * * *",
 }
 
-// parseExpr reads a cron expression of five fields (six with seconds first, when seconds is
-// true), a macro such as @daily, or @every DURATION, in the zone loc. A schedule that is
-// never due is an error; one that is allowed but hardly meant gives a warning.
-func parseExpr(expr string, seconds bool, loc *time.Location) (s Schedule, wrongs, warns []exprError) {
-	if strings.HasPrefix(expr, "@") {
-		s, wrongs = parseMacro(expr, loc)
+// when is a schedule as written, and how it is read.
+type when struct {
+	expr    string
+	seconds bool // the first of six fields is for seconds
+	posted  bool // of a job with a url, which Beanstalk's own daemon reads on a worker tier
+	loc     *time.Location
+}
+
+// parseExpr reads a cron expression of five fields, six with seconds, a macro such as @daily, or @every DURATION. A
+// schedule that is never due is an error; one that is allowed but hardly meant gives a warning.
+func parseExpr(w when) (s Schedule, wrongs, warns []exprError) {
+	if strings.HasPrefix(w.expr, "@") {
+		s, wrongs = parseMacro(w)
 		return s, wrongs, nil
 	}
-	words, at := split(expr)
-	if wrongs := checkCount(expr, words, seconds); wrongs != nil {
+	if at, what, write := foreign(w.expr); what != "" {
+		return nil, exprErr(at, write, "%s", what), nil
+	}
+	words, at := split(w.expr)
+	if w.posted && !w.seconds && len(words) == 6 { // as the daemon does
+		warns = exprErr(at[5], "leave it out", ": Beanstalk's daemon ignores a sixth field, and so does the agent")
+		words = words[:5]
+	}
+	if wrongs := checkCount(w.expr, words, w.seconds); wrongs != nil {
 		return nil, wrongs, nil
 	}
-	z := &zoned{loc: loc}
+	z := &zoned{loc: w.loc}
 	z.spec = cron.SpecSchedule{Second: 1, Location: time.UTC}
 	masks := []*uint64{&z.spec.Second, &z.spec.Minute, &z.spec.Hour, &z.spec.Dom, &z.spec.Month, &z.spec.Dow}
 	first := len(fields) - len(words)
@@ -75,11 +89,14 @@ func parseExpr(expr string, seconds bool, loc *time.Location) (s Schedule, wrong
 	if len(wrongs) > 0 {
 		return nil, wrongs, warns
 	}
+	if note, hint := z.combineDays(words[3-first], words[5-first], w.posted); note != "" {
+		warns = append(warns, exprErr(at[3-first], hint, "%s", note)...)
+	}
 	z.elapsed = z.spec.Hour&allHours == allHours
-	if z.nextNaive(time.Date(1999, 12, 31, 23, 59, 59, 0, time.UTC)).IsZero() {
+	if z.isNever() {
 		return nil, exprErr(at[3-first], "", " is never due: no such month has such a day"), warns
 	}
-	if seconds && bits.OnesCount64(z.spec.Second<<1) == 60 && words[1] != "*" {
+	if w.seconds && bits.OnesCount64(z.spec.Second<<1) == 60 && words[1] != "*" {
 		warns = append(warns, exprErr(at[0], "write 0 for the seconds to run once a minute",
 			" runs every second of each minute that matches")...)
 	}
@@ -87,24 +104,25 @@ func parseExpr(expr string, seconds bool, loc *time.Location) (s Schedule, wrong
 }
 
 // parseMacro reads an expression that begins with @.
-func parseMacro(expr string, loc *time.Location) (Schedule, []exprError) {
-	if e, ok := macros[expr]; ok {
-		s, wrongs, _ := parseExpr(e, false, loc)
+func parseMacro(w when) (Schedule, []exprError) {
+	if e, ok := macros[w.expr]; ok {
+		s, wrongs, _ := parseExpr(when{expr: e, loc: w.loc})
 		return s, wrongs
 	}
-	word, rest, _ := strings.Cut(expr, " ")
+	word, rest, _ := strings.Cut(w.expr, " ")
 	switch {
 	case word == "@every":
 		rest = strings.TrimSpace(rest)
-		d, err := time.ParseDuration(rest)
+		d, err := parseDuration(rest)
 		switch {
 		case err != nil:
-			return nil, exprErr(len(word)+1, "such as @every 90m", ": @every wants a duration, not %q", rest)
+			const hint = "such as @every 90m or @every 1d"
+			return nil, exprErr(len(word)+1, hint, ": @every wants a duration, not %q", rest)
 		case d < time.Second || d%time.Second != 0:
 			return nil, exprErr(len(word)+1, "",
 				": @every wants whole seconds, at least one, not %q", rest)
 		}
-		return every{d, loc}, nil
+		return every{d, w.loc}, nil
 	case word == "@reboot":
 		return nil, exprErr(0, "start it from a .platform/hooks/postdeploy script, or as a process in the Procfile",
 			": @reboot is not a time")

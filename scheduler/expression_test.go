@@ -10,7 +10,7 @@ import (
 
 // parseSchedule reads an expression of its own; the error has all that is wrong with it.
 func parseSchedule(expr string, seconds bool, loc *time.Location) (Schedule, error) {
-	s, wrongs, _ := parseExpr(expr, seconds, loc)
+	s, wrongs, _ := parseExpr(when{expr: expr, seconds: seconds, loc: loc})
 	var errs []error
 	for _, w := range wrongs {
 		errs = append(errs, fmt.Errorf("schedule %q%s; %s", expr, w.message, w.hint))
@@ -80,7 +80,7 @@ func TestWrongExpressions(t *testing.T) {
 		"+5 * * * *":                     "expected numbers",
 		"5- * * * *":                     "expected numbers",
 		"1-2-3 * * * *":                  "expected numbers",
-		"L * * * *":                      "expected numbers",
+		"l5 * * * *":                     "expected numbers",
 		"0 0 31 2 *":                     "is never due",
 		"0 0 30 feb *":                   "is never due",
 		"0 0 31 4,6,9,11 *":              "is never due",
@@ -92,7 +92,7 @@ func TestWrongExpressions(t *testing.T) {
 		"@fortnightly":                   "unknown macro",
 		"@every":                         "wants a duration",
 		"@every 0s":                      "at least one",
-		"@every -1h":                     "at least one",
+		"@every -1h":                     "wants a duration",
 		"@every 1500ms":                  "whole seconds",
 		"@every 5":                       "wants a duration",
 		"@":                              "unknown macro",

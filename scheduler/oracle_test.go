@@ -77,7 +77,7 @@ func newMatcher(expr string) *matcher {
 		}
 	}
 	m.fields[4][0] = m.fields[4][0] || m.fields[4][7]
-	m.anyDom, m.anyDow = f[2] == "*", f[4] == "*"
+	m.anyDom, m.anyDow = f[2][0] == '*', f[4][0] == '*' // cronie's src/entry.c
 	return m
 }
 

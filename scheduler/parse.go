@@ -85,13 +85,6 @@ type parser struct {
 	left      int // bytes of maxTable; negative once it is exceeded
 }
 
-// when identifies a schedule.
-type when struct {
-	expr    string
-	seconds bool
-	loc     *time.Location
-}
-
 func (p *parser) parse(data []byte) {
 	if len(data) > maxFile {
 		p.fault(1, 1, "", "the file is %d bytes long, more than %d", len(data), maxFile)
@@ -167,7 +160,7 @@ func (p *parser) schedule(w when, line, column int) (Schedule, bool) {
 	if s, ok := p.schedules[w]; ok {
 		return s, true
 	}
-	s, wrongs, warns := parseExpr(w.expr, w.seconds, w.loc)
+	s, wrongs, warns := parseExpr(w)
 	for _, x := range wrongs {
 		p.fault(line, column+x.at, x.hint, "schedule %q%s", w.expr, x.message)
 	}
@@ -193,7 +186,20 @@ func (p *parser) checkCommand(name string, line, column int) {
 	}
 }
 
-// checkShell does the same for a shell line that begins with an absolute path.
+// checkText refuses a command whose first word has a character that only looks like a blank, a quote or a hyphen, since
+// no program has it in its name, and warns of an invisible one anywhere else: it may be a text for people.
+func (p *parser) checkText(command string, line, column int) {
+	word, _, _ := strings.Cut(command, " ")
+	if r, at := odd(word); at >= 0 {
+		column += utf8.RuneCountInString(word[:at])
+		p.fault(line, column, "type it anew", "the command begins with %s", charName(r))
+	} else if at := strings.IndexFunc(command, isInvisible); at >= 0 {
+		r, _ := utf8.DecodeRuneInString(command[at:])
+		p.warn(line, column+utf8.RuneCountInString(command[:at]), "", "the command has %s", charName(r))
+	}
+}
+
+// checkShell does what checkCommand does for a shell line that begins with an absolute path.
 func (p *parser) checkShell(command string, line, column int) {
 	if !strings.HasPrefix(command, "/") {
 		return

@@ -363,7 +363,7 @@ func (y *cronYAML) finish(j *Job, b *jobNodes) {
 			col++
 		}
 		j.Expr = t
-		j.Schedule, _ = y.schedule(when{t, j.Seconds, j.Location}, line, col)
+		j.Schedule, _ = y.schedule(when{t, j.Seconds, b.url != nil, j.Location}, line, col)
 	}
 }
 

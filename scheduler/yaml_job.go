@@ -91,6 +91,7 @@ func (y *cronYAML) command(j *Job, b *jobNodes, e pair) {
 		return
 	}
 	j.Command = t
+	y.checkText(t, line, col)
 	y.checkShell(t, line, col)
 }
 
@@ -225,31 +226,6 @@ func (y *cronYAML) duration(e pair, def time.Duration) time.Duration {
 		return def
 	}
 	return d
-}
-
-var days = regexp.MustCompile(`^([0-9]{1,5})d(.*)$`)
-
-// parseDuration reads Go's notation with d for days before it. It refuses a bare number
-// other than 0, which may mean seconds or minutes.
-func parseDuration(s string) (time.Duration, error) {
-	var whole time.Duration
-	rest := s
-	if m := days.FindStringSubmatch(s); m != nil {
-		n, _ := strconv.Atoi(m[1])
-		if whole, rest = time.Duration(n)*24*time.Hour, m[2]; rest == "" {
-			return whole, nil
-		}
-	}
-	d, err := time.ParseDuration(rest)
-	switch {
-	case err != nil && isNumber(s):
-		return 0, fmt.Errorf("%q has no unit", s)
-	case err != nil:
-		return 0, fmt.Errorf("%q is not a length of time", s)
-	case d < 0, whole+d < whole:
-		return 0, fmt.Errorf("%q is negative or too long", s)
-	}
-	return whole + d, nil
 }
 
 func (y *cronYAML) number(e pair, most int) int {

@@ -28,6 +28,12 @@ func (e every) Next(t time.Time) time.Time {
 	return time.Unix((n+1)*p, 0).In(e.loc)
 }
 
+const (
+	star    = 1 << 63 // robfig's mark of a field that restricts nothing
+	allDoms = 1<<32 - 2
+	allDows = 1<<7 - 1
+)
+
 // zoned is a cron expression in a zone. robfig's Next is called only with naive times, wall clock readings written as
 // if they were UTC: it loses runs where a zone's offset changes. A naive time is compared and subtracted as any other.
 type zoned struct {
@@ -73,16 +79,32 @@ func (z *zoned) nextWall(t time.Time) time.Time {
 	return reach(t, w)
 }
 
-// nextNaive is robfig's Next without its limit of five years: the 29th of February can
-// be eight years away. Zero means never.
+// nextNaive is robfig's Next without its limit of five years: the 29th of February can be eight years away, and where
+// it must be a Sunday forty. Zero means never.
 func (z *zoned) nextNaive(w time.Time) time.Time {
-	for range 3 {
+	searches := 3
+	if z.both() && z.spec.Dow&allDows != allDows {
+		searches = 8
+	}
+	for range searches {
 		if next := z.spec.Next(w); !next.IsZero() {
 			return next
 		}
 		w = time.Date(w.Year()+6, 1, 1, 0, 0, -1, 0, time.UTC)
 	}
 	return time.Time{}
+}
+
+// both reports whether a day must be in both fields of days.
+func (z *zoned) both() bool { return (z.spec.Dom|z.spec.Dow)&star != 0 }
+
+// isNever reports whether there is no such day. Each day that a month has is each weekday in some year.
+func (z *zoned) isNever() bool {
+	any := zoned{spec: z.spec}
+	if z.both() {
+		any.spec.Dow |= allDows
+	}
+	return any.nextNaive(time.Date(1999, 12, 31, 23, 59, 59, 0, time.UTC)).IsZero()
 }
 
 // stretchEnd is when the zone's offset at t can next change; zero where it never does. On the

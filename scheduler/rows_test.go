@@ -1,0 +1,113 @@
+package scheduler
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// What people write who come from another scheduler is one fault, and says what to write instead.
+func TestOtherSchedulersAreNamed(t *testing.T) {
+	for expr, want := range map[string]string{
+		"Every 10 minutes":        "as Heroku Scheduler says it; write */10 * * * *",
+		"Hourly at :30":           "as Heroku Scheduler says it; write 30 * * * *",
+		"Hourly at :00":           "write 0 * * * *",
+		"Daily at 2:30 AM UTC":    "write 30 2 * * *",
+		"Daily at 12:00 AM UTC":   "write 0 0 * * *",
+		"Daily at 12:30 PM UTC":   "write 30 12 * * *",
+		"rate(10 minutes)":        "an expression of EventBridge; write @every 10m",
+		"rate(1 day)":             "write @every 1d",
+		"rate(5 fortnights)":      "write minute, hour",
+		"cron(0 10 * * ? *)":      "an expression of EventBridge; write 0 10 * * *",
+		"cron(15 10 ? * 6L 2026)": "write minute, hour",
+		"cron(0 10 ? * 2 *)":      "write minute, hour", // Monday there
+		"H 3 * * *":               "as Jenkins has it",
+		"H/15 * * * *":            "as Jenkins has it",
+		"0~30 3 * * *":            "a random time",
+		"0 3 L * *":               "as Quartz has it",
+		"0 3 15W * *":             "as Quartz has it",
+		"0 3 * * 1#2":             "as Quartz has it",
+		"0 0 3 ? * 6L":            "as Quartz has it",
+		"0 3\u00a0* * *":          "a no-break space (U+00A0)",
+		"“0 3 * * *”":             "a curved quote (U+201C)",
+		"0 3 * * 1–5":             "an en dash (U+2013)",
+	} {
+		_, wrongs, _ := parseExpr(when{expr: expr, loc: time.UTC})
+		if len(wrongs) != 1 || !strings.Contains(wrongs[0].message+"; "+wrongs[0].hint, want) {
+			t.Errorf("%q: %+v, want one that says %q", expr, wrongs, want)
+		}
+	}
+}
+
+// Each of these lines was taken for something else than what cron or its writer takes it for: silently, or with up to
+// seven faults.
+func TestLinesThatAreReadOtherwise(t *testing.T) {
+	for line, want := range map[string][]string{
+		"TZ=Europe/Berlin 0 3 * * * python manage.py x": {`1:4: a job after TZ= on its line, where cron reads a value; write the variable on a line of its own above`},
+		"A=b C=d @daily python manage.py x":             {`1:3: a job after A= on its line, where cron reads a value; write the variable on a line of its own above`},
+		`0 3 * * * python \` + "\n  manage.py x":        {`1:18: a crontab has no continued lines; write it on one line, or use cron.yaml`},
+		"export FOO=bar":                                {`1:1: a crontab is no shell script: export is no schedule; write NAME=value`},
+		"Daily at 2:30 AM UTC python manage.py x":       {`1:1: schedule "Daily at 2:30 AM UTC" is as Heroku Scheduler says it; write 30 2 * * *`},
+		"0 3 * * *\u00a0python manage.py x":             {`1:10: schedule "0 3 * * *\u00a0python" has a no-break space (U+00A0); type it anew`},
+		"0 3 * * * \u200bpython manage.py x":            {`1:11: the command begins with a zero width space (U+200B); type it anew`},
+		"0 3 * * * “python manage.py x”":                {`1:11: the command begins with a curved quote (U+201C); type it anew`},
+		"0 3 * * * root /usr/bin/x":                     {`1:11: "root" looks like the user column of /etc/crontab; drop it: commands run as the application's user`},
+	} {
+		if got := faultLines(t, "crontab", line); !slices.Equal(got, want) {
+			t.Errorf("%q:\n%q, want\n%q", line, got, want)
+		}
+	}
+}
+
+// Jobs that were refused, or that were read without a word about what cron makes of them.
+func TestJobsWithANote(t *testing.T) {
+	for line, want := range map[string]string{ // "": no note
+		"0 5 * * * nginx -s reload":             "",
+		"0 5 * * * apache -k graceful":          "",
+		"0 5 * * * deploy production":           `"deploy" is taken for the program`,
+		"0 5 * * * nginx /usr/bin/x":            `"nginx" is taken for the program`,
+		"PATH=$PATH:/opt/tools\n@daily x":       "the jobs below get PATH with the dollar sign",
+		"PATH=/usr/bin:/bin\n@daily x":          "PATH takes the place of the application's",
+		"APP=$HOME/x\n@daily x":                 "nothing is expanded in a crontab",
+		"NOTE=run at 0 3 * * *\n@daily x":       "",
+		`NOTE="a 0 3 * * * b c"` + "\n@daily x": "",
+		"@every 1d x":                           "",
+		"0 9 1-7 * 0 x":                         "also on each such weekday, as in crontab(5); for the first Sunday",
+		"0 9 1-7 * */7 x":                       "only if it is such a weekday too",
+		"0 9 */2 * 1 x":                         "only if it is such a weekday too",
+		"0 9 * * 1-5 x":                         "",
+		"0 9 1-7 * * x":                         "",
+		"0 9 1-31 * 1 x":                        "due every day",
+		"0 9 1 * 0-6 x":                         "due every day",
+		"0 9 */1 * 1 x":                         "",
+		"0 3 * * * echo '10\u00a0€'":            "the command has a no-break space (U+00A0)",
+		"0 3 * * * echo – done":                 "",
+	} {
+		tab := mustParse(t, "crontab", line)
+		var got []string
+		for _, w := range tab.Warnings {
+			got = append(got, w.String())
+		}
+		all := strings.Join(got, "\n")
+		if len(tab.Jobs) != 1 || !strings.Contains(all, want) || want == "" && all != "" {
+			t.Errorf("%q: %d jobs, %q, want %q", line, len(tab.Jobs), all, want)
+		}
+	}
+}
+
+// A job with a url is due as on a worker tier, whose daemon takes the first five of six words and robfig's rule for days.
+func TestURLJobsAreDueAsTheDaemonHasThem(t *testing.T) {
+	parse := func(schedule string) (Table, time.Time) {
+		tab := mustParse(t, "cron.yaml", "version: 1\ncron:\n- {name: a, url: /a, schedule: '"+schedule+"'}\n")
+		return tab, tab.Jobs[0].Schedule.Next(time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC))
+	}
+	tab, next := parse("*/30 * * * * *")
+	if got := next.Format(time.DateTime); got != "2026-01-05 09:30:00" || len(tab.Warnings) != 1 ||
+		!strings.Contains(tab.Warnings[0].String(), "ignores a sixth field") {
+		t.Errorf("six words: %s, %v", got, tab.Warnings)
+	}
+	if _, next = parse("0 9 */2 * 1"); next.Format(time.DateOnly) != "2026-01-07" {
+		t.Errorf("both fields of days: %s, want each odd day and each Monday", next)
+	}
+}
