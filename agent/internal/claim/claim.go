@@ -17,16 +17,11 @@
 package claim
 
 import (
-	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"log/slog"
-	mathrand "math/rand/v2"
 	"net/http"
 	"sync"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 )
@@ -50,37 +45,15 @@ type Config struct {
 	// Required. Credentials that may get and put objects under Prefix.
 	Credentials aws.CredentialsProvider
 
+	// Optional. Group, if set, replaces Environment in the registers' place, so that environments share their jobs'
+	// slots.
+	Group string
+
 	// Optional.
 	Prefix   string       // "": DefaultPrefix
 	Endpoint string       // URL of another S3-compatible service; "": AWS's own for the region
 	Client   *http.Client // nil: http.DefaultClient
 	Logger   *slog.Logger // nil: none
-}
-
-// State is the result of a claim.
-type State string
-
-// The states.
-const (
-	Won  State = "won"  // run it: no other instance will
-	Lost State = "lost" // another instance has it
-
-	// Superseded: newer slots were claimed, and the register no longer says whether this one was. Do not run it, and
-	// report it as skipped.
-	Superseded State = "superseded"
-)
-
-// Outcome is the answer to a claim. State is empty when the error is not nil.
-type Outcome struct {
-	State State
-	By    Run // the run that has the slot, when Lost; the newest run, when Superseded
-
-	// Unfinished are other runs of the job that the register lists as started and not ended, newest first: in progress,
-	// or their owner died. For overlap policies of a whole fleet.
-	Unfinished []Run
-
-	// Before is the last run of an earlier slot that has ended, on any instance; zero when none is known.
-	Before Run
 }
 
 // Errors that a caller may match. Each is wrapped in a sentence that says what to do.
@@ -97,16 +70,9 @@ var (
 	// errAhead: a slot of the future, in the register or of an instance whose clock is wrong.
 	errAhead = fmt.Errorf("%w: a clock is wrong, or somebody else writes there", ErrMisconfigured)
 
-	// ErrNotRecorded: the register does not, or no longer, list the slot as claimed by this instance.
+	// ErrNotRecorded: the register does not, or no longer, list the slot as claimed by this instance. A run that is
+	// still in progress must end.
 	ErrNotRecorded = errors.New("the slot is not in the register")
-)
-
-// Time limits and pauses.
-const (
-	requestLimit = 5 * time.Second
-	maxSpread    = 3 * time.Second // the longest wait before the first read, unless we won last time
-	firstPause   = 100 * time.Millisecond
-	lastPause    = 2 * time.Second
 )
 
 // Store claims slots. It is safe for concurrent use.
@@ -119,13 +85,6 @@ type Store struct {
 	jobs   map[string]*jobState
 	known  int // jobs whose last register is kept
 	counts Status
-}
-
-// jobState is this process's state of one job.
-type jobState struct {
-	last      register          // as last written here, with its tag: valid only until another instance writes
-	own       map[int64]string  // nonce of each slot claimed here that has not ended, by Unix time
-	abandoned map[string]string // why a claim that may yet turn out ours was not run, by nonce
 }
 
 // New checks c, and returns all faults at once. It does not use the network.
@@ -158,155 +117,3 @@ func New(c Config) (*Store, error) {
 
 // Owner is this instance as the registers name it.
 func (s *Store) Owner() string { return s.config.Owner }
-
-// Claim decides whether this instance runs the slot of job. It starts no request after window. Only when a write of its
-// own got no response does it go on reading for as long again: if that write took effect, no other instance runs the
-// slot. The instance that won the job's last slot tries at once; the others first wait, each for a different time.
-func (s *Store) Claim(ctx context.Context, job string, slot time.Time, window time.Duration) (Outcome, error) {
-	a := attempt{store: s, job: job, slot: slot.UTC().Truncate(time.Second), nonce: newNonce()}
-	a.until = time.Now().Add(window)
-	a.register = s.cached(job)
-	if a.register.tag == "" && !pause(ctx, s.spreadDelay(job, a.slot, window)) {
-		return Outcome{}, s.count(job, Outcome{}, fmt.Errorf("claim %q: %w", job, context.Cause(ctx)))
-	}
-	o, err := a.run(ctx, window)
-	if err != nil {
-		err = fmt.Errorf("claim %q for %s: %w", job, a.slot.Format(time.RFC3339), err)
-	}
-	return o, s.count(job, o, err)
-}
-
-// attempt is one Claim.
-type attempt struct {
-	store        *Store
-	job          string
-	slot         time.Time
-	nonce        string
-	until        time.Time // end of the window
-	register     register  // as last read; no tag: must be read
-	maybeWritten bool      // a write of ours got no response
-	failures     int
-}
-
-func (a *attempt) run(ctx context.Context, window time.Duration) (Outcome, error) {
-	var last error
-	for {
-		closed := !time.Now().Before(a.until)
-		if closed && (!a.maybeWritten || !time.Now().Before(a.until.Add(window))) || ctx.Err() != nil {
-			return Outcome{}, a.giveUp(ctx, last)
-		}
-		o, err := a.step(ctx, closed)
-		if err == nil && o.State != "" {
-			return o, nil
-		}
-		if isFinal(err) && !a.maybeWritten {
-			return Outcome{}, err
-		}
-		if err != nil {
-			last = err
-		}
-		if !pause(ctx, a.pause(err)) {
-			return Outcome{}, a.giveUp(ctx, last)
-		}
-	}
-}
-
-// step reads if it must, and writes if the slot is free and the window open. Neither a state nor an error means that
-// another instance wrote: read again.
-func (a *attempt) step(ctx context.Context, closed bool) (Outcome, error) {
-	s := a.store
-	if a.register.tag == "" {
-		r, err := s.s3.get(ctx, a.job)
-		if err != nil {
-			return Outcome{}, err
-		}
-		a.register = r
-	}
-	o := a.register.decide(a.slot, a.nonce)
-	if o.State != Won {
-		if err := s.s3.believe(a.register); err != nil {
-			return Outcome{}, err
-		}
-	}
-	if o.State != "" {
-		s.remember(a.job, a.slot, a.nonce, a.register)
-		return o, nil
-	}
-	if ahead := a.slot.Sub(s.s3.now()); ahead > maxAhead {
-		return Outcome{}, fmt.Errorf("%w: by the store's clock the slot is due in %s: check this instance's, chronyd",
-			errAhead, ahead.Round(time.Second))
-	}
-	if closed {
-		a.register = register{}
-		return Outcome{}, errors.New("the write that was left without an answer has not taken effect")
-	}
-	next := a.register.with(Run{Slot: a.slot, Nonce: a.nonce, Owner: s.config.Owner, Claimed: time.Now().UTC()})
-	next.Job = a.job
-	s.closeAbandoned(a.job, &next)
-	a.register = register{}
-	tag, err := s.s3.put(ctx, next)
-	switch {
-	case err == nil:
-		next.tag = tag
-		s.remember(a.job, a.slot, a.nonce, next)
-		return next.decide(a.slot, a.nonce), nil
-	case isConflict(err):
-		return Outcome{}, nil
-	case isUncertain(err):
-		a.maybeWritten = true
-	}
-	return Outcome{}, err
-}
-
-// pause grows with failures; after a mere conflict it is short and random.
-func (a *attempt) pause(err error) time.Duration {
-	if err == nil {
-		return mathrand.N(firstPause)
-	}
-	d := min(lastPause, firstPause<<min(a.failures, 5))
-	a.failures++
-	return d/2 + mathrand.N(d/2)
-}
-
-// giveUp makes the error of a claim that is neither won nor lost.
-func (a *attempt) giveUp(ctx context.Context, last error) error {
-	if last == nil {
-		last = errors.New("others kept writing")
-	}
-	why := ErrUnreachable
-	switch {
-	case ctx.Err() != nil:
-		why = context.Cause(ctx)
-	case errors.Is(last, ErrMisconfigured):
-		why = ErrMisconfigured
-	case errors.Is(last, ErrDenied):
-		why = ErrDenied
-	}
-	if a.maybeWritten {
-		a.store.abandon(a.job, a.nonce)
-		return fmt.Errorf("%w: the slot may be marked as claimed here, and does not run: %w", why, last)
-	}
-	return fmt.Errorf("%w: %w", why, last)
-}
-
-// spreadDelay is how long this instance waits before its first read, so that a fleet does not read at once and the last
-// winner, which does not wait, has written by then. It differs by instance, job and slot.
-func (s *Store) spreadDelay(job string, slot time.Time, window time.Duration) time.Duration {
-	h := fnv.New64a()
-	fmt.Fprintf(h, "%s\x00%s\x00%d", s.config.Owner, job, slot.Unix())
-	spread := min(maxSpread, window/4)
-	return spread/4 + time.Duration(h.Sum64()%1000)*(spread*3/4)/1000
-}
-
-func newNonce() string { return rand.Text() }
-
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return ctx.Err() == nil
-	}
-}

@@ -50,7 +50,14 @@ func refuseAll(status int, code string) func(http.ResponseWriter, *http.Request)
 func claimant(t *testing.T, f *fakeS3, owner string) *Store {
 	s := storeAt(t, "http://s3.test", owner)
 	s.s3.client.Transport = direct{f}
+	from := time.Now()
+	s.s3.clock.boot = func() time.Duration { return time.Since(from) } // in a bubble, its time
 	return s
+}
+
+// beside is a claim that no other run is in the way of.
+func beside(slot time.Time) Request {
+	return Request{Job: "job", Slot: slot, Window: window, Overlap: Allow}
 }
 
 // fleet is n claimants of one bucket.
@@ -65,7 +72,7 @@ func fleet(t *testing.T, n int) (*fakeS3, []*Store) {
 
 func mustClaim(t *testing.T, s *Store, slot time.Time, want State) Outcome {
 	t.Helper()
-	o, err := s.Claim(t.Context(), "job", slot, window)
+	o, err := s.Claim(t.Context(), beside(slot))
 	if err != nil || o.State != want {
 		t.Fatalf("%s: got %q, %v, want %q", s.config.Owner, o.State, err, want)
 	}
@@ -98,9 +105,9 @@ func TestSteadyRequests(t *testing.T) {
 			done := make(chan State)
 			for _, s := range ss {
 				go func() {
-					o, _ := s.Claim(t.Context(), "job", slot, window)
+					o, _ := s.Claim(t.Context(), beside(slot))
 					if o.State == Won {
-						if err := s.Finish(t.Context(), "job", slot, "exit 0"); err != nil {
+						if err := s.Finish(t.Context(), "job", slot, Result{Outcome: "exit 0"}); err != nil {
 							t.Error(err)
 						}
 					}
@@ -150,7 +157,7 @@ func TestStoreOutOfReach(t *testing.T) {
 		f, ss := fleet(t, 1)
 		f.before = abort
 		from := time.Now()
-		_, err := ss[0].Claim(t.Context(), "job", firstSlot, window)
+		_, err := ss[0].Claim(t.Context(), beside(firstSlot))
 		if !errors.Is(err, ErrUnreachable) || time.Since(from) > window+requestLimit || time.Since(from) < window/2 {
 			t.Errorf("after %v: %v", time.Since(from), err)
 		}
@@ -160,7 +167,7 @@ func TestStoreOutOfReach(t *testing.T) {
 		from = time.Now()
 		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, errors.New("the agent stops"))
 		defer cancel()
-		if _, err := ss[0].Claim(ctx, "job", firstSlot.Add(time.Minute), window); err == nil || !strings.Contains(err.Error(), "the agent stops") || time.Since(from) > 2*time.Second {
+		if _, err := ss[0].Claim(ctx, beside(firstSlot.Add(time.Minute))); err == nil || !strings.Contains(err.Error(), "the agent stops") || time.Since(from) > 2*time.Second {
 			t.Errorf("after %v: %v", time.Since(from), err)
 		}
 	})
@@ -202,7 +209,7 @@ func TestUnansweredClaimIsNamed(t *testing.T) {
 		f.before = func(w http.ResponseWriter, r *http.Request) bool {
 			return r.Method == http.MethodGet && refuseAll(404, "NoSuchKey")(w, r)
 		}
-		_, err := ss[0].Claim(t.Context(), "job", firstSlot, window)
+		_, err := ss[0].Claim(t.Context(), beside(firstSlot))
 		if !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "may be marked as claimed here, and does not run") {
 			t.Fatal(err)
 		}
@@ -224,7 +231,7 @@ func TestDenialIsAConfigurationError(t *testing.T) {
 		f.before = refuseAll(403, "AccessDenied")
 		for i := range 10 {
 			from := time.Now()
-			_, err := ss[0].Claim(t.Context(), "job", firstSlot.Add(time.Duration(i)*time.Minute), window)
+			_, err := ss[0].Claim(t.Context(), beside(firstSlot.Add(time.Duration(i)*time.Minute)))
 			want := `{"Effect":"Allow","Action":["s3:GetObject","s3:PutObject"],"Resource":"arn:aws:s3:::` + testBucket + `/beanstalk-agent/claims/e-abc/*"},` +
 				`{"Effect":"Allow","Action":"s3:ListBucket","Resource":"arn:aws:s3:::` + testBucket + `"}`
 			if !errors.Is(err, ErrDenied) || !strings.Contains(err.Error(), want) || time.Since(from) > maxSpread {
@@ -254,7 +261,7 @@ func TestWrongBucketsAreConfigurationErrors(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			f, ss := fleet(t, 1)
 			f.before = refuseAll(tt.status, tt.code)
-			if _, err := ss[0].Claim(t.Context(), "job", firstSlot, window); !errors.Is(err, ErrMisconfigured) || !strings.Contains(err.Error(), tt.words) {
+			if _, err := ss[0].Claim(t.Context(), beside(firstSlot)); !errors.Is(err, ErrMisconfigured) || !strings.Contains(err.Error(), tt.words) {
 				t.Errorf("%s: %v", tt.code, err)
 			}
 		})
@@ -263,12 +270,12 @@ func TestWrongBucketsAreConfigurationErrors(t *testing.T) {
 
 // To take a damaged register, or one of a later version, for an empty one would run a slot twice.
 func TestForeignRegisterIsNotOverwritten(t *testing.T) {
-	for _, body := range []string{"", "<html>", `{"version":2,"job":"job"}`, `{"version":1,"runs":[{}]}`, `{"version":1}x`} {
+	for _, body := range []string{"", "<html>", `{"version":3,"job":"job"}`, `{"version":1,"runs":[{}]}`, `{"version":1}x`} {
 		synctest.Test(t, func(t *testing.T) {
 			f, ss := fleet(t, 1)
 			const path = "/" + testBucket + "/beanstalk-agent/claims/e-abc/job.json"
 			f.objects = map[string][]byte{path: []byte(body)}
-			if _, err := ss[0].Claim(t.Context(), "job", firstSlot, window); !errors.Is(err, ErrMisconfigured) || !strings.Contains(err.Error(), "e-abc/job.json") {
+			if _, err := ss[0].Claim(t.Context(), beside(firstSlot)); !errors.Is(err, ErrMisconfigured) || !strings.Contains(err.Error(), "e-abc/job.json") {
 				t.Errorf("%q: %v", body, err)
 			}
 			if string(f.objects[path]) != body || f.puts != 0 {
@@ -319,16 +326,13 @@ func TestWrongClocks(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			f, ss := fleet(t, 2)
-			ss[1].s3.skew.Store(int64(tt.other)) // or it would not claim that
+			f.ahead = tt.other // or it would not claim that
 			if tt.other != 0 {
 				mustClaim(t, ss[1], time.Now().Add(tt.other), Won)
 			}
-			f.before = func(w http.ResponseWriter, _ *http.Request) bool {
-				w.Header().Set("Date", time.Now().Add(tt.store).UTC().Format(http.TimeFormat))
-				return false
-			}
+			f.ahead = tt.store
 			begin := time.Now()
-			o, err := ss[0].Claim(t.Context(), "job", begin.Add(tt.slot), window)
+			o, err := ss[0].Claim(t.Context(), beside(begin.Add(tt.slot)))
 			switch {
 			case tt.want == "" && (err != nil || o.State != Won):
 				t.Errorf("%s: got %q, %v", name, o.State, err)
@@ -346,9 +350,10 @@ func TestWrongClocks(t *testing.T) {
 // may write: what is kept of them is bounded. A job that goes on is not forgotten for it.
 func TestForeignNamesAndTextsAreNotKept(t *testing.T) {
 	s := claimant(t, &fakeS3{}, "i-0")
+	s.s3.clock.heard.Store(&response{date: firstSlot, received: 2 * time.Hour}) // now
 	r := register{tag: "1"}
 	for i := range keptRuns {
-		r = register{r.with(Run{Slot: firstSlot.Add(time.Duration(i) * time.Minute), Owner: "i-0", Nonce: "n"}).Register, "1"}
+		r.add(Run{Slot: firstSlot.Add(time.Duration(i) * time.Minute), Owner: "i-0", Nonce: "n"})
 	}
 	for i := range 3 * maxJobs {
 		job := fmt.Sprint("job", i)
@@ -382,7 +387,7 @@ func TestFinish(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, ss := fleet(t, 2)
 		mustClaim(t, ss[0], firstSlot, Won)
-		if err := ss[1].Finish(t.Context(), "job", firstSlot, "exit 0"); !errors.Is(err, ErrNotRecorded) {
+		if err := ss[1].Finish(t.Context(), "job", firstSlot, Result{Outcome: "exit 0"}); !errors.Is(err, ErrNotRecorded) {
 			t.Errorf("another instance ended the run: %v", err)
 		}
 		mustClaim(t, ss[1], firstSlot.Add(time.Minute), Won) // its tag is stale now
@@ -395,14 +400,14 @@ func TestFinish(t *testing.T) {
 			return false
 		}
 		// The process that claimed is gone: a new one of the same instance knows how the run ended.
-		if err := claimant(t, f, "i-0").Finish(t.Context(), "job", firstSlot, "exit 3"); err != nil {
+		if err := claimant(t, f, "i-0").Finish(t.Context(), "job", firstSlot, Result{Outcome: "exit 3"}); err != nil {
 			t.Error(err)
 		}
 		r, _ := ss[1].Read(t.Context(), "job")
 		if r.Runs[1].Outcome != "exit 3" || r.Runs[1].Finished.IsZero() || r.Runs[0].Outcome != "" || r.Runs[0].Owner != "i-1" {
 			t.Errorf("got %+v", r.Runs)
 		}
-		if err := claimant(t, f, "i-0").Finish(t.Context(), "job", firstSlot, "exit 0"); err != nil { // the retry
+		if err := claimant(t, f, "i-0").Finish(t.Context(), "job", firstSlot, Result{Outcome: "exit 0"}); err != nil { // the retry
 			t.Error(err)
 		}
 		if r, _ := ss[1].Read(t.Context(), "job"); r.Runs[1].Outcome != "exit 0" {
@@ -447,10 +452,10 @@ func TestAddresses(t *testing.T) {
 // FuzzRegister: anybody who may write to the bucket may write anything. What is accepted is whole, and
 // can be claimed in, once, and read back.
 func FuzzRegister(f *testing.F) {
-	full := register{}
+	full := Register{Version: registerVersion}
 	for i := range keptRuns {
 		at := firstSlot.Add(time.Duration(i) * time.Minute)
-		full = full.with(Run{Slot: at, Nonce: fmt.Sprint(i), Owner: "i-0", Claimed: at, Finished: at.Add(time.Second), Outcome: "exit 1"})
+		full.add(Run{Slot: at, Nonce: fmt.Sprint(i), Owner: "i-0", Claimed: at, Finished: at.Add(time.Second), Outcome: "exit 1"})
 	}
 	b, _ := full.encode()
 	f.Add(b, int64(0))
@@ -461,7 +466,8 @@ func FuzzRegister(f *testing.F) {
 		`{"version":1,"runs":null}`,
 		`{"version":1,"runs":[]}}`, // as if a shorter one had been laid over a longer one
 		`{"version":1,"runs":[]}]`,
-		`{"version":2}`,
+		`{"version":3}`,
+		`{"version":2,"paused":{"by":"x","since":"2027-03-28T00:30:00Z"},"runs":[{"slot":"2027-03-28T00:30:00Z","nonce":"n","until":"2027-03-28T00:35:00Z","output":"\u0000"}]}`,
 		`{"version":1,"runs":[{"slot":"2027-03-28T00:30:00Z"}]}`,
 		`{"version":1,"runs":[{"slot":"2027-03-28T00:30:00Z","nonce":"n"},{"slot":"2027-03-28T02:30:00+02:00","nonce":"m"}]}`,
 		`{"version":1,"runs":[{"slot":"0001-01-01T00:00:00Z","nonce":"n"}]}`,
@@ -483,15 +489,15 @@ func FuzzRegister(f *testing.F) {
 			}
 		}
 		slot := firstSlot.Add(time.Duration(seconds%(1<<32)) * time.Second)
-		reg := register{Register: r}
-		o := reg.decide(slot, "mine")
-		if o.State == Won {
+		mine := ask{Request: beside(slot), nonce: "mine"}
+		if o := mine.decide(r, slot); o.State == Won {
 			t.Skip("the nonce was guessed")
-		}
-		if o.State != "" {
+		} else if o.State != "" {
 			return
 		}
-		next, err := reg.with(Run{Slot: slot, Nonce: "mine"}).encode()
+		r = r.clone()
+		mine.enter(&r, slot, slot)
+		next, err := r.encode()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -499,7 +505,8 @@ func FuzzRegister(f *testing.F) {
 			t.Skip("longer than any of ours") // refused by whoever reads it, so nothing runs twice
 		}
 		back, err := parseRegister(next)
-		if err != nil || len(back.Runs) > keptRuns || (register{Register: back}).decide(slot, "mine").State != Won || (register{Register: back}).decide(slot, "theirs").State != Lost {
+		theirs := ask{Request: beside(slot), nonce: "theirs"}
+		if err != nil || len(back.Runs) > keptRuns || mine.decide(back, slot).State != Won || theirs.decide(back, slot).State != Lost {
 			t.Errorf("got %+v, %v", back, err)
 		}
 	})

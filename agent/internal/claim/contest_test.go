@@ -68,7 +68,9 @@ func (c *contest) run(t *testing.T) {
 }
 
 func (c *contest) claim(t *testing.T, s *Store, slot jobSlot) {
-	o, err := s.Claim(t.Context(), fmt.Sprintf("nightly invoices %d", slot.job), firstSlot.Add(time.Duration(slot.n)*time.Minute), c.window)
+	q := beside(firstSlot.Add(time.Duration(slot.n) * time.Minute))
+	q.Job, q.Window = fmt.Sprintf("nightly invoices %d", slot.job), c.window
+	o, err := s.Claim(t.Context(), q)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {

@@ -2,67 +2,47 @@ package claim
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 )
 
-// Finish records how the run of a slot that this instance claimed has ended: a few words such as "exit 0", which users
-// of every instance see, so never output of the command. An earlier process of this instance may have claimed it. A
-// further attempt at the slot replaces the outcome of the one before. It tries until ctx is done.
-func (s *Store) Finish(ctx context.Context, job string, slot time.Time, outcome string) error {
-	a := attempt{store: s, job: job, slot: slot.UTC().Truncate(time.Second), register: s.cached(job)}
-	a.nonce = s.nonce(job, a.slot)
-	outcome = strings.ToValidUTF8(outcome[:min(len(outcome), maxOutcome)], "")
-	for {
-		done, err := a.finish(ctx, outcome)
-		if err == nil && done {
-			s.forget(job, a.slot)
-			return nil
-		}
-		if isFinal(err) || errors.Is(err, ErrNotRecorded) {
-			return fmt.Errorf("record the end of %q of %s: %w", job, a.slot.Format(time.RFC3339), err)
-		}
-		if !pause(ctx, a.pause(err)) {
-			err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
-			return fmt.Errorf("record the end of %q of %s: %w", job, a.slot.Format(time.RFC3339), err)
-		}
-	}
+// Ended has the next write of this process say how a run of this instance has ended, and its next claim know it, before
+// Finish has written it. It does not use the network.
+func (s *Store) Ended(job string, slot time.Time, result Result) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	j := s.job(job)
+	j.end(slot, end{j.own[slot.UnixNano()], result.clipped()})
 }
 
-// finish tries once. Neither done nor an error means that another instance wrote.
-func (a *attempt) finish(ctx context.Context, outcome string) (done bool, err error) {
-	s := a.store
-	if a.register.tag == "" {
-		if a.register, err = s.s3.get(ctx, a.job); err != nil {
-			return false, err
+// Finish records how the run of a slot that this instance claimed has ended. An earlier process of this instance may
+// have claimed it. It replaces what another instance wrote of its loss, unless that has taken the slot over:
+// ErrNotRecorded. It tries until ctx is done.
+func (s *Store) Finish(ctx context.Context, job string, slot time.Time, result Result) error {
+	s.Ended(job, slot, result)
+	result = result.clipped()
+	err := s.edit(ctx, job, func(r *Register) (bool, error) {
+		i := s.mine(r, job, slot)
+		switch {
+		case i < 0:
+			return false, ErrNotRecorded
+		case r.Runs[i].Attempt > result.Attempt:
+			return false, nil
+		case r.Runs[i].Outcome == result.Outcome: // by an earlier try of ours, whose response was lost
+			return false, nil
 		}
-	}
-	next := a.register
-	next.Runs = slices.Clone(next.Runs)
-	i := slices.IndexFunc(next.Runs, func(r Run) bool {
-		return r.Slot.Equal(a.slot) && (r.Nonce == a.nonce || a.nonce == "" && r.Owner == s.config.Owner)
-	})
-	switch {
-	case i < 0:
-		return false, ErrNotRecorded
-	case next.Runs[i].Outcome == outcome: // by an earlier try of ours, whose response was lost
+		r.Runs[i].finish(result, s.s3.clock.low())
 		return true, nil
-	}
-	next.Runs[i].Outcome, next.Runs[i].Finished = outcome, time.Now().UTC()
-	a.register = register{}
-	tag, err := s.s3.put(ctx, next)
-	if isConflict(err) {
-		return false, nil
-	}
+	})
 	if err != nil {
-		return false, err
+		return fmt.Errorf("record the end of %q of %s: %w", job, slot.UTC().Format(time.RFC3339), err)
 	}
-	next.tag = tag
-	s.remember(a.job, a.slot, a.nonce, next)
-	return true, nil
+	s.forget(job, slot)
+	return nil
+}
+
+func (r *Run) finish(result Result, now time.Time) {
+	r.Outcome, r.Output, r.Finished, r.LostBy = result.Outcome, result.Output, stamp(now), ""
 }
 
 // Read returns a job's register, empty before the first claim. One that lists runs of the future comes with an error.
@@ -73,3 +53,6 @@ func (s *Store) Read(ctx context.Context, job string) (Register, error) {
 	}
 	return r.Register, s.s3.believe(r)
 }
+
+// Now is the store's time: one that its clock has reached, by its last response.
+func (s *Store) Now() time.Time { return s.s3.clock.low() }

@@ -48,7 +48,7 @@ func TestAnswersOfOthersCostLittle(t *testing.T) {
 			server := httptest.NewServer(answer)
 			defer server.CloseClientConnections()
 			s := storeAt(t, server.URL, "i-1")
-			_, err := s.Claim(t.Context(), "job", time.Now(), 500*time.Millisecond)
+			_, err := s.Claim(t.Context(), Request{Job: "job", Slot: time.Now(), Window: 500 * time.Millisecond})
 			switch {
 			case err == nil:
 				t.Error("it was claimed")

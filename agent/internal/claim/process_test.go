@@ -54,14 +54,16 @@ func child(spec []string) error {
 		}
 		<-time.After(time.Until(due))
 		slot := firstSlot.Add(time.Duration(n) * time.Minute)
-		o, err := s.Claim(context.Background(), "job", slot, 4*time.Second)
+		q := beside(slot)
+		q.Window = 4 * time.Second
+		o, err := s.Claim(context.Background(), q)
 		if err != nil {
 			fmt.Fprintf(ledger, "missed %d %s %v\n", n, owner, strings.ReplaceAll(err.Error(), "\n", " "))
 			continue
 		}
 		fmt.Fprintf(ledger, "%s %d %s\n", o.State, n, owner)
 		if o.State == Won {
-			s.Finish(context.Background(), "job", slot, "exit 0")
+			s.Finish(context.Background(), "job", slot, Result{Outcome: "exit 0"})
 		}
 	}
 	return nil

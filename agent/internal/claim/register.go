@@ -1,38 +1,76 @@
 package claim
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 )
 
 const (
-	registerVersion = 1
+	registerVersion = 2
 	maxRegister     = 64 << 10 // bytes
 	maxOutcome      = 200      // bytes
+	maxOutput       = 2 << 10  // bytes
 	maxText         = 255      // bytes of what no agent writes longer
+)
+
+// A lease lasts from the write of its owner. Until in the register is later by the grace and a margin: for what two
+// clocks differ in ten minutes, and for a second that Date cuts off.
+const (
+	lease  = 5 * time.Minute
+	margin = 30 * time.Second
+
+	// RenewEvery is how often the owner of a run renews its lease.
+	RenewEvery = lease / 3
 )
 
 // keptRuns is how many slots a register lists. A job every minute on instances whose clocks differ by three minutes
 // either way needs seven; with fewer, an instance with a slow clock does not know whether its slot ran.
 const keptRuns = 16
 
-// Run is one claimed slot.
+// Run is one claimed slot. All its times but Slot are by the store's clock.
 type Run struct {
-	Slot     time.Time `json:"slot"`
-	Owner    string    `json:"owner"`
-	Nonce    string    `json:"nonce"`
-	Claimed  time.Time `json:"claimed"`
+	Slot        time.Time `json:"slot"`
+	Owner       string    `json:"owner"`
+	Environment string    `json:"environment,omitempty"` // of the owner, where several share the register
+	Nonce       string    `json:"nonce"`
+	Claimed     time.Time `json:"claimed"`          // its last attempt, when there were several
+	Manual      bool      `json:"manual,omitempty"` // by a user: Slot has a fraction of a second, as no job's has
+	Attempt     int       `json:"attempt,omitempty"`
+	Command     string    `json:"command,omitempty"` // a hash of what it runs
+
+	// Written by the owner while it runs. Nothing of the run is left after Until. Limit is the time that Until never
+	// passes; zero when the job has no time limit. A run without Until keeps no other from starting.
+	Renewed time.Time `json:"renewed,omitzero"`
+	Until   time.Time `json:"until,omitzero"`
+	Limit   time.Time `json:"limit,omitzero"`
+
+	// Written by others while it runs, or when it is lost.
+	ReplacedBy string `json:"replaced_by,omitempty"` // the instance that asks its owner to end it
+	LostBy     string `json:"lost_by,omitempty"`     // nonce of the write that noted its loss
+	TakenFrom  string `json:"taken_from,omitempty"`  // the instance that lost it; Owner runs it again
+
+	// Written at its end.
 	Finished time.Time `json:"finished,omitzero"`
 	Outcome  string    `json:"outcome,omitempty"` // "" until it has ended
+	Output   string    `json:"output,omitempty"`
+}
+
+// Pause keeps every instance from claiming scheduled slots of a job.
+type Pause struct {
+	By    string    `json:"by"`
+	Since time.Time `json:"since"` // by the store's clock
 }
 
 // Register lists a job's last slots, newest first.
 type Register struct {
 	Version int    `json:"version"`
 	Job     string `json:"job"`
+	Paused  *Pause `json:"paused,omitempty"`
 	Runs    []Run  `json:"runs"`
 }
 
@@ -45,83 +83,162 @@ type register struct {
 
 const absent = "absent"
 
-// decide returns the outcome of a claim according to the register; no state means that the slot is free.
-func (r register) decide(slot time.Time, nonce string) Outcome {
-	o := Outcome{}
-	for _, run := range r.Runs {
-		switch {
-		case !run.Slot.Equal(slot):
-			if run.Outcome == "" {
-				o.Unfinished = append(o.Unfinished, run)
-			} else if o.Before.Nonce == "" && run.Slot.Before(slot) {
-				o.Before = run
-			}
-		case run.Nonce == nonce:
-			o.State = Won
-		default:
-			o.State, o.By = Lost, run
-		}
-	}
-	if n := len(r.Runs); o.State == "" && n >= keptRuns && slot.Before(r.Runs[n-1].Slot) {
-		o.State, o.By = Superseded, r.Runs[0]
-	}
-	return o
+// live reports whether the run may still be in progress at now, a time that the store's clock has reached.
+func (r Run) live(now time.Time) bool {
+	return r.Outcome == "" && !r.Until.IsZero() && !now.After(r.Until)
 }
 
-// maxAhead is how far in the future a claim may be by the store's clock: no instance claims a slot before it is due,
-// but clocks differ a little.
-const maxAhead = 5 * time.Minute
+// expired reports whether the run's owner has neither finished it nor renewed its lease in time.
+func (r Run) expired(now time.Time) bool {
+	return r.Outcome == "" && !r.Until.IsZero() && now.After(r.Until)
+}
 
-// ahead returns the first run that is claimed in the future. No agent writes such a run: whoever does would keep all
-// instances from the job's slots, without a word.
+// Live returns the runs that may be in progress at now, newest first. The time is Store.Now's.
+func (r Register) Live(now time.Time) []Run {
+	return slices.DeleteFunc(slices.Clone(r.Runs), func(run Run) bool { return !run.live(now) })
+}
+
+// Limits of the times in a register, by the store's clock. No instance claims a slot before it is due, but clocks
+// differ a little. No agent writes an Until that far away: whoever does would keep a job from running.
+const (
+	maxAhead = 5 * time.Minute
+	maxUntil = time.Hour + maxAhead
+)
+
+// ahead returns the first run that is claimed in the future, or that pretends to be alive for too long. No agent writes
+// such a run: whoever does would keep all instances from the job's slots, without a word.
 func (r Register) ahead(now time.Time) (Run, bool) {
 	for _, run := range r.Runs {
-		if limit := now.Add(maxAhead); run.Slot.After(limit) || run.Claimed.After(limit) {
+		limit := now.Add(maxAhead)
+		if run.Slot.After(limit) || run.Claimed.After(limit) || run.Until.After(now.Add(maxUntil)) {
 			return run, true
 		}
 	}
 	return Run{}, false
 }
 
-// with returns r with run added in its place. The oldest go when there are too many.
-func (r register) with(run Run) register {
-	runs := append(slices.Clone(r.Runs), run)
-	slices.SortStableFunc(runs, func(a, b Run) int { return b.Slot.Compare(a.Slot) })
-	r.Runs = runs[:min(len(runs), keptRuns)]
+// find returns the index of a slot's run, or -1.
+func (r Register) find(slot time.Time) int {
+	return slices.IndexFunc(r.Runs, func(run Run) bool { return run.Slot.Equal(slot) })
+}
+
+// clone returns r with runs of its own, to be changed.
+func (r Register) clone() Register {
+	r.Runs = slices.Clone(r.Runs)
 	r.Version = registerVersion
 	return r
 }
 
-// parseRegister accepts registers of this version, also with more fields. It refuses a damaged one: to take it for
-// empty would run a slot twice.
+// add adds a run in its place. The oldest go when there are too many.
+func (r *Register) add(run Run) {
+	runs := append(r.Runs, run)
+	slices.SortStableFunc(runs, func(a, b Run) int { return b.Slot.Compare(a.Slot) })
+	r.Runs = runs[:min(len(runs), keptRuns)]
+}
+
+// parseRegister accepts registers of this version, also with more fields, and of the one before. It refuses a damaged
+// one: to take it for empty would run a slot twice.
 func parseRegister(b []byte) (Register, error) {
 	var r Register
 	if len(b) > maxRegister {
 		return r, fmt.Errorf("it has more than %d bytes", maxRegister)
 	}
-	if err := json.Unmarshal(b, &r); err != nil { // not a Decoder, whose More is false before a brace too many
-		return Register{}, err
+	var v struct{ Version int }
+	if json.Unmarshal(b, &v) == nil && v.Version > registerVersion { // whose shape is not known
+		const why = "it has version %d and this agent knows %d: a newer agent%s has written it, upgrade this one"
+		return r, fmt.Errorf(why, v.Version, registerVersion, writer(b))
 	}
-	if r.Version != registerVersion {
-		return Register{}, fmt.Errorf("it has version %d and this agent knows %d", r.Version, registerVersion)
+	if err := json.Unmarshal(b, &r); err != nil { // not a Decoder, whose More is false before a brace too many
+		return Register{}, fmt.Errorf("it is no register: %w", err)
+	}
+	if r.Version != 1 && r.Version != registerVersion {
+		return Register{}, fmt.Errorf("it is no register: version %d", r.Version)
 	}
 	for i, run := range r.Runs {
 		if run.Slot.IsZero() || run.Nonce == "" || i > 0 && !run.Slot.Before(r.Runs[i-1].Slot) {
 			return Register{}, fmt.Errorf("run %d has no slot, no nonce, or is out of order", i+1)
 		}
-		if len(run.Owner) > maxText || len(run.Nonce) > maxText || len(run.Outcome) > maxText {
+		if run.tooLong() {
 			return Register{}, fmt.Errorf("run %d has a text of more than %d bytes", i+1, maxText)
 		}
+	}
+	if r.Paused != nil && len(r.Paused.By) > maxText {
+		return Register{}, fmt.Errorf("it is paused by a text of more than %d bytes", maxText)
+	}
+	if r.Version == 1 {
+		r.upgrade()
 	}
 	return r, nil
 }
 
-func (r Register) encode() ([]byte, error) {
-	b, err := json.MarshalIndent(r, "", " ")
-	if err != nil {
-		return nil, fmt.Errorf("encode the register: %w", err)
+// writer names the owner of the newest run in a register of a later version, if that has one in the same place.
+func writer(b []byte) string {
+	var r struct{ Runs []struct{ Owner string } }
+	if json.Unmarshal(b, &r) != nil || len(r.Runs) == 0 || r.Runs[0].Owner == "" {
+		return ""
 	}
-	return append(b, '\n'), nil
+	return ", perhaps " + oneLine(r.Runs[0].Owner, 100) + ","
+}
+
+func (r Run) tooLong() bool {
+	all := []string{r.Owner, r.Environment, r.Nonce, r.Command, r.ReplacedBy, r.LostBy, r.TakenFrom, r.Outcome}
+	long := func(s string) bool { return len(s) > maxText }
+	return slices.ContainsFunc(all, long) || len(r.Output) > 4*maxOutput // JSON may have made three of each byte
+}
+
+// leaseOfVersion1 is how long a run that an agent of version 1 claimed counts as in progress: such an agent renews
+// nothing. Its claim is by its own clock, the only one it wrote.
+const leaseOfVersion1 = time.Hour
+
+func (r *Register) upgrade() {
+	r.Version = registerVersion
+	for i := range r.Runs {
+		if r.Runs[i].Outcome == "" {
+			r.Runs[i].Until = r.Runs[i].Claimed.Add(leaseOfVersion1)
+		}
+	}
+}
+
+// encode drops the output of the oldest runs when there is too much: nobody could read the register.
+func (r Register) encode() ([]byte, error) {
+	for {
+		var b bytes.Buffer
+		e := json.NewEncoder(&b)
+		e.SetEscapeHTML(false)
+		e.SetIndent("", " ")
+		if err := e.Encode(r); err != nil {
+			return nil, fmt.Errorf("encode the register: %w", err)
+		}
+		if b.Len() <= maxRegister || !r.dropOutput() {
+			return b.Bytes(), nil
+		}
+	}
+}
+
+// dropOutput drops the oldest run's output, and reports whether there was one.
+func (r *Register) dropOutput() bool {
+	r.Runs = slices.Clone(r.Runs)
+	for i := len(r.Runs) - 1; i >= 0; i-- {
+		if r.Runs[i].Output != "" {
+			r.Runs[i].Output = ""
+			return true
+		}
+	}
+	return false
+}
+
+// oneLine is s in n bytes that a log and a terminal can show.
+func oneLine(s string, n int) string {
+	s = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, s)
+	if len(s) > n {
+		s = strings.ToValidUTF8(s[:n], "") + "…"
+	}
+	return s
 }
 
 // objectName is a job's name as part of a key: letters, digits, dots and hyphens stay, every other byte becomes _XX, so

@@ -13,13 +13,13 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
-	"sync/atomic"
 	"time"
-	"unicode"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 )
+
+const requestLimit = 5 * time.Second
 
 // bucket gets and puts registers. The requests are made by hand and signed with the SDK's signer: linking service/s3
 // for two calls costs 1.1 MB, and its retries would hide which write won.
@@ -30,7 +30,7 @@ type bucket struct {
 	region      string
 	credentials aws.CredentialsProvider
 	client      http.Client
-	skew        atomic.Int64 // what the store's clock was ahead of ours by its last response, in nanoseconds
+	clock       storeClock
 	signer      *v4.Signer
 }
 
@@ -83,9 +83,12 @@ func newBucket(c Config) (*bucket, error) {
 		base = strings.TrimRight(c.Endpoint, "/") + "/" + c.Bucket
 	}
 	keys := c.Prefix + "/" + objectName(c.Environment) + "/"
+	if c.Group != "" { // no environment's name has a dot
+		keys = c.Prefix + "/group." + objectName(c.Group) + "/"
+	}
 	b := &bucket{
 		base: base + "/" + keys, keys: keys, arn: "arn:" + partition + ":s3:::" + c.Bucket,
-		region: c.Region, credentials: c.Credentials, client: *c.Client,
+		region: c.Region, credentials: c.Credentials, client: *c.Client, clock: storeClock{boot: bootClock},
 		// S3 signs the path as it is, other services escape it again.
 		signer: v4.NewSigner(func(o *v4.SignerOptions) { o.DisableURIPathEscaping = true }),
 	}
@@ -110,7 +113,7 @@ func partitionOf(region string) (partition, suffix string) {
 func (b *bucket) get(ctx context.Context, job string) (register, error) {
 	head, body, err := b.do(ctx, http.MethodGet, job, nil, nil)
 	if e, ok := errors.AsType[*answer](err); ok && e.status == http.StatusNotFound && e.code != "NoSuchBucket" {
-		return register{Register{registerVersion, job, nil}, absent}, nil
+		return register{Register{Version: registerVersion, Job: job}, absent}, nil
 	}
 	if err != nil {
 		return register{}, err
@@ -127,12 +130,9 @@ func (b *bucket) get(ctx context.Context, job string) (register, error) {
 	return register{}, fmt.Errorf("%w: %s came without an ETag", ErrMisconfigured, b.object(job))
 }
 
-// now is the time by the store's clock, which is one for all instances.
-func (b *bucket) now() time.Time { return time.Now().Add(time.Duration(b.skew.Load())) }
-
 // believe refuses a register that lists runs of the future.
 func (b *bucket) believe(r register) error {
-	run, ahead := r.ahead(b.now())
+	run, ahead := r.ahead(b.clock.high())
 	if !ahead {
 		return nil
 	}
@@ -187,13 +187,16 @@ func (b *bucket) do(ctx context.Context, method, job string, body []byte, c *con
 	if err != nil {
 		return nil, nil, err
 	}
+	sent := b.clock.boot()
 	resp, err := b.client.Do(req)
 	if err != nil {
 		return nil, nil, uncertain{err}
 	}
 	defer resp.Body.Close()
-	if at, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
-		b.skew.Store(int64(time.Until(at)))
+	read := method == http.MethodGet && (resp.StatusCode < 300 || resp.StatusCode == http.StatusNotFound)
+	if !b.clock.hear(resp.Header, sent) && read {
+		return nil, nil, fmt.Errorf("%w: %s answers without a Date: what runs elsewhere cannot be judged",
+			ErrMisconfigured, b.base)
 	}
 	got, err := io.ReadAll(io.LimitReader(resp.Body, maxRegister+1))
 	switch {
@@ -235,20 +238,6 @@ func refusal(method string, resp *http.Response, body []byte) *answer {
 		e.Code, e.Message = http.StatusText(resp.StatusCode), "without S3's own words"
 	}
 	return &answer{method, resp.StatusCode, oneLine(e.Code, 100), oneLine(e.Message, 300)}
-}
-
-// oneLine is s in n bytes that a log and a terminal can show.
-func oneLine(s string, n int) string {
-	s = strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return ' '
-		}
-		return r
-	}, s)
-	if len(s) > n {
-		s = strings.ToValidUTF8(s[:n], "") + "…"
-	}
-	return s
 }
 
 // explain wraps errors that only an operator can mend. All others end by themselves, or with the window.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/credentials"
 
@@ -20,6 +21,7 @@ import (
 // or AWS's own consistency; the contest against versitygw is what those tests stand on.
 type fakeS3 struct {
 	ignoreConditions bool
+	ahead            time.Duration // of its clock against ours
 
 	// Optional. before may answer in the bucket's place; after may do so once a request has taken effect.
 	before, after func(w http.ResponseWriter, r *http.Request) bool
@@ -32,6 +34,7 @@ type fakeS3 struct {
 
 func (f *fakeS3) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
+	w.Header().Set("Date", time.Now().Add(f.ahead).UTC().Format(http.TimeFormat))
 	if f.before != nil && f.before(w, r) {
 		return
 	}

@@ -2,6 +2,7 @@ package claim
 
 import (
 	"maps"
+	"slices"
 	"time"
 )
 
@@ -9,6 +10,8 @@ import (
 type Status struct {
 	Won       map[string]int `json:"won"` // by job
 	Lost      int            `json:"lost"`
+	Busy      int            `json:"busy"`
+	Paused    int            `json:"paused"`
 	Skipped   int            `json:"skipped"` // superseded
 	Missed    int            `json:"missed"`  // neither won nor lost
 	LastError string         `json:"last_error,omitempty"`
@@ -40,6 +43,10 @@ func (s *Store) count(job string, o Outcome, err error) error {
 		s.counts.Won[job]++
 	case o.State == Lost:
 		s.counts.Lost++
+	case o.State == Busy:
+		s.counts.Busy++
+	case o.State == Paused:
+		s.counts.Paused++
 	default:
 		s.counts.Skipped++
 	}
@@ -51,6 +58,27 @@ func (s *Store) count(job string, o Outcome, err error) error {
 		s.logger.Info("slots can be claimed again", "job", job)
 	}
 	return err
+}
+
+// jobState is this process's state of one job.
+type jobState struct {
+	last register         // as last written here, with its tag: valid only until another instance writes
+	own  map[int64]string // nonce of each slot claimed here that has not ended, by Unix time in nanoseconds
+	ends map[int64]end    // ends of runs of this instance that the register may lack, by slot
+}
+
+// end is how a run has ended that the register may list as in progress.
+type end struct {
+	nonce string // "": an earlier process of this instance has claimed it
+	Result
+}
+
+// end adds e. No more are kept than a register could list.
+func (j *jobState) end(slot time.Time, e end) {
+	j.ends[slot.UnixNano()] = e
+	for len(j.ends) > 2*keptRuns {
+		delete(j.ends, slices.Min(slices.Collect(maps.Keys(j.ends))))
+	}
 }
 
 // Names of jobs come from a file that may have others each time it is read. Beyond maxJobs all are forgotten, which
@@ -68,15 +96,19 @@ func (s *Store) job(name string) *jobState {
 			clear(s.jobs)
 			s.known = 0
 		}
-		j = &jobState{own: map[int64]string{}, abandoned: map[string]string{}}
+		j = &jobState{own: map[int64]string{}, ends: map[int64]end{}}
 		s.jobs[name] = j
 	}
 	return j
 }
 
 // cached returns the register as this process wrote it last, if its newest run is ours: the last winner most likely
-// wins again, and needs no read. If another instance wrote since, the tag does not match and S3 refuses the write.
+// wins again, and needs no read. If another instance wrote since, the tag does not match and S3 refuses the write. When
+// the store's clock was heard long ago, there is none.
 func (s *Store) cached(job string) register {
+	if !s.s3.clock.fresh() {
+		return register{}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.job(job).last
@@ -102,9 +134,9 @@ func (s *Store) remember(job string, slot time.Time, nonce string, r register) {
 	s.keep(j, r)
 	known := map[int64]bool{}
 	for _, run := range r.Runs {
-		known[run.Slot.Unix()] = true
-		if run.Nonce == nonce {
-			j.own[slot.Unix()] = nonce
+		known[run.Slot.UnixNano()] = true
+		if run.Nonce == nonce && run.Slot.Equal(slot) {
+			j.own[slot.UnixNano()] = nonce
 		}
 	}
 	maps.DeleteFunc(j.own, func(slot int64, _ string) bool { return !known[slot] })
@@ -114,29 +146,39 @@ func (s *Store) remember(job string, slot time.Time, nonce string, r register) {
 func (s *Store) nonce(job string, slot time.Time) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.job(job).own[slot.Unix()]
+	return s.job(job).own[slot.UnixNano()]
 }
 
+// Claimed reports whether this process, and no earlier one of the instance, has claimed a slot that has not ended.
+func (s *Store) Claimed(job string, slot time.Time) bool { return s.nonce(job, slot) != "" }
+
+// forget drops what is kept of a slot whose end is in its register.
 func (s *Store) forget(job string, slot time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.job(job).own, slot.Unix())
+	j := s.job(job)
+	delete(j.own, slot.UnixNano())
+	delete(j.ends, slot.UnixNano())
 }
 
-// abandon records a claim that may yet take effect and was not run, for closeAbandoned.
-func (s *Store) abandon(job, nonce string) {
+// abandon records a claim that may yet take effect and was not run.
+func (s *Store) abandon(q ask) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.job(job).abandoned[nonce] = "not run: the claim was left without an answer"
+	why := Result{Attempt: attemptNumber(q.Attempt), Outcome: "not run: the claim was left without an answer"}
+	s.job(q.Job).end(q.Slot, end{q.nonce, why})
 }
 
-// closeAbandoned enters the end of abandoned claims into r.
-func (s *Store) closeAbandoned(job string, r *register) {
+// enterEnds enters into r how runs of this instance have ended that it lists as in progress, or lost.
+func (s *Store) enterEnds(job string, r *Register) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i := range r.Runs {
-		if why := s.job(job).abandoned[r.Runs[i].Nonce]; why != "" && r.Runs[i].Outcome == "" {
-			r.Runs[i].Outcome, r.Runs[i].Finished = why, time.Now().UTC()
+	j := s.job(job)
+	for i, run := range r.Runs {
+		e, ok := j.ends[run.Slot.UnixNano()]
+		own := run.Owner == s.config.Owner && (e.nonce == "" || e.nonce == run.Nonce) && run.Attempt <= e.Attempt
+		if ok && own && (run.Outcome == "" || run.LostBy != "") {
+			r.Runs[i].finish(e.Result, s.s3.clock.low())
 		}
 	}
 }

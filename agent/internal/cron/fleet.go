@@ -27,7 +27,6 @@ type fleet struct {
 	aws      *awsconf.AWS
 	find     func(ctx context.Context, id string) (runs.Run, error) // the supervisor's record of a run
 	log      *slog.Logger
-	started  time.Time
 	outcomes *outcomes
 
 	store atomic.Pointer[claim.Store] // nil until the instance is identified
@@ -65,7 +64,7 @@ func CheckClaims(setting string) error {
 }
 
 func newFleet(cfg Config) *fleet {
-	f := &fleet{setting: cfg.Claims, app: cfg.App, aws: cfg.AWS, find: cfg.Runs.Get, log: cfg.Log, started: time.Now(),
+	f := &fleet{setting: cfg.Claims, app: cfg.App, aws: cfg.AWS, find: cfg.Runs.Get, log: cfg.Log,
 		jobs: map[string]*fleetJob{}, left: map[string]time.Time{}}
 	f.outcomes = newOutcomes(f.record, cfg.Log)
 	return f
@@ -177,7 +176,8 @@ func (c *fleet) ask(ctx context.Context, f scheduler.Firing) error {
 	}
 	var out claim.Outcome
 	if err == nil {
-		out, err = s.Claim(ctx, f.Job.Name, f.Due, window(f))
+		q := claim.Request{Job: f.Job.Name, Slot: f.Due, Window: window(f), Overlap: claim.Allow}
+		out, err = s.Claim(ctx, q)
 		c.finishLeftovers(ctx, s, f, out.Unfinished)
 	}
 	switch mine := out.State == claim.Lost && s.Owner() == out.By.Owner; {
@@ -192,7 +192,7 @@ func (c *fleet) ask(ctx context.Context, f scheduler.Firing) error {
 		c.noteLeft(f, out.By.Owner)
 		return scheduler.ErrElsewhere
 	}
-	c.noteBefore(f.Job.Name, out.Before, s.Owner())
+	c.noteBefore(f.Job.Name, out.Before)
 	return nil
 }
 
@@ -213,7 +213,7 @@ func (c *fleet) reclaim(f scheduler.Firing, by claim.Run) error {
 // run that ended while there was no agent is noted.
 func (c *fleet) finishLeftovers(ctx context.Context, s *claim.Store, f scheduler.Firing, unfinished []claim.Run) {
 	for _, r := range unfinished {
-		ours := r.Owner == s.Owner() && r.Claimed.Before(c.started)
+		ours := r.Owner == s.Owner() && !s.Claimed(f.Job.Name, r.Slot)
 		if !ours || !r.Slot.Before(f.Due) || c.isResolved(f.Job.Name, r.Slot) {
 			continue
 		}
@@ -258,7 +258,8 @@ func (c *fleet) record(ctx context.Context, o outcome) {
 	if err != nil {
 		return
 	}
-	if err := s.Finish(ctx, o.job, o.slot, o.text); err != nil && !errors.Is(err, claim.ErrNotRecorded) {
+	err = s.Finish(ctx, o.job, o.slot, claim.Result{Outcome: o.text})
+	if err != nil && !errors.Is(err, claim.ErrNotRecorded) {
 		c.log.Warn("the end of a run is not in its register", "job", o.job, "due", o.slot, "err", err)
 	}
 }

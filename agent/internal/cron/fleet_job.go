@@ -43,11 +43,11 @@ func (c *fleet) owns(f scheduler.Firing) bool {
 
 // noteBefore keeps how the run before a slot just won ended, for the notice of a recovery from what failed on another
 // instance, or before this process started. This process has reported the outcomes that it noted.
-func (c *fleet) noteBefore(job string, before claim.Run, me string) {
+func (c *fleet) noteBefore(job string, before claim.Run) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch j := c.job(job); {
-	case before.Outcome == "", before.Owner == me && before.Finished.After(c.started), before.Slot.Before(j.ended):
+	case before.Outcome == "", !before.Slot.After(j.ended):
 		j.before = ""
 	case before.Outcome == runs.Good:
 		j.before = notify.Succeeded

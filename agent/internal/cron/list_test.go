@@ -128,14 +128,14 @@ func TestOwnersOfSlotsLeftToThemAreLogged(t *testing.T) {
 // The register may not have the outcome of this process's last run yet. Then an older one is not the run before.
 func TestRunBeforeIsNotOlderThanOurOwn(t *testing.T) {
 	at := func(n int64) time.Time { return time.Unix(n, 0) }
-	c := &fleet{jobs: map[string]*fleetJob{}, started: at(0)}
+	c := &fleet{jobs: map[string]*fleetJob{}}
 	other := claim.Run{Slot: at(10), Owner: "other", Outcome: runs.Good, Finished: at(11)}
-	c.noteBefore("job", other, "me")
+	c.noteBefore("job", other)
 	if got := c.outcomeBefore("job"); got != notify.Succeeded {
 		t.Errorf("before any run of ours: %q", got)
 	}
 	c.job("job").ended = at(20)
-	c.noteBefore("job", other, "me")
+	c.noteBefore("job", other)
 	if got := c.outcomeBefore("job"); got != "" {
 		t.Errorf("after a run of ours: %q", got)
 	}

@@ -1,0 +1,168 @@
+package claim
+
+import (
+	"fmt"
+	"time"
+)
+
+// ask is a request in the name of one instance.
+type ask struct {
+	Request
+	owner       string
+	environment string // as Run.Environment
+	nonce       string // of this claim
+	mine        string // nonce of the slot's run, when this process has claimed it before
+	mark        string // of the losses that this claim notes
+	takeOver    bool   // the slot's run is lost, and this instance runs it again
+}
+
+// decide returns the outcome of the request by register r at now, which the store's clock has reached. No state means
+// that the slot is free: enter.
+func (q ask) decide(r Register, now time.Time) Outcome {
+	o := Outcome{}
+	for _, run := range r.Runs {
+		switch {
+		case run.Slot.Equal(q.Slot):
+		case run.Outcome == "":
+			o.Unfinished = append(o.Unfinished, run)
+		case o.Before.Nonce == "" && run.Slot.Before(q.Slot):
+			o.Before = run
+		}
+	}
+	i := r.find(q.Slot)
+	switch {
+	case i >= 0 && q.isWon(r.Runs[i]):
+		o.State, o.Run = Won, r.Runs[i]
+	case i >= 0 && !q.mayReopen(r.Runs[i], now):
+		o.State, o.By = Lost, r.Runs[i]
+		if q.takeOver && r.Runs[i].live(now) {
+			o.State, o.Again = Busy, until(r.Runs[i], now)
+		}
+	case r.Paused != nil && !q.Manual:
+		o.State, o.Paused = Paused, r.Paused
+	case i < 0 && (q.takeOver || q.isOld(r)):
+		o.State, o.By = Superseded, newest(r)
+	default:
+		q.overlap(r, now, &o)
+	}
+	return o
+}
+
+// isWon reports whether run is this claim's own write, or an earlier process's of this attempt.
+func (q ask) isWon(run Run) bool {
+	return run.Nonce == q.nonce && run.Attempt == attemptNumber(q.Attempt) && run.Outcome == ""
+}
+
+// mayReopen reports whether the slot's run is to be written again: by its owner for a further attempt, or, once, by an
+// instance that takes it over.
+func (q ask) mayReopen(run Run, now time.Time) bool {
+	if q.takeOver {
+		lost := run.LostBy != "" || run.expired(now)
+		return lost && run.TakenFrom == ""
+	}
+	own := run.Owner == q.owner && (q.mine == "" || run.Nonce == q.mine)
+	return q.Attempt > 1 && own && run.Attempt <= q.Attempt
+}
+
+// isOld reports whether the slot is older than all that the register lists.
+func (q ask) isOld(r Register) bool {
+	n := len(r.Runs)
+	return n >= keptRuns && q.Slot.Before(r.Runs[n-1].Slot)
+}
+
+// overlap decides by the other runs of the job. A run in progress must not leave the register: it would be in no
+// other's way any more.
+func (q ask) overlap(r Register, now time.Time, o *Outcome) {
+	for i, run := range r.Runs {
+		leaves := i >= keptRuns-1 && run.Slot.Before(q.Slot) && r.find(q.Slot) < 0
+		switch {
+		case run.Slot.Equal(q.Slot) || !run.live(now):
+		case q.Overlap == Replace && !q.Manual && run.Slot.After(q.Slot):
+			o.State, o.By = Superseded, run
+			return
+		case q.Overlap != Allow && !q.Force || leaves:
+			o.State, o.By, o.Again = Busy, run, until(run, now)
+			return
+		}
+	}
+}
+
+// until is how long a run that is in progress can keep others from starting.
+func until(run Run, now time.Time) time.Duration { return run.Until.Sub(now) + time.Second }
+
+func newest(r Register) Run {
+	if len(r.Runs) == 0 {
+		return Run{}
+	}
+	return r.Runs[0]
+}
+
+// enter writes the run of a free slot into r. The times are bounds of the store's clock. It returns the run that
+// is taken over, if its loss is news.
+func (q ask) enter(r *Register, low, high time.Time) (taken []Run) {
+	r.noteLost(low, q.mark)
+	run := Run{Slot: q.Slot, Owner: q.owner, Environment: q.environment, Nonce: q.nonce, Claimed: stamp(low),
+		Manual: q.Manual, Attempt: attemptNumber(q.Attempt), Command: q.Command}
+	i := r.find(q.Slot)
+	switch {
+	case i >= 0 && q.takeOver:
+		run.TakenFrom = r.Runs[i].Owner
+		taken = r.notedBy(q.mark, q.Slot)
+	case i >= 0:
+		run.Nonce, run.TakenFrom = r.Runs[i].Nonce, r.Runs[i].TakenFrom
+	}
+	if q.Timeout > 0 {
+		run.Limit = stamp(high.Add(q.LockWait + q.Timeout + q.Grace + lease + margin))
+	}
+	if q.Overlap != Allow || q.Rerun {
+		run.renew(low, high, q.Grace)
+	}
+	if i >= 0 {
+		r.Runs[i] = run
+	} else {
+		r.add(run)
+	}
+	return taken
+}
+
+// renew gives the run a lease from now on. It never lasts beyond the run's limit.
+func (r *Run) renew(low, high time.Time, grace time.Duration) {
+	r.Renewed, r.Until = stamp(low), stamp(high.Add(lease+grace+margin))
+	if !r.Limit.IsZero() && r.Until.After(r.Limit) {
+		r.Until = r.Limit
+	}
+}
+
+// noteLost writes the loss of each run whose owner let its lease pass, and reports whether there was one.
+func (r *Register) noteLost(low time.Time, mark string) bool {
+	lost := false
+	for i, run := range r.Runs {
+		if run.expired(low) {
+			r.Runs[i].Outcome, r.Runs[i].Finished, r.Runs[i].LostBy = lostText(run), stamp(low), mark
+			lost = true
+		}
+	}
+	return lost
+}
+
+// notedBy returns the runs whose loss was written with that mark, of one slot if it is not zero.
+func (r Register) notedBy(mark string, slot time.Time) (lost []Run) {
+	for _, run := range r.Runs {
+		if run.LostBy == mark && (slot.IsZero() || run.Slot.Equal(slot)) {
+			lost = append(lost, run)
+		}
+	}
+	return lost
+}
+
+// lostText is the outcome of a run whose owner let its lease pass.
+func lostText(run Run) string {
+	since := run.Renewed
+	if since.IsZero() {
+		since = run.Claimed
+	}
+	return fmt.Sprintf("lost: no word from %s since %s", oneLine(run.Owner, 100), since.UTC().Format(time.RFC3339))
+}
+
+// stamp is a time as registers have it.
+func stamp(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }
