@@ -122,11 +122,17 @@ func TestSteadyRequests(t *testing.T) {
 			}
 			slot = slot.Add(time.Minute)
 		}
-		if want := Estimate(4, 10); f.puts != want.Puts || f.gets != want.Gets {
-			t.Errorf("4 slots on 10 instances made %d puts and %d gets, the estimate is %+v", f.puts, f.gets, want)
+		minutely := Estimate(43_800, 10, 0)
+		if f.puts*10_950 != minutely.Puts || f.gets*10_950 != minutely.Gets {
+			t.Errorf("4 slots on 10 instances made %d puts and %d gets, the estimate of a month is %+v", f.puts, f.gets, minutely)
 		}
-		if c := Estimate(43_800, 10); c.Dollars < 0.59 || c.Dollars > 0.60 {
-			t.Errorf("a job every minute costs %v", c.Dollars)
+		if minutely.Dollars < 0.59 || minutely.Dollars > 0.60 {
+			t.Errorf("a job every minute costs %v", minutely.Dollars)
+		}
+		for took := time.Second; took < month; took *= 2 { // a lease makes it no dearer: the longer a run, the fewer there are
+			if c := Estimate(43_800, 10, took); c.Dollars > minutely.Dollars {
+				t.Errorf("runs of %s cost %v", took, c.Dollars)
+			}
 		}
 	})
 }
@@ -437,8 +443,8 @@ func TestAddresses(t *testing.T) {
 		c := s.config
 		c.Bucket, c.Region, c.Endpoint = tt.bucket, tt.region, tt.endpoint
 		b, err := newBucket(c)
-		if err != nil || b.base != tt.url+"beanstalk-agent/claims/e-abc/" || b.arn != tt.arn {
-			t.Errorf("got %q, %q, %v, want %q, %q", b.base, b.arn, err, tt.url, tt.arn)
+		if err != nil || b.root+"/"+b.keys != tt.url+"beanstalk-agent/claims/e-abc/" || b.arn != tt.arn {
+			t.Errorf("got %q, %q, %v, want %q, %q", b.root, b.arn, err, tt.url, tt.arn)
 		}
 	}
 	for in, want := range map[string]string{"s3://b-1": "b-1|", "s3://b-1/": "b-1|", "s3://b-1/x/y/": "b-1|x/y", "b-1": "", "s3://B": "", "s3://b-1/a b": "", "s3://b-1/../x": ""} {
@@ -523,7 +529,7 @@ func FuzzRefusal(f *testing.F) {
 	b := &bucket{region: "us-east-1", arn: "arn:aws:s3:::b", keys: "k/"}
 	f.Fuzz(func(t *testing.T, status int, body string) {
 		e := refusal("GET", &http.Response{StatusCode: status}, []byte(body))
-		err := b.explain(e, "nightly")
+		err := b.explain(e)
 		if text := err.Error(); len(text) > 1000 || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) || e.message == "" && e.code == "" {
 			t.Errorf("%d %q: %q", status, body, text)
 		}

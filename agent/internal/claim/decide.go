@@ -2,6 +2,7 @@ package claim
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -13,6 +14,7 @@ type ask struct {
 	nonce       string // of this claim
 	mine        string // nonce of the slot's run, when this process has claimed it before
 	mark        string // of the losses that this claim notes
+	again       bool   // the slot was Busy
 	takeOver    bool   // the slot's run is lost, and this instance runs it again
 }
 
@@ -57,7 +59,7 @@ func (q ask) isWon(run Run) bool {
 // instance that takes it over.
 func (q ask) mayReopen(run Run, now time.Time) bool {
 	if q.takeOver {
-		lost := run.LostBy != "" || run.expired(now)
+		lost := run.LostBy != "" || run.expired(now) || strings.HasPrefix(run.Outcome, Interrupted)
 		return lost && run.TakenFrom == ""
 	}
 	own := run.Owner == q.owner && (q.mine == "" || run.Nonce == q.mine)

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Ended has the next write of this process say how a run of this instance has ended, and its next claim know it, before
-// Finish has written it. It does not use the network.
+// Ended has the next claim of this process know, and write, how a run of this instance has ended, before Finish has. It
+// does not use the network.
 func (s *Store) Ended(job string, slot time.Time, result Result) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -37,7 +37,7 @@ func (s *Store) Finish(ctx context.Context, job string, slot time.Time, result R
 	if err != nil {
 		return fmt.Errorf("record the end of %q of %s: %w", job, slot.UTC().Format(time.RFC3339), err)
 	}
-	s.forget(job, slot)
+	s.forget(job, slot, result.Attempt)
 	return nil
 }
 

@@ -15,13 +15,11 @@ const (
 // soon after the run in progress has finished, or its lease has passed. busy, if not nil, is called with each run that
 // is in the way, once.
 func (s *Store) ClaimWhenFree(ctx context.Context, q Request, busy func(Run)) (Outcome, error) {
-	var expired []Run
 	by := ""
 	for look := firstLook; ; look = min(2*look, lastLook) {
-		o, err := s.Claim(ctx, q)
-		expired = append(expired, o.Expired...)
-		if o.Expired = expired; err != nil || o.State != Busy {
-			return o, err
+		o, err := s.claim(ctx, ask{Request: q, again: by != ""})
+		if err != nil || o.State != Busy {
+			return o, s.count(q.Job, o, err)
 		}
 		if busy != nil && o.By.Nonce != by {
 			busy(o.By)

@@ -39,6 +39,12 @@ type Request struct {
 	Command string // a hash of what runs
 }
 
+// LockPrefix begins the name under which a lock has a register, as a job has: whoever has claimed a Manual run of it
+// holds the lock, renews it and finishes it. No job's name has a slash.
+const LockPrefix = "lock/"
+
+func isLock(job string) bool { return strings.HasPrefix(job, LockPrefix) }
+
 // State is the result of a claim.
 type State string
 
@@ -82,6 +88,10 @@ type Outcome struct {
 	// Before is the last run of an earlier slot that has ended, on any instance; zero when none is known.
 	Before Run
 }
+
+// Interrupted begins the outcome of a run that its instance ended for a reason of its own, such as a shutdown. Another
+// instance may take its slot over.
+const Interrupted = "interrupted"
 
 // Result is how a run has ended.
 type Result struct {

@@ -24,9 +24,10 @@ const requestLimit = 5 * time.Second
 // bucket gets and puts registers. The requests are made by hand and signed with the SDK's signer: linking service/s3
 // for two calls costs 1.1 MB, and its retries would hide which write won.
 type bucket struct {
-	base        string // URL up to the job's name
+	root        string // URL of the bucket
 	arn         string // of the bucket
-	keys        string // prefix of all keys
+	prefix      string // of all environments' keys
+	keys        string // prefix of this environment's keys
 	region      string
 	credentials aws.CredentialsProvider
 	client      http.Client
@@ -82,12 +83,9 @@ func newBucket(c Config) (*bucket, error) {
 		}
 		base = strings.TrimRight(c.Endpoint, "/") + "/" + c.Bucket
 	}
-	keys := c.Prefix + "/" + objectName(c.Environment) + "/"
-	if c.Group != "" { // no environment's name has a dot
-		keys = c.Prefix + "/group." + objectName(c.Group) + "/"
-	}
 	b := &bucket{
-		base: base + "/" + keys, keys: keys, arn: "arn:" + partition + ":s3:::" + c.Bucket,
+		root: base, arn: "arn:" + partition + ":s3:::" + c.Bucket, prefix: c.Prefix + "/",
+		keys:   c.Prefix + "/" + sharer{c.Environment, c.Group}.key() + "/",
 		region: c.Region, credentials: c.Credentials, client: *c.Client, clock: storeClock{boot: bootClock},
 		// S3 signs the path as it is, other services escape it again.
 		signer: v4.NewSigner(func(o *v4.SignerOptions) { o.DisableURIPathEscaping = true }),
@@ -109,9 +107,16 @@ func partitionOf(region string) (partition, suffix string) {
 	return "aws", "amazonaws.com"
 }
 
+// key is the key of a job's register.
+func (b *bucket) key(job string) string { return b.keys + objectName(job) + ".json" }
+
 // get reads a job's register; one that does not exist yet is empty, and its tag is absent.
 func (b *bucket) get(ctx context.Context, job string) (register, error) {
-	head, body, err := b.do(ctx, http.MethodGet, job, nil, nil)
+	return b.getKey(ctx, b.key(job), job)
+}
+
+func (b *bucket) getKey(ctx context.Context, key, job string) (register, error) {
+	head, body, err := b.do(ctx, call{method: http.MethodGet, path: key, limit: maxRegister})
 	if e, ok := errors.AsType[*answer](err); ok && e.status == http.StatusNotFound && e.code != "NoSuchBucket" {
 		return register{Register{Version: registerVersion, Job: job}, absent}, nil
 	}
@@ -121,13 +126,13 @@ func (b *bucket) get(ctx context.Context, job string) (register, error) {
 	r, err := parseRegister(body)
 	if err != nil {
 		const effect = "every slot of the job is missed until it is mended or deleted"
-		return register{}, fmt.Errorf("%w: read the register %s: %w; %s", ErrMisconfigured, b.object(job), err, effect)
+		return register{}, fmt.Errorf("%w: read the register %s: %w; %s", ErrMisconfigured, b.object(key), err, effect)
 	}
 	r.Job = job // whatever it says
 	if tag := head.Get("Etag"); tag != "" {
 		return register{r, tag}, nil
 	}
-	return register{}, fmt.Errorf("%w: %s came without an ETag", ErrMisconfigured, b.object(job))
+	return register{}, fmt.Errorf("%w: %s came without an ETag", ErrMisconfigured, b.object(key))
 }
 
 // believe refuses a register that lists runs of the future.
@@ -138,7 +143,7 @@ func (b *bucket) believe(r register) error {
 	}
 	return fmt.Errorf("%w: the register %s says that %q claimed %s at %s, in the future by the store's clock; "+
 		"every slot of the job is missed until the object is deleted, by somebody who looks who may write it",
-		errAhead, b.object(r.Job), oneLine(run.Owner, 100), run.Slot.Format(time.RFC3339),
+		errAhead, b.object(b.key(r.Job)), oneLine(run.Owner, 100), run.Slot.Format(time.RFC3339),
 		run.Claimed.Format(time.RFC3339))
 }
 
@@ -152,7 +157,7 @@ func (b *bucket) put(ctx context.Context, r register) (string, error) {
 	if r.tag == absent {
 		c = condition{"If-None-Match", "*"}
 	}
-	head, _, err := b.do(ctx, http.MethodPut, r.Job, body, &c)
+	head, _, err := b.do(ctx, call{http.MethodPut, b.key(r.Job), body, &c, maxRegister})
 	if err != nil {
 		return "", err
 	}
@@ -179,11 +184,20 @@ func (e uncertain) Unwrap() error { return e.error }
 // condition is a header that makes a request conditional, and its value.
 type condition [2]string
 
+// call is one request.
+type call struct {
+	method string
+	path   string // key of an object, or a query
+	body   []byte
+	when   *condition
+	limit  int64 // bytes of the response's body; one more is read
+}
+
 // do makes one request and returns the response's header and body. The error is uncertain when there was no response.
-func (b *bucket) do(ctx context.Context, method, job string, body []byte, c *condition) (http.Header, []byte, error) {
+func (b *bucket) do(ctx context.Context, c call) (http.Header, []byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestLimit)
 	defer cancel()
-	req, err := b.request(ctx, method, job, body, c)
+	req, err := b.request(ctx, c)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -193,33 +207,32 @@ func (b *bucket) do(ctx context.Context, method, job string, body []byte, c *con
 		return nil, nil, uncertain{err}
 	}
 	defer resp.Body.Close()
-	read := method == http.MethodGet && (resp.StatusCode < 300 || resp.StatusCode == http.StatusNotFound)
-	if !b.clock.hear(resp.Header, sent) && read {
-		return nil, nil, fmt.Errorf("%w: %s answers without a Date: what runs elsewhere cannot be judged",
-			ErrMisconfigured, b.base)
-	}
-	got, err := io.ReadAll(io.LimitReader(resp.Body, maxRegister+1))
+	dated := b.clock.hear(resp.Header, sent)
+	got, err := io.ReadAll(io.LimitReader(resp.Body, c.limit+1))
 	switch {
 	case resp.StatusCode >= 500 || resp.StatusCode == http.StatusRequestTimeout:
-		return nil, nil, uncertain{refusal(method, resp, got)}
+		return nil, nil, uncertain{refusal(c.method, resp, got)}
+	case !dated && c.method == http.MethodGet && (resp.StatusCode < 300 || resp.StatusCode == http.StatusNotFound):
+		return nil, nil, fmt.Errorf("%w: %s answers without a Date: what runs elsewhere cannot be judged",
+			ErrMisconfigured, b.root)
 	case resp.StatusCode >= 300:
-		return nil, nil, b.explain(refusal(method, resp, got), job)
+		return nil, nil, b.explain(refusal(c.method, resp, got))
 	case err != nil:
 		return nil, nil, uncertain{err}
 	}
 	return resp.Header, got, nil
 }
 
-func (b *bucket) request(ctx context.Context, method, job string, body []byte, c *condition) (*http.Request, error) {
-	req, err := http.NewRequestWithContext(ctx, method, b.base+objectName(job)+".json", bytes.NewReader(body))
+func (b *bucket) request(ctx context.Context, c call) (*http.Request, error) {
+	req, err := http.NewRequestWithContext(ctx, c.method, b.root+"/"+c.path, bytes.NewReader(c.body))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrMisconfigured, err)
 	}
-	sum := sha256.Sum256(body)
+	sum := sha256.Sum256(c.body)
 	hash := hex.EncodeToString(sum[:])
 	req.Header.Set("X-Amz-Content-Sha256", hash) // before signing: it is part of what is signed
-	if c != nil {
-		req.Header.Set(c[0], c[1])
+	if c.when != nil {
+		req.Header.Set(c.when[0], c.when[1])
 		req.Header.Set("Content-Type", "application/json")
 	}
 	creds, err := b.credentials.Retrieve(ctx)
@@ -241,7 +254,7 @@ func refusal(method string, resp *http.Response, body []byte) *answer {
 }
 
 // explain wraps errors that only an operator can mend. All others end by themselves, or with the window.
-func (b *bucket) explain(e *answer, job string) error {
+func (b *bucket) explain(e *answer) error {
 	switch {
 	case e.code == "AccessDenied" || e.code == "AllAccessDisabled":
 		return fmt.Errorf("%w: %w; the instance's role needs: %s", ErrDenied, e, b.statement())
@@ -262,8 +275,8 @@ func (b *bucket) statement() string {
 		`{"Effect":"Allow","Action":"s3:ListBucket","Resource":"%[1]s"}`, b.arn, b.keys)
 }
 
-func (b *bucket) object(job string) string {
-	return "s3://" + b.arn[strings.LastIndex(b.arn, ":")+1:] + "/" + b.keys + objectName(job) + ".json"
+func (b *bucket) object(key string) string {
+	return "s3://" + b.arn[strings.LastIndex(b.arn, ":")+1:] + "/" + key
 }
 
 // isConflict reports whether another instance wrote since the register was read. AWS answers 409 when two writes meet

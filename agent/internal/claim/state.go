@@ -27,8 +27,11 @@ func (s *Store) Status() Status {
 	return c
 }
 
-// count counts a claim's result, and logs when claims begin to fail and when they work again.
+// count counts a claim's result, if it is of a job's slot, and logs when claims begin to fail and when they work again.
 func (s *Store) count(job string, o Outcome, err error) error {
+	if isLock(job) {
+		return err
+	}
 	s.mu.Lock()
 	was := s.counts.Failing
 	s.counts.Failing = err != nil
@@ -152,13 +155,15 @@ func (s *Store) nonce(job string, slot time.Time) string {
 // Claimed reports whether this process, and no earlier one of the instance, has claimed a slot that has not ended.
 func (s *Store) Claimed(job string, slot time.Time) bool { return s.nonce(job, slot) != "" }
 
-// forget drops what is kept of a slot whose end is in its register.
-func (s *Store) forget(job string, slot time.Time) {
+// forget drops what is kept of a slot whose end is in its register, unless a further attempt at it has begun.
+func (s *Store) forget(job string, slot time.Time, attempt int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	j := s.job(job)
-	delete(j.own, slot.UnixNano())
-	delete(j.ends, slot.UnixNano())
+	j, at := s.job(job), slot.UnixNano()
+	if j.ends[at].Attempt <= attempt {
+		delete(j.own, at)
+		delete(j.ends, at)
+	}
 }
 
 // abandon records a claim that may yet take effect and was not run.

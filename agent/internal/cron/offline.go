@@ -19,7 +19,7 @@ func MonthlyCost(jobs []scheduler.Job, instances int) api.CronCost {
 			continue
 		}
 		slots := scheduler.PerMonth(j.Schedule, now, most)
-		c := claim.Estimate(slots, instances)
+		c := claim.Estimate(slots, instances, 0)
 		cost := api.CronJobCost{Name: j.Name, Slots: slots, Puts: c.Puts, Gets: c.Gets, Dollars: c.Dollars}
 		out.Jobs = append(out.Jobs, cost)
 		out.Puts, out.Gets, out.Dollars = out.Puts+c.Puts, out.Gets+c.Gets, out.Dollars+c.Dollars
