@@ -63,7 +63,7 @@ EOF
 daemon=$!
 pids+=($daemon)
 
-for path in by-hand health; do
+for path in by-hand agent-health; do
     for _ in $(seq 100); do
         [ "$(curl -s -o /dev/null -w '%{http_code}' "http://127.0.0.1:$web/$path")" = 200 ] && break
         sleep 0.1
@@ -89,12 +89,12 @@ anon=$(rss)
 for connections in 1 20; do
     echo "$connections at a time, $seconds s each:"
     declare -A m50=() m99=()
-    for path in nginx-alone by-hand health; do
+    for path in nginx-alone by-hand agent-health; do
         measure "$path" "$connections"
         m50[$path]=$p50 m99[$path]=$p99
         printf '  %-12s p50 %7s ms   p99 %7s ms   %10s checks/s   %8s requests at the application\n' "$path" "$p50" "$p99" "$rate" "$reached"
     done
-    awk -v a="${m50[health]}" -v b="${m50[by-hand]}" -v c="${m99[health]}" -v d="${m99[by-hand]}" -v e="${m99[nginx-alone]}" \
+    awk -v a="${m50[agent-health]}" -v b="${m50[by-hand]}" -v c="${m99[agent-health]}" -v d="${m99[by-hand]}" -v e="${m99[nginx-alone]}" \
         'BEGIN { printf "  through the agent / by hand: p50 %.2f, p99 %.2f; added to nginx alone at p99: %.3f ms\n", a / b, c / d, c - e }'
 done
 echo "agent's anonymous memory: $anon before, $(rss) after"

@@ -70,7 +70,7 @@ declare -A before
 for w in "${watched[@]}"; do before[${w% *}]=$(cpu "${w#* }"); done
 began=$EPOCHREALTIME end=$((SECONDS + seconds))
 while [ $SECONDS -lt $end ]; do
-  curl -s -o /dev/null "http://127.0.0.1:$health/health" || :
+  curl -s -o /dev/null "http://127.0.0.1:$health/agent-health" || :
   sleep 10
 done
 echo "after $seconds s; kB; CPU in ms a minute"

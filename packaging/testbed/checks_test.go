@@ -31,6 +31,9 @@ var checks = map[string]string{
 	users:                    "GET PATH HTTP/1.1\r\nHost: www.example.com\r\nConnection: close\r\n",
 }
 
+// healthPath is the agent's, health.path by default.
+const healthPath = "/agent-health"
+
 // users is a person who asks by the site's own name.
 const users = "the users' Host"
 
@@ -79,7 +82,7 @@ func (b *box) allAnswered(t *testing.T, status int, reason string) {
 	var answers map[string]int
 	last, said := "", ""
 	wait(t, fmt.Sprintf("%d for each check, because %q", status, reason), func() bool {
-		answers = b.asked(t, "/health")
+		answers = b.asked(t, healthPath)
 		last, _ = b.Try("exec", "1", "/bin/bash", "-c", "agent health --history | tail -n 1")
 		if now := fmt.Sprint(answers, last); now != said {
 			t.Log(now)
@@ -184,25 +187,25 @@ func (b *box) passedOn(t *testing.T) {
 		want[lb] = 400
 	}
 	var got map[string]int
-	wait(t, "the application's own answers", func() bool { got = b.asked(t, "/health"); return maps.Equal(got, want) })
+	wait(t, "the application's own answers", func() bool { got = b.asked(t, healthPath); return maps.Equal(got, want) })
 }
 
 // agentIsDown: nginx asks the application as the agent did, and tells that it is down.
 func (b *box) agentIsDown(t *testing.T) {
 	t.Helper()
 	b.On("1", "systemctl stop agent")
-	if answers := b.asked(t, "/health"); !all(answers, 502) {
+	if answers := b.asked(t, healthPath); !all(answers, 502) {
 		t.Errorf("with neither agent nor application: %v", answers)
 	}
 	b.On("1", "systemctl start web")
-	wait(t, "the application, without the agent", func() bool { return all(b.asked(t, "/health"), 200) })
+	wait(t, "the application, without the agent", func() bool { return all(b.asked(t, healthPath), 200) })
 }
 
 // restartDrainsNothing: no check is refused while the agent restarts, twice, and it
 // comes back undrained, its jobs not held.
 func (b *box) restartDrainsNothing(t *testing.T) {
 	t.Helper()
-	out := b.On("1", `ask() { curl -s -m 8 -o /dev/null -w '%{http_code}\n' -A ELB-HealthChecker/2.0 -H 'Host: 10.0.0.5' http://127.0.0.1/health; }
+	out := b.On("1", `ask() { curl -s -m 8 -o /dev/null -w '%{http_code}\n' -A ELB-HealthChecker/2.0 -H 'Host: 10.0.0.5' http://127.0.0.1/agent-health; }
 		: >/run/asked
 		(until [ -e /run/restarted ]; do ask; done) >>/run/asked &
 		for _ in 1 2; do
@@ -235,7 +238,7 @@ func (b *box) pumasSocket(t *testing.T) {
 		t.Errorf("nginx would ask %s", b.On("1", "cat "+fallback))
 	}
 	b.On("1", "systemctl stop agent && systemctl restart nginx")
-	if answers := b.asked(t, "/health"); !all(answers, 200) {
+	if answers := b.asked(t, healthPath); !all(answers, 200) {
 		t.Errorf("nginx asks the socket itself: %v", answers)
 	}
 	b.On("1", "systemctl start agent && systemctl stop puma")

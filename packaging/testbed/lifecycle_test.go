@@ -175,7 +175,7 @@ func (b *box) healthAnswers(t *testing.T, instance string) {
 		out, _ := b.Try("exec", instance, "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-H", "Host: 10.0.0.5", "http://127.0.0.1"+path)
 		return out
 	}
-	wait(t, "health 200 through nginx", func() bool { return ask("/health") == "200" })
+	wait(t, "health 200 through nginx", func() bool { return ask(healthPath) == "200" })
 	if got := ask("/"); got != "400" {
 		t.Errorf("the application itself answers %s to that Host, want 400", got)
 	}
@@ -421,7 +421,7 @@ func (b *box) askOn(t *testing.T) {
 		systemctl daemon-reload
 		ask() { curl -s -m 2 -o /dev/null -w '%{http_code} ' "$@"; }
 		while :; do
-			echo "$(ask -A ELB-HealthChecker/2.0 -H 'Host: 10.0.0.5' http://127.0.0.1/health)$(ask http://127.0.0.1/)"
+			echo "$(ask -A ELB-HealthChecker/2.0 -H 'Host: 10.0.0.5' http://127.0.0.1/agent-health)$(ask http://127.0.0.1/)"
 			sleep 0.5
 		done </dev/null >/var/tmp/asked 2>/dev/null &
 		disown`)

@@ -30,7 +30,7 @@ func (a *App) Origin(ctx context.Context) (string, error) {
 // Page is the address of the page that health checks ask, where none is configured. With an error it is a guess.
 func (a *App) Page(ctx context.Context) (string, error) {
 	from, err := a.Origin(ctx)
-	return from + a.cfg.Path, err
+	return from + a.cfg.Page, err
 }
 
 // pumaSocket is what nginx asks on the Ruby platform, unless a Procfile says otherwise. The platform makes the

@@ -24,7 +24,7 @@ type Config struct {
 
 	// How it is asked.
 	Target  string            // its address and a page, as endpoint.Parse reads them; "": found
-	Path    string            // the page, where Target is found
+	Page    string            // the page, where Target is found
 	Host    string            // ${NAME} is from its environment
 	Headers map[string]string // sent along
 }

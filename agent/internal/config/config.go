@@ -20,6 +20,10 @@ import (
 // DefaultPath is where the root-owned configuration stands on an instance.
 const DefaultPath = "/etc/agent/agent.yaml"
 
+// DefaultHealthPath is a path that no application has. Public tools set /health as the environment's health-check path,
+// and many repositories answer it in their own nginx configuration.
+const DefaultHealthPath = "/agent-health"
+
 // Config is the whole configuration. The zero value is not usable: start from [Default].
 type Config struct {
 	App      App           `yaml:"app"`
@@ -80,8 +84,8 @@ type Cron struct {
 // Health says how the application is probed and what the load balancer gets.
 type Health struct {
 	Listen   string            `yaml:"listen"`
-	Path     string            `yaml:"path"`
-	Target   string            `yaml:"target"` // "" = found: the application's own port, at Path
+	Path     string            `yaml:"path"`   // answered to load balancers
+	Target   string            `yaml:"target"` // "" = found: the application's own port; see Page
 	Host     string            `yaml:"host"`   // ${NAME} is from the application's environment
 	Method   string            `yaml:"method"`
 	Headers  map[string]string `yaml:"headers"`
@@ -129,7 +133,7 @@ func Default() Config {
 		Cron: Cron{File: "cron.yaml", Timezone: "UTC", Claims: "auto"},
 		Health: Health{
 			Listen:   "127.0.0.1:8127",
-			Path:     "/health",
+			Path:     DefaultHealthPath,
 			Host:     "${HEALTH_HOST}",
 			Method:   "GET",
 			Headers:  map[string]string{"X-Forwarded-Proto": "https"},
@@ -204,6 +208,25 @@ func (c *Config) validate(fault func(key, format string, a ...any)) {
 		oneOf(fault, fmt.Sprintf("notify[%d].type", i), n.Type, "slack", "webhook", "rollbar", "checkin")
 	}
 }
+
+// Page is the application's page that is asked where Target is found: Path if it is configured, else /health.
+func (h *Health) Page() string {
+	if h.Path == DefaultHealthPath {
+		return earlierHealthPath
+	}
+	return h.Path
+}
+
+// EarlierPath is the path that nginx snippets of earlier versions send, "" with a configured Path. It is answered too:
+// an upgrade must not make an instance unhealthy whose load balancer asks for it.
+func (h *Health) EarlierPath() string {
+	if h.Path == DefaultHealthPath {
+		return earlierHealthPath
+	}
+	return ""
+}
+
+const earlierHealthPath = "/health"
 
 func (h *Health) validate(fault func(key, format string, a ...any)) {
 	if host, _, err := net.SplitHostPort(h.Listen); err != nil {

@@ -39,7 +39,7 @@ func Check(cfg config.Config, fault func(key, format string, a ...any)) {
 
 func appConfig(cfg config.Config) app.Config {
 	return app.Config{Dir: cfg.App.Dir, User: cfg.App.User, EnvFiles: cfg.App.EnvFiles,
-		Target: cfg.Health.Target, Path: cfg.Health.Path, Host: cfg.Health.Host, Headers: cfg.Health.Headers}
+		Target: cfg.Health.Target, Page: cfg.Health.Page(), Host: cfg.Health.Host, Headers: cfg.Health.Headers}
 }
 
 func newAWS(cfg config.Config) (*awsconf.AWS, error) {
@@ -106,7 +106,8 @@ func healthConfig(cfg config.Config) health.Config {
 		Target: cfg.Health.Target, HostSetting: cfg.Health.Host,
 		NginxFile: filepath.Join(cfg.StateDir, "nginx-health.conf"),
 		Headers:   cfg.Health.Headers, Method: cfg.Health.Method, Expect: cfg.Health.Expect, Path: cfg.Health.Path,
-		Timeout: cfg.Health.Timeout, Grace: cfg.Health.Grace, Failures: cfg.Health.Failures,
+		EarlierPath: cfg.Health.EarlierPath(),
+		Timeout:     cfg.Health.Timeout, Grace: cfg.Health.Grace, Failures: cfg.Health.Failures,
 		UnknownHealthy: cfg.Health.Unknown == "healthy",
 	}
 }

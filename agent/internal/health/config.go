@@ -45,6 +45,9 @@ type Config struct {
 	// Process looks at an application that answers no requests, instead of a request. ok is false for one that does.
 	Process func(context.Context) (p Process, ok bool)
 
+	// EarlierPath is answered as Path is: that of nginx snippets from before, or "".
+	EarlierPath string
+
 	// HostSetting is what the configuration says of Host, for Check and Status.
 	HostSetting string
 
@@ -55,7 +58,7 @@ type Config struct {
 	Headers   map[string]string // sent with each probe; see [CheckHeaders]
 	Method    string            // GET (default) or HEAD
 	Expect    string            // statuses that count as healthy, see [ParseExpect]; default 200-299
-	Path      string            // the path answered to the load balancer; default /health
+	Path      string            // the path answered to the load balancer; default /agent-health
 	Timeout   time.Duration     // for one probe as a whole; default 4s, below a load balancer's 5
 	Lifetime  time.Duration     // how old a verdict may be; default 1s, negative: ask each time
 	Grace     time.Duration     // how long after New an application that was never healthy is starting; default 0
@@ -70,6 +73,8 @@ type Process struct {
 	Text    string // one line
 }
 
+const defaultPath = "/agent-health" // one that no application has
+
 func (c Config) withDefaults() Config {
 	if c.Method == "" {
 		c.Method = http.MethodGet
@@ -78,7 +83,7 @@ func (c Config) withDefaults() Config {
 		c.Expect = defaultExpect
 	}
 	if c.Path == "" {
-		c.Path = "/health"
+		c.Path = defaultPath
 	}
 	if c.Timeout == 0 {
 		c.Timeout = 4 * time.Second

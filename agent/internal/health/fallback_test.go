@@ -119,7 +119,7 @@ func TestNginxFallsBackToASocket(t *testing.T) {
 	s.writeNginx(t)
 	s.proxy = startProcess(t, s.dir, nil, "nginx", "-p", s.dir, "-c", "nginx.conf", "-e", "error.log")
 	t.Cleanup(s.proxy.stop)
-	eventually(t, "nginx to fall back", func() bool { return s.get("/health", "10.0.0.5", http.Header{"Cookie": {"a=b"}}) == 200 })
+	eventually(t, "nginx to fall back", func() bool { return s.get(defaultPath, "10.0.0.5", http.Header{"Cookie": {"a=b"}}) == 200 })
 }
 
 // TestNginxAsksInTheAgentsPlace: an application that is named instead of numbered, or needs no Host, is found; of
@@ -163,7 +163,7 @@ func TestNginxAsksInTheAgentsPlace(t *testing.T) {
 			t.Cleanup(s.proxy.stop)
 			eventually(t, "nginx to answer", func() bool { return s.check("10.0.0.5", "ELB-HealthChecker/2.0") == 200 })
 			p := proxied{stack: s}
-			if got, err := p.status("GET /health HTTP/1.0\r\n\r\n"); got != "200" {
+			if got, err := p.status("GET /agent-health HTTP/1.0\r\n\r\n"); got != "200" {
 				t.Errorf("without any Host: %s, %v", got, err)
 			}
 			status.Store(500)
@@ -171,7 +171,7 @@ func TestNginxAsksInTheAgentsPlace(t *testing.T) {
 			stop()
 			for _, now := range []int{200, 500} {
 				status.Store(int32(now))
-				got, err := p.status("DELETE /health?evil=1 HTTP/1.1\r\nHost: 10.0.0.5\r\nCookie: evil\r\nContent-Length: 4\r\n\r\nevil")
+				got, err := p.status("DELETE /agent-health?evil=1 HTTP/1.1\r\nHost: 10.0.0.5\r\nCookie: evil\r\nContent-Length: 4\r\n\r\nevil")
 				if err != nil || got != fmt.Sprint(now) || seen.Load() != tt.want {
 					t.Errorf("answered %s, %v, want %d; the application saw %q, want %q", got, err, now, seen.Load(), tt.want)
 				}

@@ -206,7 +206,7 @@ func TestWithoutHostTheApplicationAnswers(t *testing.T) {
 	})
 	c := newChecker(t, Config{Target: target, Host: host(""), Lifetime: time.Hour, Failures: 3})
 	for hostname, want := range map[string]int{"10.0.0.5": 200, "10.0.0.6": 400} {
-		r := httptest.NewRequest("GET", "/health", nil)
+		r := httptest.NewRequest("GET", defaultPath, nil)
 		r.Host = hostname
 		w := httptest.NewRecorder()
 		c.Handler().ServeHTTP(w, r)
@@ -231,16 +231,21 @@ func TestHostIsReadAgainForEachProbe(t *testing.T) {
 }
 
 func TestHandlerAnswersOnePathOnly(t *testing.T) {
-	c := newChecker(t, Config{Target: app(t, func(http.ResponseWriter, *http.Request) {}), Host: host("a.example")})
-	for request, want := range map[string]int{
-		"GET /health": 200, "HEAD /health": 200, "GET /health?x=1": 200, "POST /health": 405,
-		"GET /": 404, "GET /health/": 404, "GET //health": 404, "GET /healthz": 404,
+	for earlier, rows := range map[string]map[string]int{
+		"": {"GET /agent-health": 200, "HEAD /agent-health": 200, "GET /agent-health?x=1": 200, "POST /agent-health": 405,
+			"GET /": 404, "GET /agent-health/": 404, "GET //agent-health": 404, "GET /agent-healthz": 404, "GET /health": 404},
+		// An upgrade does not make an instance unhealthy whose snippet and load balancer are from before.
+		"/health": {"GET /agent-health": 200, "GET /health": 200, "POST /health": 405, "GET /health/": 404, "GET ": 404},
 	} {
-		method, path, _ := strings.Cut(request, " ")
-		w := httptest.NewRecorder()
-		c.Handler().ServeHTTP(w, httptest.NewRequest(method, path, nil))
-		if w.Code != want {
-			t.Errorf("%s: got %d, want %d", request, w.Code, want)
+		c := newChecker(t, Config{Target: app(t, func(http.ResponseWriter, *http.Request) {}), Host: host("a.example"), EarlierPath: earlier})
+		for request, want := range rows {
+			method, path, _ := strings.Cut(request, " ")
+			w, r := httptest.NewRecorder(), httptest.NewRequest(method, "/", nil)
+			r.URL.Path, r.URL.RawQuery, _ = strings.Cut(path, "?")
+			c.Handler().ServeHTTP(w, r)
+			if w.Code != want {
+				t.Errorf("%s, earlier path %q: got %d, want %d", request, earlier, w.Code, want)
+			}
 		}
 	}
 }
@@ -255,7 +260,7 @@ func TestDrainAnswers503(t *testing.T) {
 		return draining
 	}})
 	get := func(agent string) int {
-		w, r := httptest.NewRecorder(), httptest.NewRequest("GET", "/health", nil)
+		w, r := httptest.NewRecorder(), httptest.NewRequest("GET", defaultPath, nil)
 		r.Host = "10.0.0.5"
 		r.Header.Set("User-Agent", agent)
 		c.Handler().ServeHTTP(w, r)
@@ -278,7 +283,7 @@ func TestServeAnswersAndEnds(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- c.Serve(ctx, "127.0.0.1:0", nil) }()
-	resp, err := http.Get("http://" + listening(t, c) + "/health")
+	resp, err := http.Get("http://" + listening(t, c) + defaultPath)
 	if err != nil || resp.StatusCode != 200 {
 		t.Fatalf("got %v, %v", resp, err)
 	}
@@ -319,7 +324,7 @@ func TestFiguresWithoutHost(t *testing.T) {
 		}
 	})})
 	ask := func(host, agent string) {
-		r := httptest.NewRequest("GET", "/health", nil)
+		r := httptest.NewRequest("GET", defaultPath, nil)
 		r.Host = host
 		r.Header.Set("User-Agent", agent)
 		c.Handler().ServeHTTP(httptest.NewRecorder(), r)
@@ -344,7 +349,7 @@ func TestHostThatCannotBeToldIsTheLastOne(t *testing.T) {
 		Host: func(context.Context) (string, error) { return name, err }})
 	own := func() int {
 		w := httptest.NewRecorder()
-		r := httptest.NewRequest("GET", "/health", nil)
+		r := httptest.NewRequest("GET", defaultPath, nil)
 		r.Host = "10.0.0.5"
 		c.Handler().ServeHTTP(w, r)
 		return w.Code

@@ -82,7 +82,7 @@ func startServerAt(t *testing.T, target, hostname, socket string) server {
 func (s server) answers(t *testing.T, when string) {
 	t.Helper()
 	client := http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true}}
-	resp, err := client.Get("http://" + s.addr + "/health")
+	resp, err := client.Get("http://" + s.addr + defaultPath)
 	if err != nil {
 		t.Errorf("%s: %v", when, err)
 		return
@@ -128,7 +128,7 @@ func TestSlowLoris(t *testing.T) {
 				return
 			}
 			defer conn.Close()
-			fmt.Fprint(conn, "GET /health HTTP/1.1\r\nHost: a\r\nX-Slow: ")
+			fmt.Fprint(conn, "GET /agent-health HTTP/1.1\r\nHost: a\r\nX-Slow: ")
 			ended := make(chan struct{})
 			go func() { io.Copy(io.Discard, conn); cut.Add(1); close(ended) }()
 			select {
@@ -166,13 +166,13 @@ func TestMalformedRequestsHarmNobody(t *testing.T) {
 	for name, request := range map[string]string{
 		"garbage":            "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
 		"no version":         "GET /health\r\n\r\n",
-		"huge header":        "GET /health HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("a", 1<<20) + "\r\n\r\n",
-		"two hosts":          "GET /health HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
-		"no host":            "GET /health HTTP/1.1\r\n\r\n",
-		"two lengths":        "GET /health HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
-		"length and chunked": "POST /health HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
-		"endless body":       "POST /health HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n" + strings.Repeat("a", 1<<20),
-		"smuggled":           "POST /health HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nabcdGET /health HTTP/1.1\r\nHost: a\r\n\r\n",
+		"huge header":        "GET /agent-health HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("a", 1<<20) + "\r\n\r\n",
+		"two hosts":          "GET /agent-health HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+		"no host":            "GET /agent-health HTTP/1.1\r\n\r\n",
+		"two lengths":        "GET /agent-health HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+		"length and chunked": "POST /agent-health HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+		"endless body":       "POST /agent-health HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n" + strings.Repeat("a", 1<<20),
+		"smuggled":           "POST /agent-health HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nabcdGET /agent-health HTTP/1.1\r\nHost: a\r\n\r\n",
 		"proxy request":      "GET http://10.1.2.3/health/../x HTTP/1.1\r\nHost: a\r\n\r\n",
 		"connect":            "CONNECT 10.1.2.3:443 HTTP/1.1\r\nHost: a\r\n\r\n",
 		"http/2":             "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
@@ -289,7 +289,7 @@ func TestBurstIsAnswered(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conns[i].Close()
-		fmt.Fprint(conns[i], "GET /health HTTP/1.0\r\nHost: a\r\n\r\n")
+		fmt.Fprint(conns[i], "GET /agent-health HTTP/1.0\r\nHost: a\r\n\r\n")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)

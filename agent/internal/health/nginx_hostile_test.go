@@ -67,13 +67,13 @@ func (p proxied) say(text string) (net.Conn, error) {
 // malformed are requests that must not be answered with a success, nor reach the application.
 var malformed = []string{
 	"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
-	"GET /health HTTP/1.1\r\n\r\n",
-	"GET /health HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
-	"GET /health HTTP/1.1\r\nHost: a b\r\n\r\n",
-	"GET /health HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
-	"POST /health HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-	"POST /health HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\naaaa",
-	"GET /health HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("a", 64<<10) + "\r\n\r\n",
+	"GET /agent-health HTTP/1.1\r\n\r\n",
+	"GET /agent-health HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+	"GET /agent-health HTTP/1.1\r\nHost: a b\r\n\r\n",
+	"GET /agent-health HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+	"POST /agent-health HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+	"POST /agent-health HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\naaaa",
+	"GET /agent-health HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("a", 64<<10) + "\r\n\r\n",
 	"CONNECT 10.1.2.3:443 HTTP/1.1\r\nHost: a\r\n\r\n",
 	"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
 }
@@ -100,8 +100,8 @@ func TestTenThousandThroughNginx(t *testing.T) {
 	before, peak := p.rss(t), 0.0
 	var refused, answered, fooled atomic.Int32
 	lap := func(n int) {
-		slow, err1 := p.say("GET /health HTTP/1.1\r\nHost: a\r\nX-Slow: ")
-		body, err2 := p.say("POST /health HTTP/1.1\r\nHost: a\r\nContent-Length: 500\r\n\r\nhalf")
+		slow, err1 := p.say("GET /agent-health HTTP/1.1\r\nHost: a\r\nX-Slow: ")
+		body, err2 := p.say("POST /agent-health HTTP/1.1\r\nHost: a\r\nContent-Length: 500\r\n\r\nhalf")
 		for _, c := range []net.Conn{slow, body} {
 			if c != nil {
 				defer c.Close()
@@ -115,7 +115,7 @@ func TestTenThousandThroughNginx(t *testing.T) {
 		}
 		honest <- struct{}{}
 		defer func() { <-honest }()
-		if status, err := p.status("GET /health HTTP/1.0\r\nHost: 10.0.0.5\r\nUser-Agent: ELB-HealthChecker/2.0\r\n\r\n"); err == nil && status == "200" {
+		if status, err := p.status("GET /agent-health HTTP/1.0\r\nHost: 10.0.0.5\r\nUser-Agent: ELB-HealthChecker/2.0\r\n\r\n"); err == nil && status == "200" {
 			answered.Add(1)
 		}
 	}

@@ -172,7 +172,7 @@ func (s *stack) ask(host, path string) int {
 
 // check asks nginx for the health path as a load balancer does.
 func (s *stack) check(host, agent string) int {
-	return s.get("/health", host, http.Header{"User-Agent": {agent}})
+	return s.get(defaultPath, host, http.Header{"User-Agent": {agent}})
 }
 
 func (s *stack) get(path, host string, header http.Header) int {

@@ -31,7 +31,7 @@ func (c *Checker) Handler() http.Handler {
 		}
 		from := c.clientOf(r)
 		switch {
-		case r.URL.Path != c.cfg.Path:
+		case r.URL.Path != c.cfg.Path && (c.cfg.EarlierPath == "" || r.URL.Path != c.cfg.EarlierPath):
 			respond(w, http.StatusNotFound)
 		case r.Method != http.MethodGet && r.Method != http.MethodHead:
 			w.Header().Set("Allow", "GET, HEAD")

@@ -125,7 +125,7 @@ func TestListenersDoNotShareTheirPlaces(t *testing.T) {
 		}
 		defer conn.Close()
 		conn.SetDeadline(time.Now().Add(time.Minute))
-		fmt.Fprint(conn, "GET /health HTTP/1.0\r\nHost: 10.0.0.5\r\n\r\n")
+		fmt.Fprint(conn, "GET /agent-health HTTP/1.0\r\nHost: 10.0.0.5\r\n\r\n")
 		var proto, status string
 		fmt.Fscan(conn, &proto, &status)
 		return status
@@ -134,7 +134,7 @@ func TestListenersDoNotShareTheirPlaces(t *testing.T) {
 		for range 3 * maxConns {
 			if conn, err := net.DialTimeout(flooded[0], flooded[1], time.Minute); err == nil {
 				defer conn.Close()
-				fmt.Fprint(conn, "GET /health HTTP/1.1\r\nX-Slow: ")
+				fmt.Fprint(conn, "GET /agent-health HTTP/1.1\r\nX-Slow: ")
 			}
 		}
 		for _, way := range [][2]string{{flooded[2], flooded[3]}, {flooded[0], flooded[1]}} {

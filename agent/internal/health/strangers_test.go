@@ -28,23 +28,23 @@ func TestWhoIsProbedFor(t *testing.T) {
 		name, request string
 		host          string // that the application is asked with; "": it is not
 	}{
-		{"ALB", "GET /health HTTP/1.1\r\nHost: 10.0.0.5\r\nUser-Agent: ELB-HealthChecker/2.0\r\n", "10.0.0.5"},
-		{"ALB, another port", "GET /health HTTP/1.1\r\nHost: 10.0.0.5:8080\r\n", "10.0.0.5"},
-		{"ALB, IPv6", "GET /health HTTP/1.1\r\nHost: [FD00:0::5]:80\r\n", "[fd00::5]"},
-		{"NLB", "GET /health HTTP/1.1\r\nHost: 10.0.1.77:80\r\n", "10.0.1.77"},
-		{"CLB", "GET /health HTTP/1.0\r\nHost: 10.0.0.5\r\nUser-Agent: ELB-HealthChecker/1.0\r\n", "10.0.0.5"},
-		{"on the instance", "GET /health HTTP/1.1\r\nHost: LOCALHOST:8127\r\n", "localhost"},
-		{"no Host, HTTP/1.0", "GET /health HTTP/1.0\r\n", "the application's"},
+		{"ALB", "GET /agent-health HTTP/1.1\r\nHost: 10.0.0.5\r\nUser-Agent: ELB-HealthChecker/2.0\r\n", "10.0.0.5"},
+		{"ALB, another port", "GET /agent-health HTTP/1.1\r\nHost: 10.0.0.5:8080\r\n", "10.0.0.5"},
+		{"ALB, IPv6", "GET /agent-health HTTP/1.1\r\nHost: [FD00:0::5]:80\r\n", "[fd00::5]"},
+		{"NLB", "GET /agent-health HTTP/1.1\r\nHost: 10.0.1.77:80\r\n", "10.0.1.77"},
+		{"CLB", "GET /agent-health HTTP/1.0\r\nHost: 10.0.0.5\r\nUser-Agent: ELB-HealthChecker/1.0\r\n", "10.0.0.5"},
+		{"on the instance", "GET /agent-health HTTP/1.1\r\nHost: LOCALHOST:8127\r\n", "localhost"},
+		{"no Host, HTTP/1.0", "GET /agent-health HTTP/1.0\r\n", "the application's"},
 		{"absolute form", "GET http://10.0.0.5/health HTTP/1.1\r\nHost: evil.example\r\n", "10.0.0.5"},
-		{"Route 53 by address", "GET /health HTTP/1.1\r\nHost: 198.51.100.7\r\n", "198.51.100.7"},
+		{"Route 53 by address", "GET /agent-health HTTP/1.1\r\nHost: 198.51.100.7\r\n", "198.51.100.7"},
 
-		{"Route 53 by name", "GET /health HTTP/1.1\r\nHost: www.example.com\r\nUser-Agent: Amazon-Route53-Health-Check-Service\r\n", ""},
-		{"a user of an ALB", "GET /health HTTP/1.1\r\nHost: 10.0.0.5\r\nX-Forwarded-For: 203.0.113.9\r\n", ""},
-		{"an empty X-Forwarded-For", "GET /health HTTP/1.1\r\nHost: 10.0.0.5\r\nX-Forwarded-For:\r\n", ""},
-		{"a name that begins like an address", "GET /health HTTP/1.1\r\nHost: 10.0.0.5.evil.example\r\n", ""},
-		{"an address as C reads it", "GET /health HTTP/1.1\r\nHost: 0x0a.5\r\n", ""},
+		{"Route 53 by name", "GET /agent-health HTTP/1.1\r\nHost: www.example.com\r\nUser-Agent: Amazon-Route53-Health-Check-Service\r\n", ""},
+		{"a user of an ALB", "GET /agent-health HTTP/1.1\r\nHost: 10.0.0.5\r\nX-Forwarded-For: 203.0.113.9\r\n", ""},
+		{"an empty X-Forwarded-For", "GET /agent-health HTTP/1.1\r\nHost: 10.0.0.5\r\nX-Forwarded-For:\r\n", ""},
+		{"a name that begins like an address", "GET /agent-health HTTP/1.1\r\nHost: 10.0.0.5.evil.example\r\n", ""},
+		{"an address as C reads it", "GET /agent-health HTTP/1.1\r\nHost: 0x0a.5\r\n", ""},
 		{"absolute form of a name", "GET http://evil.example/health HTTP/1.1\r\nHost: 10.0.0.5\r\n", ""},
-		{"a forged name of a load balancer", "GET /health HTTP/1.1\r\nHost: evil\r\nUser-Agent: ELB-HealthChecker/2.0\r\n", ""},
+		{"a forged name of a load balancer", "GET /agent-health HTTP/1.1\r\nHost: evil\r\nUser-Agent: ELB-HealthChecker/2.0\r\n", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			asked := make(chan string, 2)
@@ -82,9 +82,9 @@ func ask(t *testing.T, c *Checker, request string) int {
 }
 
 const (
-	fromALB      = "GET /health HTTP/1.1\r\nHost: 10.0.0.5\r\nUser-Agent: ELB-HealthChecker/2.0\r\n"
-	fromStranger = "GET /health HTTP/1.1\r\nHost: evil.example\r\nUser-Agent: ELB-HealthChecker/2.0\r\n"
-	fromUser     = "GET /health HTTP/1.1\r\nHost: www.example.com\r\nX-Forwarded-For: 203.0.113.9\r\n"
+	fromALB      = "GET /agent-health HTTP/1.1\r\nHost: 10.0.0.5\r\nUser-Agent: ELB-HealthChecker/2.0\r\n"
+	fromStranger = "GET /agent-health HTTP/1.1\r\nHost: evil.example\r\nUser-Agent: ELB-HealthChecker/2.0\r\n"
+	fromUser     = "GET /agent-health HTTP/1.1\r\nHost: www.example.com\r\nX-Forwarded-For: 203.0.113.9\r\n"
 )
 
 // TestStrangersGetTheLastVerdict, whatever it is, until it is older than any load balancer leaves between two checks.
@@ -147,7 +147,7 @@ func TestOthersAddressesAreFew(t *testing.T) {
 	var well atomic.Int32
 	for n := range 200 {
 		all.Go(func() {
-			request := fmt.Sprintf("GET /health HTTP/1.1\r\nHost: 10.9.9.%d\r\nUser-Agent: ELB-HealthChecker/2.0\r\n", n)
+			request := fmt.Sprintf("GET /agent-health HTTP/1.1\r\nHost: 10.9.9.%d\r\nUser-Agent: ELB-HealthChecker/2.0\r\n", n)
 			if ask(t, c, request) == 200 {
 				well.Add(1)
 			}
@@ -215,7 +215,7 @@ func TestNginxHandsForwardingOn(t *testing.T) {
 	p := startProxied(t, "4700ms", "", func(_ http.ResponseWriter, r *http.Request) { asked.Store(r.Host, true) })
 	for host, forwarded := range map[string]string{"10.0.7.1": "", "10.0.7.2": "X-Forwarded-For: 203.0.113.9\r\n",
 		"10.0.7.3": "x-forwarded-for: a\r\nX-Forwarded-For: b\r\n"} {
-		request := "GET /health HTTP/1.1\r\nHost: " + host + "\r\nUser-Agent: ELB-HealthChecker/2.0\r\n" + forwarded
+		request := "GET /agent-health HTTP/1.1\r\nHost: " + host + "\r\nUser-Agent: ELB-HealthChecker/2.0\r\n" + forwarded
 		if got := status(p.nginx, request+"Connection: close\r\n\r\n"); got != "200" {
 			t.Errorf("%s is answered %q", host, got)
 		}
@@ -243,11 +243,11 @@ func strangers(t *testing.T, addr, host string) (leave func()) {
 		all.Go(func() {
 			if n%2 == 0 {
 				if c, err := net.Dial("tcp", addr); err == nil {
-					fmt.Fprint(c, "GET /health HTTP/1.1\r\nHost: a\r\nX-Slow: ")
+					fmt.Fprint(c, "GET /agent-health HTTP/1.1\r\nHost: a\r\nX-Slow: ")
 					defer c.Close()
 				}
 			}
-			request := fmt.Sprintf("GET /health HTTP/1.1\r\nHost: "+host+"\r\nConnection: close\r\n\r\n", n)
+			request := fmt.Sprintf("GET /agent-health HTTP/1.1\r\nHost: "+host+"\r\nConnection: close\r\n\r\n", n)
 			status(addr, request)
 			began <- struct{}{}
 			for ctx.Err() == nil {
@@ -281,8 +281,8 @@ func TestOneAnswerForAConnection(t *testing.T) {
 	var asked atomic.Int32
 	s := startServer(t, app(t, func(http.ResponseWriter, *http.Request) { asked.Add(1) }), "")
 	for name, text := range map[string]string{
-		"pipelined": strings.Repeat("GET /health HTTP/1.1\r\nHost: 10.0.0.5\r\nConnection: keep-alive\r\n\r\n", 100),
-		"h2c": "GET /health HTTP/1.1\r\nHost: 10.0.0.5\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n" +
+		"pipelined": strings.Repeat("GET /agent-health HTTP/1.1\r\nHost: 10.0.0.5\r\nConnection: keep-alive\r\n\r\n", 100),
+		"h2c": "GET /agent-health HTTP/1.1\r\nHost: 10.0.0.5\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n" +
 			"HTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\nPRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
 	} {
 		conn, err := net.Dial("tcp", s.addr)

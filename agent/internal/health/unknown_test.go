@@ -44,7 +44,7 @@ func TestWhatCannotBeToldIsWhatConfigurationSays(t *testing.T) {
 					want = map[bool]int{false: 503, true: 200}[healthy]
 				}
 				w := httptest.NewRecorder()
-				r := httptest.NewRequest("GET", "/health", nil)
+				r := httptest.NewRequest("GET", defaultPath, nil)
 				r.Host = "10.0.0.5"
 				c.Handler().ServeHTTP(w, r)
 				v := c.Check(t.Context())
@@ -69,7 +69,7 @@ func TestAnsweringWithoutKnowingIsLoggedOnce(t *testing.T) {
 	c := newChecker(t, Config{UnknownHealthy: true, Log: slog.New(slog.NewTextHandler(&log, nil)), Target: app(t, strict) + "/health/", Headers: production,
 		Host: func(context.Context) (string, error) { return "www.example.com", err }})
 	ask := func(host string) int {
-		w, r := httptest.NewRecorder(), httptest.NewRequest("GET", "/health", nil)
+		w, r := httptest.NewRecorder(), httptest.NewRequest("GET", defaultPath, nil)
 		r.Host = host
 		r.Header.Set("User-Agent", "ELB-HealthChecker/2.0")
 		c.Handler().ServeHTTP(w, r)

@@ -50,7 +50,7 @@ func portTaken(g *ground) {
 	}
 	hears := func(when, want string) {
 		g.T.Helper()
-		if got := g.On("1", `for n in 1 2 3; do curl -s -m 8 -o /dev/null -w '%{http_code}\n' -A ELB-HealthChecker/2.0 -H 'Host: 10.0.0.5' http://127.0.0.1/health; done | sort -u`); got != want {
+		if got := g.On("1", `for n in 1 2 3; do curl -s -m 8 -o /dev/null -w '%{http_code}\n' -A ELB-HealthChecker/2.0 -H 'Host: 10.0.0.5' http://127.0.0.1/agent-health; done | sort -u`); got != want {
 			g.T.Errorf("%s, the load balancer hears %s, want %s", when, got, want)
 		}
 	}

@@ -22,7 +22,7 @@ def ask(headers):
     try:
         with socket.create_connection(("127.0.0.1", 80), 5) as s:
             s.settimeout(5)
-            s.sendall(f"GET /health HTTP/1.1\r\n{headers}Connection: close\r\n\r\n".encode())
+            s.sendall(f"GET /agent-health HTTP/1.1\r\n{headers}Connection: close\r\n\r\n".encode())
             return int(s.makefile("rb").readline().split()[1])
     except (OSError, IndexError, ValueError) as e:
         return repr(e)
