@@ -56,7 +56,7 @@ func noticeDrainsAndHolds(t *testing.T, by string, mock []string) {
 	await(t, "a drain by "+by, func() bool {
 		return slices.ContainsFunc(drained().Drains, func(d drain.Reason) bool { return d.By == by })
 	})
-	resp, err := http.Get("http://" + cfg.Health.Listen + "/health")
+	resp, err := http.Get("http://" + cfg.Health.Listen + cfg.Health.Path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -165,7 +165,7 @@ func TestMalformedRequestsHarmNobody(t *testing.T) {
 	s := startServer(t, target, "a.example")
 	for name, request := range map[string]string{
 		"garbage":            "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-		"no version":         "GET /health\r\n\r\n",
+		"no version":         "GET /agent-health\r\n\r\n",
 		"huge header":        "GET /agent-health HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("a", 1<<20) + "\r\n\r\n",
 		"two hosts":          "GET /agent-health HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
 		"no host":            "GET /agent-health HTTP/1.1\r\n\r\n",
@@ -173,7 +173,7 @@ func TestMalformedRequestsHarmNobody(t *testing.T) {
 		"length and chunked": "POST /agent-health HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
 		"endless body":       "POST /agent-health HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n" + strings.Repeat("a", 1<<20),
 		"smuggled":           "POST /agent-health HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nabcdGET /agent-health HTTP/1.1\r\nHost: a\r\n\r\n",
-		"proxy request":      "GET http://10.1.2.3/health/../x HTTP/1.1\r\nHost: a\r\n\r\n",
+		"proxy request":      "GET http://10.1.2.3/agent-health/../x HTTP/1.1\r\nHost: a\r\n\r\n",
 		"connect":            "CONNECT 10.1.2.3:443 HTTP/1.1\r\nHost: a\r\n\r\n",
 		"http/2":             "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
 	} {

@@ -147,7 +147,7 @@ func TestOnlyTheProbeReachesTheApplication(t *testing.T) {
 				w.Write([]byte("planted-5c1e"))
 				got <- r
 			}) + "/up?deep=1"})
-			r := httptest.NewRequest("GET", "/health?q=evil", strings.NewReader("evil"))
+			r := httptest.NewRequest("GET", "/agent-health?q=evil", strings.NewReader("evil"))
 			r.Host = "10.0.0.5"
 			for _, h := range []string{"Cookie", "X-Forwarded-For", "Authorization", "X-Evil", "Accept"} {
 				r.Header.Set(h, "evil")

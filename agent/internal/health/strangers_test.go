@@ -35,7 +35,7 @@ func TestWhoIsProbedFor(t *testing.T) {
 		{"CLB", "GET /agent-health HTTP/1.0\r\nHost: 10.0.0.5\r\nUser-Agent: ELB-HealthChecker/1.0\r\n", "10.0.0.5"},
 		{"on the instance", "GET /agent-health HTTP/1.1\r\nHost: LOCALHOST:8127\r\n", "localhost"},
 		{"no Host, HTTP/1.0", "GET /agent-health HTTP/1.0\r\n", "the application's"},
-		{"absolute form", "GET http://10.0.0.5/health HTTP/1.1\r\nHost: evil.example\r\n", "10.0.0.5"},
+		{"absolute form", "GET http://10.0.0.5/agent-health HTTP/1.1\r\nHost: evil.example\r\n", "10.0.0.5"},
 		{"Route 53 by address", "GET /agent-health HTTP/1.1\r\nHost: 198.51.100.7\r\n", "198.51.100.7"},
 
 		{"Route 53 by name", "GET /agent-health HTTP/1.1\r\nHost: www.example.com\r\nUser-Agent: Amazon-Route53-Health-Check-Service\r\n", ""},
@@ -43,7 +43,7 @@ func TestWhoIsProbedFor(t *testing.T) {
 		{"an empty X-Forwarded-For", "GET /agent-health HTTP/1.1\r\nHost: 10.0.0.5\r\nX-Forwarded-For:\r\n", ""},
 		{"a name that begins like an address", "GET /agent-health HTTP/1.1\r\nHost: 10.0.0.5.evil.example\r\n", ""},
 		{"an address as C reads it", "GET /agent-health HTTP/1.1\r\nHost: 0x0a.5\r\n", ""},
-		{"absolute form of a name", "GET http://evil.example/health HTTP/1.1\r\nHost: 10.0.0.5\r\n", ""},
+		{"absolute form of a name", "GET http://evil.example/agent-health HTTP/1.1\r\nHost: 10.0.0.5\r\n", ""},
 		{"a forged name of a load balancer", "GET /agent-health HTTP/1.1\r\nHost: evil\r\nUser-Agent: ELB-HealthChecker/2.0\r\n", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
