@@ -18,6 +18,8 @@ type host struct {
 	dry    bool
 	report Report
 	undo   []func() error // called last one first
+
+	systemd int // its version, or 0
 }
 
 func newHost(root string, dry bool) *host {

@@ -76,6 +76,9 @@ func (h *host) install(ctx context.Context, o Options) error {
 	if err := h.preflight(ctx, o); err != nil {
 		return err
 	}
+	if o.live() {
+		h.systemd = systemdVersion(ctx)
+	}
 	if err := h.place(o.Binary); err != nil {
 		return errors.Join(err, h.rollBack())
 	}
@@ -117,8 +120,20 @@ func (h *host) unit(name string) error {
 		h.note("%s is masked and stays so; to undo: sudo systemctl unmask %s", name, name)
 		return nil
 	}
-	_, err := h.file(path, 0o644, UnitFile(name))
+	_, err := h.file(path, 0o644, unitFor(name, h.systemd))
 	return err
+}
+
+// extends is the first systemd that a service can ask for more time to stop, sd_notify(3).
+const extends = 236
+
+// unitFor is a unit for a version of systemd; 0: not known. The file itself says what changes and why.
+func unitFor(name string, systemd int) []byte {
+	text := UnitFile(name)
+	if name == runsUnit && systemd != 0 && systemd < extends {
+		return bytes.Replace(text, []byte("\nTimeoutStopSec=45s\n"), []byte("\nTimeoutStopSec=11min\n"), 1)
+	}
+	return text
 }
 
 // binary copies from to its place and keeps the old one until the new one has started.

@@ -14,7 +14,8 @@ import (
 )
 
 // systemctlLimit bounds one call of systemctl. It exceeds the units' TimeoutStartSec
-// and TimeoutStopSec together, so that systemd's own limits apply.
+// and TimeoutStopSec together, so that systemd's own limits apply; not the longest
+// grace of a run.
 const systemctlLimit = 100 * time.Second
 
 // manage makes systemd load and run what was placed, and rolls back what did not start.
@@ -134,6 +135,16 @@ func (h *host) systemctl(ctx context.Context, args ...string) error {
 		return fmt.Errorf("systemctl %s: %s: %w", strings.Join(args, " "), bytes.TrimSpace(out), err)
 	}
 	return nil
+}
+
+// systemdVersion is that of the host's, or 0: the first line of its answer is "systemd 219" or "systemd 252 (252.16-1)".
+func systemdVersion(ctx context.Context) int {
+	ctx, cancel := context.WithTimeout(ctx, systemctlLimit)
+	defer cancel()
+	out, _ := exec.CommandContext(ctx, "systemctl", "--version").Output()
+	var version int
+	fmt.Sscanf(string(out), "systemd %d", &version)
+	return version
 }
 
 // unitState asks systemd. Properties without an answer are missing from the map.

@@ -58,6 +58,15 @@ func installed(o Options) []string {
 	return paths
 }
 
+// stop kills what has not stopped in time: an uninstallation, perhaps within a deployment, does not wait for a grace of
+// minutes.
+func (h *host) stop(ctx context.Context, unit string) error {
+	if h.systemctl(ctx, "stop", unit) == nil {
+		return nil
+	}
+	return errors.Join(h.systemctl(ctx, "kill", "--signal=KILL", unit), h.systemctl(ctx, "stop", unit))
+}
+
 // stopUnits stops the agent first, so that it starts no more runs. A missing unit is no error.
 func (h *host) stopUnits(ctx context.Context) error {
 	var errs []error
@@ -67,7 +76,7 @@ func (h *host) stopUnits(ctx context.Context) error {
 			continue
 		}
 		if state["ActiveState"] != "inactive" {
-			errs = append(errs, h.systemctl(ctx, "stop", name))
+			errs = append(errs, h.stop(ctx, name))
 		}
 		if unitState(ctx, name)["ActiveState"] == "failed" {
 			errs = append(errs, h.systemctl(ctx, "reset-failed", name))

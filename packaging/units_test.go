@@ -144,25 +144,63 @@ func TestUnitsShareWhatTheyMustAgreeOn(t *testing.T) {
 // The graces are constants of other packages; what counts is that systemd waits
 // longer than any of them.
 func TestStopLimitsExceedTheLongestGrace(t *testing.T) {
-	for unit, sources := range map[string][]string{
-		agentUnit: {"../agent/internal/daemon/run.go", "../agent/internal/daemon/supervisor.go", "../agent/internal/lifecycle/lifecycle.go"},
-		runsUnit:  {"../agent/internal/supervisor/supervisor.go"},
+	stop := duration(t, agentUnit, "TimeoutStopSec")
+	for _, source := range []string{"../agent/internal/daemon/run.go", "../agent/internal/daemon/supervisor.go", "../agent/internal/lifecycle/lifecycle.go"} {
+		for _, grace := range seconds(t, source, `[gG]race(?::| =|  *=) (\d+) \* time\.Second`) {
+			if stop <= grace {
+				t.Errorf("%s stops after %s, %s has %s", agentUnit, stop, source, grace)
+			}
+		}
+	}
+	// The supervisor asks for more before the limit that it starts with, and systemd
+	// 219 does not hear it.
+	stop = duration(t, runsUnit, "TimeoutStopSec")
+	if step := seconds(t, "../agent/internal/supervisor/supervisor.go", `stopStep = (\d+) \* time\.Second`)[0]; step/3 >= stop {
+		t.Errorf("it is asked every %s for more than %s", step/3, stop)
+	}
+	for version, want := range map[int]string{0: "45s", 219: "11min", 235: "11min", 236: "45s", 252: "45s"} {
+		text := string(unitFor(runsUnit, version))
+		if !strings.Contains(text, "\nTimeoutStopSec="+want+"\n") || strings.Count(text, "\nTimeoutStopSec=") != 1 {
+			t.Errorf("systemd %d: TimeoutStopSec= is not %s", version, want)
+		}
+		if text := unitFor(agentUnit, version); string(text) != string(UnitFile(agentUnit)) {
+			t.Errorf("systemd %d: %s is another", version, agentUnit)
+		}
+	}
+	if minutes := seconds(t, "../agent/internal/runs/wire.go", `MaxGrace = (\d+) \* time\.Minute`)[0] * 60; minutes >= 11*time.Minute {
+		t.Errorf("a grace may be %s", minutes)
+	}
+}
+
+// seconds are the numbers that a pattern finds in a source.
+func seconds(t *testing.T, source, pattern string) (found []time.Duration) {
+	t.Helper()
+	text, err := os.ReadFile(source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile(pattern).FindAllSubmatch(text, -1) {
+		n, _ := strconv.Atoi(string(m[1]))
+		found = append(found, time.Duration(n)*time.Second)
+	}
+	if len(found) == 0 {
+		t.Fatalf("%s names no grace", source)
+	}
+	return found
+}
+
+func TestSystemdsVersionIsRead(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("PATH", dir)
+	for said, want := range map[string]int{
+		"systemd 219\n+PAM +AUDIT": 219, "systemd 252 (252.16-1.amzn2023.0.2)\n": 252, "systemd 257~rc1": 257, "": 0, "sh: not found": 0,
 	} {
-		stop := duration(t, unit, "TimeoutStopSec")
-		for _, source := range sources {
-			text, err := os.ReadFile(source)
-			if err != nil {
-				t.Fatal(err)
-			}
-			found := regexp.MustCompile(`[gG]race(?::| =|  *=) (\d+) \* time\.Second`).FindAllSubmatch(text, -1)
-			if len(found) == 0 {
-				t.Errorf("%s names no grace", source)
-			}
-			for _, m := range found {
-				if n, _ := strconv.Atoi(string(m[1])); stop <= time.Duration(n)*time.Second {
-					t.Errorf("%s stops after %s, %s has %s", unit, stop, source, m[0])
-				}
-			}
+		script := "#!/bin/sh\nprintf '%s' '" + said + "'\n"
+		if err := os.WriteFile(filepath.Join(dir, "systemctl"), []byte(script), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if got := systemdVersion(t.Context()); got != want {
+			t.Errorf("%q is version %d, want %d", said, got, want)
 		}
 	}
 }

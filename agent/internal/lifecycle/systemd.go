@@ -54,5 +54,11 @@ func Ready(status string) {
 	_, _ = daemon.SdNotify(false, fmt.Sprintf("%s\nSTATUS=%s", daemon.SdNotifyReady, status))
 }
 
+// Extend has systemd wait so long from now for the end of a stop, also beyond TimeoutStopSec= (EXTEND_TIMEOUT_USEC=,
+// systemd 236; an older one ignores it). It shortens nothing.
+func Extend(limit time.Duration) {
+	_, _ = daemon.SdNotify(false, fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", limit.Microseconds()))
+}
+
 // Stopping tells systemd that an orderly stop has begun.
 func Stopping() { _, _ = daemon.SdNotify(false, daemon.SdNotifyStopping) }

@@ -71,6 +71,9 @@ type Request struct {
 	Meta map[string]string `json:"meta,omitzero"` // kept and shown as it is, at most MaxMeta
 }
 
+// MaxGrace is the longest grace that a run has when the supervisor ends, as with the machine.
+const MaxGrace = 10 * time.Minute
+
 // MaxMeta is how many keys a run's Meta has at most.
 const MaxMeta = 32
 

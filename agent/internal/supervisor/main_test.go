@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"beanstalk-agent/agent/internal/fdconn"
+	"beanstalk-agent/agent/internal/lifecycle"
 	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/agent/internal/session"
 	"beanstalk-agent/packaging/testbed/planted"
@@ -45,6 +46,7 @@ func superviseMain() int {
 	}
 	cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	cfg.Ready = func() { fmt.Println("ready") }
+	cfg.Ending = lifecycle.Extend
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	if err := Serve(ctx, cfg); err != nil && ctx.Err() == nil {

@@ -47,7 +47,21 @@ func (s *server) endAll(by string, grace time.Duration) {
 		l.stop(by, cmp.Or(grace, min(l.grace, shutdownGrace)))
 	}
 	s.mu.Unlock()
-	s.work.Wait()
+	gone := make(chan struct{})
+	go func() { // ends with the runs
+		s.work.Wait()
+		close(gone)
+	}()
+	for {
+		if s.cfg.Ending != nil {
+			s.cfg.Ending(stopStep)
+		}
+		select {
+		case <-gone:
+			return
+		case <-time.After(stopStep / 3):
+		}
+	}
 }
 
 type idleness int

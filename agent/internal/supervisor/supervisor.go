@@ -18,6 +18,8 @@ import (
 	"errors"
 	"log/slog"
 	"time"
+
+	"beanstalk-agent/agent/internal/runs"
 )
 
 // Config says where a supervisor serves and what it allows.
@@ -43,6 +45,10 @@ type Config struct {
 	IdleExit time.Duration // end by itself after so long without agent and runs; 0: never
 	Ready    func()        `json:"-"` // called once, when the socket answers; may be nil
 
+	// Ending is called while runs are being ended, again and again: whoever waits for this process has to give it so
+	// long from now. May be nil.
+	Ending func(time.Duration) `json:"-"`
+
 	// Watch runs beside the server, until it has ended, and asks alive from time to time; may be nil. When alive fails
 	// or hangs, this process is of no more use.
 	Watch func(ctx context.Context, alive func(context.Context) error) `json:"-"`
@@ -51,9 +57,12 @@ type Config struct {
 // stopGrace is what runs get between TERM and KILL unless they say otherwise, DESIGN §5.
 const stopGrace = 5 * time.Second
 
-// shutdownGrace is the most that a run gets when the supervisor itself ends: TimeoutStopSec= of the unit
-// must be longer, or systemd kills before we have written how runs ended.
-const shutdownGrace = 30 * time.Second
+// shutdownGrace is the most that a run gets when the supervisor itself ends. The unit's TimeoutStopSec= is shorter, so
+// that a supervisor that hangs does not hold up a reboot: a live one asks systemd for stopStep more, again and again, or
+// systemd would kill before we have written how runs ended.
+const shutdownGrace = runs.MaxGrace
+
+const stopStep = 30 * time.Second
 
 // ErrRetired is returned by Serve when it ended for a newer supervisor to take over.
 var ErrRetired = errors.New("retired: a newer supervisor takes over")

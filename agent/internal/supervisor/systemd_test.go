@@ -410,6 +410,38 @@ func TestInsideUnitStops(t *testing.T) {
 	}
 }
 
+// systemd would kill the supervisor, and the run, after one second: it is asked to wait as long as the run may take.
+func TestInsideUnitStopsWithALongGrace(t *testing.T) {
+	c := inside(t)
+	const dropIn = "/run/systemd/system/agent-runs.service.d/zz-stop.conf"
+	systemctl := func(args ...string) {
+		t.Helper()
+		if out, err := exec.Command("systemctl", args...).CombinedOutput(); err != nil {
+			t.Fatalf("systemctl %q: %v: %s", args, err, out)
+		}
+	}
+	os.MkdirAll(filepath.Dir(dropIn), 0o755)
+	if err := os.WriteFile(dropIn, []byte("[Service]\nTimeoutStopSec=1s\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	systemctl("daemon-reload")
+	if out, err := exec.Command("systemctl", "show", "-P", "TimeoutStopUSec", "agent-runs").Output(); err != nil || strings.TrimSpace(string(out)) != "1s" {
+		t.Fatalf("systemd waits for %s, %v", out, err)
+	}
+	slow := spooled("trap 'sleep 2; exit 3' TERM; echo $$; while :; do sleep 0.01; done")
+	slow.Kind, slow.Grace = "cron", runs.MaxGrace
+	run := startIn(t, c, slow)
+	eventually(t, "it runs", func() bool { return len(pidsIn(run.Output)) == 1 })
+	systemctl("stop", "agent-runs")
+	rec, err := readRecord("/var/lib/agent/runs/" + run.ID + "/status.json")
+	if err != nil || rec.Run.ExitCode != 3 || !rec.Run.Interrupted() {
+		t.Errorf("recorded as %+v, %v", rec.Run, err)
+	}
+	os.Remove(dropIn)
+	systemctl("daemon-reload")
+	systemctl("start", "agent-runs")
+}
+
 // After all of the above nothing may be left: no group, no process, no descriptor, no thread too many.
 func TestInsideZNothingLeaks(t *testing.T) {
 	c := inside(t)
