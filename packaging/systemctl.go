@@ -137,7 +137,7 @@ func (h *host) systemctl(ctx context.Context, args ...string) error {
 	return nil
 }
 
-// systemdVersion is that of the host's, or 0: the first line of its answer is "systemd 219" or "systemd 252 (252.16-1)".
+// systemdVersion is that of the host's, or 0: its answer begins with "systemd 219" or "systemd 252 (252.16-1)".
 func systemdVersion(ctx context.Context) int {
 	ctx, cancel := context.WithTimeout(ctx, systemctlLimit)
 	defer cancel()

@@ -395,7 +395,7 @@ func (b *box) reboot(t *testing.T, app string) {
 	b.Do("reboot", "1")
 	b.drained(t)
 	wait(t, "a good status", func() bool { return b.statusGood(t, "1") })
-	if r := b.runOf("1", w.command); r.State != "exited" || r.StoppedBy != "shutdown" || r.Signal != 15 {
+	if r := b.runOf("1", w.command); r.State != "interrupted" || r.StoppedBy != "shutdown" || r.Signal != 15 {
 		t.Errorf("the shutdown is recorded as %+v", r)
 	}
 	if after := b.On("1", lookAtFiles); after != before {

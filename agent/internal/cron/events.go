@@ -43,6 +43,9 @@ func (c *Cron) onEnd(r runs.Run) {
 	if job, ok := c.watcher.State().Table.Job(r.Name); ok && triedAgain(job, r) {
 		return // the last attempt is reported, or that there is none
 	}
+	if r.Interrupted() {
+		c.counts.missed.Add(1) // its slot has not been served
+	}
 	c.notices.ended(r, c.fleet.outcomeBefore(r.Name))
 }
 

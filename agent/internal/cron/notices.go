@@ -64,14 +64,18 @@ func (n *notices) unknown(t scheduler.Table) (warnings []string) {
 }
 
 // ended reports a job's run that no further attempt follows. before is how the job's run before it ended on another
-// instance: the notice may be of a recovery.
+// instance: the notice may be of a recovery. An interrupted run is no failure: its slot was missed.
 func (n *notices) ended(r runs.Run, before notify.Kind) {
 	e := notify.Event{Job: r.Name, Kind: notify.Succeeded, At: r.Ended, Run: r.ID, Exit: r.ExitCode,
 		Reason: runs.Describe(r), Took: r.Took(), Before: before}
 	if e.Reason == fmt.Sprintf("exit %d", e.Exit) {
 		e.Reason = "" // the notice has it already
 	}
-	if r.ExitCode != 0 || r.State == runs.StateLost {
+	switch {
+	case r.Interrupted():
+		e.Kind, e.Exit = notify.Missed, 0
+		e.Reason += "; with retries or retry_on_loss it would run again"
+	case r.ExitCode != 0, r.State == runs.StateLost:
 		e.Kind = notify.Failed
 	}
 	if n.tail {

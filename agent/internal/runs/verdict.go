@@ -19,6 +19,10 @@ func Describe(r Run) string {
 		return fmt.Sprintf("killed by the kernel for memory at %d MB", r.PeakMemory>>20) // 2^20 bytes, as in --memory
 	case r.TimedOut:
 		return "ended by its time limit"
+	case r.Interrupted() && r.StoppedBy == StoppedLease:
+		return "interrupted: its lease was not renewed"
+	case r.Interrupted():
+		return "interrupted: " + r.StoppedBy
 	case r.StoppedBy != "":
 		return "ended by " + r.StoppedBy
 	case r.Signal != 0:
@@ -41,7 +45,7 @@ func Verdict(run Run) string {
 	case run.StoppedBy == StoppedLease:
 		return "ended: the agent did not renew its lease, so another instance may run it"
 	case run.StoppedBy == StoppedShutdown:
-		return "ended: the supervisor was told to stop"
+		return "ended: this machine, or the service that runs it, is shutting down"
 	case run.StoppedBy != "":
 		return Describe(run)
 	}

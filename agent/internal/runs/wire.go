@@ -91,6 +91,8 @@ const (
 	StateRunning  = "running"
 	StateExited   = "exited"
 	StateLost     = "lost" // the supervisor died: how it ended is not known
+
+	StateInterrupted = "interrupted" // ended by what happened to its instance: Interrupted. An older supervisor: exited
 )
 
 // Run is what is known of a run: what `agent ps --json` shows and what is on disk. Its texts are bounded, so that what
@@ -146,8 +148,10 @@ const (
 )
 
 // Interrupted reports whether the run was ended by what happened to its instance, and not by itself, its limits or a
-// person. Such an end is no failure of a job.
-func (r Run) Interrupted() bool { return r.StoppedBy == StoppedShutdown || r.StoppedBy == StoppedLease }
+// person. Such an end is no failure of a job. One that exits with 0 has used its grace to finish.
+func (r Run) Interrupted() bool {
+	return r.ExitCode != 0 && !r.OOM && (r.StoppedBy == StoppedShutdown || r.StoppedBy == StoppedLease)
+}
 
 // MaxArgs is how many bytes of its arguments a run's record has.
 const MaxArgs = 4 << 10

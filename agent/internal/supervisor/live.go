@@ -164,6 +164,9 @@ func (l *live) conclude(st command.Status) runs.Run {
 	if run.StoppedBy == "timeout" {
 		run.TimedOut, run.ExitCode = true, command.CodeTimeout
 	}
+	if run.Interrupted() {
+		run.State = runs.StateInterrupted
+	}
 	l.io.account(&run)
 	return run
 }

@@ -110,7 +110,7 @@ until [ "$(agent ps --json | grep -c '"state": *"running"')" = 4 ]; do sleep 0.0
 	for _, run := range list {
 		if code, ok := want[run.Lock]; ok {
 			delete(want, run.Lock)
-			if run.State != runs.StateExited || run.StoppedBy != "shutdown" || run.ExitCode != code {
+			if run.State != runs.StateInterrupted || run.StoppedBy != "shutdown" || run.ExitCode != code {
 				b.t.Errorf("recorded as %+v, want exit code %d", run, code)
 			}
 		}

@@ -58,8 +58,8 @@ type Config struct {
 const stopGrace = 5 * time.Second
 
 // shutdownGrace is the most that a run gets when the supervisor itself ends. The unit's TimeoutStopSec= is shorter, so
-// that a supervisor that hangs does not hold up a reboot: a live one asks systemd for stopStep more, again and again, or
-// systemd would kill before we have written how runs ended.
+// that a supervisor that hangs does not hold up a reboot. A live one asks systemd for stopStep more, again and again:
+// else systemd would kill it before it has written how runs ended.
 const shutdownGrace = runs.MaxGrace
 
 const stopStep = 30 * time.Second

@@ -1,0 +1,57 @@
+package cron
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"beanstalk-agent/agent/internal/notify"
+	"beanstalk-agent/agent/internal/runs"
+)
+
+// A deployment, a scale-in or a reboot is no failure of the job it interrupts: it counts as none and notifies of none.
+// Where the job does not run again its slot was missed, and that is reported.
+func TestAnInterruptedRunIsNoFailure(t *testing.T) {
+	got := make(chan map[string]any, 10)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var body map[string]any
+		json.NewDecoder(r.Body).Decode(&body)
+		got <- body
+	}))
+	t.Cleanup(server.Close)
+	c := newCron(t, io.Discard, func(cfg *Config) {
+		cfg.Notify = []notify.Target{{Type: notify.Webhook, Name: "ops", URL: server.URL}}
+	})
+	running(t, c, `cron:
+- {name: once, schedule: "0 0 1 1 *", command: x}
+- {name: stopped, schedule: "0 0 1 1 *", command: x}
+- {name: again, schedule: "0 0 1 1 *", command: x, retries: 1}
+`)
+	go c.SendNotices(t.Context())
+	end := func(job, by string, code int) {
+		c.onEnd(runs.Run{ID: job, Kind: "cron", Name: job, State: runs.StateExited, StoppedBy: by, ExitCode: code,
+			Signal: 15, Attempt: 1, Started: time.Now(), Ended: time.Now()})
+	}
+	end("again", runs.StoppedShutdown, 143) // which is tried again
+	end("once", runs.StoppedShutdown, 0)    // which has finished within its grace
+	end("once", runs.StoppedLease, 143)
+	notice := <-got
+	if why, _ := notice["reason"].(string); notice["kind"] != "missed" || notice["job"] != "once" || !strings.HasPrefix(why, "interrupted: ") ||
+		!strings.Contains(why, "retry_on_loss") {
+		t.Errorf("notified of %v", notice)
+	}
+	for _, s := range c.Samples(nil) {
+		want := map[string]float64{"cron_runs": 3, "cron_missed": 1} // of the others 0
+		if s.Value != want[s.Name] {
+			t.Errorf("%s is %v", s.Name, s.Value)
+		}
+	}
+	end("stopped", "stop", 143) // a person's stop is no interruption
+	if notice := <-got; notice["kind"] != "failed" {
+		t.Errorf("notified of %v", notice)
+	}
+}
