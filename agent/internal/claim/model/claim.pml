@@ -41,7 +41,7 @@
 #endif
 
 mtype = { free, live, lost, finished };       /* a run in the register; an expired one is live, and its until is over */
-mtype = { Claim, TakeOver, Renew, Finish };   /* what a write is for */
+mtype = { Claim, TakeOver, Renew, Finish, Interrupt }; /* what a write is for; Interrupt is a Finish that others may take over */
 mtype = { Skip, Queue };                      /* the overlap policy */
 
 typedef Run { mtype state; byte owner, attempt, until }
@@ -84,6 +84,12 @@ bool dead, through;
 #define idle (running[i] == 0 && won[i] == 0)
 #define attemptOf(u, a) ((u) * 2 + (a) - 1)
 #define hasEnded(u) (ended[i] == (u) + 1 && endedAttempt[i] == reg[u].attempt)
+#ifdef STARTS_WITHOUT_RENEWING /* a fresh process, though a write of the one before it may still arrive */
+#define inFlight false
+#else                        /* it renews first, which has the store refuse the others */
+#define inFlight (put[i].sent && put[i].op != Renew || late.sent && lateOwner == i && late.op != Renew)
+#endif
+#define reclaims(u) (unstarted(u) && !inFlight)
 #define unstarted(u) (is(live, u) && mine(u) && !started[attemptOf(u, reg[u].attempt)] && !hasEnded(u))
 
 #ifdef NO_NONCE              /* only the owner's name is compared */
@@ -115,7 +121,7 @@ inline clear(p) { p.sent = 0; p.op = 0; p.slot = 0; p.attempt = 0; p.until = 0; 
 
 inline send(what, u, a) {
 	put[i].sent = 1; put[i].op = what; put[i].slot = u; put[i].attempt = a;
-	put[i].until = (what == Finish -> 0 : UNTIL);
+	put[i].until = (what == Finish || what == Interrupt -> 0 : UNTIL);
 	put[i].expired = expired(0) + 2 * expired(1)
 }
 
@@ -137,8 +143,9 @@ inline apply(o, p) {
 		if :: reg[other(p.slot)].owner == o && is(live, other(p.slot)) -> done(other(p.slot)) :: else fi;
 		reg[p.slot].state = live; reg[p.slot].owner = o; reg[p.slot].attempt = p.attempt; reg[p.slot].until = p.until;
 		if :: p.attempt == 2 -> started[attemptOf(p.slot, 1)] = 1 :: else fi /* may not start any more */
-	:: p.op == Renew -> reg[p.slot].until = p.until
+	:: p.op == Renew -> reg[p.slot].state = live; reg[p.slot].until = p.until
 	:: p.op == Finish -> done(p.slot)
+	:: p.op == Interrupt -> reg[p.slot].state = lost; reg[p.slot].until = 0
 	fi;
 	clear(p);
 	changed()
@@ -148,11 +155,13 @@ inline win(u) { won[i] = u + 1; wonAttempt[i] = reg[u].attempt; wonLease[i] = le
 
 inline ends() { running[i] = 0; attempt[i] = 0; left[i] = 0 }
 
+#define mayRenew(u, a) (takes(i, u, a) && (is(live, u) || !busy(other(u))))
+
 proctype Instance(byte i; mtype overlap) {
 	byte s = 0;              /* the next slot: those before it are decided here */
 	do
 	/* Claim: read, decide, write. */
-	:: d_step { !put[i].sent && idle && s < SLOTS ->
+	:: d_step { !put[i].sent && idle && s < SLOTS && (!unstarted(s) || reclaims(s)) ->
 		if
 #ifdef NO_GROUP              /* instance 2 is of an environment with a register of its own */
 		:: i == 2 -> won[i] = s + 1; wonAttempt[i] = 1; wonLease[i] = LEASE
@@ -179,16 +188,16 @@ proctype Instance(byte i; mtype overlap) {
 #define mayTake(u) (!put[i].sent && idle && !paused && reg[u].attempt == 1 && (expired(u) || is(lost, u)) && !busy(other(u)))
 #endif
 	:: d_step { mayTake(0) -> send(TakeOver, 0, 2) }
-	:: d_step { idle && reg[0].attempt == 2 && unstarted(0) -> win(0) }
+	:: d_step { idle && reg[0].attempt == 2 && reclaims(0) -> win(0) }
 #if RERUN == 2
 	:: d_step { mayTake(1) -> send(TakeOver, 1, 2) }
-	:: d_step { idle && reg[1].attempt == 2 && unstarted(1) -> win(1) }
+	:: d_step { idle && reg[1].attempt == 2 && reclaims(1) -> win(1) }
 #endif
 #endif
 #ifdef RETRY                 /* a second attempt of the owner reopens its run, also one whose end is not written yet */
 	:: d_step { !put[i].sent && idle && reg[0].attempt == 1 && mine(0) && (is(finished, 0) || is(live, 0) && hasEnded(0)) &&
 		!paused && !busy(1) -> send(Claim, 0, 2) }
-	:: d_step { idle && reg[0].attempt == 2 && unstarted(0) -> win(0) }
+	:: d_step { idle && reg[0].attempt == 2 && reclaims(0) -> win(0) }
 #endif
 
 	/* A won slot is started, while its lease lasts. */
@@ -205,19 +214,22 @@ proctype Instance(byte i; mtype overlap) {
 		won[i] = 0; wonAttempt[i] = 0; wonLease[i] = 0 }
 
 #ifndef LIVENESS
-	/* Renew: a write, and the supervisor is told what the register says. */
-	:: d_step { !put[i].sent && running[i] != 0 && is(live, running[i]-1) && same(i, running[i]-1, attempt[i]) ->
-		send(Renew, running[i]-1, attempt[i]) }
+	/* Renew: a write, and then the supervisor is told what the register says. A lost run comes back if none is live. */
+	:: d_step { !put[i].sent && running[i] != 0 && mayRenew(running[i]-1, attempt[i]) -> send(Renew, running[i]-1, attempt[i]) }
+	:: d_step { !put[i].sent && won[i] != 0 && mayRenew(won[i]-1, wonAttempt[i]) -> send(Renew, won[i]-1, wonAttempt[i]) }
+	:: d_step { won[i] != 0 && is(live, won[i]-1) && same(i, won[i]-1, wonAttempt[i]) && wonLease[i] < lease(won[i]-1) ->
+		wonLease[i] = lease(won[i]-1) }
 	:: d_step { running[i] != 0 && is(live, running[i]-1) && same(i, running[i]-1, attempt[i]) &&
 		lease(running[i]-1) > 0 && left[i] < lease(running[i]-1) + DRIFT -> left[i] = lease(running[i]-1) + DRIFT }
 #endif
 
 	/* Finish. */
-	:: d_step { !put[i].sent && ended[i] != 0 ->
-		if
-		:: takes(i, ended[i]-1, endedAttempt[i]) -> send(Finish, ended[i]-1, endedAttempt[i])
-		:: else -> ended[i] = 0; endedAttempt[i] = 0
-		fi }
+	:: d_step { !put[i].sent && ended[i] != 0 && takes(i, ended[i]-1, endedAttempt[i]) ->
+		send(Finish, ended[i]-1, endedAttempt[i]) }
+#if RERUN
+	:: d_step { !put[i].sent && ended[i] != 0 && is(live, ended[i]-1) && same(i, ended[i]-1, endedAttempt[i]) ->
+		send(Interrupt, ended[i]-1, endedAttempt[i]) }
+#endif
 
 	/* The network: a write arrives, gets lost, or may arrive after its sender gave up on it. */
 	:: d_step { put[i].sent -> apply(i, put[i]) }
