@@ -15,6 +15,7 @@ import (
 type host struct {
 	root   string
 	files  files // below root
+	repo   fs.FS // the same, of a repository
 	dry    bool
 	report Report
 	undo   []func() error // called last one first

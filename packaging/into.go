@@ -7,11 +7,9 @@ import (
 	"io/fs"
 	"maps"
 	"os"
-	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strings"
 )
 
 // configName is the file in a repository that installs the agent at a deployment.
@@ -30,7 +28,7 @@ func InstallInto(dir string, dry bool) (Report, error) {
 	}
 	defer root.Close()
 	h := newHost(dir, dry)
-	h.files = root
+	h.files, h.repo = root, root.FS()
 	if err := h.repository(); err != nil {
 		return h.report, errors.Join(err, h.rollBack())
 	}
@@ -62,8 +60,6 @@ var hooks = map[string]string{
 	".platform/confighooks/postdeploy/99_agent_release.sh": "hooks/postdeploy.sh",
 }
 
-const nginxDir = ".platform/nginx/conf.d/elasticbeanstalk"
-
 // Absent lists the opt-in files that the deployed application lacks, and what that means. Everything else works without
 // them. agent.config is not checked: the platform removes .ebextensions.
 func Absent(exists func(name string) bool) []string {
@@ -74,37 +70,10 @@ func Absent(exists func(name string) bool) []string {
 			break
 		}
 	}
-	if !exists(path.Join(nginxDir, "agent-health.conf")) {
+	if !exists(nginxFile) {
 		absent = append(absent, "no nginx location: health checks do not come to the agent")
 	}
 	return absent
-}
-
-// nginx writes the location files, which Beanstalk includes in its server block.
-// They have values to edit, so an existing one stays.
-func (h *host) nginx() error {
-	files, err := fs.Glob(embedded, "nginx/*.conf")
-	if err != nil {
-		return err
-	}
-	for _, name := range files {
-		target := path.Join(nginxDir, path.Base(name))
-		switch old, err := h.files.ReadFile(target); {
-		case err == nil && !bytes.Equal(old, embeddedFile(name)):
-			h.note("%s was edited or is of an earlier version, kept as it is", target)
-			if bytes.Contains(old, []byte("proxy_pass http://127.")) {
-				h.note("%s asks the agent at a port, which any local user can take: "+
-					"write proxy_pass http://unix:/run/agent/health.sock; or delete it and run this again", target)
-			}
-			continue
-		case err == nil:
-			continue
-		}
-		if _, err := h.file(target, 0o644, embeddedFile(name)); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // keepFrom returns config with the edited line of the repository's agent.config.
@@ -138,11 +107,7 @@ func (h *host) advise() {
 	}
 	h.note("commit them, because eb deploy sends only what git has: "+
 		"git add %s && git commit -m 'Install the agent'", folders)
-	nginx, err := h.files.ReadFile(".platform/nginx/nginx.conf")
-	if err == nil && !strings.Contains(string(nginx), "conf.d/elasticbeanstalk/") {
-		h.note(".platform/nginx/nginx.conf does not include conf.d/elasticbeanstalk/*.conf in its server: " +
-			"the health location is not seen there")
-	}
+	h.adviseIgnored(bundled)
 	if other, _ := filepath.Glob(h.at(".ebextensions/*agent*.config")); len(other) > 1 {
 		h.note(".ebextensions has more than one file named after the agent; Beanstalk runs them all")
 	}

@@ -1,0 +1,238 @@
+package nginxconf
+
+import (
+	"net"
+	"net/netip"
+	"net/url"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Find returns the directives of this name among list and, in order, in the blocks within.
+func Find(list []Directive, name string) (found []Directive) {
+	for _, d := range list {
+		if d.Name == name {
+			found = append(found, d)
+		}
+		found = append(found, Find(d.Block, name)...)
+	}
+	return found
+}
+
+// Location is a location's matching: Kind is "" or "^~" for a prefix, "=" for exactly Path, "~" or "~*" for a regular
+// expression, "@" for a name.
+type Location struct {
+	Directive
+	Kind, Path string
+}
+
+// Locations returns the locations of a server, those within others too.
+func Locations(server Directive) (list []Location) {
+	for _, d := range Find(server.Block, "location") {
+		list = append(list, locationOf(d))
+	}
+	return list
+}
+
+// locationOf reads the arguments as nginx does: with a blank after the modifier or without.
+func locationOf(d Directive) Location {
+	if len(d.Args) == 2 {
+		return Location{d, d.Args[0], d.Args[1]}
+	}
+	arg := d.Arg(0)
+	for _, kind := range []string{"=", "^~", "~*", "~", "@"} {
+		if rest, ok := strings.CutPrefix(arg, kind); ok {
+			return Location{d, kind, rest}
+		}
+	}
+	return Location{d, "", arg}
+}
+
+// Servers are the servers of port 80.
+func Servers(conf []Directive) (list []Directive) {
+	for _, s := range Find(conf, "server") {
+		if s.Block != nil && (listens(s, "") || !slices.ContainsFunc(s.Block, isListen)) {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// DefaultServer is the server that answers a Host which no server has as its name, on port 80: a load balancer's, an
+// address. With several of port 80 it is the one that says so, else the first.
+func DefaultServer(conf []Directive) (Directive, bool) {
+	list := Servers(conf)
+	for _, s := range list {
+		if listens(s, "default_server") || listens(s, "default") {
+			return s, true
+		}
+	}
+	if len(list) == 0 {
+		return Directive{}, false
+	}
+	return list[0], true
+}
+
+func isListen(d Directive) bool { return d.Name == "listen" }
+
+// listens reports whether a server listens on port 80, with option unless that is "".
+func listens(s Directive, option string) bool {
+	return slices.ContainsFunc(s.Block, func(d Directive) bool {
+		port := d.Arg(0)
+		if i := strings.LastIndex(port, ":"); i >= 0 && !strings.HasSuffix(port, "]") {
+			port = port[i+1:]
+		} else if _, err := strconv.Atoi(port); err != nil {
+			port = "80" // an address alone
+		}
+		unix := strings.HasPrefix(d.Arg(0), "unix:")
+		return isListen(d) && !unix && port == "80" && (option == "" || slices.Contains(d.Args, option))
+	})
+}
+
+// Target is where nginx sends a site's requests.
+type Target struct {
+	Protocol string // "http", "https", "fastcgi", "uwsgi", "scgi", "grpc"; "" where it sends them nowhere that is known
+	Port     int    // on this host
+	Socket   string // a UNIX socket, where Port is 0
+	At       string // "FILE:LINE" of what says so
+	// Doubt is why requests may go elsewhere too, or why it is not known where they go.
+	Doubt string
+}
+
+// Passes follows the requests for pages that have no location of their own, those of "location /": through try_files
+// and named upstreams, to where they leave nginx.
+func Passes(conf []Directive, server Directive) Target {
+	s := site{conf: conf, server: server}
+	for _, l := range Locations(server) {
+		if l.Path == "/" && (l.Kind == "" || l.Kind == "^~") {
+			if t := s.follow(l.Directive, 0); t.Protocol != "" || t.Doubt != "" {
+				return t
+			}
+			break
+		}
+	}
+	for _, l := range Locations(server) { // PHP: location / leads to a page, which a regular expression takes
+		if d, ok := one(l.Block, "fastcgi_pass"); ok {
+			return s.address(d, "fastcgi", d.Arg(0))
+		}
+	}
+	return Target{Doubt: "no location / sends requests on"}
+}
+
+type site struct {
+	conf   []Directive
+	server Directive
+}
+
+func one(list []Directive, name string) (Directive, bool) {
+	i := slices.IndexFunc(list, func(d Directive) bool { return d.Name == name })
+	if i < 0 {
+		return Directive{}, false
+	}
+	return list[i], true
+}
+
+// follow goes from a location to where it sends requests. Of a nested "location /" that one counts.
+func (s site) follow(l Directive, depth int) Target {
+	if depth > 4 { // named locations that name each other
+		return Target{}
+	}
+	for _, inner := range l.Block {
+		if inner.Name == "location" && locationOf(inner).Path == "/" {
+			return s.follow(inner, depth+1)
+		}
+	}
+	if d, ok := one(l.Block, "proxy_pass"); ok {
+		scheme, rest, _ := strings.Cut(d.Arg(0), "://")
+		return s.address(d, strings.ToLower(scheme), rest)
+	}
+	for _, protocol := range []string{"fastcgi", "uwsgi", "scgi", "grpc"} {
+		if d, ok := one(l.Block, protocol+"_pass"); ok {
+			return s.address(d, protocol, strings.TrimPrefix(d.Arg(0), "grpc://"))
+		}
+	}
+	for _, name := range []string{"try_files", "error_page"} {
+		d, ok := one(l.Block, name)
+		if last := d.Arg(-1); ok && strings.HasPrefix(last, "@") {
+			return s.named(last[1:], depth)
+		}
+	}
+	return Target{}
+}
+
+func (s site) named(name string, depth int) Target {
+	for _, l := range Locations(s.server) {
+		if l.Kind == "@" && l.Path == name {
+			return s.follow(l.Directive, depth+1)
+		}
+	}
+	return Target{}
+}
+
+// address reads what stands after the scheme: an upstream's name, an address, a UNIX socket; and a path.
+func (s site) address(d Directive, protocol, rest string) Target {
+	t := Target{Protocol: protocol, At: d.At()}
+	if strings.Contains(rest, "$") {
+		t.Doubt = d.Name + " has a variable: " + d.Arg(0)
+		return t
+	}
+	host := rest
+	if !strings.HasPrefix(rest, "unix:") {
+		host, _, _ = strings.Cut(rest, "/")
+	}
+	servers := s.upstream(host)
+	switch {
+	case servers == nil:
+		t.here(host)
+	case len(servers) == 0:
+		t.Doubt = "upstream " + host + " has no server"
+	default:
+		if t.here(servers[0]); len(servers) > 1 && t.Doubt == "" {
+			t.Doubt = "upstream " + host + " has " + strconv.Itoa(len(servers)) + " servers"
+		}
+	}
+	return t
+}
+
+// upstream returns the different servers of an upstream that are in use; nil: there is none of that name.
+func (s site) upstream(name string) []string {
+	for _, u := range Find(s.conf, "upstream") {
+		if u.Arg(0) != name {
+			continue
+		}
+		list := []string{}
+		for _, d := range u.Block {
+			unused := slices.Contains(d.Args, "down") || slices.Contains(d.Args, "backup")
+			if d.Name == "server" && !unused && !slices.Contains(list, d.Arg(0)) {
+				list = append(list, d.Arg(0))
+			}
+		}
+		return list
+	}
+	return nil
+}
+
+// here reads an address, and is in doubt about one that is not this host's.
+func (t *Target) here(address string) {
+	if socket, ok := strings.CutPrefix(address, "unix:"); ok {
+		socket, _, _ = strings.Cut(socket, ":")
+		t.Socket = path.Clean(socket)
+		return
+	}
+	u := url.URL{Host: address}
+	host, port := u.Hostname(), u.Port()
+	ip, err := netip.ParseAddr(host)
+	switch {
+	case host != "localhost" && (err != nil || !ip.IsLoopback() && !ip.IsUnspecified()):
+		t.Doubt = "requests go to " + net.JoinHostPort(host, port) + ", which is not an address of this host's own"
+		return
+	case port == "" && t.Protocol == "https":
+		port = "443"
+	case port == "":
+		port = "80"
+	}
+	n, _ := strconv.ParseUint(port, 10, 16)
+	t.Port = int(n)
+}
