@@ -67,7 +67,7 @@ func TestTriggerStartsWhatIsGiven(t *testing.T) {
 		}
 		var got Firing
 		failed := errors.New("exit 3")
-		err := r.s.Trigger("a", func(_ context.Context, f Firing) error {
+		err := r.s.Trigger("a", false, func(_ context.Context, f Firing) error {
 			got = f
 			time.Sleep(time.Minute)
 			return failed
@@ -76,10 +76,10 @@ func TestTriggerStartsWhatIsGiven(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Second)
-		if err := r.s.Trigger("a", lasts(0)); !errors.Is(err, ErrBusy) || !strings.Contains(err.Error(), "2000-01-01T00:00:00Z") {
+		if err := r.s.Trigger("a", false, lasts(0)); !errors.Is(err, ErrBusy) || !strings.Contains(err.Error(), "2000-01-01T00:00:00Z") {
 			t.Errorf("a second start gave %v", err)
 		}
-		if err := r.s.Trigger("b", lasts(0)); !errors.Is(err, ErrBusy) || !strings.Contains(err.Error(), "room") {
+		if err := r.s.Trigger("b", false, lasts(0)); !errors.Is(err, ErrBusy) || !strings.Contains(err.Error(), "room") {
 			t.Errorf("a start beyond the limit gave %v", err)
 		}
 		r.after(30 * time.Minute)
@@ -87,10 +87,10 @@ func TestTriggerStartsWhatIsGiven(t *testing.T) {
 		if st := r.state("a"); st.Last.Err != failed || got.Reason != Manual || got.Job.Name != "a" {
 			t.Errorf("got %+v, fired %+v", st, got)
 		}
-		if err := r.s.Trigger("c", lasts(0)); !errors.Is(err, ErrUnknownJob) {
+		if err := r.s.Trigger("c", false, lasts(0)); !errors.Is(err, ErrUnknownJob) {
 			t.Errorf("triggering c gave %v", err)
 		}
-		if err := New(Config{}).Trigger("a", lasts(0)); !errors.Is(err, ErrNotRunning) {
+		if err := New(Config{}).Trigger("a", false, lasts(0)); !errors.Is(err, ErrNotRunning) {
 			t.Errorf("triggering before Run gave %v", err)
 		}
 	})
@@ -584,7 +584,7 @@ func TestConcurrentUse(t *testing.T) {
 					case 2:
 						r.s.Resume(job)
 					case 3:
-						r.s.Trigger(job, run)
+						r.s.Trigger(job, false, run)
 					case 4:
 						r.s.Hold(time.Minute)
 					case 5:

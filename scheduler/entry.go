@@ -50,8 +50,10 @@ type activity struct {
 // A run is one in progress.
 type run struct {
 	firing   Firing
-	started  time.Time
-	owedFrom int64 // doneUntil before this run, until the run is recorded; then never
+	started  time.Time // of the start, and once it has begun, of the run
+	waits    string    // what it waits for; "" when it has begun
+	overlaps time.Time // overlapSince before this start
+	owedFrom int64     // doneUntil before this run, until the run is recorded; then never
 	cancel   context.CancelCauseFunc
 }
 
@@ -66,19 +68,33 @@ func (e *entry) active() *activity {
 func (a *activity) count(r *run, err, cause error) {
 	switch {
 	case errors.Is(err, ErrElsewhere):
-		a.counts.Elsewhere++
+		a.elsewhere(r, err)
 		return
 	case errors.Is(cause, ErrStopping): // it may go on without us
 		return
 	case err != nil && errors.Is(cause, ErrReplaced):
 		a.counts.Replaced++
 		err = fmt.Errorf("%w: %w", ErrReplaced, err)
+	case errors.Is(err, ErrReplaced):
+		a.counts.Replaced++
 	case err != nil:
 		a.counts.Failed++
 	}
 	a.counts.Runs++
 	a.overdueReported = false
 	a.last = Result{Due: r.firing.Due, Started: r.started, Err: err}
+}
+
+// elsewhere counts a slot that another instance has, or that overlaps with that instance's run.
+func (a *activity) elsewhere(r *run, err error) {
+	if _, overlaps := errors.AsType[*RunsElsewhere](err); !overlaps {
+		a.counts.Elsewhere++
+		return
+	}
+	a.counts.Overlapped += uint64(1 + r.firing.Coalesced)
+	if a.overlapSince = r.overlaps; a.overlapSince.IsZero() {
+		a.overlapSince = r.firing.Due
+	}
 }
 
 // overdue says that a run or a start of the job is late, or "".

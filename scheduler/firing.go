@@ -18,9 +18,14 @@ type Firing struct {
 	// Coalesced is how many earlier slots this run stands for beside its own. Counting ends at 1000.
 	Coalesced int
 
+	Started time.Time // of a run that is adopted
+
 	// Begun is set by the Scheduler. A [Runner] calls it once the run is recorded durably.
 	// Until then the slot stays owed: a process that ends earlier leaves it to the next one.
 	Begun func()
+
+	// Waits is set by the Scheduler. A [Runner] calls it with what the start waits for.
+	Waits func(what string)
 }
 
 // Final reports whether no retry follows if this attempt fails.
@@ -29,9 +34,9 @@ func (f Firing) Final() bool { return f.Reason == Manual || f.Attempt > f.Job.Re
 // attemptLeft reports whether the job wants another attempt after this one ended with err.
 func (f Firing) attemptLeft(j *Job, err error) bool {
 	switch {
-	case f.Reason == Manual, errors.Is(err, ErrElsewhere):
+	case f.Reason == Manual, errors.Is(err, ErrElsewhere), errors.Is(err, ErrReplaced):
 		return false
-	case errors.Is(err, ErrLost):
+	case errors.Is(err, ErrLost), errors.Is(err, ErrInterrupted) && j.RetryOnLoss:
 		return j.RetryOnLoss && f.Attempt <= max(j.Retries, 1)
 	}
 	return f.Attempt <= j.Retries
@@ -98,9 +103,28 @@ var (
 	// where the job says retry_on_loss.
 	ErrLost = errors.New("the end of the run is not known")
 
+	// ErrInterrupted says that the run was ended by what happened to its host: it is tried again as after a failure,
+	// and as after a loss.
+	ErrInterrupted = errors.New("interrupted")
+
+	// ErrReplaced is a cause of a Runner's context, and the Runner's error for a run that another instance replaces.
 	ErrReplaced = errors.New("replaced by the next run")
 	ErrStopping = errors.New("the agent stops")
 )
+
+// RunsElsewhere is a Runner's error for a slot that comes due while another instance runs the job: it counts as
+// overlapped. It is an [ErrElsewhere].
+type RunsElsewhere struct {
+	By    string
+	Since time.Time
+}
+
+func (e *RunsElsewhere) Error() string {
+	return fmt.Sprintf("%s runs it since %s", e.By, e.Since.UTC().Format(time.RFC3339))
+}
+
+// Is makes it an ErrElsewhere.
+func (e *RunsElsewhere) Is(target error) bool { return target == ErrElsewhere }
 
 // Errors of Trigger, Pause and Resume.
 var (

@@ -239,12 +239,16 @@ func (s *Scheduler) giveUp(e *entry, f Firing, why string) {
 func (s *Scheduler) launch(e *entry, f Firing, do func(context.Context, Firing) error) {
 	f.Job = *e.job
 	a := e.active()
+	ctx, cancel := context.WithCancelCause(s.base)
+	r := &run{started: s.cfg.Now(), owedFrom: never, overlaps: a.overlapSince, cancel: cancel}
 	if f.Reason == Scheduled {
 		a.overlapSince = time.Time{}
 	}
-	ctx, cancel := context.WithCancelCause(s.base)
-	r := &run{started: s.cfg.Now(), owedFrom: never, cancel: cancel}
+	if !f.Started.IsZero() {
+		r.started = f.Started
+	}
 	f.Begun = func() { s.onRecorded(e, r) }
+	f.Waits = func(what string) { s.onWaits(r, what) }
 	r.firing = f
 	switch f.Reason {
 	case Manual:
@@ -279,6 +283,16 @@ func (s *Scheduler) onRecorded(e *entry, r *run) {
 	s.mu.Lock()
 	defer s.unlock()
 	s.recorded(e, r)
+	if r.waits != "" {
+		r.started, r.waits = s.cfg.Now(), ""
+	}
+}
+
+// onWaits is the Firing's Waits.
+func (s *Scheduler) onWaits(r *run, what string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r.waits = what
 }
 
 func (s *Scheduler) recorded(e *entry, r *run) {
@@ -307,6 +321,9 @@ func (s *Scheduler) finish(e *entry, r *run, err, cause error) {
 		}
 	}
 	a.count(r, err, cause)
+	if by, ok := errors.AsType[*RunsElsewhere](err); ok {
+		s.reportJob(Overlapped, e, r.firing.Due, 1+r.firing.Coalesced, "skipped: "+by.Error())
+	}
 	if errors.Is(err, errPanicked) {
 		s.reportJob(Panicked, e, r.firing.Due, 1+r.firing.Coalesced, "whether it runs is not known: "+err.Error())
 	}

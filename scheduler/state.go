@@ -23,6 +23,7 @@ type JobState struct {
 // RunState is a run in progress.
 type RunState struct {
 	Started time.Time
+	Waits   string // what the start waits for; "" when the run has begun
 	Reason  Reason
 }
 
@@ -61,7 +62,7 @@ func (e *entry) state() JobState {
 		return st
 	}
 	for _, r := range a.running {
-		st.Running = append(st.Running, RunState{r.started, r.firing.Reason})
+		st.Running = append(st.Running, RunState{r.started, r.waits, r.firing.Reason})
 	}
 	if a.waiting != nil {
 		st.Waiting = &WaitState{a.waitingFor, 1 + a.waiting.Coalesced}

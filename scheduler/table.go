@@ -188,8 +188,8 @@ func (s *Scheduler) change(name string, do func(*entry, time.Time)) error {
 
 // Trigger starts a job now, also during a hold or a pause and when the job is off. run is called like a [Runner]'s Run,
 // in its place, and always once Trigger has returned nil. Trigger refuses with [ErrBusy] while the job runs (unless
-// overlaps are allowed), or when the host's limit or the job's lock would make it wait.
-func (s *Scheduler) Trigger(name string, run func(context.Context, Firing) error) error {
+// overlaps are allowed, or force says so), or when the host's limit or the job's lock would make it wait.
+func (s *Scheduler) Trigger(name string, force bool, run func(context.Context, Firing) error) error {
 	s.mu.Lock()
 	defer s.unlock()
 	e := s.entries[name]
@@ -198,7 +198,7 @@ func (s *Scheduler) Trigger(name string, run func(context.Context, Firing) error
 		return ErrNotRunning
 	case e == nil || e.removed:
 		return fmt.Errorf("%w: %q", ErrUnknownJob, name)
-	case !e.idle() && e.job.Overlap != Allow:
+	case !e.idle() && e.job.Overlap != Allow && !force:
 		return fmt.Errorf("%w: %q, since %s", ErrBusy, name, e.act.running[0].started.Format(time.RFC3339))
 	}
 	if why := s.blockedBy(e); why != "" {

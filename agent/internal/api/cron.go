@@ -19,6 +19,10 @@ type CronJob struct {
 	Since    *time.Time `json:"skipped_since,omitempty"` // the first of those that go on; none: a run has started since
 	Missed   uint64     `json:"missed,omitempty"`        // was due, and could not be started
 	MissedAt *time.Time `json:"last_missed,omitempty"`
+
+	// By the job's register, the same on every instance.
+	Running []CronHolder `json:"running,omitempty"` // newest first
+	Paused  *CronPauser  `json:"paused,omitempty"`
 }
 
 // CronTable is the answer to `agent cron list`.
@@ -28,6 +32,7 @@ type CronTable struct {
 	Faults   []string   `json:"faults,omitempty"`
 	Warnings []string   `json:"warnings,omitempty"`
 	Held     *time.Time `json:"held_until,omitempty"` // no job starts before
+	Group    string     `json:"group,omitempty"`      // the environments that share the jobs' slots
 	Jobs     []CronJob  `json:"jobs"`
 }
 
@@ -58,4 +63,51 @@ type CronJobCost struct {
 	Puts    int     `json:"puts"`
 	Gets    int     `json:"gets"`
 	Dollars float64 `json:"dollars"`
+}
+
+// CronRun is a run of a job as its register has it: of any instance, also one that is gone.
+type CronRun struct {
+	Job         string     `json:"name"`
+	Slot        time.Time  `json:"slot"`
+	Started     time.Time  `json:"started"`         // when it was claimed
+	Ended       *time.Time `json:"ended,omitempty"` // nil while it runs
+	Outcome     string     `json:"outcome,omitempty"`
+	Host        string     `json:"host"`
+	Environment string     `json:"environment,omitempty"` // of the host, where several share the register
+	Attempt     int        `json:"attempt"`
+	Manual      bool       `json:"manual,omitempty"`
+	Tail        string     `json:"tail,omitempty"` // the end of a failure's output, with cron.share_output
+}
+
+// CronHistory is the answer to `agent cron history`: the runs of other instances, newest first.
+type CronHistory struct {
+	Runs    []CronRun `json:"runs"`
+	Unread  int       `json:"unread,omitempty"` // jobs whose register was not read
+	Warning string    `json:"warning,omitempty"`
+}
+
+// CronPause is a request to pause a job, or to resume it.
+type CronPause struct {
+	Paused bool
+	Here   bool // on this instance alone
+}
+
+// CronPaused says what was done.
+type CronPaused struct {
+	Job    string `json:"job"`
+	Paused bool   `json:"paused"`
+	Here   bool   `json:"here"` // on this instance alone
+}
+
+// CronHolder is an instance that runs a job.
+type CronHolder struct {
+	Host        string    `json:"host"`
+	Environment string    `json:"environment,omitempty"`
+	Since       time.Time `json:"since"`
+}
+
+// CronPauser is who has paused a job on every instance.
+type CronPauser struct {
+	By    string    `json:"by"`
+	Since time.Time `json:"since"`
 }

@@ -2,16 +2,25 @@ package cli
 
 import (
 	"cmp"
+	"net/url"
+	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/runs"
 )
 
 func newCronHistoryCmd(g *globals) *cobra.Command {
 	o := psOptions{kind: "cron", all: true}
+	here := false
 	c := &cobra.Command{Use: "history [NAME]", Args: cobra.MaximumNArgs(1),
-		Short: "past runs of the jobs on this instance, newest first",
+		Short: "past runs of the jobs, newest first: this instance's, and the last of the others",
+		Long: `Runs of this instance are kept by it, as agent ps --all shows them, with their
+output (agent logs). Where one instance runs each slot, the last 16 runs of a job
+on any instance are shown too, with the instance and the outcome, also of one that
+has been replaced since. --here leaves those out.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := o.check(c); err != nil {
 				return misuse(err)
@@ -20,28 +29,82 @@ func newCronHistoryCmd(g *globals) *cobra.Command {
 				o.name = args[0]
 			}
 			list, err := o.list(c, g)
-			switch {
-			case err != nil:
+			if err != nil {
 				return err
-			case o.json:
-				return printJSON(g.Out, list)
 			}
-			return printPast(g, list)
+			past := pastOf(list)
+			if !here {
+				past = append(past, pastElsewhere(c, g, o.name)...)
+			}
+			slices.SortStableFunc(past, func(a, b pastRun) int { return b.at.Compare(a.at) })
+			return printPast(g, past[:min(len(past), o.n)], o.json)
 		}}
 	c.Flags().IntVarP(&o.n, "number", "n", 50, "how many")
 	c.Flags().BoolVar(&o.json, "json", false, "print JSON")
+	c.Flags().BoolVar(&here, "here", false, "this instance's alone")
 	return c
 }
 
-func printPast(g *globals, list []runs.Run) error {
-	if len(list) == 0 {
+// pastRun is a row of the history.
+type pastRun struct {
+	at  time.Time
+	run any // as JSON has it
+	row []string
+}
+
+func pastOf(list []runs.Run) (past []pastRun) {
+	for _, r := range list {
+		past = append(past, pastRun{r.Started, r, []string{r.ID, r.Name, startOf(r), tookOf(r), runs.Describe(r),
+			megabytes(r.PeakMemory), cmp.Or(r.Meta[runs.MetaHost], "-"), r.Reason}})
+	}
+	return past
+}
+
+// pastElsewhere are runs of other instances, as far as the claim store can be read: this instance's own are shown
+// without it.
+func pastElsewhere(c *cobra.Command, g *globals, job string) (past []pastRun) {
+	var h api.CronHistory
+	if err := g.get(c.Context(), "/v1/cron/history?"+url.Values{"job": {job}}.Encode(), &h); err != nil {
+		printf(g.Err, "note: runs of other instances are not shown: %v\n", err)
+		return nil
+	}
+	if h.Warning != "" {
+		printf(g.Err, "note: %s\n", h.Warning)
+	}
+	if h.Unread > 0 {
+		printf(g.Err, "note: of %s only this instance's runs are shown: the claim store was not asked, "+
+			"or did not answer\n", api.Count(h.Unread, "job"))
+	}
+	for _, r := range h.Runs {
+		took, why := "-", "slot "+r.Slot.UTC().Format("2006-01-02 15:04:05 MST")
+		if r.Ended != nil {
+			took = r.Ended.Sub(r.Started).Round(time.Second).String()
+		}
+		if r.Manual {
+			why = "manual"
+		}
+		started := r.Started.Local().Format("01-02 15:04:05")
+		how := cmp.Or(r.Outcome, "started, not ended")
+		past = append(past, pastRun{r.Started, r, []string{"-", r.Job, started, took, how, "-", r.Host, why}})
+	}
+	return past
+}
+
+func printPast(g *globals, past []pastRun, asJSON bool) error {
+	if asJSON {
+		list := []any{}
+		for _, p := range past {
+			list = append(list, p.run)
+		}
+		return printJSON(g.Out, list)
+	}
+	if len(past) == 0 {
 		printf(g.Err, "no runs are kept\n")
 		return nil
 	}
 	var rows [][]string
-	for _, r := range list {
-		rows = append(rows, []string{r.ID, r.Name, startOf(r), tookOf(r), runs.Describe(r),
-			megabytes(r.PeakMemory), cmp.Or(r.Meta[runs.MetaHost], "-"), r.Reason})
+	for _, p := range past {
+		rows = append(rows, p.row)
 	}
 	return table(g.Out, []string{"ID", "JOB", "STARTED", "TOOK", "STATE", "PEAK", "HOST", "WHY"}, rows)
 }

@@ -39,6 +39,9 @@ agree on who runs each slot. --cost --file needs no agent.`,
 			for _, w := range t.Warnings {
 				printf(g.Err, "note: %s\n", w)
 			}
+			if t.Group != "" {
+				printf(g.Err, "note: slots are shared with all environments of group %s\n", t.Group)
+			}
 			if t.Held != nil {
 				until := t.Held.Format("2006-01-02 15:04:05 MST")
 				printf(g.Err, "note: starts are held until %s, or agent release\n", until)

@@ -8,10 +8,13 @@ import (
 )
 
 func newCronRunCmd(g *globals) *cobra.Command {
-	var raw bool
+	var raw, force bool
 	c := &cobra.Command{Use: "run NAME", Short: "run a job now: its output here, its exit status passed on",
-		Long: `The run goes on when this command is interrupted. Exit status: the job's own;
-125 when the agent could not start it.`,
+		Long: `The run goes on when this command is interrupted. Where one instance runs each
+slot, it is refused while another instance runs the job, and when that cannot be
+known; --force runs it all the same. A paused job, or one that is off here, runs.
+
+Exit status: the job's own; 125 when the agent could not start it, or refused.`,
 		Args: oneID,
 		RunE: func(c *cobra.Command, args []string) error {
 			cl, err := g.client()
@@ -19,7 +22,11 @@ func newCronRunCmd(g *globals) *cobra.Command {
 				return exitIf(125, err)
 			}
 			var r runs.Run
-			if err := cl.Post(c.Context(), api.Path("cron", args[0], "run"), nil, &r); err != nil {
+			path := api.Path("cron", args[0], "run")
+			if force {
+				path += "?force"
+			}
+			if err := cl.Post(c.Context(), path, nil, &r); err != nil {
 				return exitIf(125, err)
 			}
 			out := g.output(raw)
@@ -31,5 +38,6 @@ func newCronRunCmd(g *globals) *cobra.Command {
 			return waitFor(c.Context(), g, cl, r.ID)
 		}}
 	c.Flags().BoolVar(&raw, "raw", false, rawHelp)
+	c.Flags().BoolVar(&force, "force", false, "also beside another run of the job")
 	return c
 }

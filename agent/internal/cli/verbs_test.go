@@ -38,6 +38,7 @@ const evil = "x\x1b]0;t\x07\x1b]52;c;eA==\x1b\\\x1b[2J\u009b2J\u0085\u202ey\u206
 // answersOf are the types of what the agent answers.
 var answersOf = map[string]any{
 	"/v1/status": api.Status{}, "/v1/runs": []runs.Run{}, "/v1/cron": api.CronTable{}, "/v1/cron/next": []api.Occurrence{},
+	"/v1/cron/history": api.CronHistory{}, "/v1/cron/ID/pause": api.CronPaused{}, "/v1/cron/ID/resume": api.CronPaused{},
 	"/v1/cron/cost": api.CronCost{}, "/v1/env": api.Environment{}, "/v1/env/diff": api.EnvironmentDiff{},
 	"/v1/metrics": cloudwatch.Payload{}, "/v1/metrics/cost": cloudwatch.Cost{}, "/v1/capacity": capacity.Advice{},
 	"/v1/health/history": []health.Result{}, "/v1/drain": drain.Departure{},
@@ -54,7 +55,7 @@ var argsOf = map[string][][]string{
 	"ps": {{}, {"--all"}, {"ID"}}, "logs": {{"ID"}, {"ID", "-f"}}, "stop": {{"ID"}}, "wait": {{"ID"}}, "status": {{}},
 	"exec":     {{"-d", "--", evil}},
 	"cron run": {{"ID"}}, "cron list": {{}, {"--cost"}, {"--cost", "--file", "FILE.yaml"}}, "cron history": {{}, {evil}},
-	"cron next": {{}, {"--file", "FILE.yaml"}}, "cron check": {{"FILE.yaml"}, {"FILE"}}, "cron pause": {{"ID"}}, "cron resume": {{"ID"}},
+	"cron next": {{}, {"--file", "FILE.yaml"}}, "cron check": {{"FILE.yaml"}, {"FILE"}}, "cron pause": {{"ID"}, {"--here", "ID"}}, "cron resume": {{"ID"}},
 	"env":     {{}, {evil}, {"none" + evil}, {"--diff"}, {"--diff", "--values"}, {"--file", "FILE"}, {"--file", "FILE", "--format", "dotenv"}, {"--file", "FILE", "--format", evil}},
 	"metrics": {{"--once"}, {"--cost"}}, "capacity": {{}},
 	"health": {{}, {"--history"}, {"--as-load-balancer"}},

@@ -79,6 +79,9 @@ type Cron struct {
 	Timezone string `yaml:"timezone"` // of jobs without one
 	Claims   string `yaml:"claims"`   // auto, off or s3://BUCKET/PREFIX
 	Limit    int    `yaml:"limit"`    // jobs at once on this host; 0 = 8 for each processor, at least 16
+
+	Group       string `yaml:"group"`        // environments of one group run each slot once between them
+	ShareOutput bool   `yaml:"share_output"` // the end of a failed run's output into the claim store
 }
 
 // Health says how the application is probed and what the load balancer gets.

@@ -38,7 +38,7 @@ metrics:
   groups:
     - {name: web, port: 8000}
     - {name: celery, match: 'celery .*worker'}
-cron: {file: jobs/cron.yaml, timezone: Europe/Berlin, claims: s3://b/p, limit: 3}
+cron: {file: jobs/cron.yaml, timezone: Europe/Berlin, claims: s3://b/p, limit: 3, group: shop, share_output: true}
 health:
   listen: localhost:9000
   host: www.example.com
@@ -63,7 +63,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 	want.Metrics = Metrics{Namespace: "CWAgent", Interval: 30 * time.Second, Sample: 2 * time.Second, Send: "on",
 		Dimensions: [][]string{{"EnvironmentName"}, {"EnvironmentName", "InstanceId"}, {}}, PerInstance: true,
 		Groups: []Group{{Name: "web", Port: 8000}, {Name: "celery", Match: "celery .*worker"}}}
-	want.Cron = Cron{"jobs/cron.yaml", "Europe/Berlin", "s3://b/p", 3}
+	want.Cron = Cron{"jobs/cron.yaml", "Europe/Berlin", "s3://b/p", 3, "shop", true}
 	want.Health.Listen, want.Health.Host, want.Health.Target = "localhost:9000", "www.example.com", "unix:/run/puma.sock:/up"
 	want.Health.Headers = map[string]string{"X-A": "b", "X-Forwarded-Proto": "https"}
 	want.Health.Timeout, want.Health.Unknown = 2*time.Second, "healthy"

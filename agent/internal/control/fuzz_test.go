@@ -65,10 +65,15 @@ func (a *askedCron) Cost(_ context.Context, instances int) (api.CronCost, error)
 	}
 	return api.CronCost{}, nil
 }
-func (a *askedCron) Trigger(context.Context, api.Caller, string) (runs.Run, error) {
+func (a *askedCron) Trigger(context.Context, api.Caller, string, bool) (runs.Run, error) {
 	return runs.Run{}, nil
 }
-func (a *askedCron) Pause(context.Context, string, bool) error { return nil }
+func (a *askedCron) History(context.Context, string) (api.CronHistory, error) {
+	return api.CronHistory{}, nil
+}
+func (a *askedCron) Pause(context.Context, api.Caller, string, api.CronPause) (api.CronPaused, error) {
+	return api.CronPaused{}, nil
+}
 
 // answering has an answer to everything.
 type answering struct{ fake }

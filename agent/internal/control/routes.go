@@ -85,8 +85,9 @@ type Cron interface {
 	List(context.Context) (api.CronTable, error)
 	Next(ctx context.Context, from time.Time, n int, job string) ([]api.Occurrence, error)
 	Cost(ctx context.Context, instances int) (api.CronCost, error)
-	Trigger(ctx context.Context, who api.Caller, job string) (runs.Run, error)
-	Pause(ctx context.Context, job string, paused bool) error
+	History(ctx context.Context, job string) (api.CronHistory, error)
+	Trigger(ctx context.Context, who api.Caller, job string, force bool) (runs.Run, error)
+	Pause(ctx context.Context, who api.Caller, job string, p api.CronPause) (api.CronPaused, error)
 }
 
 type route struct {
@@ -125,15 +126,14 @@ func (s *Server) routes() []route {
 		{"GET /v1/cron/cost", Callers, func(c *call) error {
 			return answer(c)(b.Cron().Cost(c.ctx(), c.instances()))
 		}},
+		{"GET /v1/cron/history", Callers, func(c *call) error {
+			return answer(c)(b.Cron().History(c.ctx(), c.r.URL.Query().Get("job")))
+		}},
 		{"POST /v1/cron/{id}/run", Callers, func(c *call) error {
-			return c.one(b.Cron().Trigger(c.ctx(), c.Caller, c.id()))
+			return c.one(b.Cron().Trigger(c.ctx(), c.Caller, c.id(), c.r.URL.Query().Has("force")))
 		}},
-		{"POST /v1/cron/{id}/pause", Callers, func(c *call) error {
-			return c.did(b.Cron().Pause(c.ctx(), c.id(), true))
-		}},
-		{"POST /v1/cron/{id}/resume", Callers, func(c *call) error {
-			return c.did(b.Cron().Pause(c.ctx(), c.id(), false))
-		}},
+		{"POST /v1/cron/{id}/pause", Callers, func(c *call) error { return s.pause(c, true) }},
+		{"POST /v1/cron/{id}/resume", Callers, func(c *call) error { return s.pause(c, false) }},
 
 		{"GET /v1/env", Callers, func(c *call) error {
 			q := c.r.URL.Query()
@@ -247,6 +247,11 @@ func (s *Server) stop(c *call) error {
 		return err
 	}
 	return c.one(s.Backend.Runs().Stop(c.ctx(), run.ID, req.Grace))
+}
+
+func (s *Server) pause(c *call, paused bool) error {
+	p := api.CronPause{Paused: paused, Here: c.r.URL.Query().Has("here")}
+	return answer(c)(s.Backend.Cron().Pause(c.ctx(), c.Caller, c.id(), p))
 }
 
 // maxHold is how long all jobs may be held: a hold that was forgotten ends by itself.

@@ -19,6 +19,7 @@ type Runs interface {
 	Get(ctx context.Context, id string) (runs.Run, error)
 	Wait(ctx context.Context, id string) (runs.Run, error)
 	Stop(ctx context.Context, id string, grace time.Duration) (runs.Run, error)
+	RenewLease(ctx context.Context, id string, length time.Duration, from runs.BootTime) error
 	Info(context.Context) (runs.Info, error)
 	Events(ctx context.Context, after uint64) iter.Seq2[runs.Event, error]
 }
@@ -45,10 +46,15 @@ type Config struct {
 
 	// Optional.
 
-	Location *time.Location   // of jobs that name none; nil: UTC
-	Limit    int              // jobs at once on this host; 0: by processors
-	NoRuns   bool             // the supervisor has never run anything
-	Notify   []notify.Target  // targets of notices
+	Location *time.Location  // of jobs that name none; nil: UTC
+	Limit    int             // jobs at once on this host; 0: by processors
+	NoRuns   bool            // the supervisor has never run anything
+	Notify   []notify.Target // targets of notices
+	Group    string          // of cron files that name none; "": each environment for itself
+
+	// ShareOutput puts the end of a failed run's output into its register, where whoever reads the bucket sees it.
+	ShareOutput bool
+
 	Cooldown time.Duration    // between notices of one job's failures
 	Now      func() time.Time // the wall clock; nil: time.Now
 }

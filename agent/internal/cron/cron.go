@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
@@ -23,6 +24,8 @@ import (
 
 	"beanstalk-agent/agent/internal/app"
 	"beanstalk-agent/agent/internal/appenv"
+	"beanstalk-agent/agent/internal/claim"
+	"beanstalk-agent/agent/internal/notify"
 	"beanstalk-agent/scheduler"
 )
 
@@ -75,6 +78,7 @@ func New(cfg Config) (*Cron, error) {
 		Options: func() scheduler.ParseOptions {
 			return scheduler.ParseOptions{Location: cfg.Location, CheckCommand: cfg.App.Commands(context.Background())}
 		}}
+	c.fleet.group, c.fleet.losses.report = c.group, c.reportLost
 	c.keepHold()
 	return c, nil
 }
@@ -89,6 +93,10 @@ func (c *Cron) Run(ctx context.Context) error {
 	table := c.watcher.Reload().Table
 	c.adoptLive(ctx, table)
 	c.adoptFailed(ctx, table)
+	c.fleet.losses.atStart(table)
+	var watch sync.WaitGroup
+	defer watch.Wait()
+	watch.Go(func() { c.fleet.losses.watch(ctx, c.rerun) })
 	err := c.sched.Run(ctx)
 	c.fleet.outcomes.close(drainLimit)
 	return err
@@ -102,6 +110,12 @@ func (c *Cron) SendNotices(ctx context.Context) error { return c.notices.Run(ctx
 
 // Reload reads the cron file again, changed or not.
 func (c *Cron) Reload() { c.watcher.Reload() }
+
+// group is the group of the cron file, else that of the configuration.
+func (c *Cron) group() (string, error) {
+	name, err := hostConditions(c.cfg.App).Group(c.watcher.State().Table.Group)
+	return cmp.Or(name, c.cfg.Group), err
+}
 
 // recipients are the targets that a job's notices go to, as the cron file says.
 func (c *Cron) recipients(job string) []string {
@@ -169,4 +183,14 @@ func (c *Cron) onEvent(e scheduler.Event) {
 		attrs = append(attrs, slog.Any("err", e.Err))
 	}
 	c.log.LogAttrs(context.Background(), level, "cron: "+string(e.Kind), attrs...)
+}
+
+// reportLost reports a run whose instance is gone: no run of this instance will.
+func (c *Cron) reportLost(job string, r claim.Run) {
+	c.log.Warn("a run was lost with its instance", "job", job, "due", r.Slot, "owner", r.Owner, "outcome", r.Outcome)
+	if strings.HasPrefix(job, lockRegister("")) {
+		return
+	}
+	c.counts.failed.Add(1)
+	c.notices.send(notify.Event{Job: job, Kind: notify.Failed, At: time.Now(), Reason: printable(r.Outcome)})
 }

@@ -56,7 +56,7 @@ func running(t *testing.T, c *Cron, file string) {
 		}
 	})
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
-		if err := c.sched.Trigger("?", nil); errors.Is(err, scheduler.ErrUnknownJob) {
+		if err := c.sched.Trigger("?", false, nil); errors.Is(err, scheduler.ErrUnknownJob) {
 			if st := c.watcher.State(); st.Kind != Loaded {
 				t.Fatal(st.Err)
 			}

@@ -1,6 +1,7 @@
 package cron
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,14 +17,20 @@ import (
 	"beanstalk-agent/scheduler"
 )
 
-// maxLockWait is how long a job waits at most for a lock that an exec holds; as long as a missed slot of it may be
-// caught up, if that is less.
-const maxLockWait = 24 * time.Hour
-
 // runError is a job's run that ended badly.
 type runError struct{ runs.Run }
 
-func (e *runError) Error() string { return runs.Describe(e.Run) }
+func (e *runError) Error() string {
+	if e.Interrupted() {
+		return "interrupted: " + runs.Describe(e.Run)
+	}
+	return runs.Describe(e.Run)
+}
+
+// Is makes the end of an interrupted run a scheduler.ErrInterrupted.
+func (e *runError) Is(target error) bool {
+	return target == scheduler.ErrInterrupted && e.Interrupted()
+}
 
 // fire is the scheduler's Runner: it runs a slot, and reports one that does not start, since no run can report it.
 func (c *Cron) fire(ctx context.Context, f scheduler.Firing) error {
@@ -34,6 +41,10 @@ func (c *Cron) fire(ctx context.Context, f scheduler.Firing) error {
 	case begun, errors.Is(context.Cause(ctx), scheduler.ErrStopping): // else the next process owes it
 	case !errors.Is(err, scheduler.ErrElsewhere):
 		c.notStarted(f, err)
+	case f.Attempt > 1: // the one before has failed, and has not been reported
+		c.log.Warn("job failed, and is not tried again", "job", f.Job.Name, "due", f.Due, "err", err)
+		c.notices.send(notify.Event{Job: f.Job.Name, Kind: notify.Failed, At: time.Now(),
+			Reason: "failed, and is not tried again: " + err.Error()})
 	case f.Coalesced > 0:
 		c.log.Info("slots left to other instances",
 			"job", f.Job.Name, "due", f.Due, "count", 1+f.Coalesced, "why", f.Why)
@@ -47,13 +58,26 @@ func (c *Cron) runSlot(ctx context.Context, f scheduler.Firing) error {
 	if err := c.eligible(ctx, f); err != nil {
 		return err
 	}
-	if err := c.fleet.claim(ctx, f); err != nil {
+	h, err := c.fleet.claim(ctx, f)
+	if err != nil {
 		return err
 	}
-	id := runs.SlotID(f.Job.Name, f.Due, f.Attempt)
-	run, ended, err := c.start(ctx, id, f)
+	return c.run(ctx, runs.SlotID(f.Job.Name, f.Due, f.Attempt), f, h, func(runs.Run) {})
+}
+
+// run runs what has been claimed with h, and calls begun once it has.
+func (c *Cron) run(ctx context.Context, id string, f scheduler.Firing, h *held, begun func(runs.Run)) error {
+	defer h.keep(id)()
+	lock, err := c.fleet.lock(ctx, f)
+	if err != nil {
+		c.noteEnd(ctx, f, h, "not started", err)
+		return err
+	}
+	defer lock.keep(id)()
+	run, ended, err := c.start(ctx, id, f, h, lock)
 	if err != nil && !errors.Is(err, runs.ErrExists) { // which was started before the agent died, and not recorded
-		c.noteEnd(ctx, f, "not started")
+		c.noteEnd(ctx, f, h, "not started", err)
+		c.fleet.unlock(lock)
 		if ctx.Err() != nil { // while it waited for the lock
 			return context.Cause(ctx)
 		}
@@ -63,7 +87,8 @@ func (c *Cron) runSlot(ctx context.Context, f scheduler.Firing) error {
 		c.log.Info("run stands for earlier slots, too", "run", id, "name", f.Job.Name, "why", reason(f))
 	}
 	f.Begun()
-	return c.await(ctx, id, ended, f)
+	begun(run)
+	return c.await(ctx, id, ended, f, h, lock)
 }
 
 // eligible says why this instance must not claim a slot: an instance that cannot start it must not take it from the
@@ -103,18 +128,20 @@ func (c *Cron) notStarted(f scheduler.Firing, err error) {
 }
 
 // start starts the run; ended waits for its end, also where it exists already.
-func (c *Cron) start(ctx context.Context, id string, f scheduler.Firing) (runs.Run, func() (runs.Run, error), error) {
+func (c *Cron) start(ctx context.Context, id string, f scheduler.Firing, h, lock *held) (
+	runs.Run, func() (runs.Run, error), error) {
+	if err := cmp.Or(h.why(), lock.why()); err != nil {
+		return runs.Run{}, nil, err
+	}
 	writer, _ := f.Job.Source.(appenv.Writer)
 	o := appenv.ProfileOptions{Dir: f.Job.Dir, Extra: f.Job.Env, Writer: writer}
 	if f.Job.URL != "" {
 		o.Extra = append(slices.Clone(o.Extra), c.poster.env(ctx, f)...)
 	}
 	req := runs.Request{ID: id, Kind: "cron", Name: f.Job.Name, Args: c.argv(f), IO: runs.IOSpool, Detached: true,
-		Timeout: f.Job.Timeout, MaxOutput: f.Job.MaxOutput, Lock: f.Job.Lock,
-		Slot: f.Due, Attempt: f.Attempt, Reason: reason(f)}
-	if f.Reason != scheduler.Manual { // an exec may hold the lock
-		req.LockWait = min(f.Job.CatchUp, maxLockWait)
-	}
+		Timeout: f.Job.Timeout, Grace: f.Job.Grace, MaxOutput: f.Job.MaxOutput, Lock: f.Job.Lock,
+		LockWait: lockWait(f), Slot: f.Due, Attempt: f.Attempt, Reason: reason(f)}
+	h.request(&req, lock)
 	return c.cfg.Begin(ctx, o, req)
 }
 
@@ -136,22 +163,36 @@ func reason(f scheduler.Firing) string {
 }
 
 // await waits for the end of a slot's run and has it noted in the register.
-func (c *Cron) await(ctx context.Context, id string, ended func() (runs.Run, error), f scheduler.Firing) error {
+func (c *Cron) await(ctx context.Context, id string, ended func() (runs.Run, error), f scheduler.Firing,
+	h, lock *held) error {
 	err := c.wait(ctx, id, ended)
+	if why := cmp.Or(h.why(), lock.why()); err != nil && why != nil {
+		err = why
+	}
+	if errors.Is(context.Cause(ctx), scheduler.ErrStopping) {
+		return err
+	}
 	outcome := runs.Good
 	if err != nil {
 		outcome = err.Error()
 	}
-	c.noteEnd(ctx, f, outcome)
+	c.noteEnd(ctx, f, h, outcome, err)
+	c.fleet.unlock(lock)
 	return err
 }
 
 // noteEnd does nothing when the agent is stopping: the run continues under the supervisor, or the slot is owed, and the
-// next process notes it.
-func (c *Cron) noteEnd(ctx context.Context, f scheduler.Firing, outcome string) {
-	if f.Reason != scheduler.Manual && !errors.Is(context.Cause(ctx), scheduler.ErrStopping) {
-		c.fleet.finish(f.Job, f.Due, outcome)
+// next process notes it. Nor for an interrupted run that another instance is to take over: its lease ends.
+func (c *Cron) noteEnd(ctx context.Context, f scheduler.Firing, h *held, outcome string, err error) {
+	rerun := errors.Is(err, scheduler.ErrInterrupted) && f.Job.OnOwnerLoss == scheduler.OwnerLossRerun
+	if errors.Is(context.Cause(ctx), scheduler.ErrStopping) || rerun {
+		return
 	}
+	output := ""
+	if ran, ok := errors.AsType[*runError](err); ok && c.cfg.ShareOutput {
+		output = lastLines(ran.Run)
+	}
+	c.fleet.finish(f, h, outcome, output)
 }
 
 // wait returns when the run has ended. When the scheduler replaces the run it is stopped; when the agent stops it

@@ -28,7 +28,7 @@ import (
 func owned(t *testing.T, c *Cron, f scheduler.Firing) (noted func() string) {
 	c.fleet.own(f)
 	text := make(chan string, 1)
-	c.fleet.outcomes = newOutcomes(func(_ context.Context, o outcome) { text <- o.text }, c.log)
+	c.fleet.outcomes = newOutcomes(func(_ context.Context, o outcome) { text <- o.Outcome }, c.log)
 	return func() string {
 		c.fleet.outcomes.writers.Wait()
 		select {
@@ -117,7 +117,7 @@ func TestSlotsLeftToOthersAreLogged(t *testing.T) {
 	c := newCron(t, &log, nil)
 	store := versity.Careless(t) // one claimant at a time: conditions do not matter
 	f := firing(t, func(*scheduler.Job) {})
-	if err := fleetAt(t, store, "i-0fedcba9876543210").claim(t.Context(), f); err != nil {
+	if _, err := fleetAt(t, store, "i-0fedcba9876543210").claim(t.Context(), f); err != nil {
 		t.Fatal(err)
 	}
 	c.fleet = fleetAt(t, store, "i-0123456789abcdef0")
@@ -146,7 +146,7 @@ func TestEachTriggerGetsItsOwnRun(t *testing.T) {
 	var callers sync.WaitGroup
 	for range 2 {
 		callers.Go(func() {
-			r, err := c.Trigger(t.Context(), api.Caller{}, "job")
+			r, err := c.Trigger(t.Context(), api.Caller{}, "job", false)
 			if err != nil {
 				t.Error(err)
 			}
@@ -159,7 +159,7 @@ func TestEachTriggerGetsItsOwnRun(t *testing.T) {
 	if a, b := <-ids, <-ids; a == "" || b == "" || a == b {
 		t.Errorf("got the runs %q and %q", a, b)
 	}
-	_, err := c.Trigger(t.Context(), api.Caller{}, "none")
+	_, err := c.Trigger(t.Context(), api.Caller{}, "none", false)
 	if e, ok := errors.AsType[*api.Error](err); !ok || e.Status != 404 || e.Hint == "" {
 		t.Errorf("an unknown job: %v", err)
 	}
@@ -170,7 +170,7 @@ func TestTriggerThatCannotStart(t *testing.T) {
 	refused := errors.New("no such directory")
 	c := newCron(t, io.Discard, func(cfg *Config) { cfg.Begin = supervised{begin: refused}.Begin })
 	running(t, c, "cron: [{name: job, schedule: '@yearly', command: x}]\n")
-	if _, err := c.Trigger(t.Context(), api.Caller{}, "job"); !errors.Is(err, refused) {
+	if _, err := c.Trigger(t.Context(), api.Caller{}, "job", false); !errors.Is(err, refused) {
 		t.Error(err)
 	}
 }

@@ -7,15 +7,10 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
-	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"beanstalk-agent/agent/internal/api"
-	"beanstalk-agent/agent/internal/claim"
-	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/scheduler"
 )
 
@@ -38,6 +33,7 @@ func (c *Cron) List(ctx context.Context) (api.CronTable, error) {
 	if _, err := c.fleet.open(); err == nil {
 		on = "one"
 	}
+	t.Group, _ = c.fleet.group()
 	var shared []*api.CronJob
 	for i := range t.Jobs {
 		t.Jobs[i].On = cmp.Or(t.Jobs[i].On, on)
@@ -55,53 +51,6 @@ func (c *Cron) List(ctx context.Context) (api.CronTable, error) {
 			api.Count(unread, "job")))
 	}
 	return t, nil
-}
-
-// Limits of what one list asks S3: time, and requests, which cost money.
-const (
-	listLimit   = 2 * time.Second
-	listReads   = 100
-	listReaders = 16
-)
-
-// fillLast fills in which instance ran each job's newest slot, and how it ended. It returns the number of jobs whose
-// register it has not read, and what is wrong with one that cannot be believed.
-func (c *fleet) fillLast(ctx context.Context, jobs []*api.CronJob) (unread int, unusable error) {
-	s, err := c.open()
-	if err != nil || len(jobs) == 0 {
-		return 0, nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, listLimit)
-	defer cancel()
-	var readers sync.WaitGroup
-	var next, read atomic.Int64
-	var wrong atomic.Pointer[error]
-	some := jobs[:min(len(jobs), listReads)]
-	for range min(listReaders, len(some)) {
-		readers.Go(func() {
-			for i := next.Add(1); i <= int64(len(some)); i = next.Add(1) {
-				j := some[i-1]
-				r, err := s.Read(ctx, j.Name)
-				if errors.Is(err, claim.ErrMisconfigured) {
-					wrong.Store(&err)
-				}
-				if err != nil {
-					continue
-				}
-				read.Add(1)
-				past := slices.IndexFunc(r.Runs, func(run claim.Run) bool { return !run.Slot.After(time.Now()) })
-				if past >= 0 {
-					run := r.Runs[past]
-					j.Host, j.Last, j.Result = run.Owner, &run.Slot, cmp.Or(run.Outcome, "started, not ended")
-				}
-			}
-		})
-	}
-	readers.Wait()
-	if err := wrong.Load(); err != nil {
-		unusable = *err
-	}
-	return len(jobs) - int(read.Load()), unusable
 }
 
 func cronJob(s scheduler.JobState) api.CronJob {
@@ -125,17 +74,19 @@ func note(s scheduler.JobState) string {
 	case s.Off != "":
 		return "off here: " + s.Off
 	case !s.Paused.IsZero():
-		return "paused since " + s.Paused.Format(time.DateTime)
+		return "paused here since " + clock(s.Paused)
 	case s.Gone:
 		return "not in the cron file any more, still running"
 	case len(s.Running) > 0:
-		since := s.Running[0].Started
-		took := time.Since(since).Round(time.Second)
-		return fmt.Sprintf("running since %s, for %s", since.Format(time.TimeOnly), took)
+		run := s.Running[0]
+		if run.Waits != "" {
+			return fmt.Sprintf("waiting for %s, since %s", run.Waits, clock(run.Started))
+		}
+		return "running since " + clock(run.Started)
 	case s.Waiting != nil:
 		return "waits for " + s.Waiting.For
 	case !s.Retry.IsZero():
-		return "tried again at " + s.Retry.Format(time.TimeOnly)
+		return "tried again at " + s.Retry.UTC().Format("15:04:05 MST")
 	}
 	return ""
 }
@@ -190,42 +141,6 @@ func (c *Cron) Cost(_ context.Context, instances int) (api.CronCost, error) {
 		}
 	}
 	return MonthlyCost(jobs, instances), nil
-}
-
-// Trigger is `agent cron run`: it returns the run as soon as it has started. The run does not end with ctx.
-func (c *Cron) Trigger(ctx context.Context, caller api.Caller, job string) (runs.Run, error) {
-	type start struct {
-		run runs.Run
-		err error
-	}
-	started := make(chan start, 1)
-	err := c.sched.Trigger(job, func(ctx context.Context, f scheduler.Firing) error {
-		run, ended, err := c.start(ctx, runs.ManualID(job, f.Due, f.Attempt), f)
-		started <- start{run, err}
-		if err != nil {
-			return err
-		}
-		f.Begun()
-		return c.wait(ctx, run.ID, ended)
-	})
-	if err != nil {
-		return runs.Run{}, wireError(err)
-	}
-	c.log.Info("job triggered", "job", job, "caller", caller.Login, "caller_uid", caller.UID)
-	select {
-	case s := <-started:
-		return s.run, s.err
-	case <-ctx.Done():
-		return runs.Run{}, context.Cause(ctx)
-	}
-}
-
-// Pause is `agent cron pause` and resume.
-func (c *Cron) Pause(_ context.Context, job string, paused bool) error {
-	if paused {
-		return wireError(c.sched.Pause(job))
-	}
-	return wireError(c.sched.Resume(job))
 }
 
 // wireError gives errors that a caller can act on their HTTP status and a hint.

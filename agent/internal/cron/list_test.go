@@ -91,7 +91,7 @@ func TestRegisterOfTheFuture(t *testing.T) {
 				}
 			})
 			forge(f.Due)
-			err := c.claim(t.Context(), f)
+			_, err := c.claim(t.Context(), f)
 			if run != (err == nil) || !run && (!isUnclaimed(err) || !errors.Is(err, claim.ErrMisconfigured)) {
 				t.Errorf("%s, run on error %v: got %v", name, run, err)
 			}

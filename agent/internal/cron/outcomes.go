@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"beanstalk-agent/agent/internal/claim"
 )
 
 const (
@@ -18,7 +20,8 @@ const (
 type outcome struct {
 	job  string
 	slot time.Time
-	text string
+	claim.Result
+	store *groupStore // where it was claimed; nil: not known, and perhaps nowhere
 }
 
 // outcomes writes how runs ended into the registers, so that no run waits for S3: a job that waited could not start its

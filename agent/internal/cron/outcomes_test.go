@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"beanstalk-agent/agent/internal/claim"
 	"beanstalk-agent/packaging/testbed/planted"
 )
 
@@ -23,10 +24,10 @@ func TestOutcomesOfAJobAreInOrder(t *testing.T) {
 			time.Sleep(map[string]time.Duration{"slow": time.Minute, "quick": time.Second}[o.job])
 			mu.Lock()
 			defer mu.Unlock()
-			wrote = append(wrote, o.job+" "+o.text)
+			wrote = append(wrote, o.job+" "+o.Outcome)
 		}, planted.Log(t))
 		at := time.Unix
-		for _, o := range []outcome{{"slow", at(1, 0), "1"}, {"slow", at(2, 0), "2a"}, {"slow", at(2, 0), "2b"}, {"quick", at(1, 0), "1"}, {"quick", at(2, 0), "2"}} {
+		for _, o := range []outcome{noted("slow", at(1, 0), "1"), noted("slow", at(2, 0), "2a"), noted("slow", at(2, 0), "2b"), noted("quick", at(1, 0), "1"), noted("quick", at(2, 0), "2")} {
 			q.add(o)
 			synctest.Wait()
 		}
@@ -51,8 +52,8 @@ func TestOutcomesAreBounded(t *testing.T) {
 		}
 		q := newOutcomes(func(ctx context.Context, _ outcome) { count(1); <-ctx.Done(); count(-1) }, planted.Log(t, &log))
 		for i := range 100 {
-			q.add(outcome{"often", time.Unix(int64(i), 0), "x"})
-			q.add(outcome{"job" + string(rune('a'+i%20)), time.Unix(1, 0), "x"})
+			q.add(noted("often", time.Unix(int64(i), 0), "x"))
+			q.add(noted("job"+string(rune('a'+i%20)), time.Unix(1, 0), "x"))
 		}
 		synctest.Wait()
 		if n := len(q.waiting["often"]); n > maxOutcomes || most > outcomeWriters {
@@ -63,9 +64,13 @@ func TestOutcomesAreBounded(t *testing.T) {
 		if took := time.Since(began); took > drainLimit || now != 0 {
 			t.Errorf("the stop took %s, %d writers are left", took, now)
 		}
-		q.add(outcome{"late", time.Unix(1, 0), "x"})
+		q.add(noted("late", time.Unix(1, 0), "x"))
 		if !strings.Contains(log.String(), "the next agent process notes them") {
 			t.Errorf("logged %q", log.String())
 		}
 	})
+}
+
+func noted(job string, slot time.Time, how string) outcome {
+	return outcome{job: job, slot: slot, Result: claim.Result{Outcome: how}}
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"beanstalk-agent/agent/internal/claim"
 	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/scheduler"
 )
@@ -20,8 +21,9 @@ func (c *Cron) adoptLive(ctx context.Context, t scheduler.Table) {
 		if !ok {
 			job = scheduler.Job{Name: r.Name, Location: time.UTC}
 		}
-		f := scheduler.Firing{Job: job, Due: r.Slot, Attempt: r.Attempt, Reason: scheduler.Reason(r.Reason)}
-		c.sched.Adopt(f, c.adopted(r.ID))
+		f := scheduler.Firing{Job: job, Due: r.Slot, Attempt: r.Attempt, Reason: scheduler.Reason(r.Reason),
+			Started: r.Started}
+		c.sched.Adopt(f, c.adopted(r))
 	}
 }
 
@@ -44,7 +46,7 @@ func (c *Cron) adoptFailed(ctx context.Context, t scheduler.Table) {
 		seen[r.Name] = true
 		job, ok := t.Job(r.Name)
 		if ok && triedAgain(job, r) && c.cfg.Now().Sub(r.Slot) <= max(job.CatchUp, scheduler.DefaultCatchUp) {
-			c.sched.Adopt(scheduler.Firing{Job: job, Due: r.Slot, Attempt: r.Attempt}, c.adopted(r.ID))
+			c.sched.Adopt(scheduler.Firing{Job: job, Due: r.Slot, Attempt: r.Attempt}, c.adopted(r))
 		}
 	}
 }
@@ -64,9 +66,30 @@ func triedAgain(job scheduler.Job, r runs.Run) bool {
 }
 
 // adopted returns what waits for a run that exists already, in place of fire.
-func (c *Cron) adopted(id string) func(context.Context, scheduler.Firing) error {
+func (c *Cron) adopted(r runs.Run) func(context.Context, scheduler.Firing) error {
 	return func(ctx context.Context, f scheduler.Firing) error {
 		c.fleet.own(f)
-		return c.await(ctx, id, func() (runs.Run, error) { return c.cfg.Runs.Wait(ctx, id) }, f)
+		h, lock := c.fleet.adopt(ctx, f, r)
+		defer h.keep(r.ID)()
+		defer lock.keep(r.ID)()
+		return c.await(ctx, r.ID, func() (runs.Run, error) { return c.cfg.Runs.Wait(ctx, r.ID) }, f, h, lock)
 	}
+}
+
+// rerun starts a slot again whose run was lost with another instance, if no other does.
+func (c *Cron) rerun(job scheduler.Job, lost claim.Run) {
+	f := scheduler.Firing{Job: job, Due: lost.Slot, Attempt: max(lost.Attempt, 1) + 1,
+		Why: "lost with " + printable(lost.Owner)}
+	c.sched.Adopt(f, func(ctx context.Context, f scheduler.Firing) error {
+		if err := c.eligible(ctx, f); err != nil {
+			return err
+		}
+		h, attempt, err := c.fleet.takeOver(ctx, f)
+		if err != nil {
+			return err
+		}
+		f.Attempt = attempt
+		c.log.Info("a lost slot runs again here", "job", job.Name, "due", f.Due, "why", f.Why)
+		return c.run(ctx, runs.SlotID(job.Name, f.Due, attempt), f, h, func(runs.Run) {})
+	})
 }

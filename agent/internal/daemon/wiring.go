@@ -32,6 +32,9 @@ func Check(cfg config.Config, fault func(key, format string, a ...any)) {
 	if err := cron.CheckClaims(cfg.Cron.Claims); err != nil {
 		fault("cron.claims", "%v", err)
 	}
+	if err := cron.CheckGroup(cfg.Cron.Group); err != nil {
+		fault("cron.group", "%v", err)
+	}
 	for i, t := range notifyTargets(cfg) {
 		t.Check(func(key, format string, a ...any) { fault(fmt.Sprintf("notify[%d].%s", i, key), format, a...) })
 	}
@@ -75,6 +78,7 @@ func (m common) cron(begin cron.Begin, now func() time.Time) (*cron.Cron, error)
 	}
 	return cron.New(cron.Config{App: m.app, AWS: m.aws, Runs: m.runs, Begin: begin, Log: m.log,
 		Files: files, Location: zone, Claims: cfg.Cron.Claims, Limit: cfg.Cron.Limit,
+		Group: cfg.Cron.Group, ShareOutput: cfg.Cron.ShareOutput,
 		StateDir: cfg.StateDir, HoldFile: strings.TrimSuffix(cfg.Socket, ".sock") + "-held",
 		NoRuns: noRuns(cfg, m.runs), Notify: notifyTargets(cfg), Cooldown: cfg.Cooldown, Now: now})
 }

@@ -118,7 +118,10 @@ func (l *Launcher) complete(ctx context.Context, o appenv.ProfileOptions, r *run
 	r.Env, r.Dir, r.Umask = p.Env, p.Dir, cmp.Or(p.Umask, command.NoUmask)
 	r.UID, r.GID, r.Groups, r.User = p.User.UID, p.User.GID, p.User.Groups, p.User.Name
 	r.OOMScoreAdj, r.NoNewPrivs, r.Version = oomScoreAdj, l.NoNewPrivs, l.Version()
-	r.Meta = map[string]string{runs.MetaHost: l.Host()} // not a field of its own: an older supervisor refuses those
+	if r.Meta == nil {
+		r.Meta = map[string]string{}
+	}
+	r.Meta[runs.MetaHost] = l.Host() // not a field of its own: an older supervisor refuses those
 	return nil
 }
 

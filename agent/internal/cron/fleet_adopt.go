@@ -1,0 +1,64 @@
+package cron
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"beanstalk-agent/agent/internal/claim"
+	"beanstalk-agent/agent/internal/runs"
+	"beanstalk-agent/scheduler"
+)
+
+// adopt takes over the claim of a run that an earlier process of this instance started. It is nil for a run that was
+// not claimed, and so is the lock's of one that took none in the environment.
+func (c *fleet) adopt(ctx context.Context, f scheduler.Firing, r runs.Run) (h, lock *held) {
+	where, claimed := r.Meta[metaRegister]
+	locked, err := time.Parse(time.RFC3339Nano, r.Meta[metaLock])
+	isLocked := err == nil
+	if f.Job.On == scheduler.OnAll && !claimed && !isLocked {
+		return nil, nil
+	}
+	s, err := c.opened(ctx, time.Minute)
+	if err == nil && claimed && where != s.String() {
+		group, _ := strings.CutPrefix(where, groupPrefix)
+		if where == "environment" {
+			group = ""
+		}
+		s, err = c.newStore(group)
+	}
+	if err != nil {
+		return nil, nil // there is no store, or the agent stops
+	}
+	if f.Job.On != scheduler.OnAll {
+		h = c.leases.hold(s, f, r.Slot, 0)
+		h.attempt, h.lenient = r.Attempt, !claimed
+		h.until, h.renewed = 1, 0 // to be renewed at once
+	}
+	if isLocked {
+		lock = c.holdLock(s, f, locked, 1)
+		lock.renewed = 0
+	}
+	return h, lock
+}
+
+// takeOver claims a slot whose run was lost with another instance. It returns the attempt that it is.
+func (c *fleet) takeOver(ctx context.Context, f scheduler.Firing) (*held, int, error) {
+	waits(f, "S3")
+	s, err := c.open()
+	if err != nil {
+		return nil, 0, unclaimed{err}
+	}
+	out, err := s.TakeOver(ctx, request(f))
+	switch {
+	case err != nil:
+		return nil, 0, unclaimed{err}
+	case out.State != claim.Won:
+		c.log.Info("a lost slot is not run again here",
+			"job", f.Job.Name, "due", f.Due, "why", string(out.State), "by", out.By.Owner)
+		return nil, 0, scheduler.ErrElsewhere
+	}
+	c.own(f)
+	f.Attempt = max(out.Run.Attempt, 1)
+	return c.leases.hold(s, f, out.Run.Slot, out.LeaseUntil), f.Attempt, nil
+}

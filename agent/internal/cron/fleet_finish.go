@@ -1,0 +1,50 @@
+package cron
+
+import (
+	"context"
+	"errors"
+
+	"beanstalk-agent/agent/internal/claim"
+	"beanstalk-agent/scheduler"
+)
+
+// finish has the register note how a slot's run ended, for all instances to see. Without a claim it may have been made
+// by an earlier process.
+func (c *fleet) finish(f scheduler.Firing, h *held, how, output string) {
+	if f.Job.On == scheduler.OnAll {
+		return
+	}
+	r := claim.Result{Attempt: f.Attempt, Outcome: how, Output: output}
+	if f.Reason != scheduler.Manual {
+		c.mu.Lock()
+		c.job(f.Job.Name).ended = f.Due
+		c.mu.Unlock()
+	}
+	switch {
+	case h != nil:
+		c.noteResult(h, r)
+	case f.Reason != scheduler.Manual:
+		c.outcomes.add(outcome{job: f.Job.Name, slot: f.Due, Result: r})
+	}
+}
+
+// noteResult has a claim's register note its result, and this process's next claim know it.
+func (c *fleet) noteResult(h *held, r claim.Result) {
+	h.store.Ended(h.job, h.slot, r)
+	c.outcomes.add(outcome{job: h.job, slot: h.slot, Result: r, store: h.store})
+}
+
+// record writes an outcome into its register.
+func (c *fleet) record(ctx context.Context, o outcome) {
+	s, claimed := o.store, o.store != nil
+	if !claimed {
+		var err error
+		if s, err = c.open(); err != nil {
+			return
+		}
+	}
+	err := s.Finish(ctx, o.job, o.slot, o.Result)
+	if err != nil && (claimed || !errors.Is(err, claim.ErrNotRecorded)) {
+		c.log.Warn("the end of a run is not in its register", "job", o.job, "due", o.slot, "err", err)
+	}
+}

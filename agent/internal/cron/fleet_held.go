@@ -1,0 +1,286 @@
+package cron
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"beanstalk-agent/agent/internal/claim"
+	"beanstalk-agent/agent/internal/runs"
+	"beanstalk-agent/scheduler"
+)
+
+// held is a slot that this instance has claimed. Its lease is renewed while its run goes on, in the register and at the
+// supervisor, which ends a run whose lease is over, also while there is no agent.
+type held struct {
+	leases  *leases
+	store   *groupStore
+	job     string // as the register has it
+	slot    time.Time
+	attempt int
+	grace   time.Duration
+
+	prefersRun bool // without a word from S3 the run goes on, perhaps beside another
+	replaced   bool // other instances may ask for its end
+	lenient    bool // it may never have been claimed: an older agent started it
+
+	mu      sync.Mutex
+	until   runs.BootTime // of the lease; 0: there is none
+	renewed runs.BootTime
+	late    bool  // it has been logged that the lease is not renewed
+	ended   error // why this process ended the run, if it did
+}
+
+// leases are the slots that this instance has claimed and whose runs are in progress.
+type leases struct {
+	runs Runs
+	log  *slog.Logger
+
+	mu   sync.Mutex
+	held map[*held]bool
+}
+
+// hold makes the claim of a slot that this instance has won.
+func (l *leases) hold(s *groupStore, f scheduler.Firing, slot time.Time, until time.Duration) *held {
+	return &held{leases: l, store: s, job: f.Job.Name, slot: slot, attempt: f.Attempt, grace: f.Job.Grace,
+		until: runs.BootTime(until), renewed: runs.BootNow(),
+		prefersRun: f.Job.OnClaimError == scheduler.ClaimErrorRun, replaced: f.Job.Overlap == scheduler.Replace}
+}
+
+// note keeps which slots are held, for status.
+func (l *leases) note(h *held, on bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if delete(l.held, h); on {
+		l.held[h] = true
+	}
+}
+
+// groupStore is the registers of one group; "" is the environment's own.
+type groupStore struct {
+	*claim.Store
+	group string
+}
+
+// String names the registers, for the next process.
+func (g *groupStore) String() string {
+	if g.group != "" {
+		return groupPrefix + g.group
+	}
+	return "environment"
+}
+
+const groupPrefix = "group "
+
+// In the Meta of a run, for the next process to renew its leases.
+const (
+	metaRegister = "register" // which has its slot
+	metaLock     = "lock"     // the slot of the lock that it took in the environment
+)
+
+// request puts the lease, and what the next process needs to renew it, into a run's request.
+func (h *held) request(r *runs.Request, lock *held) {
+	r.Meta = map[string]string{}
+	if lock != nil {
+		r.Meta[metaLock] = lock.slot.Format(time.RFC3339Nano)
+	}
+	if h == nil {
+		h = lock
+	} else {
+		r.Slot = h.slot
+		r.Meta[metaRegister] = h.store.String()
+	}
+	if h == nil {
+		return
+	}
+	if until := h.leaseUntil(); until != 0 && !h.prefersRun {
+		r.LeaseFrom = runs.BootNow()
+		r.Lease = max(1, time.Duration(until-r.LeaseFrom))
+	}
+}
+
+func (h *held) leaseUntil() runs.BootTime {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.until
+}
+
+// why is why this process ended the run, or nil.
+func (h *held) why() error {
+	if h == nil {
+		return nil
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.ended
+}
+
+// renew renews the lease in the register.
+func (h *held) renew(ctx context.Context) (replacedBy string, err error) {
+	r, err := h.store.Renew(ctx, h.job, h.slot, h.grace)
+	if err != nil {
+		return "", err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.late {
+		h.leases.log.Info("the lease of a run is renewed again", "job", h.job, "due", h.slot)
+	}
+	h.until, h.renewed, h.late = runs.BootTime(r.LeaseUntil), runs.BootNow(), false
+	return r.ReplacedBy, nil
+}
+
+// Between two tries to renew a lease, and two looks for a request to end.
+const (
+	renewPause  = 5 * time.Second
+	replaceLook = 10 * time.Second
+)
+
+// keep renews the lease of the run of that id until end is called.
+func (h *held) keep(id string) (end func()) {
+	if h == nil {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var loop sync.WaitGroup
+	h.leases.note(h, true)
+	loop.Go(func() { h.loop(ctx, id) })
+	return func() {
+		cancel()
+		loop.Wait()
+		h.leases.note(h, false)
+	}
+}
+
+func (h *held) loop(ctx context.Context, id string) {
+	for ctx.Err() == nil && h.why() == nil {
+		wait, renews := h.next()
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		if renews {
+			h.tryRenew(ctx, id)
+		} else {
+			h.lookForEnd(ctx, id)
+		}
+	}
+}
+
+// next is how long to wait, and whether for a renewal.
+func (h *held) next() (wait time.Duration, renews bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.until == 0 { // no run of another can be in its way
+		return time.Hour, false
+	}
+	due := claim.RenewEvery - time.Duration(runs.BootNow()-h.renewed)
+	if h.replaced && due > replaceLook {
+		return replaceLook, false
+	}
+	return max(due, renewPause), true
+}
+
+// tryRenew renews the lease in the register and at the supervisor.
+func (h *held) tryRenew(ctx context.Context, id string) {
+	limited, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	by, err := h.renew(limited)
+	switch {
+	case ctx.Err() != nil:
+	case errors.Is(err, claim.ErrNotRecorded):
+		h.notOurs(ctx, id, err)
+	case err != nil:
+		h.notRenewed(ctx, id, err)
+	case by != "":
+		h.end(ctx, id, fmt.Errorf("%w: %s asked for it", scheduler.ErrReplaced, printable(by)))
+	default:
+		h.extend(ctx, id)
+	}
+}
+
+// lookForEnd reads whether another instance asks for the end of the run.
+func (h *held) lookForEnd(ctx context.Context, id string) {
+	if !h.replaced {
+		return
+	}
+	limited, cancel := context.WithTimeout(ctx, replaceLook)
+	defer cancel()
+	r, err := h.store.Read(limited, h.job)
+	if err != nil {
+		return // the next look, or the renewal
+	}
+	for _, run := range r.Runs {
+		if run.Slot.Equal(h.slot) && run.ReplacedBy != "" && run.Outcome == "" {
+			h.end(ctx, id, fmt.Errorf("%w: %s asked for it", scheduler.ErrReplaced, printable(run.ReplacedBy)))
+		}
+	}
+}
+
+// extend has the supervisor let the run go on.
+func (h *held) extend(ctx context.Context, id string) {
+	until, now := h.leaseUntil(), runs.BootNow()
+	if until == 0 || h.prefersRun {
+		return
+	}
+	err := h.leases.runs.RenewLease(ctx, id, time.Duration(until-now), now)
+	switch {
+	case err == nil, ctx.Err() != nil, errors.Is(err, runs.ErrNoLease), errors.Is(err, runs.ErrUnknown),
+		errors.Is(err, runs.ErrEnded): // not begun yet, over, or the supervisor is older
+	default:
+		h.leases.log.Warn("the supervisor does not take the lease", "job", h.job, "run", id, "err", err)
+	}
+}
+
+// notRenewed says that the run ends unless S3 answers, and ends it itself when the lease is over: the supervisor may be
+// of a version that does not.
+func (h *held) notRenewed(ctx context.Context, id string, err error) {
+	h.mu.Lock()
+	now := runs.BootNow()
+	says := h.isLateLocked(now) && !h.late && !h.prefersRun
+	h.late = h.late || says
+	over := now >= h.until
+	at := time.Now().Add(time.Duration(h.until - now))
+	h.mu.Unlock()
+	if says {
+		h.leases.log.Warn("the run ends unless S3 answers: its lease is not renewed",
+			"job", h.job, "due", h.slot, "at", at, "err", err)
+	}
+	if over && !h.prefersRun {
+		h.end(ctx, id, fmt.Errorf("%w: S3 did not answer, so another instance may run it", scheduler.ErrInterrupted))
+	}
+}
+
+// isLateLocked reports whether half the lease has passed since it was renewed.
+func (h *held) isLateLocked(now runs.BootTime) bool {
+	return h.until != 0 && time.Duration(now-h.renewed) > claim.RenewEvery*3/2
+}
+
+// notOurs ends a run that the register no longer calls this instance's.
+func (h *held) notOurs(ctx context.Context, id string, err error) {
+	if h.lenient || h.prefersRun {
+		if !h.lenient {
+			h.leases.log.Warn("the run goes on, as the job says, and may run elsewhere too", "job", h.job, "err", err)
+		}
+		h.mu.Lock()
+		h.until = 0
+		h.mu.Unlock()
+		return
+	}
+	h.end(ctx, id, fmt.Errorf("%w: %w", scheduler.ErrInterrupted, err))
+}
+
+// end ends the run. One that has not begun does not begin.
+func (h *held) end(ctx context.Context, id string, why error) {
+	h.mu.Lock()
+	h.ended = why
+	h.mu.Unlock()
+	h.leases.log.Warn("the run is ended", "job", h.job, "due", h.slot, "run", id, "why", why)
+	if _, err := h.leases.runs.Stop(ctx, id, 0); err != nil && !errors.Is(err, runs.ErrUnknown) && ctx.Err() == nil {
+		h.leases.log.Warn("the run is not ended", "job", h.job, "run", id, "err", err)
+	}
+}

@@ -1,0 +1,42 @@
+package cron
+
+import (
+	"context"
+	"errors"
+
+	"beanstalk-agent/agent/internal/claim"
+	"beanstalk-agent/agent/internal/runs"
+	"beanstalk-agent/scheduler"
+)
+
+// finishLeftovers deals with slots that this instance claimed before a restart and whose outcome the register lacks.
+// One that has no run is logged: no other instance starts it, and a later slot stands for it at best. The outcome of a
+// run that ended while there was no agent is noted, and it reports whether there was one.
+func (c *fleet) finishLeftovers(ctx context.Context, s *groupStore, f scheduler.Firing, unfinished []claim.Run) (
+	noted bool) {
+	for _, r := range unfinished {
+		ours := r.Owner == s.Owner() && !s.Claimed(f.Job.Name, r.Slot)
+		if !ours || r.Manual || !r.Slot.Before(f.Due) || c.isResolved(f.Job.Name, r.Slot) {
+			continue
+		}
+		run, err := c.runs.Get(ctx, runs.SlotID(f.Job.Name, r.Slot, max(r.Attempt, 1)))
+		text := runs.Describe(run)
+		switch {
+		case errors.Is(err, runs.ErrUnknown):
+			text = "not started: the agent was ended first"
+			c.log.Warn("claimed before a restart, and not started",
+				"job", f.Job.Name, "due", r.Slot, "claimed", r.Claimed)
+		case err != nil || run.Live():
+			continue
+		}
+		c.resolve(f.Job.Name, r.Slot)
+		if c.app.Facts().InstanceID != "" { // else the claim may be another's, of the same host name
+			result := claim.Result{Attempt: r.Attempt, Outcome: text}
+			s.Ended(f.Job.Name, r.Slot, result)
+			c.outcomes.add(outcome{job: f.Job.Name, slot: r.Slot, Result: result, store: s})
+			noted = true
+		}
+	}
+	c.forgetResolved(f, unfinished)
+	return noted
+}

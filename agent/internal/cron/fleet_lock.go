@@ -1,0 +1,61 @@
+package cron
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"beanstalk-agent/agent/internal/claim"
+	"beanstalk-agent/scheduler"
+)
+
+// lockRegister is the register of a lock that holds in the environment. No job's name has a slash.
+func lockRegister(name string) string { return "lock/" + name }
+
+// lock takes the lock that a job names, where it holds in the environment and not on this host alone. It waits as long
+// as for a lock of the host. It is nil where there is none to take.
+func (c *fleet) lock(ctx context.Context, f scheduler.Firing) (*held, error) {
+	if f.Job.LockScope != scheduler.LockEnvironment {
+		return nil, nil
+	}
+	s, err := c.opened(ctx, window(f))
+	switch {
+	case errors.Is(err, errNoStore):
+		return nil, nil
+	case err != nil:
+		return nil, unclaimed{err}
+	}
+	deadline := time.Now().Add(lockWait(f))
+	for wait := firstLook; ; wait = min(2*wait, lastLook) {
+		out, err := s.Claim(ctx, claim.Request{Job: lockRegister(f.Job.Lock), Manual: true, Window: window(f),
+			Timeout: f.Job.Timeout, LockWait: lockWait(f), Grace: f.Job.Grace})
+		switch {
+		case err != nil:
+			return nil, unclaimed{err}
+		case out.State == claim.Won:
+			return c.holdLock(s, f, out.Run.Slot, out.LeaseUntil), nil
+		case !time.Now().Add(wait).Before(deadline):
+			return nil, fmt.Errorf("lock %s is held by %s since %s", f.Job.Lock, where(out.By), clock(out.By.Claimed))
+		}
+		waits(f, fmt.Sprintf("the lock %s, which %s holds since %s", f.Job.Lock, where(out.By), clock(out.By.Claimed)))
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(wait):
+		}
+	}
+}
+
+func (c *fleet) holdLock(s *groupStore, f scheduler.Firing, slot time.Time, until time.Duration) *held {
+	h := c.leases.hold(s, f, slot, until)
+	h.job, h.attempt, h.replaced = lockRegister(f.Job.Lock), 1, false
+	return h
+}
+
+// unlock releases a lock.
+func (c *fleet) unlock(h *held) {
+	if h != nil {
+		c.noteResult(h, claim.Result{Outcome: "released"})
+	}
+}

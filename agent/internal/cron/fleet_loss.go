@@ -1,0 +1,154 @@
+package cron
+
+import (
+	"context"
+	"hash/fnv"
+	"sync"
+	"time"
+
+	"beanstalk-agent/agent/internal/claim"
+	"beanstalk-agent/scheduler"
+)
+
+// look is when the register of a job is read again: another instance runs it, and nobody else may notice when that one
+// is gone.
+type look struct {
+	at  time.Time // on the monotonic clock
+	job scheduler.Job
+}
+
+// Limits of looks: more than a fleet's jobs run at once; and requests when the agent starts.
+const (
+	maxLooks       = 1000
+	looksAtStart   = 100
+	nextClaimIsFar = 10 * time.Minute
+)
+
+// losses notices runs that were lost with their instance.
+type losses struct {
+	open   func() (*groupStore, error)
+	report func(job string, r claim.Run)
+	name   string // of this instance: others look at another time
+
+	mu    sync.Mutex
+	looks map[string]look // by job
+	wake  chan struct{}   // there is a new one
+}
+
+// lookAt plans a look for when the lease of another instance's run is over, unless the job's next claim comes earlier.
+func (c *losses) lookAt(job scheduler.Job, by claim.Run, now time.Time) {
+	if by.Outcome != "" || by.Until.IsZero() || job.Schedule == nil {
+		return
+	}
+	c.lookIn(job, by.Until.Sub(now)+time.Second)
+}
+
+func (c *losses) lookIn(job scheduler.Job, d time.Duration) {
+	next := job.Schedule.Next(time.Now())
+	if job.OnOwnerLoss == scheduler.OwnerLossReport && !next.IsZero() && time.Until(next) < d {
+		return
+	}
+	h := fnv.New32a() // the instances of a fleet one after the other: the first writes, the others read
+	h.Write([]byte(c.name + "\x00" + job.Name))
+	d += time.Duration(h.Sum32()%8000) * time.Millisecond
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.looks) < maxLooks {
+		c.looks[job.Name] = look{time.Now().Add(d), job}
+	}
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// watch makes the looks that are due until ctx is done. rerun starts a lost slot again; it does not block.
+func (c *losses) watch(ctx context.Context, rerun func(scheduler.Job, claim.Run)) {
+	for ctx.Err() == nil {
+		l, wait := c.nextLook()
+		if wait > 0 {
+			select {
+			case <-ctx.Done():
+			case <-c.wake:
+			case <-time.After(wait):
+			}
+			continue
+		}
+		c.look(ctx, l.job, rerun)
+	}
+}
+
+// nextLook takes the look that is due, or says how long none is.
+func (c *losses) nextLook() (next look, wait time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	wait = time.Hour
+	for _, l := range c.looks {
+		if d := time.Until(l.at); d < wait {
+			next, wait = l, d
+		}
+	}
+	if wait <= 0 {
+		delete(c.looks, next.job.Name)
+	}
+	return next, wait
+}
+
+// lost reports runs whose loss this instance has written into the register: no other does.
+func (c *losses) lost(job scheduler.Job, lost []claim.Run) {
+	for _, r := range lost {
+		c.report(job.Name, r)
+	}
+	if len(lost) > 0 && job.OnOwnerLoss == scheduler.OwnerLossRerun {
+		c.lookIn(job, 0)
+	}
+}
+
+// look notes and reports runs whose owner is gone.
+func (c *losses) look(ctx context.Context, job scheduler.Job, rerun func(scheduler.Job, claim.Run)) {
+	s, err := c.open()
+	if err != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	lost, again, err := s.NoteLost(ctx, job.Name)
+	c.lost(job, lost)
+	switch {
+	case err != nil && context.Cause(ctx) != context.Canceled:
+		c.lookIn(job, time.Minute)
+	case again > 0:
+		c.lookIn(job, again)
+	}
+	if err != nil || job.OnOwnerLoss != scheduler.OwnerLossRerun {
+		return
+	}
+	r, err := s.Read(ctx, job.Name)
+	if err != nil {
+		return
+	}
+	for _, run := range r.Runs {
+		if run.LostBy != "" && run.TakenFrom == "" && !run.Manual && isRecent(job, run, s.Now()) {
+			rerun(job, run)
+			return // the newest
+		}
+	}
+}
+
+// isRecent reports whether a lost slot is as young as a missed one that is caught up.
+func isRecent(job scheduler.Job, r claim.Run, now time.Time) bool {
+	return now.Sub(r.Slot) <= max(job.CatchUp, scheduler.DefaultCatchUp)
+}
+
+// atStart looks for runs that were lost with an instance that this one replaces, or while no other was there: of
+// jobs whose next claim is far, or that run again.
+func (c *losses) atStart(t scheduler.Table) {
+	n := 0
+	for _, j := range t.Jobs {
+		far := time.Until(j.Schedule.Next(time.Now())) > nextClaimIsFar
+		if j.On != scheduler.OnAll && n < looksAtStart && (far || j.OnOwnerLoss == scheduler.OwnerLossRerun) {
+			c.lookIn(j, 0)
+			n++
+		}
+	}
+}
