@@ -20,12 +20,7 @@ import (
 // runError is a job's run that ended badly.
 type runError struct{ runs.Run }
 
-func (e *runError) Error() string {
-	if e.Interrupted() {
-		return "interrupted: " + runs.Describe(e.Run)
-	}
-	return runs.Describe(e.Run)
-}
+func (e *runError) Error() string { return runs.Describe(e.Run) }
 
 // Is makes the end of an interrupted run a scheduler.ErrInterrupted.
 func (e *runError) Is(target error) bool {
@@ -182,10 +177,9 @@ func (c *Cron) await(ctx context.Context, id string, ended func() (runs.Run, err
 }
 
 // noteEnd does nothing when the agent is stopping: the run continues under the supervisor, or the slot is owed, and the
-// next process notes it. Nor for an interrupted run that another instance is to take over: its lease ends.
+// next process notes it.
 func (c *Cron) noteEnd(ctx context.Context, f scheduler.Firing, h *held, outcome string, err error) {
-	rerun := errors.Is(err, scheduler.ErrInterrupted) && f.Job.OnOwnerLoss == scheduler.OwnerLossRerun
-	if errors.Is(context.Cause(ctx), scheduler.ErrStopping) || rerun {
+	if errors.Is(context.Cause(ctx), scheduler.ErrStopping) {
 		return
 	}
 	output := ""

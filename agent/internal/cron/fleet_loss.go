@@ -3,6 +3,7 @@ package cron
 import (
 	"context"
 	"hash/fnv"
+	"strings"
 	"sync"
 	"time"
 
@@ -128,7 +129,8 @@ func (c *losses) look(ctx context.Context, job scheduler.Job, rerun func(schedul
 		return
 	}
 	for _, run := range r.Runs {
-		if run.LostBy != "" && run.TakenFrom == "" && !run.Manual && isRecent(job, run, s.Now()) {
+		gone := run.LostBy != "" || strings.HasPrefix(run.Outcome, claim.Interrupted)
+		if gone && run.TakenFrom == "" && !run.Manual && isRecent(job, run, s.Now()) {
 			rerun(job, run)
 			return // the newest
 		}
