@@ -28,7 +28,9 @@ func (s *Store) TakeOver(ctx context.Context, q Request) (Outcome, error) {
 }
 
 func (s *Store) claim(ctx context.Context, q ask) (Outcome, error) {
-	q.Slot = q.Slot.UTC().Truncate(time.Second)
+	if q.Slot = q.Slot.UTC(); !q.Manual {
+		q.Slot = q.Slot.Truncate(time.Second)
+	}
 	q.owner, q.nonce, q.mark = s.config.Owner, newNonce(), newNonce()
 	if s.config.Group != "" {
 		q.environment = s.config.Environment
@@ -125,7 +127,7 @@ func (a *attempt) read(ctx context.Context) error {
 	}
 	a.register.Register = a.register.clone()
 	a.store.enterEnds(a.Job, &a.register.Register)
-	if a.Manual && a.Slot.IsZero() || a.Manual && a.register.isTaken(a.Slot, a.nonce) {
+	if a.Manual && a.Attempt <= 1 && (a.Slot.IsZero() || a.register.isTaken(a.Slot, a.nonce)) {
 		a.Slot = manualSlot(a.register.Register, a.store.s3.clock.low())
 	}
 	return nil

@@ -19,20 +19,30 @@ type edit struct {
 	stale    bool     // the register is of an earlier write: only a change to it can be relied on
 }
 
+// maxUnusable is how often a register that is none is read before that is believed.
+const maxUnusable = 3
+
 func (s *Store) edit(ctx context.Context, job string, c change) error {
 	e := edit{store: s, job: job, change: c, register: s.cached(job)}
 	e.stale = e.register.tag != ""
 	var pauses backoff
-	for {
+	var last error
+	for unusable := 0; ; {
 		done, err := e.try(ctx)
-		if done || isFinal(err) || errors.Is(err, ErrNotRecorded) {
+		if errors.Is(err, ErrMisconfigured) { // or a proxy's page
+			unusable++
+		}
+		if done || isFinal(err) || errors.Is(err, ErrNotRecorded) || unusable == maxUnusable {
 			return err
 		}
+		if err != nil && (last == nil || ctx.Err() == nil) {
+			last = err
+		}
 		if !pause(ctx, pauses.next(err)) {
-			if err == nil {
-				err = errors.New("others kept writing")
+			if last == nil {
+				last = errors.New("others kept writing")
 			}
-			return fmt.Errorf("%w: %w: %w", ErrUnreachable, context.Cause(ctx), err)
+			return fmt.Errorf("%w: %w: %w", ErrUnreachable, context.Cause(ctx), last)
 		}
 	}
 }
@@ -42,6 +52,9 @@ func (e *edit) try(ctx context.Context) (done bool, err error) {
 	s := e.store
 	if e.register.tag == "" {
 		if e.register, err = s.s3.get(ctx, e.job); err != nil {
+			return false, err
+		}
+		if err = s.s3.believe(e.register); err != nil {
 			return false, err
 		}
 		e.stale = false

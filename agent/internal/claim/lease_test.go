@@ -1,6 +1,7 @@
 package claim
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -90,4 +91,8 @@ func TestPauseIsObeyedByAll(t *testing.T) {
 		}
 		claimed(t, ss[0], alone(minute(1), Skip), Won)
 	})
+}
+
+func contextOf(t *testing.T, d time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(t.Context(), d)
 }

@@ -137,14 +137,18 @@ func (b *bucket) getKey(ctx context.Context, key, job string) (register, error) 
 
 // believe refuses a register that lists runs of the future.
 func (b *bucket) believe(r register) error {
-	run, ahead := r.ahead(b.clock.high())
+	now := b.clock.high()
+	run, ahead := r.ahead(now)
 	if !ahead {
 		return nil
 	}
-	return fmt.Errorf("%w: the register %s says that %q claimed %s at %s, in the future by the store's clock; "+
+	what := "claimed " + run.Slot.Format(time.RFC3339) + " at " + run.Claimed.Format(time.RFC3339)
+	if run.Until.After(now.Add(maxUntil)) {
+		what = "runs " + run.Slot.Format(time.RFC3339) + " until " + run.Until.Format(time.RFC3339)
+	}
+	return fmt.Errorf("%w: the register %s says that %q %s, in the future by the store's clock; "+
 		"every slot of the job is missed until the object is deleted, by somebody who looks who may write it",
-		errAhead, b.object(b.key(r.Job)), oneLine(run.Owner, 100), run.Slot.Format(time.RFC3339),
-		run.Claimed.Format(time.RFC3339))
+		errAhead, b.object(b.key(r.Job)), oneLine(run.Owner, 100), what)
 }
 
 // put writes r if the object has not changed since it was read, and returns its new tag.
