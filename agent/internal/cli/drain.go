@@ -84,11 +84,16 @@ func (o *drainOptions) run(ctx context.Context, g *globals) error {
 	if o.wait == 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, o.wait, fmt.Errorf("%s have passed", o.wait))
+	waiting, cancel := context.WithTimeoutCause(ctx, o.wait, fmt.Errorf("%s have passed", o.wait))
 	defer cancel()
 	w := drain.Waiter{Say: say, Interval: o.interval, Threshold: o.threshold, Shutdown: o.shutdown, Look: look(cl)}
-	if err := w.Wait(ctx); err != nil {
-		return stayedDrained(ctx, err)
+	err = w.Wait(waiting)
+	if o.shutdown {
+		say("ending jobs, each with its grace")
+		return errors.Join(err, cl.Post(ctx, "/v1/drain/jobs", nil, nil))
+	}
+	if err != nil {
+		return stayedDrained(waiting, err)
 	}
 	say("out of service")
 	return nil

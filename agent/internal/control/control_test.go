@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 
 // Who may what is a decision, so a change of it must be seen in a review.
 func TestPermissionsAreAsDecided(t *testing.T) {
-	owner := map[string]bool{"POST /v1/drain": true, "POST /v1/undrain": true, "POST /v1/reload": true, "POST /v1/hold": true, "POST /v1/release": true}
+	owner := map[string]bool{"POST /v1/drain": true, "POST /v1/drain/jobs": true, "POST /v1/undrain": true, "POST /v1/reload": true, "POST /v1/hold": true, "POST /v1/release": true}
 	routes := (&Server{}).routes()
 	for _, r := range routes {
 		if want := map[bool]Access{true: Owner, false: Callers}[owner[r.pattern]]; r.access != want {

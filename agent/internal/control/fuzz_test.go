@@ -91,6 +91,7 @@ func (a *answering) Health(context.Context) (any, error)                 { retur
 func (a *answering) HealthHistory(context.Context) (any, error)          { return nil, nil }
 func (a *answering) HealthAsLoadBalancer(context.Context) (any, error)   { return nil, nil }
 func (a *answering) Drain(context.Context, string, bool) error           { return nil }
+func (a *answering) EndJobs(context.Context) error                       { return nil }
 func (a *answering) Undrain(context.Context) error                       { return nil }
 func (a *answering) Departure(context.Context) (any, error)              { return nil, nil }
 func (a *answering) Release(context.Context) error                       { return nil }

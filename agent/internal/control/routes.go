@@ -60,6 +60,7 @@ type Health interface {
 // Drain takes the instance out of service, and holds its jobs.
 type Drain interface {
 	Drain(ctx context.Context, reason string, shutdown bool) error
+	EndJobs(context.Context) error // when this machine shuts down
 	Undrain(context.Context) error
 	Departure(context.Context) (any, error) // how far a drain has come
 	Hold(ctx context.Context, limit time.Duration) error
@@ -163,6 +164,7 @@ func (s *Server) routes() []route {
 			q := c.r.URL.Query()
 			return c.did(b.Drain(c.ctx(), q.Get("reason"), q.Has("shutdown")))
 		}},
+		{"POST /v1/drain/jobs", Owner, func(c *call) error { return c.did(b.EndJobs(c.ctx())) }},
 		{"POST /v1/undrain", Owner, func(c *call) error { return c.did(b.Undrain(c.ctx())) }},
 		{"POST /v1/reload", Owner, func(c *call) error { return c.did(b.Reload(c.ctx())) }},
 		{"POST /v1/hold", Owner, s.hold},

@@ -65,6 +65,7 @@ func (b *backend) Drain(ctx context.Context, reason string, shutdown bool) error
 	return b.drain.Drain(ctx, reason, shutdown)
 }
 
+func (b *backend) EndJobs(ctx context.Context) error          { return b.drain.EndJobs(ctx) }
 func (b *backend) Undrain(ctx context.Context) error          { return b.drain.Undrain(ctx) }
 func (b *backend) Departure(ctx context.Context) (any, error) { return b.drain.Departure(ctx) }
 func (b *backend) Hold(ctx context.Context, limit time.Duration) error {

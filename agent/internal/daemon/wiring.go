@@ -15,6 +15,7 @@ import (
 	"beanstalk-agent/agent/internal/drain"
 	"beanstalk-agent/agent/internal/health"
 	"beanstalk-agent/agent/internal/launch"
+	"beanstalk-agent/agent/internal/lifecycle"
 	"beanstalk-agent/agent/internal/metrics"
 	"beanstalk-agent/agent/internal/notify"
 	"beanstalk-agent/agent/internal/platform"
@@ -97,7 +98,8 @@ func notifyTargets(cfg config.Config) (list []notify.Target) {
 
 func (m common) drain(c *cron.Cron) *drain.Drain {
 	d := drain.Config{Log: m.log, File: filepath.Join(filepath.Dir(m.cfg.Socket), "drain"),
-		Hold: c.Hold, Release: c.Release, Runs: m.runs.List, Connections: m.app.Connections}
+		Hold: c.Hold, Release: c.Release, Runs: m.runs.List, Connections: m.app.Connections,
+		Interrupt: m.runs.Interrupt, Extend: lifecycle.Extend}
 	if m.app.Instance().AsksMetadata() {
 		d.Metadata = m.aws.Metadata
 	}

@@ -49,6 +49,10 @@ type Config struct {
 	// Connections counts those that the application has accepted; -1: they cannot be counted here.
 	Connections func(context.Context) int
 
+	// For EndJobs.
+	Interrupt func(ctx context.Context, id string) (runs.Run, error) // ends a run, and returns when it has ended
+	Extend    func(time.Duration)                                    // systemd waits for so long from now
+
 	// Optional.
 
 	// File keeps the reasons across restarts of the agent. nginx refuses load balancers while it is there and the

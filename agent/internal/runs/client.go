@@ -197,6 +197,12 @@ func (c *Client) Stop(ctx context.Context, id string, grace time.Duration) (run 
 	return run, err
 }
 
+// Interrupt ends a run as Stop does, since the machine shuts down.
+func (c *Client) Interrupt(ctx context.Context, id string) (run Run, err error) {
+	err = c.call(ctx, "POST", "/runs/"+url.PathEscape(id)+"/stop", StopBody{By: StoppedShutdown}, &run)
+	return run, err
+}
+
 // Signal sends a signal to the command, or to its process group where a terminal would.
 func (c *Client) Signal(ctx context.Context, id string, sig syscall.Signal) error {
 	return c.call(ctx, "POST", "/runs/"+url.PathEscape(id)+"/signal", SignalBody{Signal: int(sig)}, nil)

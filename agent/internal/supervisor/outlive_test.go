@@ -92,8 +92,14 @@ chmod +x /usr/local/bin/client
 agent exec -d --lock job -- sh -c "trap 'sleep 0.2; echo swept; exit 3' TERM; echo up; while :; do sleep 0.01; done"
 agent exec -d --lock stubborn --grace 700ms -- sh -c "trap '' TERM; while :; do sleep 0.01; done"
 client piped "agent exec --lock piped -- sh -c 'trap \"echo last words; exit 4\" TERM; while :; do sleep 0.01; done'"
+cat > /var/app/current/cron.yaml <<'END'
+cron:
+- {name: nightly, schedule: "0 0 1 1 *", lock: cron, command: "trap 'sleep 3; exit 5' TERM; while :; do sleep 0.01; done"}
+END
+until agent cron list 2>/dev/null | grep -q nightly; do agent reload; sleep 0.1; done
+systemd-run --quiet --unit=nightly agent cron run nightly
 client terminal "script -qec 'agent exec -t --lock terminal -- sleep 3000' /dev/null"
-until [ "$(agent ps --json | grep -c '"state": *"running"')" = 4 ]; do sleep 0.05; done`)
+until [ "$(agent ps --json | grep -c '"state": *"running"')" = 5 ]; do sleep 0.05; done`)
 	if out, err := b.nspawn("reboot"); err != nil {
 		b.t.Fatalf("reboot: %v: %s", err, out)
 	}
@@ -106,7 +112,7 @@ until [ "$(agent ps --json | grep -c '"state": *"running"')" = 4 ]; do sleep 0.0
 	if err != nil {
 		b.t.Fatalf("ps --all: %v: %s", err, out)
 	}
-	want := map[string]int{"job": 3, "stubborn": 137, "piped": 4, "terminal": 129}
+	want := map[string]int{"job": 3, "stubborn": 137, "piped": 4, "terminal": 129, "cron": 5}
 	for _, run := range list {
 		if code, ok := want[run.Lock]; ok {
 			delete(want, run.Lock)
@@ -117,6 +123,11 @@ until [ "$(agent ps --json | grep -c '"state": *"running"')" = 4 ]; do sleep 0.0
 	}
 	if len(want) > 0 {
 		b.t.Errorf("no record of %v", want)
+	}
+	// The job's end was reported before the shutdown, for which systemd was asked to wait; the others' ends are now.
+	reported := "until journalctl -u agent -o cat | grep -c 'how=.interrupted: shutdown' | grep -qx 4; do sleep 0.05; done; journalctl -u agent -o cat"
+	if log, err := b.nspawn("exec", "timeout", "15", "sh", "-c", reported); err != nil || bytes.Contains(log, []byte("name=nightly")) {
+		b.t.Errorf("after the boot the agent has logged: %v, %s", err, log)
 	}
 	said, _ := b.nspawn("exec", "cat", "/var/tmp/piped")
 	if !bytes.Contains(said, []byte("last words\n")) || !bytes.Contains(said, []byte("told 4\n")) {
