@@ -87,7 +87,8 @@ func (c *call) handOver(f func(*fdconn.Conn) error) error {
 	}
 	defer conn.Close()
 	if err := f(conn); err != nil {
-		_ = session.WriteRefusal(conn, c.asError(err)) // a client that is gone needs no answer
+		// A client that is gone needs no answer, and one that reads nothing is not waited for.
+		_ = session.WriteRefusal(fdconn.Now{Socket: conn}, c.asError(err))
 	}
 	return nil
 }

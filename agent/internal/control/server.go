@@ -198,6 +198,7 @@ func (c *call) asError(err error) *api.Error {
 
 func (c *call) fail(err error) {
 	e := c.asError(err)
+	_ = http.NewResponseController(c.w).SetWriteDeadline(time.Now().Add(replyTime)) // as in reply
 	c.w.Header().Set("Content-Type", "application/json")
 	c.w.Header().Set("Connection", "close")
 	c.w.WriteHeader(e.Status)

@@ -190,7 +190,7 @@ func Hijack(w http.ResponseWriter) (*fdconn.Conn, error) {
 	}
 	if rw.Reader.Buffered() > 0 {
 		const early = "bytes were sent before the answer"
-		WriteRefusal(c, &Refusal{Status: http.StatusBadRequest, Message: early})
+		WriteRefusal(fdconn.Now{Socket: fc}, &Refusal{Status: http.StatusBadRequest, Message: early})
 		c.Close()
 		return nil, errors.New("take over connection: " + early)
 	}

@@ -25,8 +25,10 @@ func (p *piped) begun(o owner) {
 	if p.conn == nil {
 		return
 	}
-	_ = session.WriteHello(p.conn, session.Hello{Run: o.name()}) // listen notices a client that is gone
-	go p.listen(o)                                               // ends when finish closes the connection
+	if session.WriteHello(atOnce(p.conn), session.Hello{Run: o.name()}) != nil {
+		p.conn.Close() // which listen notices
+	}
+	go p.listen(o) // ends when finish closes the connection
 }
 
 func (p *piped) listen(o owner) {
@@ -51,7 +53,7 @@ func (p *piped) failed() {
 
 func (p *piped) finish(e session.Exit) {
 	if p.conn != nil {
-		_ = session.WriteExit(p.conn, e)
+		_ = session.WriteExit(atOnce(p.conn), e)
 		p.conn.Close()
 	}
 }

@@ -90,7 +90,7 @@ func (p *spool) files() [3]int { return p.fds }
 func (p *spool) begun(o owner) {
 	unix.Close(p.fds[0])
 	if p.conn != nil {
-		_ = session.WriteHello(p.conn, session.Hello{Run: o.name()})
+		_ = session.WriteHello(atOnce(p.conn), session.Hello{Run: o.name()})
 	}
 	p.o = o
 	go p.read() // ends with the last process that can print, or with end
@@ -239,7 +239,7 @@ func (p *spool) within(f func()) bool {
 
 func (p *spool) finish(e session.Exit) {
 	if p.conn != nil {
-		_ = session.WriteExit(p.conn, e)
+		_ = session.WriteExit(atOnce(p.conn), e)
 		p.conn.Close()
 	}
 }

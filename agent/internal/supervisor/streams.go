@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"io"
 	"net"
 	"os"
 	"slices"
@@ -105,6 +106,10 @@ func connOf(fd int) (net.Conn, error) {
 	defer f.Close()
 	return net.FileConn(f)
 }
+
+// atOnce is for what a client is sent when a run begins or ends: its socket has room for that, or the client reads
+// nothing and is given up. A run does not wait for its client.
+func atOnce(conn net.Conn) io.Writer { return fdconn.Now{Socket: conn.(syscall.Conn)} }
 
 // hungUp reports whether the other end of a connection is closed.
 func hungUp(fd int) bool {

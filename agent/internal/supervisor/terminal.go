@@ -87,8 +87,11 @@ func (t *terminal) begun(o owner) {
 	t.o = o
 	t.pty.CloseSlave()
 	if t.first != nil {
-		_ = session.WriteHello(t.first, session.Hello{Run: o.name(), Terminal: true})
-		t.serve(t.first)
+		if session.WriteHello(atOnce(t.first), session.Hello{Run: o.name(), Terminal: true}) != nil {
+			t.first.Close() // and the session is detached
+		} else {
+			t.serve(t.first)
+		}
 	}
 	t.startLimits()
 	go t.read() // finish waits for it
