@@ -50,6 +50,7 @@ type Config struct {
 	Limit    int             // jobs at once on this host; 0: by processors
 	NoRuns   bool            // the supervisor has never run anything
 	Notify   []notify.Target // targets of notices
+	Leaving  func() bool     // this machine shuts down or is terminated; nil: never
 	Group    string          // of cron files that name none; "": each environment for itself
 
 	// ShareOutput puts the end of a failed run's output into its register, where whoever reads the bucket sees it.

@@ -40,14 +40,22 @@ func (c *Cron) onEnd(r runs.Run) {
 		return
 	}
 	c.counts.ended(r)
-	if job, ok := c.watcher.State().Table.Job(r.Name); ok && triedAgain(job, r) {
+	job, ok := c.watcher.State().Table.Job(r.Name)
+	again := ok && triedAgain(job, r)
+	if again && !(r.Interrupted() && c.leaving()) {
 		return // the last attempt is reported, or that there is none
+	}
+	if r.Interrupted() && ok && job.On != scheduler.OnAll && job.OnOwnerLoss == scheduler.OwnerLossRerun {
+		return // by another instance
 	}
 	if r.Interrupted() {
 		c.counts.missed.Add(1) // its slot has not been served
 	}
-	c.notices.ended(r, c.fleet.outcomeBefore(r.Name))
+	c.notices.ended(r, c.fleet.outcomeBefore(r.Name), again)
 }
+
+// leaving reports whether nothing is tried again here until this machine is back, if it ever is.
+func (c *Cron) leaving() bool { return c.cfg.Leaving != nil && c.cfg.Leaving() }
 
 func logEnd(log *slog.Logger, r runs.Run) {
 	a := []any{"run", r.ID, "kind", r.Kind, "name", r.Name, "how", runs.Describe(r),

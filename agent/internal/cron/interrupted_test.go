@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,32 +24,41 @@ func TestAnInterruptedRunIsNoFailure(t *testing.T) {
 		got <- body
 	}))
 	t.Cleanup(server.Close)
+	var leaving atomic.Bool
 	c := newCron(t, io.Discard, func(cfg *Config) {
+		cfg.Leaving = leaving.Load
 		cfg.Notify = []notify.Target{{Type: notify.Webhook, Name: "ops", URL: server.URL}}
 	})
 	running(t, c, `cron:
 - {name: once, schedule: "0 0 1 1 *", command: x}
 - {name: stopped, schedule: "0 0 1 1 *", command: x}
 - {name: again, schedule: "0 0 1 1 *", command: x, retries: 1}
+- {name: elsewhere, schedule: "0 0 1 1 *", command: x, on_owner_loss: rerun}
 `)
 	go c.SendNotices(t.Context())
 	end := func(job, by string, code int) {
 		c.onEnd(runs.Run{ID: job, Kind: "cron", Name: job, State: runs.StateExited, StoppedBy: by, ExitCode: code,
 			Signal: 15, Attempt: 1, Started: time.Now(), Ended: time.Now()})
 	}
-	end("again", runs.StoppedShutdown, 143) // which is tried again
-	end("once", runs.StoppedShutdown, 0)    // which has finished within its grace
+	end("again", runs.StoppedShutdown, 143) // which is tried again here
+	end("elsewhere", runs.StoppedLease, 143)
+	end("once", runs.StoppedShutdown, 0) // which has finished within its grace
 	end("once", runs.StoppedLease, 143)
 	notice := <-got
 	if why, _ := notice["reason"].(string); notice["kind"] != "missed" || notice["job"] != "once" || !strings.HasPrefix(why, "interrupted: ") ||
-		!strings.Contains(why, "retry_on_loss") {
+		!strings.Contains(why, "on_owner_loss: rerun") {
 		t.Errorf("notified of %v", notice)
 	}
 	for _, s := range c.Samples(nil) {
-		want := map[string]float64{"cron_runs": 3, "cron_missed": 1} // of the others 0
+		want := map[string]float64{"cron_runs": 4, "cron_missed": 1} // of the others 0
 		if s.Value != want[s.Name] {
 			t.Errorf("%s is %v", s.Name, s.Value)
 		}
+	}
+	leaving.Store(true)
+	end("again", runs.StoppedShutdown, 143) // which is perhaps never tried again
+	if notice := <-got; notice["kind"] != "missed" || !strings.Contains(notice["reason"].(string), "when this machine is back") {
+		t.Errorf("notified of %v", notice)
 	}
 	end("stopped", "stop", 143) // a person's stop is no interruption
 	if notice := <-got; notice["kind"] != "failed" {

@@ -64,8 +64,9 @@ func (n *notices) unknown(t scheduler.Table) (warnings []string) {
 }
 
 // ended reports a job's run that no further attempt follows. before is how the job's run before it ended on another
-// instance: the notice may be of a recovery. An interrupted run is no failure: its slot was missed.
-func (n *notices) ended(r runs.Run, before notify.Kind) {
+// instance: the notice may be of a recovery. An interrupted run is no failure: its slot was missed, or is tried again
+// when this machine is back.
+func (n *notices) ended(r runs.Run, before notify.Kind, again bool) {
 	e := notify.Event{Job: r.Name, Kind: notify.Succeeded, At: r.Ended, Run: r.ID, Exit: r.ExitCode,
 		Reason: runs.Describe(r), Took: r.Took(), Before: before}
 	if e.Reason == fmt.Sprintf("exit %d", e.Exit) {
@@ -74,7 +75,11 @@ func (n *notices) ended(r runs.Run, before notify.Kind) {
 	switch {
 	case r.Interrupted():
 		e.Kind, e.Exit = notify.Missed, 0
-		e.Reason += "; with retries or retry_on_loss it would run again"
+		hint := "; with on_owner_loss: rerun another instance would run it"
+		if again {
+			hint = "; it is tried again when this machine is back"
+		}
+		e.Reason += hint
 	case r.ExitCode != 0, r.State == runs.StateLost:
 		e.Kind = notify.Failed
 	}

@@ -30,7 +30,7 @@ func TestReloadAfterADeployment(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	jobs, err := m.cron((&launch.Launcher{}).Begin, nil)
+	jobs, err := m.cron((&launch.Launcher{}).Begin, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,6 +28,7 @@ import (
 	"beanstalk-agent/agent/internal/buildinfo"
 	"beanstalk-agent/agent/internal/config"
 	"beanstalk-agent/agent/internal/control"
+	"beanstalk-agent/agent/internal/drain"
 	"beanstalk-agent/agent/internal/lifecycle"
 	"beanstalk-agent/agent/internal/platform"
 )
@@ -90,11 +91,12 @@ func build(ctx context.Context, cfg config.Config, now func() time.Time, callers
 	}
 	m := common{cfg, beside, aws, client, start, log}
 	launcher := m.launcher()
-	cron, err := m.cron(launcher.Begin, now)
+	var leave *drain.Drain // which holds jobs, and which they ask
+	cron, err := m.cron(launcher.Begin, now, func() bool { return leave.Leaving() })
 	if err != nil {
 		return nil, err
 	}
-	leave := m.drain(cron)
+	leave = m.drain(cron)
 	check, err := m.health(leave.Refuse)
 	if err != nil {
 		return nil, err

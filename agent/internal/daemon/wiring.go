@@ -67,7 +67,7 @@ func (m common) launcher() *launch.Launcher {
 		Host: m.app.Name, Audit: e.Audit, Log: m.log, Idle: e.Idle, Session: e.Session, NoNewPrivs: e.NoNewPrivileges}
 }
 
-func (m common) cron(begin cron.Begin, now func() time.Time) (*cron.Cron, error) {
+func (m common) cron(begin cron.Begin, now func() time.Time, leaving func() bool) (*cron.Cron, error) {
 	cfg := m.cfg
 	zone, err := time.LoadLocation(cfg.Cron.Timezone)
 	if err != nil {
@@ -81,7 +81,8 @@ func (m common) cron(begin cron.Begin, now func() time.Time) (*cron.Cron, error)
 		Files: files, Location: zone, Claims: cfg.Cron.Claims, Limit: cfg.Cron.Limit,
 		Group: cfg.Cron.Group, ShareOutput: cfg.Cron.ShareOutput,
 		StateDir: cfg.StateDir, HoldFile: strings.TrimSuffix(cfg.Socket, ".sock") + "-held",
-		NoRuns: noRuns(cfg, m.runs), Notify: notifyTargets(cfg), Cooldown: cfg.Cooldown, Now: now})
+		NoRuns: noRuns(cfg, m.runs), Notify: notifyTargets(cfg), Cooldown: cfg.Cooldown, Now: now,
+		Leaving: leaving})
 }
 
 func notifyTargets(cfg config.Config) (list []notify.Target) {

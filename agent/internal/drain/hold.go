@@ -42,6 +42,12 @@ func (d *Drain) Release(context.Context) error {
 	return nil
 }
 
+// Leaving reports whether this machine shuts down or is terminated.
+func (d *Drain) Leaving() bool {
+	_, yes := d.leaving()
+	return yes
+}
+
 // leaving returns why jobs are held for good: a reason that is no operator's.
 func (d *Drain) leaving() (why string, yes bool) {
 	for _, r := range d.Reasons() {
