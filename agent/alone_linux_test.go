@@ -30,14 +30,15 @@ func TestAloneInTheFleet(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes a minute")
 	}
-	for _, overlap := range []string{"skip", "queue"} {
-		t.Run(overlap, func(t *testing.T) {
+	for name, keys := range map[string]string{"skip": "overlap: skip", "queue": "overlap: queue",
+		"rerun": "overlap: skip, on_owner_loss: rerun"} {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			length := 50 * time.Second
 			if d, err := time.ParseDuration(os.Getenv("SOAK")); err == nil {
 				length = d
 			}
-			newTrio(t, overlap).soak(length)
+			newTrio(t, keys).soak(length)
 		})
 	}
 }
@@ -57,7 +58,7 @@ type trio struct {
 	twice string // where a run signs that finds another going on
 }
 
-func newTrio(t *testing.T, overlap string) *trio {
+func newTrio(t *testing.T, keys string) *trio {
 	t.Helper()
 	store := versity.Faulty(t, versity.Start(t, fleetBucket)[0], 0.02)
 	g := newGround(t)
@@ -65,7 +66,7 @@ func newTrio(t *testing.T, overlap string) *trio {
 	// What runs holds a lock of the machine's for as long as any process of it is there: no agent has a say in it.
 	job := fmt.Sprintf("exec 9>>%[1]s/lock; flock -n 9 || %[2]s; %[3]s; sleep %[4]g", g.dir,
 		"ls -dt --time=birth $(dirname $PWD)/state/runs/job-*/output | head -n1 >>"+c.twice, g.signs("job"), trioTakes.Seconds())
-	cron := fmt.Sprintf("cron:\n- {name: job, schedule: '@every %s', overlap: %s, command: '%s'}\n", trioEvery, overlap, job)
+	cron := fmt.Sprintf("cron:\n- {name: job, schedule: '@every %s', %s, command: '%s'}\n", trioEvery, keys, job)
 	for i := range 3 {
 		l := newWire(t, store)
 		c.wires = append(c.wires, l)
