@@ -464,9 +464,13 @@ func FuzzRegister(f *testing.F) {
 		full.add(Run{Slot: at, Nonce: fmt.Sprint(i), Owner: "i-0", Claimed: at, Finished: at.Add(time.Second), Outcome: "exit 1"})
 	}
 	b, _ := full.encode()
-	f.Add(b, int64(0))
-	f.Add(b, int64(-60))
-	f.Add(b, int64(keptRuns*60))
+	f.Add(b, int64(0), uint8(0))
+	f.Add(b, int64(-60), uint8(0))
+	f.Add(b, int64(keptRuns*60), uint8(0))
+	for mode := range 256 {
+		f.Add([]byte(`{"version":2,"runs":[{"slot":"1999-12-31T02:00:00Z","owner":"i-0","nonce":"n","claimed":"1999-12-31T02:00:00Z","until":"1999-12-31T02:09:00Z"},`+
+			`{"slot":"1999-12-31T01:59:00Z","owner":"i-1","nonce":"m","claimed":"1999-12-31T01:59:00Z","until":"1999-12-31T01:59:30Z"}]}`), int64(mode%3-1)*60, uint8(mode))
+	}
 	for _, text := range []string{
 		`{"version":1,"job":"a","runs":[{"slot":"2027-03-28T02:30:00+02:00","nonce":"n","claimed":"2027-03-28T00:30:00Z"}]}`,
 		`{"version":1,"runs":null}`,
@@ -479,9 +483,9 @@ func FuzzRegister(f *testing.F) {
 		`{"version":1,"runs":[{"slot":"0001-01-01T00:00:00Z","nonce":"n"}]}`,
 		`{"version":1,"runs":[{"slot":"9999-12-31T23:59:59-23:59","nonce":"<"},{"slot":"0000-01-01T00:00:00+23:59","nonce":"\ud800"}]}`,
 	} {
-		f.Add([]byte(text), int64(0))
+		f.Add([]byte(text), int64(0), uint8(0))
 	}
-	f.Fuzz(func(t *testing.T, b []byte, seconds int64) {
+	f.Fuzz(func(t *testing.T, b []byte, seconds int64, mode uint8) {
 		r, err := parseRegister(b)
 		if err != nil {
 			return
@@ -495,27 +499,53 @@ func FuzzRegister(f *testing.F) {
 			}
 		}
 		slot := firstSlot.Add(time.Duration(seconds%(1<<32)) * time.Second)
-		mine := ask{Request: beside(slot), nonce: "mine"}
-		if o := mine.decide(r, slot); o.State == Won {
-			t.Skip("the nonce was guessed")
-		} else if o.State != "" {
+		if _, ahead := r.ahead(slot); ahead {
 			return
 		}
-		r = r.clone()
-		mine.enter(&r, slot, slot)
-		next, err := r.encode()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(next) > maxRegister {
-			t.Skip("longer than any of ours") // refused by whoever reads it, so nothing runs twice
-		}
-		back, err := parseRegister(next)
-		theirs := ask{Request: beside(slot), nonce: "theirs"}
-		if err != nil || len(back.Runs) > keptRuns || mine.decide(back, slot).State != Won || theirs.decide(back, slot).State != Lost {
-			t.Errorf("got %+v, %v", back, err)
-		}
+		claimIn(t, r, slot, mode)
 	})
+}
+
+// claimIn enters whatever claim mode says into a register, if that lets it, and checks what every claim must keep.
+func claimIn(t *testing.T, r Register, slot time.Time, mode uint8) {
+	q := beside(slot)
+	q.Overlap = []Overlap{Skip, Queue, Replace, Allow}[mode%4]
+	q.Manual, q.Rerun, q.Force = mode&4 != 0, mode&8 != 0, mode&16 != 0
+	q.Attempt = int(mode>>5) % 4
+	mine := ask{Request: q, nonce: "mine", mark: "mark", owner: "i-0", takeOver: mode&128 != 0}
+	before := r.Live(slot)
+	if o := mine.decide(r, slot); o.State != "" {
+		return // as one whose nonce was guessed
+	}
+	next := r.clone()
+	i := next.find(slot)
+	if i >= 0 && !mine.takeOver {
+		mine.nonce = next.Runs[i].Nonce
+	}
+	mine.enter(&next, slot, slot)
+	b, err := next.encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(b) > maxRegister {
+		t.Skip("longer than any of ours") // refused by whoever reads it, so nothing runs twice
+	}
+	back, err := parseRegister(b)
+	if err != nil || len(back.Runs) > max(keptRuns, len(r.Runs)) {
+		t.Fatalf("%s: %d runs, %v", b, len(back.Runs), err)
+	}
+	theirs := ask{Request: beside(slot), nonce: "theirs", owner: "i-1"}
+	if a, b := mine.decide(back, slot).State, theirs.decide(back, slot).State; a != Won || b != Lost {
+		t.Errorf("%+v: for the claimant %q, for another %q", back, a, b)
+	}
+	for _, run := range before {
+		if i := back.find(run.Slot); i < 0 || back.Runs[i].Outcome != "" {
+			t.Errorf("%+v is not in progress any more", run)
+		}
+	}
+	if live := back.Live(slot); q.Overlap != Allow && !q.Force && len(live) != 1 {
+		t.Errorf("%d live: %+v", len(live), live)
+	}
 }
 
 // FuzzRefusal: what answers in S3's place may be a proxy, and say anything. The message is one printable line.

@@ -22,6 +22,9 @@ func (s *Store) SetPause(ctx context.Context, job string, p *Pause) error {
 		}
 		return true, nil
 	})
+	if isUncertain(err) {
+		err = fmt.Errorf("it may yet take effect: %w", err)
+	}
 	if err != nil {
 		return fmt.Errorf("write whether %q is paused: %w", job, err)
 	}

@@ -29,6 +29,14 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	if spec := os.Getenv(aloneEnv); spec != "" {
+		aloneChild(spec)
+		return
+	}
+	if spec := os.Getenv(runEnv); spec != "" {
+		runChild(spec)
+		return
+	}
 	os.Exit(m.Run())
 }
 
