@@ -371,7 +371,7 @@ var opens = map[string]string{
 	"awsconf/awsconf.go":          "root's: a CA bundle of the agent's own environment",
 	"awsconf/transport.go":        "root's: a CA bundle of the agent's own environment",
 	"cli/cron_check.go":           "a file that the caller named, as the caller",
-	"cli/env.go":                  "a file that the caller named, as the caller",
+	"cli/env_file.go":             "a file that the caller named, as the caller",
 	"cloudwatch/spool.go":         "the agent's own",
 	"command/group_linux.go":      "the kernel's",
 	"command/place_linux.go":      "the kernel's",

@@ -2,188 +2,141 @@ package appenv
 
 import (
 	"fmt"
+	"slices"
 	"strings"
-	"unicode"
-	"unicode/utf8"
-
-	"github.com/joho/godotenv"
 )
 
 // maxDotenvVars is the most that a .env file has, which the application's user can write.
 const maxDotenvVars = 5000
 
-// ParseDotenv reads a .env file: the values are godotenv's (quotes, escapes, ${NAME} of the same file, "export ").
-// This function adds the order, each name's line, and faults that name a line and never quote the file. A name that
-// godotenv accepts but a shell does not ("a.b") is kept: execve takes it. The error is [Faults].
-func ParseDotenv(data []byte) (File, error) {
+// ParseDotenv reads a .env file as python-dotenv does: a line that it does not read is dropped, and the next one is
+// read. Where python-dotenv reads nothing, or reads on in another line, and Node's dotenv has a reading that leaves no
+// doubt ("NAME: value", 'it's', "C:\\"), that one counts. A byte order mark is ignored. ${NAME} and ${NAME:-default}
+// are replaced from the lines before; nothing else is. File.Notes says what other readers read otherwise. The error is
+// [Faults]: bytes with which no process can be started, or more than the limits.
+//
+// The judge is python-dotenv, because its load_dotenv keeps what is set: a value of ours wins over its own reading.
+func ParseDotenv(data []byte) (File, error) { return parseDotenv(data, nil) }
+
+// parseDotenv takes the variables for ${NAME} that the file does not have from outer, which may be nil.
+func parseDotenv(data []byte, outer func(name string) (string, bool)) (File, error) {
 	if len(data) > maxTheirs {
-		return File{}, Faults{{Problem: fmt.Sprintf("has %d bytes, at most %d are read", len(data), maxTheirs)}}
+		return File{}, Faults{tooLarge(data)}
 	}
-	names, statements, fault := scanDotenv(strings.ReplaceAll(string(data), "\r\n", "\n"))
-	if fault != nil {
-		return File{}, Faults{*fault}
+	if f := wrongEncoding(data); f != nil {
+		return File{}, Faults{*f}
 	}
-	// godotenv replaces each "\r\n", too. Its own error quotes the file, so it is not returned; scanDotenv has found
-	// the fault already.
-	values, err := godotenv.Unmarshal(strings.ReplaceAll(statements, "\n", "\r\n"))
-	if err != nil {
-		return File{}, Faults{{Line: 1, Problem: "is not a .env file"}}
-	}
-	var faults Faults
-	for i, v := range names {
-		value, ok := values[v.Name]
-		if !ok {
-			return File{}, Faults{{Line: v.Line, Problem: "is not a .env file"}}
-		}
-		names[i].value = &value
-		if strings.IndexByte(v.Name, 0) >= 0 || strings.IndexByte(value, 0) >= 0 {
-			faults = append(faults, Fault{Line: v.Line, Name: nameOnly(v.Name), Problem: nulProblem})
-		}
-	}
-	names = merge(names)
-	faults = append(faults, oversized(names)...)
-	if len(faults) > 0 {
-		return File{}, faults
-	}
-	return File{Vars: names}, nil
-}
-
-// scanDotenv scans the statements as godotenv does and returns each name with its line, without values, and the
-// statements alone, a blank and a line end after each. So godotenv, which recurses for each comment and searches for
-// a blank after each "export", needs time and memory only for what a statement has.
-func scanDotenv(src string) (names []Var, statements string, _ *Fault) {
-	var out strings.Builder
-	sizes := dotenvSizes{of: map[string]int{}}
-	line := 1
-	for rest := src; ; {
-		start := dotenvStatement(rest)
-		if start == "" {
-			return names, out.String(), nil
-		}
-		line += strings.Count(rest[:len(rest)-len(start)], "\n")
-		name, n, bad := dotenvName(start)
-		rest = strings.TrimLeftFunc(start[n:], isDotenvBlank)
-		length := dotenvValue(rest)
-		fault := Fault{Line: line, Name: nameOnly(name)}
-		switch {
-		case len(names) == maxDotenvVars:
-			fault = Fault{Line: line, Problem: fmt.Sprintf("more than %d variables", maxDotenvVars)}
-		case bad != "":
-			fault.Problem = "expected NAME=value, found " + bad + " in the name"
-		case name == "":
-			fault.Problem = `expected NAME=value, found no "="`
-		case length < 0:
-			fault.Problem = "the quote that begins the value is not closed"
-		case !utf8.ValidString(name + rest[:length]): // godotenv would replace invalid bytes
-			fault.Problem = "is not valid UTF-8"
-		case !sizes.add(name, rest[:length]):
-			fault.Problem = fmt.Sprintf("once each ${NAME} is replaced, the values up to here are more than %d bytes; "+
-				"no process can be started with them", maxEnviron)
-		}
-		if fault.Problem != "" {
-			return nil, "", &fault
-		}
-		names = append(names, Var{Name: name, Line: line})
-		rest = rest[length:]
-		statement := start[:len(start)-len(rest)]
-		line += strings.Count(statement, "\n")
-		out.WriteString(statement)
-		out.WriteString(" \n")
-	}
-}
-
-// dotenvSizes bounds the values before godotenv replaces each ${NAME} in them: ten lines that each name the one before
-// ten times are 10 GB.
-type dotenvSizes struct {
-	of          map[string]int // by name
-	most, total int
-}
-
-// add reports whether all values up to this one, as the file has it, can be given to a process.
-func (s *dotenvSizes) add(name, value string) bool {
-	n := len(value)
-	for i, c := range value {
-		if c != '$' || value[0] == '\'' || i > 0 && value[i-1] == '\\' { // which keep the "$"
-			continue
-		}
-		ref := strings.TrimLeft(value[i+1:], `({\`)
-		end := len(ref) - len(strings.TrimLeft(ref, capitals))
-		rest := strings.TrimLeft(ref[end:], `\`)
-		if len(rest) < len(ref)-end && rest != "" && strings.IndexByte(capitals, rest[0]) >= 0 {
-			n += s.most // godotenv removes a backslash, so that the name may be any variable's
-		} else {
-			n += s.of[ref[:end]]
-		}
-	}
-	s.of[name], s.most, s.total = n, max(s.most, n), s.total+n
-	return s.total <= maxEnviron
-}
-
-// capitals are the bytes of a name that ${NAME} can have.
-const capitals = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
-
-// dotenvStatement skips blank lines and comments.
-func dotenvStatement(s string) string {
+	d := newDotenv(string(data), outer)
 	for {
-		s = strings.TrimLeftFunc(s, unicode.IsSpace)
-		if !strings.HasPrefix(s, "#") {
-			return s
+		st, problem, ok := d.next()
+		if !ok {
+			break
 		}
-		i := strings.IndexByte(s, '\n')
-		if i < 0 {
-			return ""
+		if d.read++; d.read > maxDotenvVars {
+			d.fault(statement{}, st.at, fmt.Sprintf("more than %d variables", maxDotenvVars))
+			break
 		}
-		s = s[i:]
+		if problem != "" {
+			d.drop(st, problem)
+		} else if !d.assign(st) {
+			break
+		}
+	}
+	vars := slices.DeleteFunc(merge(d.vars), func(v Var) bool { return v.value == nil })
+	d.faults = append(d.faults, oversized(vars)...)
+	sortFaults(d.faults)
+	sortFaults(d.notes)
+	if len(d.faults) > 0 {
+		return File{}, d.faults
+	}
+	return File{Vars: vars, Dropped: d.dropped, Notes: d.notes}, nil
+}
+
+// dotenv is a file that is being read.
+type dotenv struct {
+	dotenvScanner
+	outer func(name string) (string, bool)
+
+	read, size             int // statements, and bytes of their values
+	values                 map[string]string
+	vars                   []Var // without a value: not set
+	faults, dropped, notes Faults
+}
+
+func newDotenv(text string, outer func(name string) (string, bool)) *dotenv {
+	d := &dotenv{outer: outer, values: map[string]string{}}
+	text, bom := strings.CutPrefix(text, "\ufeff")
+	// Python opens files with universal newlines, and Node's dotenv replaces the same.
+	d.init(strings.ReplaceAll(strings.ReplaceAll(text, "\r\n", "\n"), "\r", "\n"))
+	if bom {
+		d.note(statement{}, 0, "the byte order mark is ignored, as Node's dotenv does; "+
+			"python-dotenv takes it for a part of the first name")
+	}
+	if i := invalidUTF8(d.src); i >= 0 {
+		d.note(statement{}, i, "is not valid UTF-8; python-dotenv refuses the whole file")
+	}
+	return d
+}
+
+// drop leaves a statement out. A name alone, without "=", takes away what the name had, as in python-dotenv.
+func (d *dotenv) drop(st statement, problem string) {
+	first, _ := d.place(st.at)
+	if last, _ := d.place(d.pos); last > first {
+		problem += fmt.Sprintf("; lines %d to %d are dropped", first, last)
+	}
+	d.dropped = append(d.dropped, d.at(st, st.faulty, problem))
+	if st.alone != "" {
+		d.values[st.alone] = ""
+		d.vars = append(d.vars, Var{Name: st.alone})
 	}
 }
 
-// dotenvName returns the name that s begins with, its length with the "=" or ":", and its fault, if any.
-func dotenvName(s string) (name string, n int, bad string) {
-	skipped := len(s)
-	s = strings.TrimLeftFunc(s, isDotenvBlank)
-	if after, ok := strings.CutPrefix(s, "export"); ok {
-		if trimmed := strings.TrimLeftFunc(after, isDotenvBlank); trimmed != after {
-			s = trimmed
-		}
-	}
-	skipped -= len(s)
-	// By bytes, as godotenv does: a letter outside ASCII counts as Latin-1 bytes.
-	for i := range len(s) {
-		r := rune(s[i])
-		switch {
-		case r == '=' || r == ':':
-			return strings.TrimRightFunc(s[:i], unicode.IsSpace), skipped + i + 1, ""
-		case isDotenvBlank(r) || r == '_' || r == '.' || unicode.IsLetter(r) || unicode.IsNumber(r):
-		case r == '\n':
-			return "", 0, "a line end"
-		default:
-			return "", 0, "a character that is no letter, digit, _ or ."
-		}
-	}
-	return "", skipped, ""
-}
-
-// dotenvValue returns the length of the value that s begins with, or -1 when its quote is not closed.
-func dotenvValue(s string) int {
-	if s == "" || s[0] != '"' && s[0] != '\'' {
-		if i := strings.IndexAny(s, "\n\r"); i >= 0 {
-			return i
-		}
-		return len(s)
-	}
-	for i := 1; i < len(s); i++ {
-		if s[i] == s[0] && s[i-1] != '\\' {
-			return i + 1
-		}
-	}
-	return -1
-}
-
-// isDotenvBlank reports whether r is a blank within a line for godotenv.
-func isDotenvBlank(r rune) bool {
-	switch r {
-	case '\t', '\v', '\f', '\r', ' ', 0x85, 0xA0:
+// assign adds a statement's variable. It reports false when nothing after it can be read.
+func (d *dotenv) assign(st statement) bool {
+	literal := d.literal(st)
+	value, unset, ok := expand(literal, d.lookup, maxEnviron-d.size)
+	d.size += len(value)
+	switch {
+	case !ok:
+		d.fault(st, st.value, fmt.Sprintf("once each ${NAME} is replaced, the values up to here are more than %d bytes; "+
+			"no process can be started with them", maxEnviron))
+		return false
+	case invalidUTF8(d.src[st.at:st.end]) >= 0:
+		d.fault(st, st.at+invalidUTF8(d.src[st.at:st.end]), "is not valid UTF-8")
+		return true
+	case strings.IndexByte(st.name+value, 0) >= 0:
+		d.fault(st, st.at, nulProblem)
 		return true
 	}
-	return false
+	d.values[st.name] = value
+	d.vars = append(d.vars, Var{Name: st.name, Line: d.at(st, st.at, "").Line, value: &value})
+	d.compare(st, literal)
+	if unset >= 0 {
+		d.note(st, st.value+max(0, strings.Index(d.src[st.value:st.end], "${")), "a variable in the value is set neither "+
+			"in the lines before nor outside of the file; nothing stands in its place")
+	}
+	return true
+}
+
+// lookup finds a variable for ${NAME}.
+func (d *dotenv) lookup(name string) (string, bool) {
+	value, ok := d.values[name]
+	if !ok && d.outer != nil {
+		return d.outer(name)
+	}
+	return value, ok
+}
+
+// at returns a fault at an offset.
+func (d *dotenv) at(st statement, offset int, problem string) Fault {
+	line, column := d.place(offset)
+	return Fault{Line: line, Column: column, Name: nameOnly(st.name), Problem: problem}
+}
+
+func (d *dotenv) fault(st statement, offset int, problem string) {
+	d.faults = append(d.faults, d.at(st, offset, problem))
+}
+
+func (d *dotenv) note(st statement, offset int, problem string) {
+	d.notes = append(d.notes, d.at(st, offset, problem))
 }

@@ -12,6 +12,7 @@ type Env struct {
 	index    map[string]int
 	sources  []Source
 	warnings []string
+	notes    []string
 	theirs   []string // sources that the application's user can write
 	foreign  bool     // it is for another user than the application's
 }
@@ -47,6 +48,9 @@ func (e *Env) Sources() []Source { return append([]Source(nil), e.sources...) }
 // two sources disagree. No warning has a value in it.
 func (e *Env) Warnings() []string { return append([]string(nil), e.warnings...) }
 
+// Notes returns which assignments other well-known readers of the same file read otherwise. No note has a value in it.
+func (e *Env) Notes() []string { return append([]string(nil), e.notes...) }
+
 // add adds a source's variables. They replace those of the sources before it.
 func (e *Env) add(source string, file File) {
 	if e.index == nil {
@@ -67,6 +71,9 @@ func (e *Env) add(source string, file File) {
 	}
 	for _, f := range file.Dropped {
 		e.warnf("%v", f)
+	}
+	for _, f := range file.Notes[:min(len(file.Notes), max(0, maxWarnings-len(e.notes)))] {
+		e.notes = append(e.notes, f.Error())
 	}
 	e.sources = append(e.sources, Source{Name: source, Vars: len(file.Vars), State: "used"})
 }
@@ -100,7 +107,7 @@ func (e *Env) remove(unset []string) {
 	if len(unset) == 0 {
 		return
 	}
-	kept := Env{sources: e.sources, warnings: e.warnings, theirs: e.theirs, index: map[string]int{}}
+	kept := Env{sources: e.sources, warnings: e.warnings, notes: e.notes, theirs: e.theirs, index: map[string]int{}}
 	for i, v := range e.vars {
 		if slices.Contains(unset, v.Name) || slices.Contains(unset, v.Assignment()) {
 			continue

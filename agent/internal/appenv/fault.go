@@ -13,6 +13,7 @@ import (
 type Fault struct {
 	File    string
 	Line    int    // from 1
+	Column  int    // in characters, from 1; 0 when not known
 	Name    string // "" when it is no variable name
 	Problem string // what was found, and what was expected or follows
 }
@@ -25,6 +26,9 @@ func (f Fault) Error() string {
 	}
 	if f.Line > 0 {
 		fmt.Fprintf(&b, ":%d", f.Line)
+	}
+	if f.Column > 0 {
+		fmt.Fprintf(&b, ":%d", f.Column)
 	}
 	b.WriteString(": ")
 	if f.Name != "" {

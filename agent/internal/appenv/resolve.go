@@ -81,7 +81,7 @@ type reading struct {
 	seen    map[string]stamp // every path examined; a zero stamp: absent
 	writers []Writer         // of each file of the application's directory
 	process bool             // everything is from the live web process
-	live    bool             // a command or a process was asked: not to be reused
+	live    bool             // it depends on more than the files seen: not to be reused
 }
 
 // New returns a Resolver. It reads nothing yet.

@@ -89,7 +89,7 @@ func TestSecretsLieOverTheDeploymentFile(t *testing.T) {
 		t.Errorf("DB is said to be from %q", s)
 	}
 	w := strings.Join(env.Warnings(), "\n")
-	if !strings.Contains(w, "DB: ") || !strings.Contains(w, "env:3: ") || strings.Contains(w, "new") || strings.Contains(w, "old") {
+	if !strings.Contains(w, "DB: ") || !strings.Contains(w, "env:3:1: ") || strings.Contains(w, "new") || strings.Contains(w, "old") {
 		t.Errorf("warnings: %s", w)
 	}
 }

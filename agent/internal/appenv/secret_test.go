@@ -75,16 +75,17 @@ func TestNoErrorHasAValue(t *testing.T) {
 	for name, parse := range map[string]func([]byte) (File, error){
 		"systemd": func(b []byte) (File, error) { return ParseSystemd(b, 0) },
 		"219":     func(b []byte) (File, error) { return ParseSystemd(b, AmazonLinux2) },
-		"dotenv":  ParseDotenv, "docker": ParseDocker, "get-config": parseProperties,
+		"dotenv":  ParseDotenv, "docker": ParseDocker, "get-config": parseProperties, "shell": ParseShell, "json": ParseJSON,
 		"environ": func(b []byte) (File, error) { v, err := parseEnviron(b); return File{Vars: v}, err },
 	} {
 		for _, text := range []string{
 			planted.Value, "A=" + planted.Value + "\xff", "A=" + planted.Value + "\x00", "A='" + planted.Value, "=" + planted.Value, planted.Value + " B=1", "A B=" + planted.Value, planted.Value + "!=1",
 			"A=" + strings.Repeat(planted.Value, 20000), `{"A":"` + planted.Value, `{"A":{"B":"` + planted.Value + `"}}`, `["` + planted.Value + `"]`, `{"A":1` + planted.Value + `}`, `{"A":"b"} ` + planted.Value,
 			"\x00" + planted.Value, `{"` + planted.Value + `.x":"1\u0000"}`, "-----BEGIN\n" + planted.Value + "-==\n",
+			"A=\"" + planted.Value + "\\\\$B${C}\" " + planted.Value, "A='it's " + planted.Value + "'", "A=" + planted.Value + "#${" + planted.Value + "}$x", "A: " + planted.Value, "`" + planted.Value + "`=1", "{\"" + planted.Value + "\": 1}", "{\"A\": \"\\ud800" + planted.Value + "\"}",
 		} {
 			file, err := parse([]byte(text))
-			if s := fmt.Sprint(err, file.Dropped); strings.Contains(s, planted.Value) {
+			if s := fmt.Sprint(err, file.Dropped, file.Notes); strings.Contains(s, planted.Value) {
 				t.Errorf("%s: a fault with a value: %s", name, s)
 			}
 		}

@@ -22,6 +22,7 @@ const (
 type File struct {
 	Vars    []Var  // of a process: each name once, in the order of first assignment
 	Dropped Faults // assignments that the grammar ignores
+	Notes   Faults // assignments that other well-known readers read otherwise
 }
 
 // ParseSystemd reads data as systemd reads an EnvironmentFile= and returns a service's variables. The zero version is
@@ -39,21 +40,29 @@ func ParseSystemd(data []byte, version SystemdVersion) (File, error) {
 	var faults Faults
 	if i := bytes.IndexByte(data, 0); i >= 0 {
 		if version >= 246 {
+			line, column := place(string(data), i)
 			faults = append(faults,
-				Fault{Line: lineAt(data, i), Problem: "has a NUL byte; systemd refuses the whole file"})
+				Fault{Line: line, Column: column, Problem: "has a NUL byte; systemd refuses the whole file"})
 		}
 		data = data[:i]
 	}
-	s := systemdScanner{version: version, data: string(data), line: 1}
+	s := systemdScanner{version: version, data: string(data), line: 1, lineFrom: len(data)}
 	lines := 1 + bytes.Count(data, []byte{'\n'}) + bytes.Count(data, []byte{'\r'})
 	limit := min(bytes.Count(data, []byte{'='}), lines)
 	s.values = make([]string, 0, limit)
 	all := make([]Var, 0, limit)
 	for s.next() {
 		v := s.assignment()
-		switch f := checkSystemd(v, version); {
+		f := checkSystemd(v, version)
+		if f != nil {
+			f.Column = s.column
+		}
+		switch {
 		case f == nil:
 			all = append(all, v)
+			if s.lineEnds {
+				s.notes = append(s.notes, Fault{Line: v.Line, Column: s.column, Name: nameOnly(v.Name), Problem: lineEndNote})
+			}
 		case f.fatal:
 			faults = append(faults, f.Fault)
 		default:
@@ -65,12 +74,15 @@ func ParseSystemd(data []byte, version SystemdVersion) (File, error) {
 	}
 	all = merge(all)
 	faults = append(faults, oversized(all)...)
-	slices.SortStableFunc(faults, func(a, b Fault) int { return a.Line - b.Line })
+	sortFaults(faults)
 	if len(faults) > 0 {
 		return File{}, faults
 	}
-	return File{Vars: all, Dropped: s.dropped}, nil
+	return File{Vars: all, Dropped: s.dropped, Notes: s.notes}, nil
 }
+
+const lineEndNote = `\n within the quotes is no line end for systemd; in the output of heroku config -s it is one ` +
+	"(--format shell)"
 
 // lineFault is a fault of the whole file, or one that drops an assignment.
 type lineFault struct {
@@ -135,8 +147,6 @@ func validUTF8(s string) bool {
 	return true
 }
 
-func lineAt(data []byte, i int) int { return 1 + bytes.Count(data[:i], []byte{'\n'}) }
-
 const blanks = " \t\n\r"
 
 // systemdScanner scans the assignments of a file.
@@ -145,10 +155,13 @@ type systemdScanner struct {
 	data    string // not scanned yet
 	line    int    // of the first byte of data
 	dropped Faults
+	notes   Faults
 
-	name string
-	at   int // line of name
-	buf  []byte
+	lineFrom   int // how much of the file was not scanned at the last line's start
+	name       string
+	at, column int  // of name; before it are blanks only
+	lineEnds   bool // the value has \n within quotes
+	buf        []byte
 
 	values []string // of all assignments: a Var points into it
 }
@@ -156,7 +169,10 @@ type systemdScanner struct {
 // take consumes n bytes.
 func (s *systemdScanner) take(n int) string {
 	t := s.data[:n]
-	s.line += strings.Count(t, "\n")
+	if i := strings.LastIndexByte(t, '\n'); i >= 0 {
+		s.line += strings.Count(t, "\n")
+		s.lineFrom = len(s.data) - i - 1
+	}
 	s.data = s.data[n:]
 	return t
 }
@@ -167,6 +183,7 @@ func (s *systemdScanner) skip(set string) {
 	for i < len(s.data) && strings.IndexByte(set, s.data[i]) >= 0 {
 		if s.data[i] == '\n' {
 			s.line++
+			s.lineFrom = len(s.data) - i - 1
 		}
 		i++
 	}
@@ -184,7 +201,7 @@ func (s *systemdScanner) next() bool {
 			s.comment()
 			continue
 		}
-		s.at = s.line
+		s.at, s.column = s.line, 1+s.lineFrom-len(s.data)
 		// The first byte of a name is not examined: a "=" there is part of the name.
 		end := strings.IndexAny(s.data[1:], "=\n\r") + 1
 		if end == 0 {
@@ -204,7 +221,7 @@ func (s *systemdScanner) next() bool {
 
 func (s *systemdScanner) skipped(bytes int) {
 	problem := fmt.Sprintf(`a line of %d bytes without "="; systemd skips it`, bytes)
-	s.dropped = append(s.dropped, Fault{Line: s.at, Problem: problem})
+	s.dropped = append(s.dropped, Fault{Line: s.at, Column: s.column, Problem: problem})
 }
 
 // comment consumes a comment. Before 254 a backslash at its end continued it in the next line.
@@ -223,6 +240,7 @@ func (s *systemdScanner) comment() {
 
 // assignment consumes a value with the line end after it.
 func (s *systemdScanner) assignment() Var {
+	s.lineEnds = false
 	if value, ok := s.simple(); ok {
 		return s.made(value)
 	}
@@ -306,7 +324,9 @@ func (s *systemdScanner) quoted(quote byte) {
 		if i++; i == len(s.data) {
 			break
 		}
-		switch c = s.data[i]; {
+		c = s.data[i]
+		s.lineEnds = s.lineEnds || c == 'n' && quote == '"'
+		switch {
 		case s.version < 247:
 			if c != '\n' && c != '\r' {
 				s.buf = append(s.buf, c)

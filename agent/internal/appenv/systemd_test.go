@@ -148,7 +148,7 @@ func FuzzParseSystemd(f *testing.F) {
 func checkVars(t *testing.T, data []byte, file File) {
 	t.Helper()
 	seen := map[string]bool{}
-	lines := 1 + strings.Count(string(data), "\n")
+	lines := 1 + strings.Count(string(data), "\n") + strings.Count(string(data), "\r") // a CR ends a line, too
 	for _, v := range file.Vars {
 		if seen[v.Name] || v.Name == "" || strings.ContainsAny(v.Name, "=\x00") || strings.Contains(v.Value(), "\x00") {
 			t.Errorf("%q: %v", data, v)

@@ -4,12 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/spf13/cobra"
 
 	"beanstalk-agent/agent/internal/api"
-	"beanstalk-agent/agent/internal/appenv"
 )
 
 func newEnvCmd(g *globals) *cobra.Command {
@@ -23,7 +21,13 @@ would obey is escaped.
 With --json: one JSON object of strings, the resolved environment.
 With --diff: what the live web process has against what a run started now would
 get, by name only unless --values; exit 1 when they differ.
-With --file: reads a file instead of asking the agent.
+With --file: reads a file instead of asking the agent, in one of these grammars:
+  systemd      an EnvironmentFile=, as Beanstalk's own (systemd-219: Amazon Linux 2)
+  dotenv       .env, as python-dotenv reads it; what other readers read otherwise is
+               noted on stderr
+  docker       docker run --env-file
+  shell        NAME='value', as heroku config -s and export -p print it
+  json         one object of strings, as heroku config --json prints it
 
 Exit status: 0; 1 when there is no such variable, a file is faulty, --diff finds
 a difference, or the agent cannot be asked; 2 misuse.
@@ -50,7 +54,7 @@ a difference, or the agent cannot be asked; 2 misuse.
 	f.BoolVar(&o.diff, "diff", false, "compare with the live web process")
 	f.BoolVar(&o.values, "values", false, "with --diff: show the values")
 	f.StringVar(&o.file, "file", "", "read this `file` instead")
-	f.StringVar(&o.format, "format", "systemd", "of --file: systemd (systemd-219: Amazon Linux 2), dotenv or docker")
+	f.StringVar(&o.format, "format", "systemd", "of --file: systemd, systemd-219, dotenv, docker, shell or json")
 	return c
 }
 
@@ -115,28 +119,4 @@ func (o *envOptions) print(g *globals, vars []api.Variable, args []string) error
 		rows = append(rows, []string{v.Name, fmt.Sprintf("%d bytes", v.Length), v.Source})
 	}
 	return table(g.Out, []string{"NAME", "VALUE", "FROM"}, rows)
-}
-
-func (o *envOptions) fromFile(g *globals, args []string) error {
-	data, err := os.ReadFile(o.file)
-	if err != nil {
-		return err
-	}
-	file, err := appenv.Parse(o.format, data)
-	if faults, ok := errors.AsType[appenv.Faults](err); ok {
-		return faults.In(o.file)
-	}
-	if err != nil {
-		return misuse(fmt.Errorf("--format: %w", err))
-	}
-	for _, f := range file.In(o.file).Dropped {
-		printf(g.Err, "note: %s\n", f)
-	}
-	var vars []api.Variable
-	for _, v := range file.Vars {
-		value := v.Value()
-		vars = append(vars, api.Variable{Name: v.Name, Value: &value, Length: len(value),
-			Source: fmt.Sprintf("%s:%d", o.file, v.Line)})
-	}
-	return o.print(g, vars, args)
 }

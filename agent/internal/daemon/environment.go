@@ -20,7 +20,7 @@ func (b *backend) Environment(ctx context.Context, names []string, values bool) 
 	if err != nil {
 		return api.Environment{}, api.Unavailable(err)
 	}
-	out := api.Environment{Variables: []api.Variable{}, Warnings: p.Warnings}
+	out := api.Environment{Variables: []api.Variable{}, Warnings: slices.Concat(p.Warnings, sources.Notes())}
 	for _, assignment := range p.Env {
 		name, value, _ := strings.Cut(assignment, "=")
 		if len(names) > 0 && !slices.Contains(names, name) {
