@@ -48,8 +48,8 @@ func ParseDocker(data []byte) (File, error) {
 		}
 	}
 	if lines.Err() != nil {
-		faults = append(faults, Fault{Line: n, Problem: fmt.Sprintf("the line has %d bytes or more; docker refuses the "+
-			"whole file, and nothing after this line was read", bufio.MaxScanTokenSize)})
+		faults = append(faults, Fault{Line: n, Problem: fmt.Sprintf("the line has %d bytes or more; "+
+			"docker refuses the whole file, and nothing after this line was read", bufio.MaxScanTokenSize)})
 	}
 	file.Vars = merge(file.Vars)
 	faults = append(faults, oversized(file.Vars)...)

@@ -98,8 +98,8 @@ func (d *dotenv) assign(st statement) bool {
 	d.size += len(value)
 	switch {
 	case !ok:
-		d.fault(st, st.value, fmt.Sprintf("once each ${NAME} is replaced, the values up to here are more than %d bytes; "+
-			"no process can be started with them", maxEnviron))
+		d.fault(st, st.value, fmt.Sprintf("once each ${NAME} is replaced, the values up to here are more than %d "+
+			"bytes; no process can be started with them", maxEnviron))
 		return false
 	case invalidUTF8(d.src[st.at:st.end]) >= 0:
 		d.fault(st, st.at+invalidUTF8(d.src[st.at:st.end]), "is not valid UTF-8")
@@ -112,8 +112,8 @@ func (d *dotenv) assign(st statement) bool {
 	d.vars = append(d.vars, Var{Name: st.name, Line: d.at(st, st.at, "").Line, value: &value})
 	d.compare(st, literal)
 	if unset >= 0 {
-		d.note(st, st.value+max(0, strings.Index(d.src[st.value:st.end], "${")), "a variable in the value is set neither "+
-			"in the lines before nor outside of the file; nothing stands in its place")
+		d.note(st, st.value+max(0, strings.Index(d.src[st.value:st.end], "${")), "a variable in the value is set "+
+			"neither in the lines before nor outside of the file; nothing stands in its place")
 	}
 	return true
 }

@@ -10,8 +10,8 @@ func (d *dotenv) compare(st statement, literal string) {
 	case st.colon:
 		d.note(st, st.at, `"NAME: value" is read as Node's dotenv does; python-dotenv drops the line`)
 	case st.loose:
-		d.note(st, st.value, "the value has quotes within its quotes and is read to the last one, as Node's dotenv does; "+
-			"python-dotenv drops the line")
+		d.note(st, st.value, "the value has quotes within its quotes and is read to the last one, as Node's dotenv "+
+			"does; python-dotenv drops the line")
 	case st.early:
 		d.note(st, st.end-1, "this quote closes the value, because the backslash before it is escaped; "+
 			"python-dotenv reads on if a later line has another quote")
@@ -48,7 +48,8 @@ func (d *dotenv) compareBare(st statement, text string) {
 		d.note(st, st.value+i, `"#" is a part of the value, as python-dotenv and shells read it; `+
 			"for Node's dotenv a comment begins there")
 	case strings.HasPrefix(text, "`"):
-		d.note(st, st.value, "the backtick is a part of the value, as python-dotenv reads it; for Node's dotenv it is a quote")
+		d.note(st, st.value, "the backtick is a part of the value, as python-dotenv reads it; "+
+			"for Node's dotenv it is a quote")
 	}
 }
 

@@ -249,25 +249,6 @@ func (r *Resolver) dotenv(ctx context.Context, rd *reading, name string, optiona
 	return err
 }
 
-// outside finds what ${NAME} of a .env file means besides the file itself: a variable of the sources before it, or one
-// that every run has, as HOME and PATH. python-dotenv looks into its process's environment, which has the same. In
-// root's own file the application's variables have no part, because another user gets what root's file says.
-func (r *Resolver) outside(rd *reading, below bool) func(name string) (string, bool) {
-	var defaults Env
-	return func(name string) (string, bool) {
-		value, ok := rd.env.Lookup(name)
-		if ok && (below || !slices.Contains(rd.env.theirs, rd.env.Source(name))) {
-			return value, true
-		}
-		if user, _, err := r.user(rd.unit); defaults.index == nil && err == nil {
-			defaults.add("", File{Vars: r.defaults(rd, &rd.env, user)})
-		}
-		value, ok = defaults.Lookup(name)
-		rd.live = rd.live || ok // it depends on more than the files: not to be reused
-		return value, ok
-	}
-}
-
 // admit returns f unless check refuses what was opened.
 func admit(f *os.File, err error) func(check func(opened fs.FileInfo) error) (*os.File, error) {
 	return func(check func(fs.FileInfo) error) (*os.File, error) {

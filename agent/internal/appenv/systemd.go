@@ -18,13 +18,6 @@ const (
 	AmazonLinux2023 SystemdVersion = 252
 )
 
-// File is one parsed file.
-type File struct {
-	Vars    []Var  // of a process: each name once, in the order of first assignment
-	Dropped Faults // assignments that the grammar ignores
-	Notes   Faults // assignments that other well-known readers read otherwise
-}
-
 // ParseSystemd reads data as systemd reads an EnvironmentFile= and returns a service's variables. The zero version is
 // [AmazonLinux2023]. The error is [Faults] when systemd would not start the service: NUL (from 246), text that is not
 // UTF-8, a value beyond the kernel's limit.
@@ -61,7 +54,8 @@ func ParseSystemd(data []byte, version SystemdVersion) (File, error) {
 		case f == nil:
 			all = append(all, v)
 			if s.lineEnds {
-				s.notes = append(s.notes, Fault{Line: v.Line, Column: s.column, Name: nameOnly(v.Name), Problem: lineEndNote})
+				s.notes = append(s.notes,
+					Fault{Line: v.Line, Column: s.column, Name: nameOnly(v.Name), Problem: lineEndNote})
 			}
 		case f.fatal:
 			faults = append(faults, f.Fault)
