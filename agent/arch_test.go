@@ -386,6 +386,7 @@ var opens = map[string]string{
 	"cron/store.go":               "the agent's own",
 	"daemon/supervisor.go":        "the agent's own: its state directory, and /dev/null",
 	"drain/drain.go":              "the agent's own",
+	"fdconn/apart_linux.go":       "the kernel's",
 	"fdconn/listen.go":            "the agent's own: the lock beside its socket",
 	"health/fallback.go":          "the agent's own",
 	"platform/files.go":           "root's and Beanstalk's",

@@ -17,7 +17,7 @@ func (s *Server) exec(c *call) error {
 		return err
 	}
 	files := c.take()
-	defer fdconn.CloseAll(files)
+	defer fdconn.CloseAll(c.UID, files)
 	if err := checkExec(req, len(files)); err != nil {
 		return err
 	}

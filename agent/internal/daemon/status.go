@@ -36,6 +36,13 @@ func (b *backend) runLines(ctx context.Context) []api.Line {
 	if err != nil {
 		return []api.Line{api.NewLine("runs", api.Bad, "", "%v", err)}
 	}
+	for uid, n := range info.HeldUp {
+		hint := "sudo journalctl -u agent-runs names the runs; end that user's processes; where they do not end:\n" +
+			"echo 1 | sudo tee /sys/fs/fuse/connections/*/abort"
+		return []api.Line{api.NewLine("runs", api.Warn, hint,
+			"processes of user %d hold up %s of ended runs; with 16 no more of that user's start",
+			uid, api.Count(n, "output"))}
+	}
 	text := fmt.Sprintf("%d running; contained by %s", len(live), info.Place)
 	if info.Version != buildinfo.Version() {
 		hint := "it is replaced when its last run ends"

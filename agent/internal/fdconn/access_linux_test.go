@@ -267,7 +267,7 @@ func TestLingeringDescriptorsHoldNoThread(t *testing.T) {
 	defer tcp.Close()
 	for _, end := range map[string]func(*Conn){
 		"received and closed":  func(c *Conn) { c.Read(make([]byte, 1)); c.Close() },
-		"received and taken":   func(c *Conn) { c.Read(make([]byte, 1)); CloseAll(c.Take()); c.Close() },
+		"received and taken":   func(c *Conn) { c.Read(make([]byte, 1)); CloseAll(c.Peer().UID, c.Take()); c.Close() },
 		"never received":       func(c *Conn) { c.Close() },
 		"too many, so refused": func(c *Conn) { c.Read(make([]byte, 1)); c.Read(make([]byte, 1)); c.Close() },
 		"looked at, not read":  func(c *Conn) { c.AwaitBytes(time.Second); c.Close() },
@@ -289,6 +289,11 @@ func TestLingeringDescriptorsHoldNoThread(t *testing.T) {
 		}
 		client.Close()
 		end(server) // or is held for an hour
+	}
+	for deadline := time.Now().Add(time.Minute); len(Closing.All()) > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("closes that have not ended, by user: %v", Closing.All())
+		}
 	}
 }
 

@@ -152,7 +152,7 @@ func (c *Conn) keep(oob []byte) error {
 		err = ErrTooManyFiles
 	}
 	if err != nil || c.closed {
-		CloseAll(c.files)
+		CloseAll(c.peer.UID, c.files)
 		c.files = nil
 	}
 	return err
@@ -188,14 +188,23 @@ func (c *Conn) Take() []int {
 // another process's copy of it goes on working.
 func (c *Conn) Close() (err error) {
 	c.mu.Lock()
-	CloseAll(c.files)
-	first := !c.closed
+	files, first := c.files, !c.closed
 	c.files, c.closed = nil, true
 	c.mu.Unlock()
-	withoutLinger(func() { err = c.UnixConn.Close() }) // descriptors that were not read close with it
-	if first && c.onClose != nil {
-		c.onClose()
+	if first && !c.peer.Owner() { // descriptors that were not read close with the last copy of it
+		_ = Use(c.UnixConn, func(fd int) error {
+			if fd, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3); err == nil {
+				files = append(files, fd)
+			}
+			return nil
+		})
 	}
+	withoutLinger(func() { err = c.UnixConn.Close() })
+	closeAll(c.peer.UID, files, func() {
+		if first && c.onClose != nil {
+			c.onClose()
+		}
+	})
 	return err
 }
 
@@ -210,20 +219,6 @@ func (c *Conn) AwaitBytes(limit time.Duration) error {
 	return raw.Read(func(fd uintptr) bool {
 		_, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
 		return !errors.Is(err, unix.EAGAIN)
-	})
-}
-
-// CloseAll closes descriptors that were taken; one below 0 is none.
-func CloseAll(files []int) {
-	if len(files) == 0 {
-		return
-	}
-	withoutLinger(func() {
-		for _, fd := range files {
-			if fd >= 0 {
-				unix.Close(fd)
-			}
-		}
 	})
 }
 

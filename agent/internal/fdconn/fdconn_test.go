@@ -177,7 +177,7 @@ func TestReceivedDescriptorsAreCloseOnExec(t *testing.T) {
 	}
 	io.ReadFull(server, make([]byte, 1))
 	files := server.Take()
-	defer CloseAll(files)
+	defer CloseAll(0, files)
 	if len(files) != 2 {
 		t.Fatalf("took %d descriptors, want 2", len(files))
 	}

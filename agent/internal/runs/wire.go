@@ -198,6 +198,10 @@ type Info struct {
 	Place    string    `json:"place"`    // how runs are contained, in words
 	Retiring bool      `json:"retiring"` // ends with its last run, for a newer one to take over
 	LastSeq  uint64    `json:"last_seq"`
+
+	// HeldUp counts, by user, what hangs in the kernel since a process of that user holds it up: runs that have ended
+	// whose output cannot be read to its end, and descriptors that cannot be closed. Omitted: nothing.
+	HeldUp map[uint32]int `json:"held_up,omitempty"`
 }
 
 // Filter chooses runs. Zero values choose all.

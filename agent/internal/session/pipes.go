@@ -96,7 +96,9 @@ func sameDevice(a, b int) bool {
 
 // handedOver closes the run's ends: as long as we held them, no end of its output would be seen.
 func (p *pipes) handedOver() {
-	fdconn.CloseAll(p.theirs)
+	for _, fd := range p.theirs {
+		unix.Close(fd)
+	}
 	p.theirs = nil
 }
 

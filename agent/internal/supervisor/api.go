@@ -47,7 +47,20 @@ func (s *server) info() runs.Info {
 	return runs.Info{
 		API: runs.API, Version: s.cfg.Version, PID: os.Getpid(), Started: s.started, Live: len(s.live),
 		Place: s.place.String(), Retiring: s.retiring, LastSeq: s.store.lastSeq(),
+		HeldUp: held(),
 	}
+}
+
+// held is what hangs, by the user whose process it is.
+func held() map[uint32]int {
+	all := heldUp.All()
+	for uid, n := range fdconn.Closing.All() {
+		if all == nil {
+			all = map[uint32]int{}
+		}
+		all[uid] += n
+	}
+	return all
 }
 
 func (s *server) postRun(w http.ResponseWriter, r *http.Request) *runs.Refused {

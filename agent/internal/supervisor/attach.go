@@ -47,7 +47,7 @@ func clientOf(r *http.Request) (net.Conn, *runs.Refused) {
 	c, _ := fdconn.FromContext(r.Context())
 	files := c.Take()
 	if len(files) != 1 {
-		fdconn.CloseAll(files)
+		fdconn.CloseAll(c.Peer().UID, files)
 		return nil, misuse("%d descriptors came with the request, expected the client's connection", len(files))
 	}
 	conn, err := connOf(files[0])

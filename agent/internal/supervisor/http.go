@@ -27,7 +27,7 @@ func guard(h func(http.ResponseWriter, *http.Request) *runs.Refused) http.Handle
 			http.Error(w, "not a connection of ours", http.StatusInternalServerError)
 			return
 		}
-		defer func() { fdconn.CloseAll(c.Take()) }()
+		defer func() { fdconn.CloseAll(c.Peer().UID, c.Take()) }()
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		if e := h(w, r); e != nil {
 			fail(w, e)

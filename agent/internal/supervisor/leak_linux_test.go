@@ -41,6 +41,11 @@ func leakMain() int {
 // leaked starts a run that passes its standard output to the test. end has the command end.
 func leaked(t *testing.T, d *daemon) (run runs.Run, out int, end func()) {
 	t.Helper()
+	return leakedBy(t, d, func(*runs.Request) {})
+}
+
+func leakedBy(t *testing.T, d *daemon, change func(*runs.Request)) (run runs.Run, out int, end func()) {
+	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -52,6 +57,7 @@ func leaked(t *testing.T, d *daemon) (run runs.Run, out int, end func()) {
 	defer l.Close()
 	req := argv(exe)
 	req.IO, req.Env = runs.IOSpool, append(req.Env, "SUPERVISOR_TEST_ROLE=leak", "LEAK_TO="+l.Addr().String())
+	change(&req)
 	if run, err = d.Start(t.Context(), req, runs.Handover{}); err != nil {
 		t.Fatal(err)
 	}

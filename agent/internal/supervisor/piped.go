@@ -13,15 +13,14 @@ import (
 // carries signals one way and the exit the other; its end is how a vanished client is noticed.
 type piped struct {
 	fds  [3]int
+	from uint32   // the caller
 	conn net.Conn // nil: no client waits
 }
 
 func (p *piped) files() [3]int { return p.fds }
 
 func (p *piped) begun(o owner) {
-	// Or the readers of the client's stdout would never see its end. Not here: a command that stalls in its first write
-	// to a pipe holds that up, and has its time limit all the same.
-	go quietly(func() { fdconn.CloseAll(p.fds[:]) })
+	fdconn.CloseAll(p.from, p.fds[:]) // or the readers of the client's stdout would never see its end
 	if p.conn == nil {
 		return
 	}
@@ -45,7 +44,7 @@ func (p *piped) listen(o owner) {
 }
 
 func (p *piped) failed() {
-	go quietly(func() { fdconn.CloseAll(p.fds[:]) }) // as in begun
+	fdconn.CloseAll(p.from, p.fds[:])
 	if p.conn != nil {
 		p.conn.Close()
 	}

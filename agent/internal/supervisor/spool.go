@@ -9,11 +9,11 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"beanstalk-agent/agent/internal/fdconn"
 	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/agent/internal/session"
 )
@@ -23,28 +23,37 @@ const (
 	pipeMost         = 1 << 20         // a user may enlarge a pipe to this: fs.pipe-max-size in proc(5)
 	spoolStep        = 32 << 10        // bytes at a time
 	flushLimit       = 3 * time.Second // for what a pipe holds, on a slow disk too
-	maxStalled       = 64              // pipes of ended runs that cannot be read to their end: a thread each
+	maxHeldUp        = 16              // runs of one user whose output cannot be read to its end: a thread each
 )
 
 // spool is a run whose output is kept in a file. The command is given a pipe and this process alone has the file: a
 // process that was passed the descriptor can neither change what was printed nor add to it once the run is gone, nor
 // hold the lock of a file that others read. The size is bounded by giving blocks in the middle back to the disk: the
 // beginning and the end stay where they are.
+//
+// A process that was passed the descriptor can stall in a write to it, and whoever reads or closes the pipe hangs in
+// the kernel until that process is ended. So a thread of its own does, apart from this process's other descriptors.
 type spool struct {
-	file *os.File // appended to
-	pipe *os.File // what the command prints
-	fds  [3]int   // the command's: /dev/null and twice the pipe; ours until it has begun
+	name string // of the file
+	uid  uint32 // the run's
+	fds  [3]int // the command's: /dev/null and twice the pipe; ours until it has begun
 	max  int64
 	conn net.Conn // a client that waits, or nil
 
-	o     owner // since it has begun
-	stuck bool  // somebody hangs in reading the pipe; of the one that calls flush and end
+	o     owner       // since it has begun
+	asked chan func() // for the thread
+	pipe  *os.File    // others call SetReadDeadline only
+	stuck bool        // the thread hangs; of the one that calls flush and end
 
-	turn sync.Mutex // held by the one that reads the pipe, and guards:
-	gap  int64      // bytes lost since the last that the disk took
-	full time.Time  // when the disk was full last, and room was asked for
+	// Of the thread.
+	file    *os.File // appended to
+	theirs  int      // its copy of the command's end, so that it is the thread that closes the last one
+	reading bool
+	over    bool
+	gap     int64     // bytes lost since the last that the disk took
+	full    time.Time // when the disk was full last, and room was asked for
 
-	mu      sync.Mutex // never held while a file is touched; only the one whose turn it is writes what follows
+	mu      sync.Mutex // never held while a file is touched; only the thread writes what follows
 	printed int64      // by the command
 	size    int64      // of the file
 	cut     int64      // end of what was given back
@@ -53,80 +62,123 @@ type spool struct {
 	err     error      // why
 }
 
-// stalled counts pipes that are read no more because the reader hangs in the kernel.
-var stalled atomic.Int32
+// heldUp counts, by the run's user, runs that have ended and whose thread hangs.
+var heldUp fdconn.Tally
 
 var spoolBuffers = sync.Pool{New: func() any { return new([spoolStep]byte) }}
 
-func openSpool(name string, max int64) (*spool, error) {
-	if stalled.Load() >= maxStalled {
-		return nil, fmt.Errorf("open spool: processes outside of %d ended runs hold up their output; "+
-			"the supervisor's log names the runs", maxStalled)
+func openSpool(name string, uid uint32, max int64) (*spool, error) {
+	if n := heldUp.Of(uid); n >= maxHeldUp {
+		return nil, fmt.Errorf("open spool: processes outside of %d ended runs of this user hold up their output; "+
+			"the supervisor's log names the runs", n)
 	}
-	file, err := os.OpenFile(name, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+	p := &spool{name: name, uid: uid, max: maxOutput(filepath.Dir(name), cmp.Or(max, defaultMaxOutput)),
+		asked: make(chan func(), 8)}
+	file, err := unix.Open(name, unix.O_WRONLY|unix.O_APPEND|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("open spool: %w", err)
+		return nil, fmt.Errorf("open spool: %w", &os.PathError{Op: "open", Path: name, Err: err})
 	}
 	null, err := unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0) // its own: a command may change its flags
 	if err != nil {
-		file.Close()
+		unix.Close(file)
 		return nil, fmt.Errorf("open %s: %w", os.DevNull, err)
 	}
-	r, w, err := pipe()
-	if err == nil {
-		err = unix.SetNonblock(r, true) // the command's end is a description of its own and stays as it is
-	}
+	r, w, err := pipe(uid)
 	if err != nil {
-		file.Close()
+		unix.Close(file)
 		unix.Close(null)
 		return nil, fmt.Errorf("open spool: %w", err)
 	}
-	return &spool{file: file, pipe: os.NewFile(uintptr(r), "output"), fds: [3]int{null, w, w},
-		max: maxOutput(filepath.Dir(name), cmp.Or(max, defaultMaxOutput))}, nil
+	p.fds = [3]int{null, w, w}
+	if p.theirs, err = unix.FcntlInt(uintptr(w), unix.F_DUPFD_CLOEXEC, 3); err != nil {
+		for _, fd := range []int{file, null, r, w} {
+			unix.Close(fd)
+		}
+		return nil, fmt.Errorf("open spool: %w", err)
+	}
+	ready := make(chan struct{})
+	fdconn.Apart([]int{file, r, p.theirs}, func() {
+		p.file, p.pipe = os.NewFile(uintptr(file), name), os.NewFile(uintptr(r), "output")
+		close(ready)
+		p.serve()
+	})
+	<-ready
+	return p, nil
 }
 
 func (p *spool) files() [3]int { return p.fds }
 
 func (p *spool) begun(o owner) {
-	unix.Close(p.fds[0])
 	if p.conn != nil {
 		_ = session.WriteHello(atOnce(p.conn), session.Hello{Run: o.name()})
 	}
 	p.o = o
-	go p.read() // ends with the last process that can print, or with end
+	p.ask(func() { p.reading = true })
+	p.handedOver()
+}
+
+// handedOver closes our copies of the command's descriptors, or the pipe would not end with the command.
+func (p *spool) handedOver() {
+	unix.Close(p.fds[0])
+	unix.Close(p.fds[1]) // the thread has another
+	p.ask(func() { unix.Close(p.theirs) })
 }
 
 func (p *spool) failed() {
-	unix.Close(p.fds[0])
-	unix.Close(p.fds[1])
-	p.file.Close()
-	p.pipe.Close()
+	p.ask(func() { p.over = true })
+	p.handedOver()
 	if p.conn != nil {
 		p.conn.Close()
 	}
 }
 
-// read moves what the command prints into the file. It closes our copy of the command's end, or the pipe would not end
-// with the command: here, since a command that stalls in its first write holds that up.
-func (p *spool) read() {
-	quietly(func() { unix.Close(p.fds[1]) })
-	raw, err := p.pipe.SyscallConn()
-	if err != nil {
-		return
+// ask has the thread call f, if it does not hang.
+func (p *spool) ask(f func()) {
+	select {
+	case p.asked <- f:
+		_ = p.pipe.SetReadDeadline(time.Now()) // wakes it
+	default: // it hangs: what it was asked before is not done either
 	}
-	_ = raw.Read(func(fd uintptr) (ended bool) { // false waits for more, so only when there is none
-		for n := 1; n > 0 && !ended; {
-			quietly(func() { n, ended = p.take(int(fd)) })
-			runtime.Gosched() // one run that prints for ever must not keep the others from an answer
+}
+
+// serve is the thread: it moves what the command prints into the file, and does what it is asked, until the end.
+func (p *spool) serve() {
+	defer p.pipe.Close()
+	defer p.file.Close()
+	raw, err := p.pipe.SyscallConn()
+	for {
+		_ = p.pipe.SetReadDeadline(time.Time{}) // before it looks what it was asked: what comes later sets another
+		for asked := true; asked; {
+			select {
+			case f := <-p.asked:
+				f()
+			default:
+				asked = false
+			}
 		}
-		return ended
-	})
+		switch {
+		case p.over:
+			return
+		case !p.reading || err != nil:
+			(<-p.asked)()
+		default:
+			ended := raw.Read(func(fd uintptr) (ended bool) { // false waits for more, so only when there is none
+				for total, n := 0, 1; n > 0 && !ended; total += n {
+					n, ended = p.take(int(fd))
+					if total > pipeMost { // one run that prints for ever must not keep the others from an answer
+						total = 0
+						runtime.Gosched() // dear on a thread of one's own
+					}
+				}
+				return ended
+			})
+			p.reading = errors.Is(ended, os.ErrDeadlineExceeded)
+		}
+	}
 }
 
 // take moves some of what the pipe holds. None, and not ended: it is empty.
 func (p *spool) take(fd int) (moved int, ended bool) {
-	p.turn.Lock()
-	defer p.turn.Unlock()
 	buf := spoolBuffers.Get().(*[spoolStep]byte)
 	defer spoolBuffers.Put(buf)
 	for {
@@ -154,7 +206,9 @@ func (p *spool) keep(b []byte) {
 	n, err := p.file.Write(b)
 	if err != nil && time.Since(p.full) > time.Second {
 		p.full = time.Now()
-		p.o.makeRoom()
+		roomMade := make(chan struct{})
+		go func() { p.o.makeRoom(); close(roomMade) }() // not on this thread, which lacks this process's descriptors
+		<-roomMade
 		var more int
 		more, err = p.file.Write(b[n:])
 		n += more
@@ -189,14 +243,18 @@ func (p *spool) bound(slack int64) {
 }
 
 // empty moves all that the pipe holds. There may be more at once, of a process that prints for ever.
-func (p *spool) empty(fd int) {
-	for total := 0; total < pipeMost; {
-		n, _ := p.take(fd)
-		if n == 0 {
-			return
+func (p *spool) empty() {
+	_ = fdconn.Use(p.pipe, func(fd int) error {
+		for total := 0; total < pipeMost; {
+			n, _ := p.take(fd)
+			if n == 0 {
+				break
+			}
+			total += n
 		}
-		total += n
-	}
+		return nil
+	})
+	p.bound(0)
 }
 
 // flush moves what the pipe holds, which is all that a command has printed that has ended. It reports whether it could.
@@ -205,23 +263,18 @@ func (p *spool) flush() bool { return p.within(func() {}) }
 // end moves what the pipe still holds, and closes it: nothing is added any more. It reports whether it could.
 func (p *spool) end() bool {
 	return p.within(func() {
-		p.pipe.Close() // waits for read
+		p.over = true
 		p.file.Close()
+		p.pipe.Close()
 	})
 }
 
-// within empties the pipe, then calls f. A process that the descriptor was passed to can stall in a write to it, and
-// whoever reads or closes the pipe hangs in the kernel until that process is ended: within then returns without.
+// within empties the pipe, then calls f. It returns without when the thread hangs, which counts against the run's user.
 func (p *spool) within(f func()) bool {
 	done := make(chan struct{})
-	go quietly(func() {
+	p.ask(func() {
 		defer close(done)
-		if raw, err := p.pipe.SyscallConn(); err == nil {
-			_ = raw.Control(func(fd uintptr) { p.empty(int(fd)) })
-		}
-		p.turn.Lock()
-		p.bound(0)
-		p.turn.Unlock()
+		p.empty()
 		f()
 	})
 	select {
@@ -231,8 +284,8 @@ func (p *spool) within(f func()) bool {
 	}
 	if !p.stuck {
 		p.stuck = true
-		stalled.Add(1)
-		go func() { <-done; stalled.Add(-1) }()
+		heldUp.Add(p.uid, 1)
+		go func() { <-done; heldUp.Add(p.uid, -1) }()
 	}
 	return false
 }
@@ -247,7 +300,7 @@ func (p *spool) finish(e session.Exit) {
 func (p *spool) account(run *runs.Run) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	run.Output, run.OutputBytes = p.file.Name(), p.printed
+	run.Output, run.OutputBytes = p.name, p.printed
 	run.Truncated = p.cut > 0 || p.short || p.lost > 0 || p.size > p.max
 }
 

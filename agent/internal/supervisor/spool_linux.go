@@ -1,7 +1,7 @@
 package supervisor
 
 import (
-	"runtime"
+	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,25 +18,16 @@ func punch(fd int, from, to int64) error {
 	return unix.Fallocate(fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, from, to-from)
 }
 
-// pipe returns the two ends of a new one, which no other child inherits.
-func pipe() (r, w int, err error) {
+// pipe returns the two ends of a new one, which no other child inherits. We do not wait in reading it; the user of the
+// run may open it by name (/dev/stdout).
+func pipe(uid uint32) (r, w int, err error) {
 	var fds [2]int
 	err = unix.Pipe2(fds[:], unix.O_CLOEXEC)
+	if err == nil {
+		err = unix.SetNonblock(fds[0], true) // the command's end is a description of its own and stays as it is
+	}
+	if err == nil && os.Geteuid() == 0 {
+		err = unix.Fchown(fds[1], int(uid), -1)
+	}
 	return fds[0], fds[1], err
-}
-
-// quietly calls f, which may hang in the kernel, on a thread that is given none of this process's signals: a signal, a
-// child's end for one, would hang with it.
-func quietly(f func()) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	var old unix.Sigset_t
-	all := unix.Sigset_t{Val: [len(old.Val)]uint64{^uint64(0)}}
-	for _, fault := range []unix.Signal{unix.SIGSEGV, unix.SIGBUS, unix.SIGFPE, unix.SIGILL, unix.SIGTRAP} {
-		all.Val[0] &^= 1 << (fault - 1)
-	}
-	if unix.PthreadSigmask(unix.SIG_BLOCK, &all, &old) == nil {
-		defer unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil)
-	}
-	f()
 }

@@ -18,12 +18,16 @@ import (
 func (s *server) start(ctx context.Context, body runs.StartBody, files []int) (runs.Run, *runs.Refused) {
 	cred, refusal := s.cfg.check(&body.Request)
 	if refusal != nil {
-		fdconn.CloseAll(files)
+		fdconn.CloseAll(body.Caller.UID, files)
+		return runs.Run{}, refusal
+	}
+	if refusal = crowded(body.UID, body.Caller.UID); refusal != nil {
+		fdconn.CloseAll(body.Caller.UID, files)
 		return runs.Run{}, refusal
 	}
 	l, refusal := s.reserve(ctx, &body.Request)
 	if refusal != nil {
-		fdconn.CloseAll(files)
+		fdconn.CloseAll(body.Caller.UID, files)
 		return runs.Run{}, refusal
 	}
 	if refusal = l.launch(ctx, body, cred, files); refusal != nil {
@@ -36,6 +40,17 @@ func (s *server) start(ctx context.Context, body runs.StartBody, files []int) (r
 	run := l.snapshot()
 	s.log.Info("run started", "run", run.ID, "job", run.Name, "kind", run.Kind, "pid", run.PID)
 	return run, nil
+}
+
+// crowded refuses a start for users of whom too much has hung here already.
+func crowded(users ...uint32) *runs.Refused {
+	for _, uid := range users {
+		if n := fdconn.Closing.Of(uid); uid != 0 && n >= fdconn.MaxClosing {
+			return &runs.Refused{Status: 429, Code: command.CodeRefused,
+				Message: fmt.Sprintf("%d descriptors of user %d cannot be closed: a process holds each up", n, uid)}
+		}
+	}
+	return nil
 }
 
 // reserve gives the request an id and its lock, and records it: from here on it is live.

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -45,25 +46,25 @@ func connect(body runs.StartBody, output string, files []int) (streams, *runs.Re
 		want += 3
 	}
 	if len(files) != want {
-		fdconn.CloseAll(files)
+		fdconn.CloseAll(body.Caller.UID, files)
 		return nil, misuse("%d descriptors came with the request, expected %d", len(files), want)
 	}
 	if e := refuseTerminals(body, files); e != nil {
-		fdconn.CloseAll(files)
+		fdconn.CloseAll(body.Caller.UID, files)
 		return nil, e
 	}
 	var conn net.Conn
 	if body.HasConn {
 		c, err := connOf(files[0])
 		if err != nil {
-			fdconn.CloseAll(files[1:])
+			fdconn.CloseAll(body.Caller.UID, files[1:])
 			return nil, misuse("take over the client's connection: %v", err)
 		}
 		conn, files = c, files[1:]
 	}
 	io, err := streamsFor(body, output, conn, files)
 	if err != nil {
-		fdconn.CloseAll(files)
+		fdconn.CloseAll(body.Caller.UID, files)
 		if conn != nil {
 			conn.Close()
 		}
@@ -87,11 +88,11 @@ func refuseTerminals(body runs.StartBody, files []int) *runs.Refused {
 func streamsFor(body runs.StartBody, output string, conn net.Conn, files []int) (streams, error) {
 	switch body.IO {
 	case runs.IOPipes:
-		return &piped{fds: [3]int(files), conn: conn}, nil
+		return &piped{fds: [3]int(files), from: body.Caller.UID, conn: conn}, nil
 	case runs.IOTerminal:
 		return openTerminal(body, conn)
 	default:
-		p, err := openSpool(output, body.MaxOutput)
+		p, err := openSpool(output, body.UID, body.MaxOutput)
 		if err != nil {
 			return nil, err
 		}
@@ -100,11 +101,21 @@ func streamsFor(body runs.StartBody, output string, conn net.Conn, files []int) 
 	}
 }
 
-// connOf makes a connection of a descriptor that was handed over. It is consumed in any case.
+// connOf makes a connection of a descriptor that was handed over. It is consumed in any case. Descriptors that the
+// client sends on it are closed apart.
 func connOf(fd int) (net.Conn, error) {
 	f := os.NewFile(uintptr(fd), "client")
 	defer f.Close()
-	return net.FileConn(f)
+	c, err := net.FileConn(f)
+	if err != nil {
+		return nil, err
+	}
+	u, ok := c.(*net.UnixConn)
+	if !ok {
+		c.Close()
+		return nil, errors.New("it is no unix socket")
+	}
+	return fdconn.NewConn(u)
 }
 
 // atOnce is for what a client is sent when a run begins or ends: its socket has room for that, or the client reads

@@ -29,6 +29,7 @@ const (
 // terminal is a run on a pseudo terminal of ours. One goroutine reads it for the whole life of the run;
 // another reads the client, while there is one.
 type terminal struct {
+	uid  uint32 // the run's
 	pty  *command.Terminal
 	idle time.Duration
 	hard time.Duration // the run's time limit, for its warning
@@ -69,15 +70,26 @@ func openTerminal(body runs.StartBody, conn net.Conn) (*terminal, error) {
 		return nil, err
 	}
 	return &terminal{
-		pty: pty, idle: body.Idle, hard: body.Timeout, done: make(chan struct{}),
+		uid: body.UID, pty: pty, idle: body.Idle, hard: body.Timeout, done: make(chan struct{}),
 		size: size, first: conn, active: time.Now(),
 	}, nil
 }
 
 func (t *terminal) files() [3]int { return [3]int{t.pty.Slave, t.pty.Slave, t.pty.Slave} }
 
-func (t *terminal) failed() {
+// close closes the terminal apart: that waits for a process that stalls in a write to it.
+func (t *terminal) close() {
+	master := -1
+	_ = fdconn.Use(t.pty.Master, func(fd int) (err error) {
+		master, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+		return err
+	})
 	t.pty.Close()
+	fdconn.CloseAll(t.uid, []int{master})
+}
+
+func (t *terminal) failed() {
+	t.close()
 	if t.first != nil {
 		t.first.Close()
 	}
@@ -268,7 +280,7 @@ func (t *terminal) finish(e session.Exit) {
 	if c != nil {
 		t.drop(c)
 	}
-	t.pty.Close()
+	t.close()
 }
 
 func (t *terminal) account(run *runs.Run) {
