@@ -11,7 +11,7 @@ import (
 func newCapacityCmd(g *globals) *cobra.Command {
 	var asJSON bool
 	var target int
-	c := &cobra.Command{Use: "capacity", Args: cobra.NoArgs,
+	c := &cobra.Command{Use: "capacity", Args: arguments,
 		Short: "how many workers fit on this instance, from what they cost; advice only",
 		Long: `Does the sum that is done by hand otherwise: the memory that may be in use, less
 what others use and what the workers share, divided by what the largest warm

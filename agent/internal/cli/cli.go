@@ -15,11 +15,8 @@ package cli
 //   - Exit codes are chosen in exit.go and nowhere else: see exitCode.
 
 import (
-	"strings"
-
 	"github.com/spf13/cobra"
 
-	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/config"
 )
 
@@ -64,33 +61,22 @@ func Main(args []string, std Stdio, p Programs) int {
 	root.SetOut(std.Out)
 	root.SetErr(std.Err)
 	began := false
+	help := newHelpCmd(root)
+	root.SetHelpCommand(help)
+	markBegin(help, &began)
 	for _, v := range verbs(g) {
 		root.AddCommand(v)
 		markBegin(v, &began)
 	}
 	root.DisableSuggestions = true // said as a hint instead
+	root.SetFlagErrorFunc(flagError)
+	root.SetHelpTemplate(helpPage)
 	err := root.Execute()
 	if err != nil && !began {
 		err = misuse(suggest(root, args, err))
 	}
 	report(std.Err, err)
 	return exitCode(err)
-}
-
-// suggest gives misuse a hint: the verb that was probably meant, else the page of help.
-func suggest(root *cobra.Command, args []string, err error) error {
-	c, rest, _ := root.Find(args)
-	if c == nil {
-		c = root
-	}
-	if len(rest) > 0 && c.HasSubCommands() {
-		root.SuggestionsMinimumDistance, c.SuggestionsMinimumDistance = 2, 2
-		if names := c.SuggestionsFor(rest[0]); len(names) > 0 {
-			before := c.CommandPath() + " "
-			return &api.Error{Message: err.Error(), Hint: "did you mean: " + before + strings.Join(names, ", "+before)}
-		}
-	}
-	return &api.Error{Message: err.Error(), Hint: c.CommandPath() + " --help"}
 }
 
 // markBegin sets began when a verb's own code starts: an error before that is misuse of the command line.

@@ -10,7 +10,7 @@ func newConfigCmd(g *globals) *cobra.Command {
 	return group("config", "the agent's own configuration", &cobra.Command{
 		Use:   "check [FILE]",
 		Short: "every fault of the configuration, each with its line; exit 1 when there is one",
-		Args:  cobra.MaximumNArgs(1),
+		Args:  arguments,
 		RunE: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				g.config = args[0]

@@ -18,7 +18,7 @@ import (
 
 func newCronCheckCmd(g *globals) *cobra.Command {
 	var zone string
-	c := &cobra.Command{Use: "check FILE", Args: cobra.ExactArgs(1),
+	c := &cobra.Command{Use: "check FILE", Args: arguments,
 		Short: "every fault of a cron file, each with its line; for use before a deploy",
 		Long: `Exit status 0 when the file is good, 1 when it is not. A .yaml or .yml file is a
 worker tier's cron.yaml with the agent's keys, anything else is a crontab.

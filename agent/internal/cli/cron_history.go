@@ -15,7 +15,7 @@ import (
 func newCronHistoryCmd(g *globals) *cobra.Command {
 	o := psOptions{kind: "cron", all: true}
 	here := false
-	c := &cobra.Command{Use: "history [NAME]", Args: cobra.MaximumNArgs(1),
+	c := &cobra.Command{Use: "history [NAME]", Args: arguments,
 		Short: "past runs of the jobs, newest first: this instance's, and the last of the others",
 		Long: `Runs of this instance are kept by it, as agent ps --all shows them, with their
 output (agent logs). Where one instance runs each slot, the last 16 runs of a job

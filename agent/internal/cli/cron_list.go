@@ -18,7 +18,7 @@ func newCronListCmd(g *globals) *cobra.Command {
 	c := &cobra.Command{Use: "list", Short: "every job: when next, how the last run ended, what holds it",
 		Long: `Asks the running agent. With --cost: what it costs in a month that instances
 agree on who runs each slot. --cost --file needs no agent.`,
-		Args: cobra.NoArgs,
+		Args: arguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if cost {
 				return o.print(c, g, asJSON)

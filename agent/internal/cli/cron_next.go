@@ -23,7 +23,7 @@ func newCronNextCmd(g *globals) *cobra.Command {
 	c := &cobra.Command{Use: "next", Short: "when jobs are due, daylight saving explained",
 		Long: `Asks the running agent, or with --file reads a cron file: no agent is needed.
 Times carry the offset of the job's own zone.`,
-		Args: cobra.NoArgs,
+		Args: arguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			list, err := o.upcoming(c, g)
 			if err != nil {

@@ -1,6 +1,10 @@
 package cli
 
 import (
+	"os"
+	"os/signal"
+	"syscall"
+
 	"github.com/spf13/cobra"
 
 	"beanstalk-agent/agent/internal/api"
@@ -21,21 +25,27 @@ Exit status: the job's own; 125 when the agent could not start it, or refused.`,
 			if err != nil {
 				return exitIf(125, err)
 			}
+			ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt)
+			defer stop()
 			var r runs.Run
 			path := api.Path("cron", args[0], "run")
 			if force {
 				path += "?force"
 			}
-			if err := cl.Post(c.Context(), path, nil, &r); err != nil {
+			if err := cl.Post(ctx, path, nil, &r); err != nil {
 				return exitIf(125, err)
 			}
 			out := g.output(raw)
-			err = cl.Follow(c.Context(), r.ID, 0, patience, out)
+			err = cl.Follow(ctx, r.ID, 0, patience, out)
 			out.Close() // before what is said of the run's end
+			if ctx.Err() != nil {
+				printf(g.Err, "the run goes on: agent logs -f %s shows it, agent stop %[1]s ends it\n", r.ID)
+				return exitWith(128 + int(syscall.SIGINT))
+			}
 			if err != nil {
 				return exitIf(125, err)
 			}
-			return waitFor(c.Context(), g, cl, r.ID)
+			return waitFor(ctx, g, cl, r.ID)
 		}}
 	c.Flags().BoolVar(&raw, "raw", false, rawHelp)
 	c.Flags().BoolVar(&force, "force", false, "also beside another run of the job")

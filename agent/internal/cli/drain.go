@@ -26,7 +26,7 @@ type drainOptions struct {
 
 func newDrainCmd(g *globals) *cobra.Command {
 	var o drainOptions
-	c := &cobra.Command{Use: "drain", Args: cobra.NoArgs,
+	c := &cobra.Command{Use: "drain", Args: arguments,
 		Short: "answer the load balancer 503 from now on, and wait until the instance is out of service",
 		Long: `Answers each health check 503 from now on, until undrain or a reboot, and waits
 until it is needed no more:
@@ -124,5 +124,7 @@ func stayedDrained(ctx context.Context, err error) error {
 }
 
 func newUndrainCmd(g *globals) *cobra.Command {
-	return post(g, "undrain", "answer the load balancer truthfully again", func() string { return "/v1/undrain" })
+	return post(g, "undrain", "answer the load balancer truthfully again", func() (path, done string) {
+		return "/v1/undrain", "health checks are answered as the application is again"
+	})
 }

@@ -35,7 +35,7 @@ a difference, or the agent cannot be asked; 2 misuse.
   agent env DATABASE_URL
   agent env --diff
   agent env --file .env --format dotenv --json`,
-		Args: cobra.MaximumNArgs(1),
+		Args: arguments,
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := o.check(c, args); err != nil {
 				return misuse(err)

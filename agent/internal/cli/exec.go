@@ -19,7 +19,7 @@ type execOptions struct {
 
 func newExecCmd(g *globals) *cobra.Command {
 	var o execOptions
-	c := &cobra.Command{Use: "exec [flags] -- COMMAND [ARG…]", Args: cobra.MinimumNArgs(1),
+	c := &cobra.Command{Use: "exec [flags] -- COMMAND [ARG…]", Args: anyCommand,
 		Short: "run a command as the application would: its environment, user and directory",
 		Long: `Runs COMMAND with the application's environment, as the application's user, in
 the application's directory. When stdin and stdout are terminals, or with -t, it
@@ -59,6 +59,8 @@ executable; 127 not found; 2 misuse of these flags.
 	f := c.Flags()
 	f.SetInterspersed(false)
 	f.BoolVarP(&o.tty, "tty", "t", false, "give the command a terminal (default: when stdin and stdout are one)")
+	f.BoolP("interactive", "i", false, "")
+	f.Lookup("interactive").Hidden = true // it always is: for hands that type -it
 	f.BoolVarP(&o.noTTY, "no-tty", "T", false, "give it none")
 	f.BoolVarP(&o.detach, "detach", "d", false, "print an id and return; see logs, wait, stop")
 	f.BoolVar(&o.direct, "direct", false, "as root, without the agent: for when the agent itself is broken")

@@ -9,10 +9,19 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"beanstalk-agent/agent/internal/api"
 )
+
+// anyCommand is what exec takes: a command with all that follows it.
+func anyCommand(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return fmt.Errorf("%s needs a command, such as: %[1]s -- bash", c.CommandPath())
+	}
+	return nil
+}
 
 // check decides what the flags leave open, and refuses those that contradict each other or would be ignored.
 func (o *execOptions) check(g *globals) error {

@@ -129,7 +129,7 @@ func group(use, short string, subs ...*cobra.Command) *cobra.Command {
 
 // oneID takes one argument, which names something: an empty one would ask another route.
 func oneID(c *cobra.Command, args []string) error {
-	if err := cobra.ExactArgs(1)(c, args); err != nil {
+	if err := arguments(c, args); err != nil {
 		return err
 	}
 	if args[0] == "" {

@@ -31,7 +31,7 @@ balancers are answered 503.
 
 Exit status: 0 when the application is healthy (or, as a load balancer, all would
 be satisfied), 1 when it is not or no agent answers.`,
-		Args: cobra.NoArgs,
+		Args: arguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			cl, err := g.client()
 			if err != nil {

@@ -35,7 +35,7 @@ agent on Elastic Beanstalk, and say what to commit.
 Exit codes: 0 done, or nothing to do; 1 it failed; 2 misuse.`,
 		Example: `  sudo ./agent install
   agent install --into ~/src/myapp`,
-		Args: cobra.NoArgs,
+		Args: arguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var report packaging.Report
 			var err error

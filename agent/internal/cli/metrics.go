@@ -28,7 +28,7 @@ with a cron file, worker_headroom when the workers are ten minutes old.
 When no agent runs, they are collected here, in a second, and sent nowhere: then
 those of cron, the health check and the agent itself are missing. --cost counts
 them nevertheless, and those that come later.`,
-		Args: cobra.NoArgs,
+		Args: arguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if once && again || cost && again {
 				return misuse(errors.New("--print goes on until interrupted: --once and --cost do not go with it"))

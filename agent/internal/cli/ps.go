@@ -27,7 +27,7 @@ func newPsCmd(g *globals) *cobra.Command {
 	c := &cobra.Command{Use: "ps [ID]", Short: "what runs now: cron jobs, sessions, commands",
 		Long: "ps lists what runs now: cron jobs, sessions, commands. With an ID it shows that run, ended or not, " +
 			"and with --json to root its arguments, too.",
-		Args: cobra.MaximumNArgs(1),
+		Args: arguments,
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := o.check(c); err != nil {
 				return misuse(err)

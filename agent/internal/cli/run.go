@@ -20,7 +20,7 @@ here.
 
 Exit status: 0 after an orderly stop; 1 when it cannot start, for example
 because another agent holds the socket.`,
-		Args: cobra.NoArgs,
+		Args: arguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if g.config == "" || g.config == packaging.ConfigPath {
 				// without the note a deployment restarts the agent once too often, which is no reason not to start

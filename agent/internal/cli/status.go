@@ -20,7 +20,7 @@ to do about it.
 Exit status: 0 when the agent answers and is ready, whatever it shows; 1 when
 none answers or it is not ready. Whether the application is well, agent health
 says.`,
-		Args: cobra.NoArgs,
+		Args: arguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			var s api.Status
 			err := g.get(c.Context(), "/v1/status", &s)

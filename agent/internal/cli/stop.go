@@ -4,6 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"beanstalk-agent/agent/internal/api"
+	"beanstalk-agent/agent/internal/runs"
 )
 
 func newStopCmd(g *globals) *cobra.Command {
@@ -14,7 +15,15 @@ func newStopCmd(g *globals) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return cl.Post(c.Context(), api.Path("runs", args[0], "stop"), req, nil)
+			var r runs.Run
+			if err := cl.Post(c.Context(), api.Path("runs", args[0], "stop"), req, &r); err != nil {
+				return err
+			}
+			how := "is being ended: agent wait " + r.ID + " tells when it has"
+			if !r.Live() {
+				how = "ended, " + runs.Describe(r)
+			}
+			return printf(g.Err, "%s %s %s\n", r.Name, r.ID, how)
 		}}
 	c.Flags().DurationVar(&req.Grace, "grace", 0, "between TERM and KILL (default: the run's own, 5s)")
 	return c

@@ -12,7 +12,7 @@ import (
 // root owns, and from nowhere else.
 func newSuperviseCmd(g *globals) *cobra.Command {
 	o := SuperviseOptions{Log: g.Err}
-	c := &cobra.Command{Use: "supervise", Hidden: true, Short: "the parent of every run", Args: cobra.NoArgs,
+	c := &cobra.Command{Use: "supervise", Hidden: true, Short: "the parent of every run", Args: arguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM)
 			defer stop()

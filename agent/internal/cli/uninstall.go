@@ -18,7 +18,7 @@ sockets, state and configuration. Doing it again changes nothing.
 
 Exit codes: 0 done, or nothing to do; 1 something is left; 2 misuse.`,
 		Example: `  sudo agent uninstall --keep-data`,
-		Args:    cobra.NoArgs,
+		Args:    arguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			report, err := packaging.Uninstall(cmd.Context(), o)
 			return printReport(cmd, report, asJSON, err)

@@ -9,7 +9,7 @@ import (
 )
 
 func newVersionCmd(g *globals) *cobra.Command {
-	return &cobra.Command{Use: "version", Short: "the version of this binary", Args: cobra.NoArgs,
+	return &cobra.Command{Use: "version", Short: "the version of this binary", Args: arguments,
 		RunE: func(*cobra.Command, []string) error {
 			return printf(g.Out, "agent %s %s %s/%s\n",
 				buildinfo.Version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
