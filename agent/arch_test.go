@@ -36,7 +36,7 @@ var imports = map[string]struct {
 	"scheduler":               {nil, "anyone may import it; it is pure, so that a year of it runs in a test"},
 	"agent/internal/config":   {nil, "no package takes config.Config: wiring translates"},
 	"agent/internal/appenv":   {[]string{"agent/internal/appfile", "collectors/procread"}, "what the application gets must not depend on what the agent is doing"},
-	"agent/internal/platform": {[]string{"collectors/procstat"}, "facts about the host come before everything else"},
+	"agent/internal/platform": {[]string{"collectors/procstat", "packaging/nginxconf"}, "facts about the host come before everything else"},
 	"agent/internal/awsconf":  {nil, "the agent's own credentials must not meet the application's environment"},
 	"agent/internal/capacity": {nil, "it is pure: figures in, advice out"},
 	"agent/internal/metrics": {[]string{"agent/internal/api", "agent/internal/app", "agent/internal/capacity",

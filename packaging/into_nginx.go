@@ -59,8 +59,8 @@ func (h *host) noteKept(old string) {
 	}
 	list, _ := nginxconf.Parse(nginxFile, old)
 	if len(nginxconf.Takes(list, "/health")) > 0 {
-		h.note("%s takes over /health, as earlier versions did, which goes on working. To change to %s: delete the "+
-			"file, run this again, and set the environment's health-check path to %[2]s in the same deployment",
+		h.note("%s takes over /health, as earlier versions did, which goes on working. To change to %s without a "+
+			"failed check takes two deployments: see \"Where nginx asks\" in packaging/docs/health-checks.md",
 			nginxFile, healthPath)
 	} else if len(list) > 0 && len(nginxconf.Find(list, "limit_req_dry_run")) == 0 {
 		h.note("%s inherits passwords and limits of your server, which then answer the load balancer: "+

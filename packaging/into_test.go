@@ -300,7 +300,7 @@ func TestIntoFindsOurPathInAnySpelling(t *testing.T) {
 func TestIntoNamesAnEarlierLocation(t *testing.T) {
 	present := string(embeddedFile("nginx/agent-health.conf"))
 	for name, tt := range map[string]struct{ text, want string }{
-		"earlier path":   {strings.Replace(present, "= /agent-health", "= /health", 1), "set the environment's health-check path to /agent-health"},
+		"earlier path":   {strings.Replace(present, "= /agent-health", "= /health", 1), "takes two deployments"},
 		"earlier limits": {strings.ReplaceAll(present, "    limit_req_dry_run on;\n", ""), "inherits passwords and limits"},
 		"edited":         {strings.Replace(present, "127.0.0.1:8000", "127.0.0.1:3000", 1), "was edited"},
 	} {

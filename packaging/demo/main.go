@@ -159,13 +159,13 @@ func (s *stage) strike() {
 
 func (s *stage) show(ctx context.Context) error {
 	heading("The application, asked as a load balancer asks")
-	if err := s.ask("directly, Host: 10.0.0.5", s.sitePort, "10.0.0.5", ""); err != nil {
+	if err := s.ask("directly, Host: 10.0.0.5", s.sitePort, "/health", "10.0.0.5", ""); err != nil {
 		return err
 	}
-	if err := s.ask("directly, right Host, plain http", s.sitePort, host, ""); err != nil {
+	if err := s.ask("directly, right Host, plain http", s.sitePort, "/health", host, ""); err != nil {
 		return err
 	}
-	if err := s.ask("through the agent, Host: 10.0.0.5", s.health, "10.0.0.5", "asked with the right one"); err != nil {
+	if err := s.ask("through the agent, Host: 10.0.0.5", s.health, "/agent-health", "10.0.0.5", "asked with the right one"); err != nil {
 		return err
 	}
 
@@ -210,8 +210,8 @@ func (s *stage) metrics(ctx context.Context) error {
 }
 
 // ask makes one request and prints what came back.
-func (s *stage) ask(what string, port int, host, note string) error {
-	req, err := http.NewRequest("GET", fmt.Sprintf("http://127.0.0.1:%d/health", port), nil)
+func (s *stage) ask(what string, port int, page, host, note string) error {
+	req, err := http.NewRequest("GET", fmt.Sprintf("http://127.0.0.1:%d%s", port, page), nil)
 	if err != nil {
 		return err
 	}

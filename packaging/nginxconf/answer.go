@@ -114,7 +114,7 @@ func Passes(conf []Directive, server Directive) Target {
 		}
 	}
 	for _, l := range Locations(server) { // PHP: location / leads to a page, which a regular expression takes
-		if d, ok := one(l.Block, "fastcgi_pass"); ok {
+		if d, ok := First(l.Block, "fastcgi_pass"); ok {
 			return s.address(d, "fastcgi", d.Arg(0))
 		}
 	}
@@ -126,7 +126,8 @@ type site struct {
 	server Directive
 }
 
-func one(list []Directive, name string) (Directive, bool) {
+// First returns the first directive of this name in list itself.
+func First(list []Directive, name string) (Directive, bool) {
 	i := slices.IndexFunc(list, func(d Directive) bool { return d.Name == name })
 	if i < 0 {
 		return Directive{}, false
@@ -144,17 +145,17 @@ func (s site) follow(l Directive, depth int) Target {
 			return s.follow(inner, depth+1)
 		}
 	}
-	if d, ok := one(l.Block, "proxy_pass"); ok {
+	if d, ok := First(l.Block, "proxy_pass"); ok {
 		scheme, rest, _ := strings.Cut(d.Arg(0), "://")
 		return s.address(d, strings.ToLower(scheme), rest)
 	}
 	for _, protocol := range []string{"fastcgi", "uwsgi", "scgi", "grpc"} {
-		if d, ok := one(l.Block, protocol+"_pass"); ok {
+		if d, ok := First(l.Block, protocol+"_pass"); ok {
 			return s.address(d, protocol, strings.TrimPrefix(d.Arg(0), "grpc://"))
 		}
 	}
 	for _, name := range []string{"try_files", "error_page"} {
-		d, ok := one(l.Block, name)
+		d, ok := First(l.Block, name)
 		if last := d.Arg(-1); ok && strings.HasPrefix(last, "@") {
 			return s.named(last[1:], depth)
 		}

@@ -149,7 +149,7 @@ func TestDefaultServer(t *testing.T) {
 	} {
 		list, err := Parse("x", conf)
 		s, _ := DefaultServer(list)
-		name, _ := one(s.Block, "server_name")
+		name, _ := First(s.Block, "server_name")
 		if err != nil || name.Arg(0) != want {
 			t.Errorf("%s: %q, %v, want %q", conf, name.Arg(0), err, want)
 		}

@@ -10,10 +10,12 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 
 	"beanstalk-agent/agent/internal/appenv"
 	"beanstalk-agent/agent/internal/appfile"
 	"beanstalk-agent/agent/internal/platform"
+	"beanstalk-agent/collectors"
 )
 
 // Config is what root's configuration says of the application. Everything is optional.
@@ -34,6 +36,9 @@ type App struct {
 	cfg  Config
 	inst *platform.Instance
 	env  *appenv.Resolver
+
+	portsMu sync.Mutex
+	ports   collectors.Ports // on which the web process listens
 }
 
 // New returns the application on inst. It reads nothing yet.

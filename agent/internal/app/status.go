@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"beanstalk-agent/agent/internal/api"
@@ -15,7 +16,7 @@ import (
 
 // Status says what this host is, and where the environment comes from.
 func (a *App) Status(ctx context.Context) []api.Line {
-	return append(a.hostLines(), a.envLines(ctx)...)
+	return slices.Concat(a.hostLines(), a.addressLines(ctx), a.envLines(ctx))
 }
 
 func (a *App) hostLines() []api.Line {

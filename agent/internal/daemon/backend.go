@@ -57,7 +57,9 @@ func (b *backend) Health(ctx context.Context) (any, error) {
 func (b *backend) HealthHistory(context.Context) (any, error) { return b.check.History(), nil }
 
 func (b *backend) HealthAsLoadBalancer(ctx context.Context) (any, error) {
-	o := health.Options{Checker: b.check, PrivateIP: privateIP()}
+	nginx := b.app.Instance().Nginx()
+	o := health.Options{Checker: b.check, PrivateIP: privateIP(),
+		Deployed: func(path string) health.Deployed { return health.Deployed(nginx.Check(path)) }}
 	return balancerAnswer{health.AsLoadBalancer(ctx, o), b.drain.Reasons()}, nil
 }
 

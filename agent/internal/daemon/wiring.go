@@ -121,7 +121,7 @@ func healthConfig(cfg config.Config) health.Config {
 
 func (m common) health(draining func(bool) bool) (*health.Checker, error) {
 	c := healthConfig(m.cfg)
-	c.FindTarget, c.Host, c.Draining, c.Log = m.app.Page, m.app.Host, draining, m.log
+	c.FindTarget, c.Host, c.Names, c.Draining, c.Log = m.app.Page, m.app.Host, m.app.Names, draining, m.log
 	c.Process = func(ctx context.Context) (p health.Process, ok bool) {
 		if w := m.app.Worker(ctx); w != nil {
 			return health.Process(*w), true
@@ -162,7 +162,8 @@ func Application(ctx context.Context, cfg config.Config) *app.App {
 
 // Metrics collects in a verb's own process, where no agent answers.
 func Metrics(ctx context.Context, cfg config.Config) *metrics.Here {
-	asked := health.Figures{LastProbe: time.Now()}
+	now := time.Now()
+	asked := health.Figures{State: health.Healthy, LastProbe: now, LastState: now} // for the series, not the value
 	c := metricsConfig(cfg, metrics.Counter{Name: "health", Read: asked.Samples},
 		metrics.Counter{Name: "cron", Read: cron.ZeroSamples})
 	o := platform.Options{AppDir: cfg.App.Dir, Region: cfg.AWS.Region}

@@ -3,11 +3,13 @@ package health
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -21,9 +23,12 @@ type Options struct {
 	// Optional.
 
 	Proxy  string        // nginx; default 127.0.0.1:80
-	Path   string        // the health-check path to try; default the Checker's
+	Path   string        // the health-check path to try; default the Checker's, or the earlier one that nginx sends on
 	NodeIP string        // of a Network Load Balancer's node; default another address, which no application knows
 	Limit  time.Duration // the load balancer's own time limit; default 5s
+
+	// Deployed says what nginx does with a check of path.
+	Deployed func(path string) Deployed
 }
 
 // Ask is one check of one kind of load balancer.
@@ -84,6 +89,10 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Path == "" {
 		o.Path = o.Checker.cfg.Path
+		if earlier := o.Checker.cfg.EarlierPath; o.deployed(o.Path).To == "" && earlier != "" &&
+			strings.Contains(o.deployed(earlier).To, "health.sock") {
+			o.Path = earlier
+		}
 	}
 	if o.NodeIP == "" {
 		o.NodeIP = "198.51.100.7" // of a network reserved for documentation
@@ -127,11 +136,13 @@ func (o Options) ask(ctx context.Context, as, host, agent string) Ask {
 }
 
 func (o Options) explain(err error) string {
-	if isTimeout(err) {
+	switch {
+	case isTimeout(err):
 		return fmt.Sprintf("no answer within the load balancer's %s", o.Limit)
-	}
-	if strings.Contains(err.Error(), "connection refused") {
+	case errors.Is(err, syscall.ECONNREFUSED):
 		return "connection refused: it does not run"
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
+		return "it closed the connection without an answer (return 444?): " + o.cause(0)
 	}
 	return "no usable answer"
 }
@@ -151,16 +162,57 @@ func (o Options) fault(a Ask) string {
 	case a.ByAgent:
 		return fmt.Sprintf("answered %s by the agent: see the verdict", statusLine(a.Status))
 	}
-	why := ": put the nginx snippet into .platform/nginx/conf.d/elasticbeanstalk/ and deploy"
-	switch port, socket := o.Checker.listening(); {
-	case socket.err != nil:
-		why = ", which does not listen: " + socket.err.Error()
-	case port.err != nil && socket.addr != "":
-		why = fmt.Sprintf(", and an nginx snippet from before asks at a port (%v): %s", port.err, askAt(socket.addr))
-	case port.err != nil:
-		why = ", which does not listen: " + port.err.Error()
-	case socket.addr != "":
-		why += "; nginx's workers have to be the user nginx or www-data"
+	return fmt.Sprintf("answered %s, not by the agent: %s", statusLine(a.Status), o.cause(a.Status))
+}
+
+// Deployed is what nginx does with a check of one path, by its configuration.
+type Deployed struct {
+	Known  bool
+	To     string // where a location of this path sends it; "" without such a location
+	Before string // what may answer before any location does, "" for nothing
+}
+
+func (o Options) deployed(path string) Deployed {
+	if o.Deployed == nil {
+		return Deployed{}
 	}
-	return fmt.Sprintf("answered %s, not by the agent%s", statusLine(a.Status), why)
+	return o.Deployed(path)
+}
+
+// cause is why the agent has not answered, by what nginx's configuration and the answer's status say.
+func (o Options) cause(status int) string {
+	d := o.deployed(o.Path)
+	port, socket := o.Checker.listening()
+	ours := d.To == "http://unix:"+socket.addr || d.To == "http://"+port.addr
+	switch {
+	case d.Known && d.To == "":
+		return fmt.Sprintf("no location of nginx sends %s to the agent: run agent install --into in the "+
+			"application's repository, which names what is in the way, and deploy", o.Path)
+	case d.Known && !ours && socket.err == nil && port.err == nil:
+		return fmt.Sprintf("nginx sends %s to %s, where this agent does not listen", o.Path, d.To)
+	case 300 <= status && status < 400 || status == 0 || d.Before != "":
+		return o.beforeTheAgent(d)
+	case socket.err != nil:
+		return "it does not listen: " + socket.err.Error()
+	case port.err != nil && socket.addr != "":
+		return fmt.Sprintf("an nginx snippet from before asks at a port (%v): %s", port.err, askAt(socket.addr))
+	case port.err != nil:
+		return "it does not listen: " + port.err.Error()
+	case status == 401 || status == 403 || status == 429 || status == 503:
+		return fmt.Sprintf("a password, a list of addresses or a limit of nginx's own answers (%d): the agent's "+
+			"present location has none; delete agent-health.conf, run agent install --into again, and deploy", status)
+	case socket.addr != "":
+		return "nginx could not ask it: its workers have to be the user nginx or www-data, and it is to be " +
+			"reloaded after a change; else run agent install --into in the application's repository, and deploy"
+	}
+	return "run agent install --into in the application's repository, and deploy"
+}
+
+// beforeTheAgent names what answers in nginx before any location is looked for.
+func (o Options) beforeTheAgent(d Deployed) string {
+	if d.Before == "" {
+		return "nginx's own configuration redirects or refuses it first: exempt " + o.Path
+	}
+	return fmt.Sprintf("nginx's configuration redirects or answers it first, at %s: exempt %s, or move that into "+
+		"location /", d.Before, o.Path)
 }

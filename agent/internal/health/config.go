@@ -48,6 +48,9 @@ type Config struct {
 	// EarlierPath is answered as Path is: that of nginx snippets from before, or "".
 	EarlierPath string
 
+	// Names are names by which the application may be known, to find out whether it refuses the Host that nobody set.
+	Names func(context.Context) []string
+
 	// HostSetting is what the configuration says of Host, for Check and Status.
 	HostSetting string
 
@@ -116,7 +119,10 @@ func (c Config) Check(fault func(key, format string, a ...any)) {
 	if c.HostSetting != "" && !strings.Contains(c.HostSetting, "${") {
 		report("health.host", endpoint.CheckHost(c.HostSetting))
 	}
-	switch _, err := endpoint.Parse(c.Target); {
+	switch e, err := endpoint.Parse(c.Target); {
+	case err == nil && e.Network == "tcp" && e.Port() == 80 && e.Page() == c.Path:
+		fault("health.target", "port 80 is nginx, which sends %s back to the agent: give a page of the application",
+			c.Path)
 	case err == nil, c.Target == "" && c.FindTarget != nil:
 	case strings.Contains(c.Target, "@"):
 		fault("health.target", "expected an address without user and password: set health.headers")

@@ -72,7 +72,7 @@ func FuzzRedirect(f *testing.F) {
 			return
 		}
 		resp := &http.Response{StatusCode: 302, Header: http.Header{"Location": {location}}}
-		reason := p.explainAnswer(resp, host, nil)
+		reason := p.explainAnswer(resp, client{host: host}, nil)
 		if len(reason) > 1000 || strings.ContainsFunc(reason, func(r rune) bool { return !unicode.IsPrint(r) }) || strings.Contains(reason, "token") {
 			t.Errorf("to %q: %d bytes: %q", location, len(reason), reason)
 		}

@@ -36,6 +36,7 @@ type Figures struct {
 	Shed      uint64        // connections closed because too many were open or too slow
 	Latency   time.Duration // of the last probe
 	LastProbe time.Time     // zero: none yet
+	LastState time.Time     // when State was last a result's, changed or not; zero: never
 }
 
 func (f *Figures) count(r Result) {
@@ -50,7 +51,8 @@ func (f *Figures) count(r Result) {
 // askedWithin is longer than any load balancer's time between two checks (300 s).
 const askedWithin = 10 * time.Minute
 
-// Samples appends the verdict and the latency, as long as requests come: a verdict of long ago is not the present one.
+// Samples appends the verdict and the latency, as long as requests come: a verdict of long ago is not the present one,
+// and an unknown state is no verdict.
 func (c *Checker) Samples(out []collectors.Sample) []collectors.Sample {
 	return c.Figures().Samples(out)
 }
@@ -60,12 +62,14 @@ func (f Figures) Samples(out []collectors.Sample) []collectors.Sample {
 	if time.Since(f.LastProbe) > askedWithin {
 		return out
 	}
+	latency := float64(f.Latency) / float64(time.Millisecond)
+	out = append(out, collectors.Sample{Name: "health_latency", Unit: collectors.Milliseconds, Value: latency})
+	if f.State == "" || f.State == Unknown || time.Since(f.LastState) > askedWithin {
+		return out
+	}
 	bad := 0.0
 	if f.State == Unhealthy {
 		bad = 1
 	}
-	latency := float64(f.Latency) / float64(time.Millisecond)
-	return append(out,
-		collectors.Sample{Name: "health_unhealthy", Unit: collectors.Count, Value: bad},
-		collectors.Sample{Name: "health_latency", Unit: collectors.Milliseconds, Value: latency})
+	return append(out, collectors.Sample{Name: "health_unhealthy", Unit: collectors.Count, Value: bad})
 }

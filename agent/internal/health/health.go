@@ -204,11 +204,36 @@ func (c *Checker) probe(ctx context.Context, from client) (r Result, noHost bool
 	if err := endpoint.CheckHost(from.host); err != nil { // a value of the environment is not checked before
 		return noProbe(from, err.Error()), false
 	}
-	r = p.ask(ctx, from.host, from.agent)
+	r = p.ask(ctx, from)
+	if from.ownHost && from.agent == "" && from.origin == here {
+		c.tryNames(ctx, p, &r)
+	}
 	if from.ownHost && !r.Healthy && 300 <= r.Status && r.Status <= 499 {
 		c.markUnknown(&r)
 	}
 	return r, false
+}
+
+// tryNames asks once more with a name by which the application may be known, where it may have refused a Host that
+// nobody has set, and says how that was answered. It does so for an operator, who is to set one, not for load
+// balancers.
+func (c *Checker) tryNames(ctx context.Context, p *prober, r *Result) {
+	if r.Healthy || !maybeHost(r.Status) || c.cfg.Names == nil {
+		return
+	}
+	for _, name := range c.cfg.Names(ctx) {
+		if endpoint.CheckHost(name) != nil || name == r.Host {
+			continue
+		}
+		switch again := p.ask(ctx, client{host: name}); {
+		case again.Healthy:
+			r.Reason = fmt.Sprintf("%d with Host %q, which nobody has set, and %d with %q: set HEALTH_HOST to that, "+
+				"or health.host", r.Status, r.Host, again.Status, name)
+		case again.Status == r.Status:
+			r.Reason += fmt.Sprintf(" (with Host %q the answer is the same)", name)
+		}
+		return
+	}
 }
 
 // markUnknown marks a refusal of the client's own Host as unknown while there may be a configured one.
@@ -314,10 +339,11 @@ func (c *Checker) judgeLocked(r Result, from client) Verdict {
 	if from.ownHost {
 		v := passThrough(r)
 		if from.counts() && from.agent != "" {
-			c.figures.State = v.State
+			c.figures.State, c.figures.LastState = v.State, r.At
 		}
 		return v
 	}
+	c.figures.LastState = r.At
 	if c.judge.see(r) {
 		level := slog.LevelInfo
 		if c.judge.state == Unhealthy {

@@ -333,10 +333,13 @@ func TestFiguresWithoutHost(t *testing.T) {
 	if f := c.Figures(); f.State != Unknown || f.Probes != 0 || f.Asked != 1 {
 		t.Errorf("after a stranger: %+v", f)
 	}
+	if v := c.Check(t.Context()); v.Healthy || len(c.Samples(nil)) != 1 { // an operator's: 400 to its Host
+		t.Errorf("nothing is known, and there are figures %v", c.Samples(nil))
+	}
 	ask("10.0.0.5", "ELB-HealthChecker/2.0")
 	ask("evil.example", "curl/8")
 	ask("10.0.0.6", "ELB-HealthChecker/2.0")
-	if f := c.Figures(); f.State != Healthy || f.Probes != 1 || f.LastProbe.IsZero() {
+	if f := c.Figures(); f.State != Healthy || f.Probes != 2 || f.LastProbe.IsZero() {
 		t.Errorf("after a load balancer: %+v", f)
 	}
 }

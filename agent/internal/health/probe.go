@@ -49,28 +49,28 @@ func newProber(t endpoint.Endpoint, c Config) *prober {
 	return p
 }
 
-// ask sends one probe with host, and with agent as User-Agent unless empty, and waits for the answer
+// ask sends one probe with the Host of to, and its name as User-Agent unless empty, and waits for the answer
 // until the time limit or ctx ends.
-func (p *prober) ask(ctx context.Context, host, agent string) Result {
+func (p *prober) ask(ctx context.Context, to client) Result {
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
 	start := time.Now()
-	r := p.roundTrip(ctx, host, agent)
+	r := p.roundTrip(ctx, to)
 	r.At = time.Now()
 	r.LatencyMS = float64(r.At.Sub(start).Microseconds()) / 1000
-	r.Host, r.Target = host, p.target.Shown()
+	r.Host, r.Target = to.host, p.target.Shown()
 	return r
 }
 
-func (p *prober) roundTrip(ctx context.Context, host, agent string) Result {
+func (p *prober) roundTrip(ctx context.Context, to client) Result {
 	req, err := http.NewRequestWithContext(ctx, p.method, "http://application"+p.target.Path, nil)
 	if err != nil {
 		return Result{Reason: "the health target's path cannot be sent"}
 	}
-	req.Host = host
+	req.Host = to.host
 	req.Header = p.headers.Clone()
-	if agent != "" {
-		req.Header.Set("User-Agent", agent)
+	if to.agent != "" {
+		req.Header.Set("User-Agent", to.agent)
 	}
 	resp, err := p.transport.RoundTrip(req) // RoundTrip: no redirect is followed
 	if err != nil {
@@ -78,7 +78,7 @@ func (p *prober) roundTrip(ctx context.Context, host, agent string) Result {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode < 200 { // 101: the body is the connection itself, which ctx does not end any more
-		return Result{Status: resp.StatusCode, Reason: p.explainAnswer(resp, host, nil)}
+		return Result{Status: resp.StatusCode, Reason: p.explainAnswer(resp, to, nil)}
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
 	r := Result{Status: resp.StatusCode, Healthy: expected(p.expect, resp.StatusCode)}
@@ -89,7 +89,7 @@ func (p *prober) roundTrip(ctx context.Context, host, agent string) Result {
 	case r.Healthy:
 		r.Reason = statusLine(resp.StatusCode)
 	default:
-		r.Reason = p.explainAnswer(resp, host, body)
+		r.Reason = p.explainAnswer(resp, to, body)
 	}
 	return r
 }

@@ -59,24 +59,24 @@ func isTimeout(err error) bool {
 
 // explainAnswer says what an unexpected answer means. It uses the body to recognise a framework's
 // refusal of the Host, and never quotes it.
-func (p *prober) explainAnswer(resp *http.Response, host string, body []byte) string {
-	status := resp.StatusCode
+func (p *prober) explainAnswer(resp *http.Response, to client, body []byte) string {
+	status, host := resp.StatusCode, to.host
 	blocked := bytes.Contains(body, []byte("Blocked host")) // Rails: 403 with this text
 	switch {
 	case status < 200 || status > 599:
 		return fmt.Sprintf("%d is not a final HTTP status", status)
 	case 300 <= status && status < 400 && resp.Header.Get("Location") != "":
 		return p.explainRedirect(status, host, resp.Header.Get("Location"))
+	case status == 508:
+		return "508: the agent asked itself: health.target leads through nginx to the agent's own path"
+	case to.ownHost && maybeHost(status) && !blocked:
+		return fmt.Sprintf("%s: perhaps because of Host %q, which nobody has set (set health.host or HEALTH_HOST to a "+
+			"name that it accepts); else %s", statusLine(status), host, p.explainPage(status))
 	case status == 400 || blocked:
 		return fmt.Sprintf("%d: the application refuses Host %q (ALLOWED_HOSTS?): set health.host to a name it accepts",
 			status, host)
-	case status == 401 || status == 403:
-		return fmt.Sprintf("%s: %s wants a login: give the health check a page without one",
-			statusLine(status), p.target.Page())
-	case status == 404:
-		return fmt.Sprintf("404: the application has no page at %s: set the path of health.target", p.target.Page())
-	case status == 405:
-		return fmt.Sprintf("405: %s does not allow %s", p.target.Page(), p.method)
+	case status == 401, status == 403, status == 404, status == 405:
+		return statusLine(status) + ": " + p.explainPage(status)
 	case status == 421:
 		return fmt.Sprintf("421: the application does not answer for Host %q: set health.host", host)
 	case status == 429:
@@ -85,6 +85,25 @@ func (p *prober) explainAnswer(resp *http.Response, host string, body []byte) st
 		return statusLine(status) + ": the application failed"
 	}
 	return statusLine(status) + " is not an expected status"
+}
+
+// maybeHost reports whether a framework refuses a Host so: Django, Symfony and ASP.NET with 400, Rails with 403,
+// applications with a site for each name with 404, HTTP itself with 421.
+func maybeHost(status int) bool {
+	return status == 400 || status == 403 || status == 404 || status == 421
+}
+
+// explainPage says what an answer means if it is about the page.
+func (p *prober) explainPage(status int) string {
+	switch status {
+	case 401, 403:
+		return p.target.Page() + " wants a login: give the health check a page without one"
+	case 404:
+		return "the application has no page at " + p.target.Page() + ": set the path of health.target"
+	case 405:
+		return p.target.Page() + " does not allow " + p.method
+	}
+	return "the application refuses the request"
 }
 
 // explainRedirect explains the common redirects of a health check.

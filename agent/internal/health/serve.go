@@ -31,6 +31,8 @@ func (c *Checker) Handler() http.Handler {
 		}
 		from := c.clientOf(r)
 		switch {
+		case r.UserAgent() == agentName: // our own probe, through nginx: an answer would wait for itself
+			respond(w, http.StatusLoopDetected)
 		case r.URL.Path != c.cfg.Path && (c.cfg.EarlierPath == "" || r.URL.Path != c.cfg.EarlierPath):
 			respond(w, http.StatusNotFound)
 		case r.Method != http.MethodGet && r.Method != http.MethodHead:

@@ -169,6 +169,77 @@ func TestOnlyTheProbeReachesTheApplication(t *testing.T) {
 	}
 }
 
+// A Host that nobody has set may be why a page is refused, in any of the ways that frameworks have: Rails answers 403
+// with an empty body in production, applications with a site for each name 404, as with Flask's SERVER_NAME. With a
+// Host that is set it is the page.
+func TestRefusalsOfAHostThatNobodySet(t *testing.T) {
+	for _, tt := range []struct {
+		status             int
+		names              []string
+		unset, set, answer string
+	}{
+		{400, nil, `400 Bad Request: perhaps because of Host "127.0.0.1`, `400: the application refuses Host "www.example.com"`, ""},
+		{403, nil, `403 Forbidden: perhaps because of Host "127.0.0.1`, "403 Forbidden: /up wants a login", ""},
+		{404, nil, `404 Not Found: perhaps because of Host "127.0.0.1`, "404 Not Found: the application has no page at /up", ""},
+		{421, nil, "421 Misdirected Request: perhaps because of Host", "421: the application does not answer for Host", ""},
+		{401, []string{"www.good.example"}, "401 Unauthorized: /up wants a login", "401 Unauthorized: /up wants a login", ""},
+		{503, []string{"www.good.example"}, "the application failed", "the application failed", ""},
+		{403, []string{"bad name", "www.good.example"}, `which nobody has set, and 200 with "www.good.example": set HEALTH_HOST`, "wants a login", "www.good.example"},
+		{404, []string{"www.bad.example", "www.good.example"}, `(with Host "www.bad.example" the answer is the same)`, "has no page", "www.good.example"},
+	} {
+		target := app(t, func(w http.ResponseWriter, r *http.Request) {
+			if tt.answer == "" || r.Host != tt.answer {
+				w.WriteHeader(tt.status)
+			}
+		}) + "/up"
+		names := func(context.Context) []string { return tt.names }
+		if v := newChecker(t, Config{Target: target, Names: names}).Check(t.Context()); !strings.Contains(v.Reason, tt.unset) || v.Status != tt.status {
+			t.Errorf("%d, no Host: %d %q, want %q", tt.status, v.Status, v.Reason, tt.unset)
+		}
+		if v := newChecker(t, Config{Target: target, Host: host("www.example.com"), Names: names}).Check(t.Context()); !strings.Contains(v.Reason, tt.set) {
+			t.Errorf("%d, Host set: %q, want %q", tt.status, v.Reason, tt.set)
+		}
+	}
+}
+
+// Load balancers' checks cost the application one request, whatever it answers.
+func TestNamesAreTriedForOperatorsOnly(t *testing.T) {
+	asked := 0
+	c := newChecker(t, Config{Lifetime: -1, Names: func(context.Context) []string { return []string{"www.example.com"} },
+		Target: app(t, func(w http.ResponseWriter, _ *http.Request) { asked++; w.WriteHeader(403) })})
+	r := httptest.NewRequest("GET", defaultPath, nil)
+	r.Host = "127.0.0.1"
+	r.Header.Set("User-Agent", "ELB-HealthChecker/2.0")
+	if c.Handler().ServeHTTP(httptest.NewRecorder(), r); asked != 1 {
+		t.Errorf("for a load balancer the application was asked %d times", asked)
+	}
+	if c.Check(t.Context()); asked != 3 {
+		t.Errorf("and for an operator %d times, want 2 more", asked)
+	}
+}
+
+// A target that leads through nginx to the agent's own path would wait for itself.
+func TestTargetThatLeadsBack(t *testing.T) {
+	for target, refused := range map[string]bool{
+		"http://127.0.0.1:80/agent-health": true, "http://localhost/agent-health?x=1": true, "http://127.0.0.1/agent-health": true,
+		"http://127.0.0.1:80/": false, "http://127.0.0.1:80/health": false, "http://127.0.0.1:8000/agent-health": false,
+		"unix:/run/app.sock:/agent-health": false,
+	} {
+		faults := ""
+		Config{Target: target, Path: defaultPath, Expect: "200", Method: "GET"}.Check(func(key, format string, a ...any) { faults += key + fmt.Sprintf(format, a...) })
+		if refused != strings.Contains(faults, "health.target") {
+			t.Errorf("%s: %q", target, faults)
+		}
+	}
+	var h http.Handler
+	loop := app(t, func(w http.ResponseWriter, r *http.Request) { h.ServeHTTP(w, r) })
+	c := newChecker(t, Config{Target: loop + defaultPath, Host: host("a.example")})
+	h = c.Handler()
+	if v := c.Check(t.Context()); v.Status != 508 || !strings.Contains(v.Reason, "asked itself") {
+		t.Errorf("a loop: %+v", v)
+	}
+}
+
 func TestRedirectsAreExplained(t *testing.T) {
 	for _, tt := range []struct{ to, want string }{
 		{"https://www.example.com/up", "although X-Forwarded-Proto: https was sent"},

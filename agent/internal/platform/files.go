@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 )
@@ -95,24 +93,6 @@ func (h host) units(f *Facts) {
 func (h host) hasUnit(unit string) bool {
 	dirs := []string{"/etc", "/run", "/usr/local/lib", "/usr/lib"}
 	return slices.ContainsFunc(dirs, func(dir string) bool { return h.exists(dir + "/systemd/system/" + unit) })
-}
-
-var proxyPass = regexp.MustCompile(`(?m)^\s*(?:proxy_pass\s+https?://|server\s+)(?:127\.0\.0\.1|localhost):(\d+)`)
-
-// proxyPort reads where nginx really sends requests; 0: no file says.
-func (h host) proxyPort() int {
-	for _, name := range []string{"/etc/nginx/conf.d/elasticbeanstalk/00_application.conf", "/etc/nginx/nginx.conf"} {
-		data, err := readSmall(h.path(name))
-		if err != nil {
-			continue
-		}
-		if m := proxyPass.FindSubmatch(data); m != nil {
-			if port, err := strconv.ParseUint(string(m[1]), 10, 16); err == nil && port > 0 {
-				return int(port)
-			}
-		}
-	}
-	return 0
 }
 
 // systemdVersion is by the system's release: Amazon Linux 2 has 219, what came after it 252 or later.

@@ -83,10 +83,6 @@ func (i *Instance) Run(ctx context.Context, log *slog.Logger) {
 	}
 }
 
-// ProxyPort reads where nginx sends requests now: each deployment may change it, one of the environment's
-// properties alone too. 0: not known.
-func (i *Instance) ProxyPort() int { return host{i.options}.proxyPort() }
-
 // WebPIDs returns the processes that serve the application now, as the function of that name does.
 func (i *Instance) WebPIDs(ctx context.Context) ([]int, error) {
 	return WebPIDs(ctx, i.options, i.Facts().WebUnit)

@@ -71,7 +71,7 @@ func Detect(ctx context.Context, o Options) Facts {
 	h.ebFiles(&f)
 	h.units(&f)
 	if h.isDir("/etc/nginx/conf.d/elasticbeanstalk") {
-		f.AppPort = h.proxyPort()
+		f.AppPort = h.nginx().Passes().Port
 	}
 	f.AppDir = cmp.Or(f.AppDir, "/var/app/current")
 	return f

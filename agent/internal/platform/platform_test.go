@@ -172,7 +172,7 @@ func FuzzFiles(f *testing.F) {
 				t.Fatal(err)
 			}
 		}
-		facts.AppPort = h.proxyPort()
+		facts.AppPort = h.nginx().Passes().Port
 		h.ebFiles(&facts)
 		said := Facts{}
 		var answer map[string]any

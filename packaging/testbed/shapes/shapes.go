@@ -4,6 +4,7 @@
 package shapes
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -111,7 +112,10 @@ func (s Shape) Write(repository string) error {
 func Deploy(dir, platform, repository string, edit func(text string) string) error {
 	for _, from := range []string{platform, filepath.Join(repository, ".platform/nginx")} {
 		err := filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
-			if err != nil || d.IsDir() {
+			if errors.Is(err, fs.ErrNotExist) && path == from || err == nil && !d.Type().IsRegular() {
+				return nil
+			}
+			if err != nil {
 				return err
 			}
 			text, err := os.ReadFile(path)
