@@ -101,7 +101,7 @@ func (a *activity) elsewhere(r *run, err error) {
 func (a *activity) overdue(now time.Time) (due time.Time, text string) {
 	for _, r := range a.running {
 		limit := r.firing.Job.Timeout
-		if took := now.Sub(r.started); limit > 0 && took > limit+overdueAfter {
+		if took := now.Sub(r.started); limit > 0 && took > limit+overdueAfter && r.waits == "" {
 			text = fmt.Sprintf("still running after %s, its timeout is %s", took.Round(time.Second), limit)
 			return r.firing.Due, text
 		}

@@ -93,10 +93,15 @@ func (c *Cron) Run(ctx context.Context) error {
 	table := c.watcher.Reload().Table
 	c.adoptLive(ctx, table)
 	c.adoptFailed(ctx, table)
-	c.fleet.losses.atStart(table)
 	var watch sync.WaitGroup
 	defer watch.Wait()
-	watch.Go(func() { c.fleet.losses.watch(ctx, c.rerun) })
+	watch.Go(func() {
+		for _, j := range atStart(table) {
+			c.fleet.leftoversOf(ctx, j)
+			c.fleet.losses.lookIn(j, 0)
+		}
+		c.fleet.losses.watch(ctx, c.rerun)
+	})
 	err := c.sched.Run(ctx)
 	c.fleet.outcomes.close(drainLimit)
 	return err

@@ -29,14 +29,18 @@ func (e *runError) Is(target error) bool {
 
 // fire is the scheduler's Runner: it runs a slot, and reports one that does not start, since no run can report it.
 func (c *Cron) fire(ctx context.Context, f scheduler.Firing) error {
+	return c.fireBy(ctx, f, c.runSlot)
+}
+
+func (c *Cron) fireBy(ctx context.Context, f scheduler.Firing, run runnerFunc) error {
 	begun, record := false, f.Begun
 	f.Begun = func() { begun = true; record() }
-	err := c.runSlot(ctx, f)
+	err := run(ctx, f)
 	switch {
 	case begun, errors.Is(context.Cause(ctx), scheduler.ErrStopping): // else the next process owes it
 	case !errors.Is(err, scheduler.ErrElsewhere):
 		c.notStarted(f, err)
-	case f.Attempt > 1: // the one before has failed, and has not been reported
+	case f.Reason == scheduler.Retry: // the one before has failed, and has not been reported
 		c.log.Warn("job failed, and is not tried again", "job", f.Job.Name, "due", f.Due, "err", err)
 		c.notices.send(notify.Event{Job: f.Job.Name, Kind: notify.Failed, At: time.Now(),
 			Reason: "failed, and is not tried again: " + err.Error()})
@@ -62,13 +66,16 @@ func (c *Cron) runSlot(ctx context.Context, f scheduler.Firing) error {
 
 // run runs what has been claimed with h, and calls begun once it has.
 func (c *Cron) run(ctx context.Context, id string, f scheduler.Firing, h *held, begun func(runs.Run)) error {
-	defer h.keep(id)()
+	defer h.keep(id).release()
 	lock, err := c.fleet.lock(ctx, f)
 	if err != nil {
 		c.noteEnd(ctx, f, h, "not started", err)
 		return err
 	}
-	defer lock.keep(id)()
+	defer lock.keep(id).release()
+	if waits(f, "its start"); f.Job.Lock != "" {
+		waits(f, "the lock "+f.Job.Lock)
+	}
 	run, ended, err := c.start(ctx, id, f, h, lock)
 	if err != nil && !errors.Is(err, runs.ErrExists) { // which was started before the agent died, and not recorded
 		c.noteEnd(ctx, f, h, "not started", err)
@@ -164,6 +171,8 @@ func (c *Cron) await(ctx context.Context, id string, ended func() (runs.Run, err
 	if why := cmp.Or(h.why(), lock.why()); err != nil && why != nil {
 		err = why
 	}
+	h.release() // whose end is noted now
+	lock.release()
 	if errors.Is(context.Cause(ctx), scheduler.ErrStopping) {
 		return err
 	}

@@ -33,13 +33,20 @@ func (c *fleet) adopt(ctx context.Context, f scheduler.Firing, r runs.Run) (h, l
 	if f.Job.On != scheduler.OnAll {
 		h = c.leases.hold(s, f, r.Slot, 0)
 		h.attempt, h.lenient = r.Attempt, !claimed
-		h.until, h.renewed = 1, 0 // to be renewed at once
+		h.adopted()
 	}
 	if isLocked {
-		lock = c.holdLock(s, f, locked, 1)
-		lock.renewed = 0
+		lock = c.holdLock(s, f, locked, 0)
+		lock.adopted()
 	}
 	return h, lock
+}
+
+// adopted has the lease renewed at once. When it ends the supervisor knows, which ends the run then; by what is known
+// here it ends no later than one that began now.
+func (h *held) adopted() {
+	now := runs.BootNow()
+	h.until, h.renewed = now+runs.BootTime(3*claim.RenewEvery), now-runs.BootTime(claim.RenewEvery)
 }
 
 // takeOver claims a slot whose run was lost with another instance. It returns the attempt that it is.

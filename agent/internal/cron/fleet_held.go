@@ -32,6 +32,8 @@ type held struct {
 	renewed runs.BootTime
 	late    bool  // it has been logged that the lease is not renewed
 	ended   error // why this process ended the run, if it did
+
+	stop func() // ends keep
 }
 
 // leases are the slots that this instance has claimed and whose runs are in progress.
@@ -139,19 +141,27 @@ const (
 	replaceLook = 10 * time.Second
 )
 
-// keep renews the lease of the run of that id until end is called.
-func (h *held) keep(id string) (end func()) {
+// keep renews the lease of the run of that id until release.
+func (h *held) keep(id string) *held {
 	if h == nil {
-		return func() {}
+		return nil
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var loop sync.WaitGroup
 	h.leases.note(h, true)
 	loop.Go(func() { h.loop(ctx, id) })
-	return func() {
+	h.stop = sync.OnceFunc(func() {
 		cancel()
 		loop.Wait()
 		h.leases.note(h, false)
+	})
+	return h
+}
+
+// release ends keep.
+func (h *held) release() {
+	if h != nil {
+		h.stop()
 	}
 }
 

@@ -3,6 +3,8 @@ package cron
 import (
 	"context"
 	"errors"
+	"slices"
+	"time"
 
 	"beanstalk-agent/agent/internal/claim"
 	"beanstalk-agent/agent/internal/runs"
@@ -39,4 +41,20 @@ func (c *fleet) finishLeftovers(ctx context.Context, s *groupStore, f scheduler.
 	}
 	c.forgetResolved(f, unfinished)
 	return noted
+}
+
+// leftoversOf does so for a job whose next claim is far: others would take its last run for lost.
+func (c *fleet) leftoversOf(ctx context.Context, job scheduler.Job) {
+	s, err := c.opened(ctx, time.Minute)
+	if err != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	r, err := s.Read(ctx, job.Name)
+	if err != nil {
+		return
+	}
+	unfinished := slices.DeleteFunc(r.Runs, func(run claim.Run) bool { return run.Outcome != "" })
+	c.finishLeftovers(ctx, s, scheduler.Firing{Job: job, Due: time.Now()}, unfinished)
 }

@@ -142,15 +142,14 @@ func isRecent(job scheduler.Job, r claim.Run, now time.Time) bool {
 	return now.Sub(r.Slot) <= max(job.CatchUp, scheduler.DefaultCatchUp)
 }
 
-// atStart looks for runs that were lost with an instance that this one replaces, or while no other was there: of
-// jobs whose next claim is far, or that run again.
-func (c *losses) atStart(t scheduler.Table) {
-	n := 0
+// atStart are the jobs to look at when the agent starts, for runs that were lost with an instance that this one
+// replaces, or while no other was there: those whose next claim is far, or that run again.
+func atStart(t scheduler.Table) (jobs []scheduler.Job) {
 	for _, j := range t.Jobs {
 		far := time.Until(j.Schedule.Next(time.Now())) > nextClaimIsFar
-		if j.On != scheduler.OnAll && n < looksAtStart && (far || j.OnOwnerLoss == scheduler.OwnerLossRerun) {
-			c.lookIn(j, 0)
-			n++
+		if j.On != scheduler.OnAll && len(jobs) < looksAtStart && (far || j.OnOwnerLoss == scheduler.OwnerLossRerun) {
+			jobs = append(jobs, j)
 		}
 	}
+	return jobs
 }

@@ -70,8 +70,8 @@ func (c *Cron) adopted(r runs.Run) func(context.Context, scheduler.Firing) error
 	return func(ctx context.Context, f scheduler.Firing) error {
 		c.fleet.own(f)
 		h, lock := c.fleet.adopt(ctx, f, r)
-		defer h.keep(r.ID)()
-		defer lock.keep(r.ID)()
+		defer h.keep(r.ID).release()
+		defer lock.keep(r.ID).release()
 		return c.await(ctx, r.ID, func() (runs.Run, error) { return c.cfg.Runs.Wait(ctx, r.ID) }, f, h, lock)
 	}
 }
@@ -80,7 +80,7 @@ func (c *Cron) adopted(r runs.Run) func(context.Context, scheduler.Firing) error
 func (c *Cron) rerun(job scheduler.Job, lost claim.Run) {
 	f := scheduler.Firing{Job: job, Due: lost.Slot, Attempt: max(lost.Attempt, 1) + 1,
 		Why: "lost with " + printable(lost.Owner)}
-	c.sched.Adopt(f, func(ctx context.Context, f scheduler.Firing) error {
+	again := func(ctx context.Context, f scheduler.Firing) error {
 		if err := c.eligible(ctx, f); err != nil {
 			return err
 		}
@@ -91,5 +91,6 @@ func (c *Cron) rerun(job scheduler.Job, lost claim.Run) {
 		f.Attempt = attempt
 		c.log.Info("a lost slot runs again here", "job", job.Name, "due", f.Due, "why", f.Why)
 		return c.run(ctx, runs.SlotID(job.Name, f.Due, attempt), f, h, func(runs.Run) {})
-	})
+	}
+	c.sched.Adopt(f, func(ctx context.Context, f scheduler.Firing) error { return c.fireBy(ctx, f, again) })
 }
