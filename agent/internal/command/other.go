@@ -16,6 +16,9 @@ type session struct{ leader int }
 // FindPlace finds that there are no control groups here.
 func FindPlace(unit string) (*Place, error) { return &Place{}, nil }
 
+// RaiseFileLimit raises nothing here.
+func RaiseFileLimit(most int) int { return most }
+
 // Group creates the group of one run.
 func (p *Place) Group(id string, lim Limits) (*Group, error) {
 	if lim.Memory > 0 {

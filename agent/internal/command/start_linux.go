@@ -161,8 +161,11 @@ func (spec *Spec) umask() int {
 // inheritedLimit is the limit of open files that this process was started with. The Go runtime raises the soft one for
 // itself before main, and gives the old one back only to what syscall.ForkExec starts: so that is asked.
 var inheritedLimit = sync.OnceValues(func() (limit unix.Rlimit, known bool) {
-	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil || limit.Cur != limit.Max-1 { // not raised
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil {
 		return limit, false
+	}
+	if limit.Cur != limit.Max-1 { // not raised
+		return limit, true
 	}
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -180,6 +183,19 @@ var inheritedLimit = sync.OnceValues(func() (limit unix.Rlimit, known bool) {
 	limit.Cur, err = strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64)
 	return limit, err == nil
 })
+
+// RaiseFileLimit lets this process have most files open, if it may, and returns how many it may have. Commands have the
+// limit that this process was started with.
+func RaiseFileLimit(most int) int {
+	limit, known := inheritedLimit()
+	if known && limit.Max < uint64(most) { // needs CAP_SYS_RESOURCE
+		_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(most), Max: uint64(most)})
+	}
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil {
+		return most
+	}
+	return int(min(limit.Cur, 1<<30))
+}
 
 // within runs f in the group, on v1: its child is created there. The thread that entered the group ends with it.
 // Not on the main thread, which cannot end: the runtime would park it for ever in the group.

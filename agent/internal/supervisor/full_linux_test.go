@@ -92,12 +92,12 @@ func TestAnAttachedClientThatReadsNothingHoldsUpNobody(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), replayLimit)
 	defer cancel()
 	ours, _ := sleeper(t)
+	fill(t, ours)
 	attached := make(chan error, 1)
 	go func() {
 		_, err := d.Attach(ctx, run.ID, session.Size{}, runs.Handover{Conn: ours})
 		attached <- err
 	}()
-	takesNoMore(t, ours)
 	if _, err := d.Stop(ctx, run.ID, time.Second); err != nil {
 		t.Errorf("stop: %v", err)
 	}

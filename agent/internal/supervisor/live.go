@@ -16,8 +16,9 @@ import (
 
 // live is a run that has not ended, or whose left-behind processes have not.
 type live struct {
-	s     *server
-	id    string
+	s  *server
+	id string
+	member
 	lock  string
 	grace time.Duration
 	lease *lease // or nil
@@ -47,7 +48,7 @@ func (l *live) launch(ctx context.Context, body runs.StartBody, cred *command.Cr
 		return refusal
 	}
 	err := l.fork(body, cred, io)
-	if err == nil || body.MemoryMax == 0 { // a small limit ends a process before it is the command
+	if err == nil || body.MemoryMax == 0 && !l.s.crowded(err) { // a small limit ends a process before it is the command
 		l.s.starts.note(err)
 	}
 	if err != nil {

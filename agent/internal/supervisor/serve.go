@@ -68,7 +68,7 @@ func newServer(cfg Config, quit context.CancelCauseFunc) (*server, error) {
 	s := &server{
 		cfg: cfg, log: cfg.Logger, reaper: &command.Reaper{}, started: time.Now(), quit: quit,
 		live: make(map[string]*live), shown: make(map[string]*live), locks: make(map[string]string),
-		changed: make(chan struct{}), over: make(chan struct{}),
+		changed: make(chan struct{}), over: make(chan struct{}), crowd: newCrowd(),
 	}
 	var err error
 	if s.place, err = command.FindPlace(cfg.Unit); err != nil {

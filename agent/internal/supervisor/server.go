@@ -29,6 +29,7 @@ type server struct {
 
 	mu       sync.Mutex
 	live     map[string]*live
+	crowd    crowd
 	shown    map[string]*live  // those with a terminal, until their last output is delivered or saved
 	locks    map[string]string // a name, to the run that holds it
 	agents   int               // open event streams
@@ -128,6 +129,7 @@ func (s *server) agentCame(n int) {
 func (s *server) forget(l *live) {
 	s.mu.Lock()
 	delete(s.live, l.id)
+	s.crowd.leave(l.member)
 	l.lease.drop()
 	if s.locks[l.lock] == l.id {
 		delete(s.locks, l.lock)

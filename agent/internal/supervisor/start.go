@@ -58,7 +58,7 @@ func (s *server) reserve(ctx context.Context, req *runs.Request) (*live, *runs.R
 	run := newRun(req)
 	run.Supervisor = s.cfg.Version
 	l := &live{
-		s: s, id: run.ID, lock: req.Lock, grace: cmp.Or(req.Grace, stopGrace), run: run,
+		s: s, id: run.ID, member: memberOf(req), lock: req.Lock, grace: cmp.Or(req.Grace, stopGrace), run: run,
 		ended: make(chan struct{}), gone: make(chan struct{}),
 	}
 	l.lease = s.leases.hold(l.id, req.Lease, req.LeaseFrom)
@@ -119,6 +119,11 @@ func (s *server) enlistLocked(l *live) *runs.Refused {
 		if holder, held := s.locks[l.lock]; held {
 			return lockedBy(s.live[holder].snapshot())
 		}
+	}
+	if refusal := s.crowd.enter(l.member); refusal != nil {
+		return refusal
+	}
+	if l.lock != "" {
 		s.locks[l.lock] = l.id
 	}
 	s.live[l.id] = l
