@@ -30,7 +30,7 @@ func (d *dotenv) compare(st statement, literal string) {
 	if st.quote != '\'' {
 		if i := dollarName(text); i >= 0 {
 			d.note(st, st.value+i, `"$" without braces is kept, as python-dotenv and Node's dotenv do; `+
-				"godotenv, Ruby's dotenv and dotenv-expand replace the name after it")
+				"godotenv, Ruby's dotenv, dotenv-expand and shells replace what follows it")
 		}
 	}
 	if i, problem := escapeBesides(text, st.quote); i >= 0 {
@@ -53,10 +53,10 @@ func (d *dotenv) compareBare(st statement, text string) {
 	}
 }
 
-// dollarName returns the offset of the first "$" before a name, or -1.
+// dollarName returns the offset of the first "$" before a name or a command, or -1.
 func dollarName(s string) int {
 	for i := 0; i+1 < len(s); i++ {
-		if s[i] == '$' && isNodeName(s[i+1:i+2]) && s[i+1] != '.' && s[i+1] != '-' {
+		if s[i] == '$' && (s[i+1] == '(' || isNodeName(s[i+1:i+2]) && s[i+1] != '.' && s[i+1] != '-') {
 			return i
 		}
 	}

@@ -149,14 +149,13 @@ func (s *dotenvScanner) quoted(st *statement) (problem string) {
 		c = &s.closers[1]
 	}
 	s.closing(c, st.value+1)
-	inLine := st.value + strings.LastIndexByte(s.src[st.value:s.lineEnd(st.value)], st.quote)
 	switch {
 	case c.even.ends:
 		st.end, st.early = c.even.i+1, c.even.i != c.odd.i
 	case c.odd.ends:
 		st.end = c.odd.i + 1
-	case inLine > st.value && s.ends(inLine+1):
-		st.end, st.loose = inLine+1, true
+	case s.quotesWithin(st):
+		st.loose = true
 	case c.odd.i < 0:
 		st.faulty, s.pos = st.value, st.value
 		return "the quote that begins the value is not closed"
@@ -165,6 +164,21 @@ func (s *dotenvScanner) quoted(st *statement) (problem string) {
 		return "something follows the value's closing quote"
 	}
 	return ""
+}
+
+// quotesWithin reports whether the value goes to its line's last quote, as for Node's dotenv, in spite of the quotes
+// between. There is a doubt when a shell finds its way through them, to another value, and with two quotes in front.
+func (s *dotenvScanner) quotesWithin(st *statement) bool {
+	line := s.src[st.value:s.lineEnd(st.value)]
+	line = line[:strings.LastIndexByte(line, st.quote)+1]
+	if len(line) == 1 || line[1] == st.quote || !s.ends(st.value+len(line)) {
+		return false
+	}
+	st.end = st.value + len(line)
+	if words, ok := shellWords(line); ok && (len(words) > 1 || words[0] != line[1:len(line)-1]) {
+		st.end = 0
+	}
+	return st.end > 0
 }
 
 // closing moves to the first quotes from an offset on.

@@ -142,6 +142,20 @@ func (s *shellScanner) word() (string, bool) {
 	return b.String(), true
 }
 
+// shellWords returns the words of a line that begins with one, and whether a shell reads them without expansions.
+func shellWords(line string) (words []string, ok bool) {
+	s := shellScanner{src: line}
+	for {
+		word, ok := s.word()
+		if words = append(words, word); !ok || s.pos == len(line) {
+			return words, ok
+		}
+		for s.pos < len(line) && strings.IndexByte(" \t\n;", line[s.pos]) >= 0 {
+			s.pos++
+		}
+	}
+}
+
 // doubleQuoted reads a piece in double quotes.
 func (s *shellScanner) doubleQuoted(b *strings.Builder) bool {
 	for i := s.pos + 1; i < len(s.src); i++ {
