@@ -63,7 +63,9 @@ func (s *dotenvScanner) next() (st statement, problem string, ok bool) {
 			s.pos = s.lineEnd(name)
 			continue
 		}
-		problem = s.assignment(&st, name)
+		if problem = s.assignment(&st, name); problem == "" && strings.Contains(st.name, "=") {
+			problem = `the quoted name has a "=", which no variable's name can have`
+		}
 		s.pos = s.lineEnd(max(s.pos, st.end))
 		return st, problem, true
 	}
@@ -78,9 +80,6 @@ func (s *dotenvScanner) assignment(st *statement, i int) (problem string) {
 	}
 	i = s.skip(end, false)
 	s.pos = i
-	if strings.Contains(name, "=") {
-		return `the quoted name has a "=", which no variable's name can have`
-	}
 	switch bare, colon := strings.CutSuffix(name, ":"); {
 	case i < len(s.src) && s.src[i] == '=':
 		st.name = name
