@@ -10,8 +10,8 @@ import (
 	"beanstalk-agent/scheduler"
 )
 
-// lockRegister is the register of a lock that holds in the environment. No job's name has a slash.
-func lockRegister(name string) string { return "lock/" + name }
+// lockRegister is the register of a lock that holds in the environment.
+func lockRegister(name string) string { return claim.LockPrefix + name }
 
 // lock takes the lock that a job names, where it holds in the environment and not on this host alone. It waits as long
 // as for a lock of the host. It is nil where there is none to take.
