@@ -33,6 +33,9 @@ func TestFullDisk(t *testing.T) {
 		if !strings.Contains(w.logs.String(), "no space left on device") {
 			t.Errorf("the full disk is not logged: %s", &w.logs)
 		}
+		if s := p.Status(); !strings.Contains(s.DiskError, "no space left on device") {
+			t.Errorf("status does not say that the disk is full: %+v", s)
+		}
 		w.down.Store(false)
 		w.sample(p, 2*time.Minute)
 		time.Sleep(10 * time.Second)

@@ -72,6 +72,7 @@ type spoolStats struct {
 	batches, datums int
 	bytes           int64
 	oldest          time.Time
+	diskErr         error // why the last write went to memory
 }
 
 func (e *entry) name() string {
@@ -304,7 +305,7 @@ func (s *spool) pick(now time.Time) *entry {
 }
 
 func (s *spool) stats() spoolStats {
-	st := spoolStats{batches: len(s.entries), bytes: s.disk + s.mem}
+	st := spoolStats{batches: len(s.entries), bytes: s.disk + s.mem, diskErr: s.diskErr}
 	for i, e := range s.entries {
 		st.datums += e.datums
 		if i == 0 || e.at.Before(st.oldest) {

@@ -26,7 +26,8 @@ type Status struct {
 	Spooled            int               `json:"spooled"` // waiting
 	SpooledBatches     int               `json:"spooled_batches"`
 	SpooledBytes       int64             `json:"spooled_bytes"`
-	Oldest             time.Time         `json:"oldest,omitzero"` // of those waiting
+	Oldest             time.Time         `json:"oldest,omitzero"`      // of those waiting
+	DiskError          string            `json:"disk_error,omitempty"` // why what waits is in memory alone
 	Dropped            uint64            `json:"dropped"`
 	DroppedBy          map[string]uint64 `json:"dropped_by,omitempty"` // by reason
 	PossibleDuplicates uint64            `json:"possible_duplicates"`
@@ -48,11 +49,16 @@ func (p *Publisher) Status() Status {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c := &p.counts
+	var diskError string
+	if p.queue.diskErr != nil {
+		diskError = p.queue.diskErr.Error()
+	}
 	return Status{
 		Send: p.config.Send, State: p.state, Reason: p.reason,
 		Sent: c.sent, LastSent: c.lastSent,
 		Spooled: p.queue.datums, SpooledBatches: p.queue.batches, SpooledBytes: p.queue.bytes, Oldest: p.queue.oldest,
-		Dropped: c.dropped, DroppedBy: maps.Clone(c.droppedBy),
+		DiskError: diskError,
+		Dropped:   c.dropped, DroppedBy: maps.Clone(c.droppedBy),
 		PossibleDuplicates: c.duplicates, LastError: c.lastError,
 		Series: p.aggregate.count(), Unknown: p.unknown,
 	}

@@ -19,6 +19,9 @@ func (m *Metrics) Status(context.Context) []api.Line {
 	warn := func(hint, format string, a ...any) {
 		lines = append(lines, api.NewLine("metrics", api.Warn, hint, format, a...))
 	}
+	if s.DiskError != "" {
+		warn("df -h /var/lib/agent", "what waits is in memory alone, and lost when the agent ends: %s", s.DiskError)
+	}
 	for _, name := range s.Unknown {
 		warn(dimensionHints[name], "%s is not known here: the sets of metrics.dimensions with it are left out", name)
 	}
