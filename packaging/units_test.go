@@ -288,3 +288,28 @@ func skip(t *testing.T, what string) {
 	}
 	t.Skipf("needs %s", what)
 }
+
+// A run's grace may outlast what systemctl is given: an uninstallation then kills.
+func TestStopThatTakesTooLongKills(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("PATH", dir+":/usr/bin:/bin")
+	script := `#!/bin/sh
+echo "$*" >>` + dir + `/asked
+[ "$1" != stop ] || [ -e ` + dir + `/killed ] || exit 1
+[ "$1" != kill ] || touch ` + dir + `/killed
+`
+	if err := os.WriteFile(filepath.Join(dir, "systemctl"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	h := newHost(dir, false)
+	if err := h.stop(t.Context(), runsUnit); err != nil {
+		t.Error(err)
+	}
+	asked, _ := os.ReadFile(filepath.Join(dir, "asked"))
+	if want := "stop agent-runs.service\nkill --signal=KILL agent-runs.service\nstop agent-runs.service\n"; string(asked) != want {
+		t.Errorf("systemctl was asked %q, want %q", asked, want)
+	}
+	if err := h.stop(t.Context(), runsUnit); err != nil {
+		t.Errorf("a stop that succeeds: %v", err)
+	}
+}
