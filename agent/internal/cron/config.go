@@ -19,6 +19,7 @@ type Runs interface {
 	Get(ctx context.Context, id string) (runs.Run, error)
 	Wait(ctx context.Context, id string) (runs.Run, error)
 	Stop(ctx context.Context, id string, grace time.Duration) (runs.Run, error)
+	Interrupt(ctx context.Context, id, by string) (runs.Run, error)
 	RenewLease(ctx context.Context, id string, length time.Duration, from runs.BootTime) error
 	Info(context.Context) (runs.Info, error)
 	Events(ctx context.Context, after uint64) iter.Seq2[runs.Event, error]

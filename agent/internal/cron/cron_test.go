@@ -90,6 +90,10 @@ func (noSupervisor) Stop(context.Context, string, time.Duration) (runs.Run, erro
 	return runs.Run{}, nil
 }
 
+func (noSupervisor) Interrupt(context.Context, string, string) (runs.Run, error) {
+	return runs.Run{}, nil
+}
+
 func (noSupervisor) List(context.Context, runs.Filter) ([]runs.Run, error) { return nil, nil }
 
 func (noSupervisor) Events(context.Context, uint64) iter.Seq2[runs.Event, error] {

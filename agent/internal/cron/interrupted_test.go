@@ -1,10 +1,13 @@
 package cron
 
 import (
+	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -12,6 +15,8 @@ import (
 
 	"beanstalk-agent/agent/internal/notify"
 	"beanstalk-agent/agent/internal/runs"
+	"beanstalk-agent/packaging/testbed/planted"
+	"beanstalk-agent/scheduler"
 )
 
 // A deployment, a scale-in or a reboot is no failure of the job it interrupts: it counts as none and notifies of none.
@@ -63,5 +68,32 @@ func TestAnInterruptedRunIsNoFailure(t *testing.T) {
 	end("stopped", "stop", 143) // a person's stop is no interruption
 	if notice := <-got; notice["kind"] != "failed" {
 		t.Errorf("notified of %v", notice)
+	}
+}
+
+// enders notes how runs are ended.
+type enders struct {
+	noSupervisor
+	by []string
+}
+
+func (e *enders) Stop(context.Context, string, time.Duration) (runs.Run, error) {
+	e.by = append(e.by, "stop")
+	return runs.Run{}, nil
+}
+
+func (e *enders) Interrupt(_ context.Context, _, by string) (runs.Run, error) {
+	e.by = append(e.by, by)
+	return runs.Run{}, nil
+}
+
+// The agent ends a run when its lease is over, perhaps before the supervisor does: the record says the same.
+func TestALostClaimInterrupts(t *testing.T) {
+	e := &enders{}
+	h := &held{leases: &leases{runs: e, log: planted.Log(t)}}
+	h.end(t.Context(), "x", fmt.Errorf("%w: S3 did not answer", scheduler.ErrInterrupted))
+	h.end(t.Context(), "x", fmt.Errorf("%w: another asked for it", scheduler.ErrReplaced))
+	if want := []string{runs.StoppedLease, "stop"}; !slices.Equal(e.by, want) {
+		t.Errorf("ended by %q, want %q", e.by, want)
 	}
 }

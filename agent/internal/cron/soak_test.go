@@ -105,6 +105,10 @@ func (s *hands) Stop(ctx context.Context, id string, _ time.Duration) (runs.Run,
 	return s.Wait(ctx, id)
 }
 
+func (s *hands) Interrupt(ctx context.Context, id, _ string) (runs.Run, error) {
+	return s.Stop(ctx, id, 0)
+}
+
 func (s *hands) List(context.Context, runs.Filter) (list []runs.Run, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -50,8 +50,8 @@ type Config struct {
 	Connections func(context.Context) int
 
 	// For EndJobs.
-	Interrupt func(ctx context.Context, id string) (runs.Run, error) // ends a run, and returns when it has ended
-	Extend    func(time.Duration)                                    // systemd waits for so long from now
+	Interrupt func(ctx context.Context, id, by string) (runs.Run, error) // ends a run, and returns when it has ended
+	Extend    func(time.Duration)                                        // systemd waits for so long from now
 
 	// Optional.
 

@@ -29,7 +29,7 @@ func (d *Drain) EndJobs(ctx context.Context) error {
 	var ending sync.WaitGroup
 	for i, r := range live {
 		ending.Go(func() {
-			if _, err := d.cfg.Interrupt(ctx, r.ID); !errors.Is(err, runs.ErrEnded) {
+			if _, err := d.cfg.Interrupt(ctx, r.ID, runs.StoppedShutdown); !errors.Is(err, runs.ErrEnded) {
 				errs[i] = err
 			}
 		})

@@ -29,7 +29,10 @@ func TestJobsEndWhileTheAgentCanReportIt(t *testing.T) {
 				}
 				return []runs.Run{{ID: "quick"}, {ID: "slow"}, {ID: "over"}}, nil
 			},
-			Interrupt: func(_ context.Context, id string) (runs.Run, error) {
+			Interrupt: func(_ context.Context, id, by string) (runs.Run, error) {
+				if by != runs.StoppedShutdown {
+					t.Errorf("ended by %q", by)
+				}
 				mu.Lock()
 				asked = append(asked, id)
 				mu.Unlock()
@@ -58,7 +61,7 @@ func TestJobsEndWhileTheAgentCanReportIt(t *testing.T) {
 		if !slices.Equal(asked, []string{"over", "quick", "slow"}) || time.Since(began) != runs.MaxGrace {
 			t.Errorf("ended %q after %s", asked, time.Since(began))
 		}
-		d.cfg.Interrupt = func(context.Context, string) (runs.Run, error) { return runs.Run{}, errors.New("gone") }
+		d.cfg.Interrupt = func(context.Context, string, string) (runs.Run, error) { return runs.Run{}, errors.New("gone") }
 		if err := d.EndJobs(t.Context()); err == nil {
 			t.Error("a supervisor that does not answer is no error")
 		}

@@ -197,9 +197,9 @@ func (c *Client) Stop(ctx context.Context, id string, grace time.Duration) (run 
 	return run, err
 }
 
-// Interrupt ends a run as Stop does, since the machine shuts down.
-func (c *Client) Interrupt(ctx context.Context, id string) (run Run, err error) {
-	err = c.call(ctx, "POST", "/runs/"+url.PathEscape(id)+"/stop", StopBody{By: StoppedShutdown}, &run)
+// Interrupt ends a run as Stop does, for a reason that is no wish of a person: Stopped….
+func (c *Client) Interrupt(ctx context.Context, id, by string) (run Run, err error) {
+	err = c.call(ctx, "POST", "/runs/"+url.PathEscape(id)+"/stop", StopBody{By: by}, &run)
 	return run, err
 }
 
