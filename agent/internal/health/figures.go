@@ -62,14 +62,13 @@ func (f Figures) Samples(out []collectors.Sample) []collectors.Sample {
 	if time.Since(f.LastProbe) > askedWithin {
 		return out
 	}
+	if f.State != "" && f.State != Unknown && time.Since(f.LastState) <= askedWithin {
+		bad := 0.0
+		if f.State == Unhealthy {
+			bad = 1
+		}
+		out = append(out, collectors.Sample{Name: "health_unhealthy", Unit: collectors.Count, Value: bad})
+	}
 	latency := float64(f.Latency) / float64(time.Millisecond)
-	out = append(out, collectors.Sample{Name: "health_latency", Unit: collectors.Milliseconds, Value: latency})
-	if f.State == "" || f.State == Unknown || time.Since(f.LastState) > askedWithin {
-		return out
-	}
-	bad := 0.0
-	if f.State == Unhealthy {
-		bad = 1
-	}
-	return append(out, collectors.Sample{Name: "health_unhealthy", Unit: collectors.Count, Value: bad})
+	return append(out, collectors.Sample{Name: "health_latency", Unit: collectors.Milliseconds, Value: latency})
 }

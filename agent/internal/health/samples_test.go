@@ -11,7 +11,7 @@ import (
 func TestHealthOfLongAgoIsNoSample(t *testing.T) {
 	f := Figures{LastProbe: time.Now().Add(-askedWithin + time.Minute), State: Unhealthy, Latency: 5 * time.Millisecond}
 	f.LastState = f.LastProbe
-	if out := f.Samples(nil); len(out) != 2 || out[0].Value != 5 || out[1].Value != 1 {
+	if out := f.Samples(nil); len(out) != 2 || out[0].Value != 1 || out[1].Value != 5 {
 		t.Errorf("asked a while ago: got %v", out)
 	}
 	for _, unknown := range []Figures{{State: Unknown, LastState: f.LastState}, {}, {State: Unhealthy, LastState: f.LastState.Add(-time.Minute)}} {
