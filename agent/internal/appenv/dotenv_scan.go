@@ -95,7 +95,11 @@ func (s *dotenvScanner) assignment(st *statement, i int) (problem string) {
 	}
 	st.value = s.skip(i, false)
 	if st.value < len(s.src) && (s.src[st.value] == '"' || s.src[st.value] == '\'') {
-		return s.quoted(st)
+		problem = s.quoted(st)
+		if st.colon {
+			s.pos = i // python-dotenv stops there
+		}
+		return problem
 	}
 	st.end = s.unquoted(st.value)
 	return ""
