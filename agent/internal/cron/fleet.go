@@ -131,7 +131,7 @@ func (c *fleet) decided(ctx context.Context, s *groupStore, f scheduler.Firing, 
 		c.losses.lookAt(f.Job, out.By, s.Now())
 	case out.State == claim.Busy:
 		c.losses.lookAt(f.Job, out.By, s.Now())
-		return nil, &scheduler.RunsElsewhere{By: printable(out.By.Owner), Since: out.By.Claimed}
+		return nil, &scheduler.RunsElsewhere{By: where(out.By), Since: out.By.Claimed}
 	case out.State == claim.Superseded:
 		c.log.Warn("slot skipped: a newer one has been claimed", "job", job, "due", f.Due, "by", out.By.Owner)
 	}

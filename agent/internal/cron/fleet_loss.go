@@ -129,11 +129,14 @@ func (c *losses) look(ctx context.Context, job scheduler.Job, rerun func(schedul
 		return
 	}
 	for _, run := range r.Runs {
-		gone := run.LostBy != "" || strings.HasPrefix(run.Outcome, claim.Interrupted)
-		if gone && run.TakenFrom == "" && !run.Manual && isRecent(job, run, s.Now()) {
-			rerun(job, run)
-			return // the newest
+		if run.Manual {
+			continue
 		}
+		gone := run.LostBy != "" || strings.HasPrefix(run.Outcome, claim.Interrupted)
+		if gone && run.TakenFrom == "" && isRecent(job, run, s.Now()) {
+			rerun(job, run)
+		}
+		return // a later slot stands for those before it
 	}
 }
 

@@ -78,5 +78,5 @@ func (c *fleet) claimManual(ctx context.Context, f scheduler.Firing, force bool)
 		return c.leases.hold(s, f, out.Run.Slot, out.LeaseUntil), nil
 	}
 	return nil, &api.Error{Status: http.StatusConflict, Exit: 125, Hint: hint,
-		Message: fmt.Sprintf("%s runs %q since %s", printable(out.By.Owner), f.Job.Name, clock(out.By.Claimed))}
+		Message: fmt.Sprintf("%s runs %q since %s", where(out.By), f.Job.Name, clock(out.By.Claimed))}
 }

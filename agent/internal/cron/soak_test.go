@@ -279,8 +279,8 @@ func TestOverlapHoldsInTheFleet(t *testing.T) {
 		table += fmt.Sprintf("- {name: %s, schedule: '*/4 * * * * *', seconds: true, overlap: %[1]s, command: %s}\n", policy, writes(file, policy, 10))
 	}
 	var fleet []*agentIn
-	for i := range 3 {
-		fleet = append(fleet, startAgent(t, store[i%2], "prod", fmt.Sprintf("i-%017d", i), "", table))
+	for i, endpoint := range []string{store[0], store[1], versity.Faulty(t, store[0], 0.1)} {
+		fleet = append(fleet, startAgent(t, endpoint, "prod", fmt.Sprintf("i-%017d", i), "", table))
 	}
 	begin := time.Now()
 	until(t, "three runs of each", func() bool {
@@ -472,5 +472,24 @@ func TestRunOutlivesItsAgentAndRefusesASecond(t *testing.T) {
 			!st.Running[0].Started.Equal(next.hands.all[runs.SlotID("job", before.Runs[0].Slot, 1)].run.Started) {
 			t.Errorf("the next process says %+v", st.Running)
 		}
+	}
+}
+
+// A start that waits for S3 says so, since when, and is not called running: its run is none that agent ps shows.
+func TestListSaysThatAStartWaitsForS3(t *testing.T) {
+	release := make(chan bool)
+	store := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
+	t.Cleanup(store.Close)
+	t.Cleanup(func() { close(release) })
+	a := startAgent(t, store.URL, "prod", "i-00000000000000001", "", "cron:\n- {name: job, schedule: '* * * * * *', seconds: true, command: \"true\"}\n")
+	note := func() string {
+		for _, s := range a.sched.Snapshot() {
+			return note(s)
+		}
+		return ""
+	}
+	until(t, "it waits", func() bool { return strings.HasPrefix(note(), "waiting for S3, since ") })
+	if got := note(); !strings.HasSuffix(got, " ago)") || !strings.Contains(got, " UTC (") {
+		t.Error(got)
 	}
 }
