@@ -90,10 +90,13 @@ func TestKilledSupervisorLetsGo(t *testing.T) {
 			d := start(t)
 			release := hold(t, d)
 			hangs := func() bool { return threads(d.cmd.Process.Pid, "D") > 0 }
-			eventually(t, "a thread of it hangs", hangs)
+			eventually(t, "a thread of it hangs", func() bool {
+				info, err := d.Info(t.Context())
+				return err == nil && info.HeldUp[uint32(os.Getuid())] == 1 && hangs()
+			})
 			d.cmd.Process.Signal(syscall.SIGKILL)
 			dead := d.cmd
-			eventually(t, "it is dead but for that thread", func() bool { return threads(dead.Process.Pid, "SR") == 0 })
+			awaitFree(t, d.cfg.Socket)
 			if !hangs() {
 				t.Error("it does not hang any more: nothing is shown")
 			}
@@ -109,6 +112,19 @@ func TestKilledSupervisorLetsGo(t *testing.T) {
 			dead.Wait()
 		})
 	}
+}
+
+// awaitFree waits until nobody has the lock of a socket.
+func awaitFree(t *testing.T, socket string) {
+	t.Helper()
+	f, err := os.Open(socket + ".lock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	eventually(t, "its lock is free", func() bool {
+		return fdconn.Use(f, func(fd int) error { return unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) }) == nil
+	})
 }
 
 // stalledTerminal is a run that has ended, in a terminal of which a process outside has the slave, and writes to it.
@@ -132,7 +148,7 @@ func TestStalledTerminalHoldsUpNobody(t *testing.T) {
 		t.Error(err)
 	}
 	d.cmd.Process.Signal(syscall.SIGTERM)
-	eventually(t, "it has ended but for that thread", func() bool { return threads(d.cmd.Process.Pid, "SR") == 0 })
+	awaitFree(t, d.cfg.Socket)
 	dead := d.cmd
 	d.restart(t)
 	release()
