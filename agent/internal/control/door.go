@@ -17,13 +17,12 @@ import (
 // threads, where closing what came with it waits: a file of a file system in user space, say. So all of them together
 // stay below TasksMax= of agent.service.
 const (
-	maxUserConns  = 32 // of one user of exec.allow, the answers that go on for long among them
-	maxConns      = 96 // of all of them
-	maxUserTold   = 8  // refused connections of one user that get to know why
-	maxTold       = 32 // of all
-	maxDiscarding = 16 // refused connections that do not, while they are closed
-	maxAtWork     = 4  // requests of one user that are worked on, of those that do not go on for long
-	maxOrphans    = 8  // of those, that have not ended though their clients are gone
+	maxUserConns = 32 // of one user of exec.allow, the answers that go on for long among them
+	maxConns     = 96 // of all of them
+	maxUserTold  = 8  // refused connections of one user that get to know why
+	maxTold      = 32 // of all
+	maxAtWork    = 4  // requests of one user that are worked on, of those that do not go on for long
+	maxOrphans   = 8  // of those, that have not ended though their clients are gone
 )
 
 // tellTime is how long a refused client may take to ask.
@@ -32,15 +31,16 @@ const tellTime = 2 * time.Second
 // door decides who comes in, when a connection is accepted: before a byte or a descriptor of it is read.
 type door struct {
 	*fdconn.Listener
-	allowed    func(uid uint32) bool
-	refusals   *refusals
-	discarding chan struct{}
-	turned     sync.WaitGroup // connections that are refused
+	allowed  func(uid uint32) bool
+	refusals *refusals
+	turned   sync.WaitGroup // connections that are refused
 
 	mu     sync.Mutex
 	guests map[uint32]*guest // who has a connection, but for the owner
 	conns  int
 	told   int
+
+	watched map[uint32]*watch
 }
 
 // guest is what one user holds.
@@ -52,7 +52,7 @@ type guest struct {
 
 func newDoor(s *Server) *door {
 	return &door{Listener: s.Listener, allowed: s.Allowed, refusals: newRefusals(s.Log),
-		discarding: make(chan struct{}, maxDiscarding), guests: map[uint32]*guest{}}
+		guests: map[uint32]*guest{}, watched: map[uint32]*watch{}}
 }
 
 // places are what the requests of one user take.
@@ -87,6 +87,9 @@ func (d *door) enter(c *fdconn.Conn) *api.Error {
 		d.refusals.add(p.UID, "all")
 		return notAllowed(nameOf(number(p.UID)))
 	}
+	if refusal := d.crowded(p.UID); refusal != nil {
+		return refusal
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	u := d.guest(p.UID)
@@ -111,6 +114,9 @@ func (d *door) enter(c *fdconn.Conn) *api.Error {
 // turnAway says why, if few others are being told, and closes. It takes no time of who accepts.
 func (d *door) turnAway(c *fdconn.Conn, why *api.Error) {
 	uid := c.Peer().UID
+	if d.keep(c) {
+		return
+	}
 	d.mu.Lock()
 	u := d.guest(uid)
 	tell := u.told < maxUserTold && d.told < maxTold
@@ -120,14 +126,10 @@ func (d *door) turnAway(c *fdconn.Conn, why *api.Error) {
 	}
 	d.mu.Unlock()
 	if !tell {
-		d.discarding <- struct{}{}
+		c.Close()
+		return
 	}
 	d.turned.Go(func() {
-		if !tell {
-			c.Close()
-			<-d.discarding
-			return
-		}
 		if c.AwaitBytes(tellTime) == nil { // a client that has not asked yet does not expect an answer
 			_ = session.WriteRefusal(c, why) // the first bytes on it always have room
 		}

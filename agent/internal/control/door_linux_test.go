@@ -31,8 +31,18 @@ const (
 	stranger = 65534
 )
 
-// dialAs connects as another user: one thread of this process is that user for a moment.
+// dialAs connects as another user.
 func dialAs(t *testing.T, uid int, path string) *net.UnixConn {
+	t.Helper()
+	c, err := tryAs(t, uid, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// tryAs connects as another user: one thread of this process is that user for a moment.
+func tryAs(t *testing.T, uid int, path string) (*net.UnixConn, error) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		if os.Getenv("CI") != "" {
@@ -57,14 +67,14 @@ func dialAs(t *testing.T, uid int, path string) *net.UnixConn {
 	f := os.NewFile(uintptr(fd), path)
 	defer f.Close()
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	c, err := net.FileConn(f)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	return c.(*net.UnixConn)
+	return c.(*net.UnixConn), nil
 }
 
 // ask sends a request with files attached to it and returns the status and the text of its answer.
@@ -143,6 +153,59 @@ func TestConnectionsOfOneUserAreLimited(t *testing.T) {
 		t.Errorf("one too many: %d %s", code, text)
 	}
 	runtime.KeepAlive(held)
+}
+
+// Who handed in what cannot be closed is refused by the kernel until it can be; nobody waits for that, others least.
+func TestWhoHoldsUpClosesMayNotConnect(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 5 s")
+	}
+	s := &Server{Allowed: func(uint32) bool { return true }, Backend: &fake{status: api.Status{Ready: true}}, Log: planted.Log(t)}
+	socket := serveServer(t, s)
+	if err := s.Listener.AllowUsers([]uint32{member, member - 1}); err != nil {
+		t.Skip(err)
+	}
+	fdconn.Closing.Add(member, fdconn.MaxClosing)
+	free := sync.OnceFunc(func() { fdconn.Closing.Add(member, -fdconn.MaxClosing) })
+	defer free()
+	var early []*net.UnixConn
+	var err error
+	for range most { // until the kernel refuses it
+		var c *net.UnixConn
+		if c, err = tryAs(t, member, socket); err != nil {
+			break
+		}
+		early = append(early, c)
+	}
+	for again := time.NewTicker(lookAgain); err == nil; <-again.C {
+		_, err = tryAs(t, member, socket)
+	}
+	if !errors.Is(err, unix.EACCES) {
+		t.Fatal(err)
+	}
+	var status api.Status
+	if err := api.NewClient(socket).Get(t.Context(), "/v1/status", &status); err != nil || !status.Ready {
+		t.Errorf("root: %v", err)
+	}
+	if code, text := ask(t, dialAs(t, member-1, socket), getStatus); code != http.StatusOK {
+		t.Errorf("another user: %d %s", code, text)
+	}
+	free()
+	for _, c := range early {
+		if _, err := c.Read(make([]byte, 1)); err == nil {
+			t.Error("a connection of before was answered")
+		}
+	}
+	for again := time.NewTicker(lookAgain); ; <-again.C { // until the test's own limit
+		c, err := tryAs(t, member, socket)
+		if err != nil {
+			continue
+		}
+		code, _ := ask(t, c, getStatus)
+		if c.Close(); code == http.StatusOK {
+			return
+		}
+	}
 }
 
 func eventually(t *testing.T, f func() bool) {

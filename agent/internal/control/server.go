@@ -80,6 +80,9 @@ func (s *Server) handler() http.Handler {
 		limit := int64(maxBody)
 		if v.Owner {
 			limit = maxOwnerBody
+		} else if refusal := s.door.crowded(v.UID); refusal != nil {
+			c.fail(refusal)
+			return
 		}
 		if _, pattern := mux.Handler(r); waiting[pattern] {
 			limit = maxWaitBody

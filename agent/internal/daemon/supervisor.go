@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -293,7 +292,9 @@ func (l *localSupervisor) wasAsked() bool {
 }
 
 func answers(socket string) bool {
-	c, err := net.DialTimeout("unix", socket, time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	c, err := fdconn.Dial(ctx, socket)
 	if err == nil {
 		c.Close()
 	}

@@ -73,7 +73,8 @@ func (e *Stranger) Error() string {
 }
 
 // Dial connects to the listener at path. One that neither root nor this user runs is refused with *Stranger
-// before a byte is sent: whoever can make a file at path could read what a request carries.
+// before a byte is sent: whoever can make a file at path could read what a request carries. One that was killed, and
+// whose socket is still there since something of it hangs in the kernel, listens no more.
 func Dial(ctx context.Context, path string) (*Conn, error) {
 	c, err := dial(ctx, path)
 	if err != nil {
@@ -82,6 +83,11 @@ func Dial(ctx context.Context, path string) (*Conn, error) {
 	if !c.peer.Owner() {
 		c.Close()
 		return nil, &Stranger{path, c.peer.UID}
+	}
+	if dying(c.peer.PID) {
+		c.Close()
+		return nil, &net.OpError{Op: "dial", Net: "unix", Addr: &net.UnixAddr{Name: path, Net: "unix"},
+			Err: os.NewSyscallError("connect", unix.ECONNREFUSED)}
 	}
 	return c, nil
 }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -46,6 +47,10 @@ type Listener struct {
 	own  fs.FileInfo // the socket as it was made
 	lock *os.File    // with a flock, until Close
 
+	mu    sync.Mutex
+	users []uint32 // who may connect
+	shut  []uint32 // who of them may not, for now
+
 	once sync.Once
 	err  error
 }
@@ -73,7 +78,7 @@ func Listen(path string, users []uint32) (*Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Listener{path: path, lock: lock}
+	l := &Listener{path: path, lock: lock, users: slices.Clone(users)}
 	if err := l.bind(users); err != nil {
 		lock.Close()
 		return nil, err
@@ -83,7 +88,28 @@ func Listen(path string, users []uint32) (*Listener, error) {
 
 // AllowUsers lets this user, root and users connect from now on, and nobody else. Where that cannot be, it is ErrNoACL
 // and everybody can.
-func (l *Listener) AllowUsers(users []uint32) error { return allowUsers(l.path, users) }
+func (l *Listener) AllowUsers(users []uint32) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.users = slices.Clone(users)
+	return l.admit()
+}
+
+// Shut keeps one of the users from connecting, whatever AllowUsers says, until it is called with false.
+func (l *Listener) Shut(uid uint32, shut bool) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.shut = slices.DeleteFunc(l.shut, func(u uint32) bool { return u == uid })
+	if shut {
+		l.shut = append(l.shut, uid)
+	}
+	return l.admit()
+}
+
+func (l *Listener) admit() error {
+	open := slices.DeleteFunc(slices.Clone(l.users), func(uid uint32) bool { return slices.Contains(l.shut, uid) })
+	return allowUsers(l.path, open)
+}
 
 func allowUsers(path string, users []uint32) error {
 	if len(users) == 0 {
@@ -144,6 +170,7 @@ func takeLock(path string) (*os.File, error) {
 		}
 		return nil, fmt.Errorf("lock socket %q: %w", path, err)
 	}
+	f = Early(f)
 	f.Truncate(0) // the pid is only for messages: a full disk must not prevent a start
 	f.WriteAt([]byte(strconv.Itoa(os.Getpid())), 0)
 	return f, nil

@@ -18,6 +18,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"beanstalk-agent/agent/internal/fdconn"
 )
 
 // ErrHeld is of a lock that another process has.
@@ -39,8 +41,8 @@ func Lock(dir, name, held string) (io.Closer, error) {
 		file.Close()
 		return nil, err
 	}
-	both := locks{file, older}
-	if flock(file) || flock(older) && ours(older, "/proc") {
+	both := locks{fdconn.Early(file), fdconn.Early(older)}
+	if flock(both[0]) || flock(both[1]) && ours(both[1], "/proc") {
 		both.Close()
 		return nil, ErrHeld
 	}
