@@ -75,7 +75,7 @@ func (n *notices) ended(r runs.Run, before notify.Kind, again bool) {
 	switch {
 	case r.Interrupted():
 		e.Kind, e.Exit = notify.Missed, 0
-		hint := "; with on_owner_loss: rerun another instance would run it"
+		hint := "; its job has no retries, retry_on_loss or on_owner_loss: rerun"
 		if again {
 			hint = "; it is tried again when this machine is back"
 		}
