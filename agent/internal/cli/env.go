@@ -26,7 +26,7 @@ With --file: reads a file instead of asking the agent, in one of these grammars:
   dotenv       .env, as python-dotenv reads it; what other readers read otherwise is
                noted on stderr
   docker       docker run --env-file
-  shell        NAME='value', as heroku config -s and export -p print it
+  shell        NAME='value', as heroku config -s prints it; what needs a shell is an error
   json         one object of strings, as heroku config --json prints it
 
 Exit status: 0; 1 when there is no such variable, a file is faulty, --diff finds
