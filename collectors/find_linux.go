@@ -207,33 +207,43 @@ func (f *finder) holds(dir string, targets []string) bool {
 	return false
 }
 
-// byPattern matches command lines, their arguments separated by blanks.
+// byPattern matches command lines, their arguments separated by blanks. Those of users who do not count are read only
+// when none that counts matches, to say so.
 func (f *finder) byPattern(ctx context.Context, now time.Time) (*source, error) {
 	if now.Before(f.next) {
 		return nil, nil
 	}
 	var pids []int
+	strangers := map[int]*uint32{}
 	err := f.eachPID(func(pid int, dir string) {
-		b, err := f.cmdline(ctx, pid, dir)
-		if err != nil || len(b) == 0 || pid == os.Getpid() {
-			return // gone, a kernel thread, or one that does not answer
-		}
-		line := bytes.ReplaceAll(bytes.TrimRight(b, "\x00"), []byte{0}, []byte{' '})
-		if !f.cfg.Match.Match(line) {
-			return
-		}
-		if f.ignored = f.stranger(dir); f.ignored == nil {
+		if uid := f.stranger(dir); uid != nil {
+			strangers[pid] = uid
+		} else if f.matches(ctx, pid, procread.Owner(f.cfg.Proc, pid)) {
 			pids = append(pids, pid)
 		}
 	})
 	roots := f.topmost(pids)
 	if len(roots) == 0 {
+		for pid, uid := range strangers {
+			if f.matches(ctx, pid, procread.Others) {
+				f.ignored = uid
+			}
+		}
 		f.wait = min(max(2*f.wait, time.Minute), 10*time.Minute)
 		f.next = now.Add(f.wait)
 		return nil, err
 	}
 	f.wait = 0
 	return f.from(roots), err
+}
+
+// matches reports whether the command line of a user's process matches the pattern.
+func (f *finder) matches(ctx context.Context, pid int, owner uint32) bool {
+	b, err := f.cmdline(ctx, pid, owner)
+	if err != nil || len(b) == 0 || pid == os.Getpid() {
+		return false // gone, a kernel thread, or one that does not answer
+	}
+	return f.cfg.Match.Match(bytes.ReplaceAll(bytes.TrimRight(b, "\x00"), []byte{0}, []byte{' '}))
 }
 
 // counts reports whether what a user has may be the group's.
@@ -273,13 +283,15 @@ func (f *finder) stranger(dir string) (uid *uint32) {
 const cmdlineTime = 100 * time.Millisecond
 
 // cmdline reads a process's command line.
-func (f *finder) cmdline(ctx context.Context, pid int, dir string) ([]byte, error) {
+func (f *finder) cmdline(ctx context.Context, pid int, owner uint32) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, cmdlineTime)
 	defer cancel()
 	var b []byte
 	var err error
 	buf := f.line
-	silent := procread.Do(ctx, pid, func() { b, err = readOnce(f.cfg.Proc, dir+"/cmdline", &buf) })
+	silent := procread.Do(ctx, pid, owner, func() {
+		b, err = readOnce(f.cfg.Proc, strconv.Itoa(pid)+"/cmdline", &buf)
+	})
 	if silent != nil {
 		f.line = nil // the reader's
 		return nil, silent

@@ -76,7 +76,7 @@ func (g *Group) readShare(ctx context.Context, m *member) error {
 	ctx, cancel := context.WithTimeout(ctx, shareTime)
 	defer cancel()
 	s := &share{m: m, at: g.at, rss: m.rss, done: make(chan struct{})}
-	err := procread.Do(ctx, m.pid, func() { s.read(g.cfg.Proc) })
+	err := procread.Do(ctx, m.pid, procread.Owner(g.cfg.Proc, m.pid), func() { s.read(g.cfg.Proc) })
 	if err == nil {
 		return g.take(s)
 	}

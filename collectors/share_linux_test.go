@@ -6,10 +6,13 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"beanstalk-agent/collectors/procread"
@@ -103,6 +106,33 @@ func TestSnapshotWaitsForNoCollect(t *testing.T) {
 	}
 }
 
+// However many processes a stranger has that do not tell their command line, the application's are found.
+func TestSilentProcessesOfStrangersHideNothing(t *testing.T) {
+	proc := fstest.MapFS{}
+	var strangers []string
+	for pid := 100; pid <= 200; pid++ {
+		dir, uid := strconv.Itoa(pid), "64123"
+		if pid == 200 { // the last in the list
+			uid = "0"
+		} else {
+			strangers = append(strangers, dir)
+		}
+		proc[dir+"/stat"], proc[dir+"/cmdline"] = stat(pid, 1, 1), &fstest.MapFile{Data: []byte("celery")}
+		proc[dir+"/status"] = &fstest.MapFile{Data: []byte("Name:\tx\nUid:\t" + strings.Repeat(uid+"\t", 4) + "\n")}
+	}
+	for name, counts := range map[string]func(uint32) bool{"root's count": onlyRoots, "everybody's count": nil} {
+		held := &silent{FS: proc, name: "cmdline", pids: strangers, release: make(chan struct{})}
+		g := NewGroup(GroupConfig{Name: "jobs", Match: regexp.MustCompile("celery"), Counts: counts, Proc: held, Sys: fstest.MapFS{}})
+		got, err := collect(t, g)
+		if n := int(held.waiting.Load()); err != nil || got["group_processes"].Value != 1 || counts != nil && n > 0 {
+			t.Errorf("%s: got %v, %v, while %d are waited for", name, got["group_processes"], err, n)
+		}
+		g.Close()
+		close(held.release)
+		eventually(t, "no read is under way", func() bool { return held.waiting.Load() == 0 })
+	}
+}
+
 // A process that does not tell its command line is not found, and others are.
 func TestSilentProcessDoesNotHideOthers(t *testing.T) {
 	proc := &silent{FS: os.DirFS("/proc"), name: "cmdline", release: make(chan struct{})}
@@ -112,7 +142,7 @@ func TestSilentProcessDoesNotHideOthers(t *testing.T) {
 	f := finder{cfg: &GroupConfig{Proc: proc}}
 	var found []int
 	err := f.eachPID(func(pid int, dir string) {
-		if b, err := f.cmdline(t.Context(), pid, dir); err == nil && len(b) > 0 {
+		if b, err := f.cmdline(t.Context(), pid, 0); err == nil && len(b) > 0 {
 			found = append(found, pid)
 		}
 	})

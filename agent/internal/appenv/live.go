@@ -55,7 +55,10 @@ func (r *Resolver) readEnviron(ctx context.Context, pid int) ([]Var, error) {
 	name := filepath.Join(r.path("/proc"), strconv.Itoa(pid), "environ")
 	var data []byte
 	var err error
-	if silent := procread.Do(ctx, pid, func() { data, err = readLimited(name, maxEnviron+1) }); silent != nil {
+	silent := procread.Do(ctx, pid, procread.Web, func() {
+		data, err = readLimited(name, maxEnviron+1)
+	})
+	if silent != nil {
 		return nil, readError(name, silent)
 	}
 	if err != nil {

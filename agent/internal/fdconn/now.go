@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Now writes to a socket of ours only what it has room for, and never waits: a client that reads nothing holds nobody
-// up. A Write of which not all was taken is an error, and the connection is of no more use.
+// Now writes to a socket of ours only what it has room for, and never waits: a client that reads nothing delays no
+// run. A Write of which not all was taken is an error, and the connection is of no more use.
 type Now struct{ Socket syscall.Conn }
 
 func (w Now) Write(b []byte) (n int, err error) {

@@ -11,8 +11,8 @@ import (
 	"beanstalk-agent/agent/internal/runs"
 )
 
-// How many runs there may be at once, so that nobody's keep the others' from starting: this process has a descriptor or
-// three and a thread for each. What is left at each limit is for those of the line after it.
+// How many runs there may be at once, so that those of one keep no others from starting: this process has a descriptor
+// or three and a thread for each. What is left at each limit is for those of the line after it.
 const (
 	maxOfCaller  = 200  // of one caller who is neither root nor this process's own user
 	maxOfCallers = 1000 // of all of those
