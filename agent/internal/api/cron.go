@@ -54,6 +54,10 @@ type CronCost struct {
 	Puts      int           `json:"puts"`
 	Gets      int           `json:"gets"`
 	Dollars   float64       `json:"dollars"`
+
+	// Of the lease of one job that always runs: not in the sums, since how long runs take is not known.
+	LeasePuts    int     `json:"lease_puts"`
+	LeaseDollars float64 `json:"lease_dollars"`
 }
 
 // CronJobCost is one job's part of it.

@@ -122,15 +122,19 @@ func TestSteadyRequests(t *testing.T) {
 			}
 			slot = slot.Add(time.Minute)
 		}
-		minutely := Estimate(43_800, 10, 0)
+		minutely := Estimate(43_800, 10)
 		if f.puts*10_950 != minutely.Puts || f.gets*10_950 != minutely.Gets {
 			t.Errorf("4 slots on 10 instances made %d puts and %d gets, the estimate of a month is %+v", f.puts, f.gets, minutely)
 		}
 		if minutely.Dollars < 0.59 || minutely.Dollars > 0.60 {
 			t.Errorf("a job every minute costs %v", minutely.Dollars)
 		}
-		for took := time.Second; took < month; took *= 2 { // a lease makes it no dearer: the longer a run, the fewer there are
-			if c := Estimate(43_800, 10, took); c.Dollars > minutely.Dollars {
+		if l := LeaseCost(); l.Dollars > 0.14 || minutely.Dollars+l.Dollars > 1 {
+			t.Errorf("a lease costs %+v", l)
+		}
+		for took := time.Second; took < month; took *= 2 { // the longer a run, the fewer there are
+			runs := min(43_800, int(month/took))
+			if c := cost(runs*(2+int(took/RenewEvery)), minutely.Gets); c.Dollars > minutely.Dollars {
 				t.Errorf("runs of %s cost %v", took, c.Dollars)
 			}
 		}

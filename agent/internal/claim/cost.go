@@ -18,19 +18,20 @@ type Cost struct {
 	Dollars float64 `json:"dollars"`
 }
 
-// Estimate computes the requests of a job with so many slots a month on so many instances whose runs take so long. The
-// winner writes its claim and its end, and its lease each RenewEvery; every other instance reads once, and once more,
-// after the lease, when the next slot is later. While a run is in progress no slot is claimed. Contention after a
-// winner's death adds a few, and each instance that waits for a run in progress reads each 15 seconds.
-func Estimate(slots, instances int, took time.Duration) Cost {
-	runs, others := slots, max(0, instances-1)
-	if took > 0 {
-		runs = min(runs, max(1, int(month/took)))
-	}
-	c := Cost{Puts: runs * (2 + int(took/RenewEvery)), Gets: slots * others}
+// Estimate computes the requests of a job with so many slots a month on so many instances: the winner writes its claim
+// and its end; every other instance reads once, and once more, after the lease, when the next slot is later. Contention
+// after a winner's death adds a few, and each instance that waits for a run in progress reads each 15 seconds.
+func Estimate(slots, instances int) Cost {
+	reads := 1
 	if slots > 0 && month/time.Duration(slots) > lease+margin {
-		c.Gets += runs * others
+		reads = 2
 	}
-	c.Dollars = float64(c.Puts)/1000*pricePut + float64(c.Gets)/1000*priceGet
-	return c
+	return cost(2*slots, reads*slots*max(0, instances-1))
+}
+
+// LeaseCost is what Estimate lacks of a run that goes on for the whole month: its renewals.
+func LeaseCost() Cost { return cost(int(month/RenewEvery), 0) }
+
+func cost(puts, gets int) Cost {
+	return Cost{puts, gets, float64(puts)/1000*pricePut + float64(gets)/1000*priceGet}
 }

@@ -11,7 +11,9 @@ import (
 
 // MonthlyCost is what so many instances pay in a month for claiming these jobs' slots.
 func MonthlyCost(jobs []scheduler.Job, instances int) api.CronCost {
-	out := api.CronCost{Instances: instances, Jobs: []api.CronJobCost{}}
+	lease := claim.LeaseCost()
+	out := api.CronCost{Instances: instances, Jobs: []api.CronJobCost{},
+		LeasePuts: lease.Puts, LeaseDollars: lease.Dollars}
 	most := max(1000, 2_000_000/max(len(jobs), 1)) // a second's work in all
 	now := time.Now()
 	for _, j := range jobs {
@@ -19,7 +21,7 @@ func MonthlyCost(jobs []scheduler.Job, instances int) api.CronCost {
 			continue
 		}
 		slots := scheduler.PerMonth(j.Schedule, now, most)
-		c := claim.Estimate(slots, instances, 0)
+		c := claim.Estimate(slots, instances)
 		cost := api.CronJobCost{Name: j.Name, Slots: slots, Puts: c.Puts, Gets: c.Gets, Dollars: c.Dollars}
 		out.Jobs = append(out.Jobs, cost)
 		out.Puts, out.Gets, out.Dollars = out.Puts+c.Puts, out.Gets+c.Gets, out.Dollars+c.Dollars
