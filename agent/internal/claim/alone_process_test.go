@@ -99,7 +99,7 @@ func aloneChild(text string) {
 		q := Request{Job: "job", Slot: firstSlot.Add(time.Duration(slot.UnixNano()/int64(alonePeriod)%1e6) * time.Second), Window: 3 * time.Second, Overlap: spec.Overlap}
 		claim := s.Claim
 		if spec.Overlap == Queue {
-			claim = func(ctx context.Context, q Request) (Outcome, error) { return s.ClaimWhenFree(ctx, q, nil) }
+			claim = func(ctx context.Context, q Request) (Outcome, error) { return claimWhenFree(ctx, s, q, func(Run) {}) }
 		}
 		o, err := claim(ctx, q)
 		switch {

@@ -15,16 +15,14 @@ const maxSpread = 3 * time.Second
 // of its own got no response does it go on reading for as long again: if that write took effect, no other instance runs
 // the slot. The instance that won the job's last slot tries at once; the others first wait, each for a different time.
 func (s *Store) Claim(ctx context.Context, q Request) (Outcome, error) {
-	o, err := s.claim(ctx, ask{Request: q})
-	return o, s.count(q.Job, o, err)
+	return s.claim(ctx, ask{Request: q})
 }
 
 // TakeOver claims a slot whose run is lost or was interrupted, as a claim does, so that this instance runs it again. A
 // slot is taken over once. It is Busy while its owner renews the lease, Lost when it has ended or another instance has
 // taken it over.
 func (s *Store) TakeOver(ctx context.Context, q Request) (Outcome, error) {
-	o, err := s.claim(ctx, ask{Request: q, takeOver: true})
-	return o, s.count(q.Job, o, err)
+	return s.claim(ctx, ask{Request: q, takeOver: true})
 }
 
 func (s *Store) claim(ctx context.Context, q ask) (Outcome, error) {
@@ -42,14 +40,14 @@ func (s *Store) claim(ctx context.Context, q ask) (Outcome, error) {
 	}
 	a := attempt{store: s, ask: q, closes: time.Now().Add(q.Window), register: s.cached(q.Job)}
 	a.stale = a.register.tag != ""
-	if !a.stale && !q.Manual && !q.again && !pause(ctx, s.spreadDelay(q)) {
-		return Outcome{}, fmt.Errorf("claim %q: %w", q.Job, context.Cause(ctx))
+	if !a.stale && !q.Manual && !pause(ctx, s.spreadDelay(q)) {
+		return Outcome{}, s.count(q.Job, Outcome{}, fmt.Errorf("claim %q: %w", q.Job, context.Cause(ctx)))
 	}
 	o, err := a.run(ctx)
 	if err != nil {
 		err = fmt.Errorf("claim %q for %s: %w", q.Job, a.Slot.Format(time.RFC3339), err)
 	}
-	return o, err
+	return o, s.count(q.Job, o, err)
 }
 
 // attempt is one Claim.

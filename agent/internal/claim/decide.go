@@ -14,7 +14,6 @@ type ask struct {
 	nonce       string // of this claim
 	mine        string // nonce of the slot's run, when this process has claimed it before
 	mark        string // of the losses that this claim notes
-	again       bool   // the slot was Busy
 	takeOver    bool   // the slot's run is lost, and this instance runs it again
 }
 

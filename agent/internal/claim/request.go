@@ -12,7 +12,7 @@ type Overlap string
 // The policies. The zero value is Skip.
 const (
 	Skip    Overlap = "skip"    // it is Busy
-	Queue   Overlap = "queue"   // it is Busy, and the caller asks again: ClaimWhenFree
+	Queue   Overlap = "queue"   // it is Busy, and the caller asks again
 	Replace Overlap = "replace" // it is Busy, and the caller has the run ended: AskToEnd
 	Allow   Overlap = "allow"   // it runs beside the other; its own runs are in no other's way, and have no lease
 )

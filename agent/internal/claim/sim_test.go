@@ -219,7 +219,7 @@ func (m *machine) fire(ctx context.Context, s *Store, slot time.Time) {
 		if !m.waits.CompareAndSwap(false, true) {
 			return // the slot that waits stands for it
 		}
-		o, err = s.ClaimWhenFree(ctx, q, func(by Run) {
+		o, err = claimWhenFree(ctx, s, q, func(by Run) {
 			if w.overlap == Replace {
 				s.AskToEnd(ctx, "job", by.Nonce)
 			}
@@ -382,4 +382,23 @@ func (w *world) judge() (faults []string) {
 		}
 	}
 	return faults
+}
+
+// claimWhenFree claims a slot, and again for as long as it is Busy, as the agent does for queue and replace. busy is called
+// with each run that is in the way, once.
+func claimWhenFree(ctx context.Context, s *Store, q Request, busy func(Run)) (Outcome, error) {
+	by := ""
+	for look := time.Second; ; look = min(2*look, 15*time.Second) {
+		o, err := s.Claim(ctx, q)
+		if err != nil || o.State != Busy {
+			return o, err
+		}
+		if o.By.Nonce != by {
+			busy(o.By)
+		}
+		by = o.By.Nonce
+		if !pause(ctx, min(look, o.Again)) {
+			return Outcome{}, context.Cause(ctx)
+		}
+	}
 }
