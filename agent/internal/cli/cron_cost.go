@@ -40,8 +40,8 @@ func (o *costOptions) print(c *cobra.Command, g *globals, asJSON bool) error {
 	printf(g.Err, "note: S3 requests a month for %s that one of %s runs; jobs on all, or off, need none\n",
 		api.Count(len(cost.Jobs), "job"), api.Count(cost.Instances, "instance"))
 	if cost.LeasePuts > 0 { // else the agent is older
-		printf(g.Err, "note: a run writes once more each 100 seconds that it takes: %d PUT, %s a month, for a job that "+
-			"always runs\n", cost.LeasePuts, dollars(cost.LeaseDollars))
+		printf(g.Err, "note: a run writes once more each 100 seconds that it takes: %d PUT, %s a month, for a job "+
+			"that always runs\n", cost.LeasePuts, dollars(cost.LeaseDollars))
 	}
 	return table(g.Out, []string{"JOB", "SLOTS", "PUT", "GET", "A MONTH"}, rows)
 }
