@@ -202,18 +202,24 @@ type Workers struct {
 	Path string // of a UNIX socket, when Port is 0
 }
 
-// Workers follows the configured address, unless that leads through nginx, and else the one that is found; for PHP that
-// is PHP-FPM's socket.
+// accepts is where the application accepts connections: the configured address, unless that leads through nginx, else
+// the one that is found; for PHP that is PHP-FPM's socket. A wrong guess does no harm: no process listens there, or the
+// application does.
+func (a *App) accepts(ctx context.Context) endpoint.Endpoint {
+	if e, err := endpoint.Parse(a.cfg.Target); err == nil && e.Port() != 80 {
+		return e
+	}
+	p := a.find(ctx)
+	if to := a.inst.Nginx().Passes(); p.err != nil && to.Socket != "" {
+		return socketAt(to.Socket)
+	}
+	return p.Endpoint
+}
+
+// Workers follows the application from one deployment to the next.
 func (a *App) Workers(ctx context.Context) Workers {
 	w := Workers{Unit: a.Facts().WebUnit}
-	e, err := endpoint.Parse(a.cfg.Target)
-	if err != nil || e.Port() == 80 {
-		p := a.find(ctx) // a wrong guess does no harm: no process listens there, or the application does
-		e = p.Endpoint
-		if to := a.inst.Nginx().Passes(); p.err != nil && to.Socket != "" {
-			e = socketAt(to.Socket)
-		}
-	}
+	e := a.accepts(ctx)
 	if e.Network == "unix" {
 		w.Path = e.Address
 		return w
@@ -225,15 +231,9 @@ func (a *App) Workers(ctx context.Context) Workers {
 // Connections counts the connections that the application has accepted; -1 where the kernel does not say.
 func (a *App) Connections(ctx context.Context) int {
 	where := collectors.ListenConfig{Connections: time.Nanosecond}
-	from, _ := a.Origin(ctx)
-	e, err := endpoint.Parse(from + "/")
-	switch {
-	case err != nil:
-		return -1
-	case e.Network == "unix":
-		where.UnixPath = e.Address
-	default:
-		where.Port = e.Port()
+	e := a.accepts(ctx)
+	if where.Port = e.Port(); e.Network == "unix" {
+		where.UnixPath, where.Port = e.Address, 0
 	}
 	listen := collectors.NewListen(where)
 	defer listen.Close()

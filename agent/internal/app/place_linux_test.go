@@ -136,6 +136,9 @@ func TestPHPHasNoPort(t *testing.T) {
 	if w := a.Workers(t.Context()); w.Path != "/run/php-fpm/www.sock" {
 		t.Errorf("figures are of %+v", w)
 	}
+	if n := a.Connections(t.Context()); n != 0 { // not those of nginx, which a load balancer keeps open
+		t.Errorf("a drain waits for %d connections", n)
+	}
 }
 
 // Names to try are hosts with a dot, in any form that settings have, each once.
