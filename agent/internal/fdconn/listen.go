@@ -71,8 +71,8 @@ func Listen(path string, users []uint32) (*Listener, error) {
 	if err := CheckPath(path); err != nil {
 		return nil, err
 	}
-	if err := checkDir(filepath.Dir(path)); err != nil {
-		return nil, err
+	if err := CheckDir(filepath.Dir(path), true); err != nil {
+		return nil, fmt.Errorf("listen at %q: %w", path, err)
 	}
 	lock, err := takeLock(path)
 	if err != nil {
@@ -134,25 +134,26 @@ func CheckPath(path string) error {
 	return nil
 }
 
-func checkDir(dir string) error {
+// CheckDir refuses a directory in which another than root or this user may replace files. In a sticky one, such as
+// /tmp, nobody may, though anybody may take a name that is free.
+func CheckDir(dir string, stickyWillDo bool) error {
 	info, err := os.Stat(dir)
 	if err != nil {
-		return fmt.Errorf("look at the socket's directory: %w", err)
+		return err
 	}
 	st, ok := info.Sys().(*syscall.Stat_t)
-	if ok && st.Uid != 0 && int(st.Uid) != os.Geteuid() {
-		return fmt.Errorf("listen in %q: user %d owns the directory and may rename what is in it", dir, st.Uid)
-	}
 	m := info.Mode()
-	if m&fs.ModeSticky != 0 {
+	switch {
+	case !ok:
 		return nil
-	}
-	if ok && m.Perm()&0o020 != 0 && st.Gid != 0 && int(st.Gid) != os.Getegid() {
-		return fmt.Errorf("listen in %q: group %d may replace files there (mode %v); chmod g-w %s",
-			dir, st.Gid, m.Perm(), dir)
-	}
-	if m.Perm()&0o002 != 0 {
-		return fmt.Errorf("listen in %q: anybody may replace files there (mode %v); chmod o-w %s", dir, m.Perm(), dir)
+	case st.Uid != 0 && int(st.Uid) != os.Geteuid():
+		return fmt.Errorf("user %d owns %q and may replace what is in it", st.Uid, dir)
+	case stickyWillDo && m&fs.ModeSticky != 0:
+		return nil
+	case m.Perm()&0o020 != 0 && st.Gid != 0 && int(st.Gid) != os.Getegid():
+		return fmt.Errorf("group %d may replace what is in %q (mode %v): chmod g-w %s", st.Gid, dir, m, dir)
+	case m.Perm()&0o002 != 0:
+		return fmt.Errorf("anybody may replace what is in %q (mode %v): chmod o-w %s", dir, m, dir)
 	}
 	return nil
 }

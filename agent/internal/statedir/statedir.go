@@ -29,8 +29,8 @@ var ErrHeld = errors.New("another process has the lock")
 // else can open. Older versions locked the directory held instead: it is locked too, for them, but only one of them
 // keeps us out, and no stranger. Where the file system knows no locks, there is none.
 func Lock(dir, name, held string) (io.Closer, error) {
-	if err := check(dir); err != nil {
-		return nil, err
+	if err := fdconn.CheckDir(dir, false); err != nil {
+		return nil, fmt.Errorf("keep state: %w", err)
 	}
 	file, err := os.OpenFile(filepath.Join(dir, name), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
@@ -56,26 +56,6 @@ func (l locks) Close() error { return errors.Join(l[0].Close(), l[1].Close()) }
 // flock reports whether another process has the lock.
 func flock(f *os.File) bool {
 	return errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB), unix.EWOULDBLOCK)
-}
-
-// check refuses a directory whose content others may replace.
-func check(dir string) error {
-	info, err := os.Stat(dir)
-	if err != nil {
-		return err
-	}
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return nil
-	}
-	m := info.Mode()
-	switch {
-	case st.Uid != 0 && int(st.Uid) != os.Geteuid():
-		return fmt.Errorf("keep state in %q: it is user %d's, who may replace what is there", dir, st.Uid)
-	case m.Perm()&0o020 != 0 && st.Gid != 0 && int(st.Gid) != os.Getegid() || m.Perm()&0o002 != 0:
-		return fmt.Errorf("keep state in %q: others may replace what is there (mode %v); chmod 0700 %s", dir, m, dir)
-	}
-	return nil
 }
 
 // ours reports whether a program like this one, of root or this user, holds the lock on f: not whoever could open it. A

@@ -138,7 +138,7 @@ func TestStateThatOthersMayReplaceIsRefused(t *testing.T) {
 	if err := os.Chmod(dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Lock(dir, "lock", dir); err == nil || !strings.Contains(err.Error(), "chmod 0700") {
+	if _, err := Lock(dir, "lock", dir); err == nil || !strings.Contains(err.Error(), "chmod o-w") {
 		t.Errorf("of mode 0777: %v", err)
 	}
 	if os.Geteuid() != 0 {
@@ -147,7 +147,7 @@ func TestStateThatOthersMayReplaceIsRefused(t *testing.T) {
 	if err := errors.Join(os.Chmod(dir, 0o755), os.Chown(dir, stranger, stranger)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Lock(dir, "lock", dir); err == nil || !strings.Contains(err.Error(), "user 62391's") {
+	if _, err := Lock(dir, "lock", dir); err == nil || !strings.Contains(err.Error(), "user 62391 owns") {
 		t.Errorf("of a stranger's: %v", err)
 	}
 }
