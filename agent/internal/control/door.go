@@ -114,9 +114,6 @@ func (d *door) enter(c *fdconn.Conn) *api.Error {
 // turnAway says why, if few others are being told, and closes. It takes no time of who accepts.
 func (d *door) turnAway(c *fdconn.Conn, why *api.Error) {
 	uid := c.Peer().UID
-	if d.keep(c) {
-		return
-	}
 	d.mu.Lock()
 	u := d.guest(uid)
 	tell := u.told < maxUserTold && d.told < maxTold
@@ -126,14 +123,14 @@ func (d *door) turnAway(c *fdconn.Conn, why *api.Error) {
 	}
 	d.mu.Unlock()
 	if !tell {
-		c.Close()
+		d.discard(c)
 		return
 	}
 	d.turned.Go(func() {
 		if c.AwaitBytes(tellTime) == nil { // a client that has not asked yet does not expect an answer
 			_ = session.WriteRefusal(c, why) // the first bytes on it always have room
 		}
-		c.Close()
+		d.discard(c)
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		u.told--

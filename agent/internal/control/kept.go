@@ -37,15 +37,15 @@ func (d *door) crowded(uid uint32) *api.Error {
 		Message: "descriptors that this user handed in cannot be closed: a process holds them up"}
 }
 
-// keep leaves a refused connection open while its close might hang, as its user's earlier ones do, and reports whether
-// it did. It waits for room only where the socket's file system keeps no ACLs: elsewhere the kernel refuses the user.
-func (d *door) keep(c *fdconn.Conn) bool {
+// discard closes a refused connection, or leaves it open while its close might hang, as its user's earlier ones do. It
+// waits for room only where the socket's file system keeps no ACLs: elsewhere the kernel refuses the user.
+func (d *door) discard(c *fdconn.Conn) {
 	for uid := c.Peer().UID; fdconn.Closing.Of(uid) >= fdconn.MaxClosing; time.Sleep(lookAgain) {
 		if d.tryKeep(uid, c) {
-			return true
+			return
 		}
 	}
-	return false
+	c.Close()
 }
 
 func (d *door) tryKeep(uid uint32, c *fdconn.Conn) bool {
