@@ -127,11 +127,18 @@ func (h *host) unit(name string) error {
 // extends is the first systemd that a service can ask for more time to stop, sd_notify(3).
 const extends = 236
 
+// keeps is the first systemd with ProtectSystem=strict. One before it, which knows no RuntimeDirectoryPreserve= either,
+// lets the agent make its directory itself.
+const keeps = 232
+
 // unitFor is a unit for a version of systemd; 0: not known. The file itself says what changes and why.
 func unitFor(name string, systemd int) []byte {
 	text := UnitFile(name)
 	if name == runsUnit && systemd != 0 && systemd < extends {
 		return bytes.Replace(text, []byte("\nTimeoutStopSec=45s\n"), []byte("\nTimeoutStopSec=11min\n"), 1)
+	}
+	if name == agentUnit && systemd != 0 && systemd < keeps {
+		return bytes.Replace(text, []byte("\nRuntimeDirectory=agent\nRuntimeDirectoryMode=0755\n"), []byte("\n"), 1)
 	}
 	return text
 }

@@ -141,6 +141,20 @@ func TestUnitsShareWhatTheyMustAgreeOn(t *testing.T) {
 	}
 }
 
+// systemd before 235 removes a unit's RuntimeDirectory= when that ends, before a restart too: there a drain would be
+// forgotten, by the agent and by nginx, whenever the agent ends.
+func TestNoSystemdForgetsADrain(t *testing.T) {
+	for version, own := range map[int]bool{0: false, 219: true, 231: true, 232: false, 252: false} {
+		text := string(unitFor(agentUnit, version))
+		if strings.Contains(text, "\nRuntimeDirectory=") == own || strings.Contains(text, "\nRuntimeDirectoryMode=") == own {
+			t.Errorf("systemd %d: the unit has\n%s", version, text)
+		}
+		if !own && text != string(UnitFile(agentUnit)) {
+			t.Errorf("systemd %d: %s is another", version, agentUnit)
+		}
+	}
+}
+
 // The graces are constants of other packages; what counts is that systemd waits
 // longer than any of them.
 func TestStopLimitsExceedTheLongestGrace(t *testing.T) {
@@ -162,9 +176,6 @@ func TestStopLimitsExceedTheLongestGrace(t *testing.T) {
 		text := string(unitFor(runsUnit, version))
 		if !strings.Contains(text, "\nTimeoutStopSec="+want+"\n") || strings.Count(text, "\nTimeoutStopSec=") != 1 {
 			t.Errorf("systemd %d: TimeoutStopSec= is not %s", version, want)
-		}
-		if text := unitFor(agentUnit, version); string(text) != string(UnitFile(agentUnit)) {
-			t.Errorf("systemd %d: %s is another", version, agentUnit)
 		}
 	}
 	if minutes := seconds(t, "../agent/internal/runs/wire.go", `MaxGrace = (\d+) \* time\.Minute`)[0] * 60; minutes >= 11*time.Minute {

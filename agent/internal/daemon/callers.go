@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math"
 	"os"
@@ -38,13 +39,25 @@ type callers struct {
 	err   error // why others than these may connect, or some of these may not
 }
 
+// makeDir makes a directory that is not there with just this mode: the unit's UMask= would keep nginx out.
+func makeDir(name string, mode os.FileMode) error {
+	_, err := os.Lstat(name)
+	if err := os.MkdirAll(name, mode); err != nil {
+		return err
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return os.Chmod(name, mode)
+	}
+	return nil
+}
+
 // listen takes the socket. In a place of the user's own the directory is closed to others as well.
 func (o Options) listen(cfg config.Config, log *slog.Logger) (*callers, error) {
 	mode := os.FileMode(0o755)
 	if os.Geteuid() != 0 {
 		mode = 0o700
 	}
-	if err := os.MkdirAll(filepath.Dir(cfg.Socket), mode); err != nil {
+	if err := makeDir(filepath.Dir(cfg.Socket), mode); err != nil {
 		return nil, err
 	}
 	c := &callers{configFile: o.ConfigFile, reload: o.Reload, log: log, names: cfg.Exec.Allow}

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"testing"
 
 	"beanstalk-agent/agent/internal/config"
@@ -51,5 +52,28 @@ func TestCallersFollowTheConfiguration(t *testing.T) {
 	expect("an empty list")
 	if c.Status(t.Context()) != nil {
 		t.Errorf("status %v", c.Status(t.Context()))
+	}
+}
+
+// Where systemd does not make the directory of the socket, nginx reaches what is in it whatever the unit's UMask= is; one
+// that is there stays as it is.
+func TestDirectoryOfTheSocketIsOpenToNginx(t *testing.T) {
+	old := syscall.Umask(0o077)
+	defer syscall.Umask(old)
+	dir := filepath.Join(t.TempDir(), "agent")
+	if err := makeDir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o755 {
+		t.Errorf("made: %v, %v", info.Mode(), err)
+	}
+	if err := os.Chmod(dir, 0o710); err != nil {
+		t.Fatal(err)
+	}
+	if err := makeDir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o710 {
+		t.Errorf("it was there: %v, %v", info.Mode(), err)
 	}
 }
