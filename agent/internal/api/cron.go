@@ -51,6 +51,7 @@ type Occurrence struct {
 type CronCost struct {
 	Instances int           `json:"instances"`
 	Jobs      []CronJobCost `json:"jobs"`
+	Looks     CronJobCost   `json:"looks"` // lists of the bucket, for other environments that run the same jobs
 	Puts      int           `json:"puts"`
 	Gets      int           `json:"gets"`
 	Dollars   float64       `json:"dollars"`

@@ -35,3 +35,11 @@ func LeaseCost() Cost { return cost(int(month/RenewEvery), 0) }
 func cost(puts, gets int) Cost {
 	return Cost{puts, gets, float64(puts)/1000*pricePut + float64(gets)/1000*priceGet}
 }
+
+// EstimateLooks computes the requests of so many instances that each list the bucket once an hour: see Others. A list
+// has the price of a write. Where other environments have jobs of the same names, some reads are added.
+func EstimateLooks(instances int) Cost {
+	c := Cost{Puts: int(month/time.Hour) * instances}
+	c.Dollars = float64(c.Puts) / 1000 * pricePut
+	return c
+}

@@ -36,6 +36,9 @@ func (o *costOptions) print(c *cobra.Command, g *globals, asJSON bool) error {
 	for _, j := range cost.Jobs {
 		rows = append(rows, []string{j.Name, number(j.Slots), number(j.Puts), number(j.Gets), dollars(j.Dollars)})
 	}
+	if l := cost.Looks; l.Puts > 0 {
+		rows = append(rows, []string{l.Name, "", number(l.Puts), number(l.Gets), dollars(l.Dollars)})
+	}
 	rows = append(rows, []string{"all", "", number(cost.Puts), number(cost.Gets), dollars(cost.Dollars)})
 	printf(g.Err, "note: S3 requests a month for %s that one of %s runs; jobs on all, or off, need none\n",
 		api.Count(len(cost.Jobs), "job"), api.Count(cost.Instances, "instance"))

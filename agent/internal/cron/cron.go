@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -36,6 +37,7 @@ type Cron struct {
 	sched   *scheduler.Scheduler
 	watcher *watcher
 	fleet   *fleet
+	doubles *doubles
 	notices *notices
 	poster  poster
 	counts  counters
@@ -79,6 +81,8 @@ func New(cfg Config) (*Cron, error) {
 			return scheduler.ParseOptions{Location: cfg.Location, CheckCommand: cfg.App.Commands(context.Background())}
 		}}
 	c.fleet.group, c.fleet.losses.report = c.group, c.reportLost
+	c.doubles = &doubles{open: c.fleet.open, jobs: c.jobsOnHere, log: cfg.Log,
+		own: func() string { return cfg.App.Facts().EnvironmentName }}
 	c.keepHold()
 	return c, nil
 }
@@ -102,6 +106,7 @@ func (c *Cron) Run(ctx context.Context) error {
 		}
 		c.fleet.losses.watch(ctx, c.rerun)
 	})
+	watch.Go(func() { c.doubles.watch(ctx, c.cfg.App.Name()) })
 	err := c.sched.Run(ctx)
 	c.fleet.outcomes.close(drainLimit)
 	return err
@@ -120,6 +125,14 @@ func (c *Cron) Reload() { c.watcher.Reload() }
 func (c *Cron) group() (string, error) {
 	name, err := hostConditions(c.cfg.App).Group(c.watcher.State().Table.Group)
 	return cmp.Or(name, c.cfg.Group), err
+}
+
+// jobsOnHere are the jobs whose slots this instance claims.
+func (c *Cron) jobsOnHere() []scheduler.Job {
+	here := hostConditions(c.cfg.App)
+	return slices.DeleteFunc(slices.Clone(c.watcher.State().Table.Jobs), func(j scheduler.Job) bool {
+		return j.On == scheduler.OnAll || j.OffReason(here) != ""
+	})
 }
 
 // recipients are the targets that a job's notices go to, as the cron file says.

@@ -26,6 +26,11 @@ func MonthlyCost(jobs []scheduler.Job, instances int) api.CronCost {
 		out.Jobs = append(out.Jobs, cost)
 		out.Puts, out.Gets, out.Dollars = out.Puts+c.Puts, out.Gets+c.Gets, out.Dollars+c.Dollars
 	}
+	if len(out.Jobs) > 0 {
+		c := claim.EstimateLooks(instances)
+		out.Looks = api.CronJobCost{Name: "(looks for doubles)", Puts: c.Puts, Dollars: c.Dollars}
+		out.Puts, out.Dollars = out.Puts+c.Puts, out.Dollars+c.Dollars
+	}
 	return out
 }
 

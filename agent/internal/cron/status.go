@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"beanstalk-agent/agent/internal/api"
@@ -13,7 +14,7 @@ import (
 
 // Status says how the cron file, the claims, the jobs and the notices stand.
 func (c *Cron) Status(context.Context) []api.Line {
-	lines := append(c.fileLines(), c.fleet.status()...)
+	lines := slices.Concat(c.fileLines(), c.fleet.status(), c.doubles.lines())
 	if until := c.sched.HeldUntil(); !until.IsZero() {
 		lines = append(lines, api.NewLine("cron", api.Warn, "agent release",
 			"starts are held until %s", until.Format(time.DateTime)))
