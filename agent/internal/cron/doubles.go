@@ -78,7 +78,7 @@ func (d *doubles) look(ctx context.Context, s *groupStore) {
 	found := map[string][]string{}
 	for _, o := range list {
 		r, err := s.ReadOther(ctx, o)
-		if err != nil { // what is no register of ours is nobody's double
+		if err != nil { // an object that is no register says nothing
 			continue
 		}
 		for _, who := range runners(jobs[o.Job], o, r, own, s.Now()) {
