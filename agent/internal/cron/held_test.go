@@ -32,6 +32,10 @@ func (e *ends) Stop(_ context.Context, id string, _ time.Duration) (runs.Run, er
 	return runs.Run{}, nil
 }
 
+func (e *ends) Interrupt(ctx context.Context, id, _ string) (runs.Run, error) {
+	return e.Stop(ctx, id, 0)
+}
+
 func (e *ends) RenewLease(_ context.Context, _ string, length time.Duration, from runs.BootTime) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()

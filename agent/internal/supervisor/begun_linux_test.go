@@ -21,7 +21,7 @@ import (
 
 // books is a server that keeps records in dir and starts nothing.
 func books(t *testing.T, dir string) *server {
-	return &server{store: open(t, dir, Keep{}), log: planted.Log(t), live: make(map[string]*live), changed: make(chan struct{})}
+	return &server{store: open(t, dir, Keep{}), log: planted.Log(t), live: make(map[string]*live), changed: make(chan struct{}), crowd: newCrowd()}
 }
 
 // Who waits for a run that turns out not to start is told so: the agent that asks for a slot again, because
