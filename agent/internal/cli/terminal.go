@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"io"
+	"strings"
 	"unicode"
 	"unicode/utf8"
 
@@ -79,7 +80,7 @@ func (s *shownOutput) one(b []byte, ended bool) int {
 		if !whole && n == len(b) && !ended {
 			return 0
 		}
-		if whole {
+		if whole && !conceals(b[2:n-1]) {
 			s.out = append(s.out, b[:n]...)
 			s.colours = !bytes.Equal(b[:n], []byte("\x1b[m")) && !bytes.Equal(b[:n], []byte("\x1b[0m"))
 			return n
@@ -114,6 +115,21 @@ func sgr(b []byte) (n int, whole bool) {
 		}
 	}
 	return n, false
+}
+
+// conceals reports whether parameters of an SGR hide what follows (8). The 8 of a palette, 38;5;8, does not.
+func conceals(parameters []byte) bool {
+	for p := strings.Split(string(parameters), ";"); len(p) > 0; p = p[1:] {
+		switch strings.TrimLeft(p[0], "0") {
+		case "8":
+			return true
+		case "38", "48", "58": // followed by 5;N or 2;R;G;B
+			colour := strings.Join(p[1:min(2, len(p))], "")
+			n := map[string]int{"5": 2, "2": 4}[strings.TrimLeft(colour, "0")]
+			p = p[min(n, len(p)-1):]
+		}
+	}
+	return false
 }
 
 // obeyed reports whether a terminal obeys r instead of showing it: a control character, or one that turns the

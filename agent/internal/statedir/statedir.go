@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -70,10 +71,12 @@ func ours(f *os.File, proc string) bool {
 		return true
 	}
 	defer text.Close()
-	pid := holder(text, info)
-	if pid == "" {
-		return true
-	}
+	pids := holders(text, info)
+	return len(pids) == 0 || slices.ContainsFunc(pids, func(pid string) bool { return likeThis(proc, pid) })
+}
+
+// likeThis reports whether a process runs a program like this one, as root or this user.
+func likeThis(proc, pid string) bool {
 	exe, err := os.Readlink(filepath.Join(proc, pid, "exe"))
 	switch self, _ := os.Executable(); {
 	case errors.Is(err, fs.ErrNotExist):
@@ -90,19 +93,20 @@ func ours(f *os.File, proc string) bool {
 	return uid == "0" || uid == strconv.Itoa(os.Getuid())
 }
 
-// holder is the process that has taken a flock, by proc_locks(5): "1: FLOCK  ADVISORY  WRITE 42 08:01:77 0 EOF". The
-// device is not compared: some file systems have another for stat.
-func holder(locks io.Reader, info fs.FileInfo) string {
+// holders are the processes that may have taken a flock, by proc_locks(5): "1: FLOCK  ADVISORY  WRITE 42 08:01:77 0
+// EOF". The device is not compared, since some file systems have another for stat: so others are among them who have
+// locked a file of the same number elsewhere.
+func holders(locks io.Reader, info fs.FileInfo) (pids []string) {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
-		return ""
+		return nil
 	}
 	inode := ":" + strconv.FormatUint(uint64(st.Ino), 10)
 	for lines := bufio.NewScanner(locks); lines.Scan(); {
 		f := strings.Fields(lines.Text())
 		if len(f) == 8 && f[1] == "FLOCK" && strings.HasSuffix(f[5], inode) {
-			return f[4]
+			pids = append(pids, f[4])
 		}
 	}
-	return ""
+	return pids
 }

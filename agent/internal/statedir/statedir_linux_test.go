@@ -3,6 +3,7 @@ package statedir
 import (
 	"bufio"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -149,5 +150,54 @@ func TestStateThatOthersMayReplaceIsRefused(t *testing.T) {
 	}
 	if _, err := Lock(dir, "lock", dir); err == nil || !strings.Contains(err.Error(), "user 62391 owns") {
 		t.Errorf("of a stranger's: %v", err)
+	}
+}
+
+// The kernel names a lock by the number of its file, which a stranger's file elsewhere may have too: an agent's lock
+// counts wherever it stands in the list.
+func TestLocksOfOtherFilesHideNoAgents(t *testing.T) {
+	f, err := os.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, _ := os.Executable()
+	proc := t.TempDir()
+	for pid, exe := range map[string]string{"41": "/usr/bin/flock", "42": self} {
+		if err := os.Mkdir(filepath.Join(proc, pid), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(exe, filepath.Join(proc, pid, "exe")); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(proc, pid, "status"), []byte("Name:\tx\nUid:\t0\t0\t0\t0\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, c := range map[string]struct {
+		pids []string
+		want bool
+	}{
+		"a stranger's alone":     {[]string{"41"}, false},
+		"a stranger's before":    {[]string{"41", "42"}, true},
+		"a stranger's after":     {[]string{"42", "41"}, true},
+		"one that has ended":     {[]string{"43"}, false},
+		"two that have, and his": {[]string{"43", "44", "41"}, false},
+		"none is known":          {nil, true},
+	} {
+		text := ""
+		for i, pid := range c.pids {
+			text += fmt.Sprintf("%d: FLOCK  ADVISORY  WRITE %s 00:%02d:%d 0 EOF\n", i+1, pid, i, info.Sys().(*syscall.Stat_t).Ino)
+		}
+		if err := os.WriteFile(filepath.Join(proc, "locks"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := ours(f, proc); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
 	}
 }
