@@ -43,7 +43,8 @@ func (c *fleet) finishLeftovers(ctx context.Context, s *groupStore, f scheduler.
 	return noted
 }
 
-// leftoversOf does so for a job whose next claim is far: others would take its last run for lost.
+// leftoversOf notes how a run ended meanwhile of a job whose next claim is far: others would take it for lost. A slot
+// without a run is left to the scheduler, which still owes it.
 func (c *fleet) leftoversOf(ctx context.Context, job scheduler.Job) {
 	s, err := c.opened(ctx, time.Minute)
 	if err != nil {
@@ -55,6 +56,9 @@ func (c *fleet) leftoversOf(ctx context.Context, job scheduler.Job) {
 	if err != nil {
 		return
 	}
-	unfinished := slices.DeleteFunc(r.Runs, func(run claim.Run) bool { return run.Outcome != "" })
+	unfinished := slices.DeleteFunc(r.Runs, func(run claim.Run) bool {
+		_, err := c.runs.Get(ctx, runs.SlotID(job.Name, run.Slot, max(run.Attempt, 1)))
+		return run.Outcome != "" || err != nil
+	})
 	c.finishLeftovers(ctx, s, scheduler.Firing{Job: job, Due: time.Now()}, unfinished)
 }

@@ -288,3 +288,35 @@ func TestForeignNamesAreForgotten(t *testing.T) {
 		}
 	}
 }
+
+// A nightly job's run that ended while there was no agent is noted when the next process begins, before the others call
+// it lost; a slot that was claimed and not started is still owed, and starts.
+func TestWhatEndedWithoutAnAgentIsNotedAtStart(t *testing.T) {
+	t.Parallel()
+	store := versity.Start(t, "bucket")[0]
+	const id = "i-0123456789abcdef0"
+	for _, ran := range []bool{true, false} {
+		f := firing(t, func(j *scheduler.Job) { j.Name = fmt.Sprint("job", ran) })
+		if _, err := fleetAt(t, store, id).claim(t.Context(), f); err != nil {
+			t.Fatal(err)
+		}
+		now := fleetAt(t, store, id)
+		if ran {
+			now.runs = oneRun{id: runs.SlotID(f.Job.Name, f.Due, 1), run: runs.Run{State: runs.StateExited, ExitCode: 3}}
+		}
+		now.leftoversOf(t.Context(), f.Job)
+		now.outcomes.writers.Wait()
+		s, err := now.open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := s.Read(t.Context(), f.Job.Name)
+		if want := map[bool]string{true: "exit 3", false: ""}[ran]; err != nil || len(r.Runs) != 1 || r.Runs[0].Outcome != want {
+			t.Errorf("ran %v: the register says %+v, %v", ran, r.Runs, err)
+		}
+		h, err := now.claim(t.Context(), f)
+		if ran != errors.Is(err, scheduler.ErrElsewhere) || !ran && h == nil {
+			t.Errorf("ran %v: claimed again with %v, %v", ran, h, err)
+		}
+	}
+}

@@ -100,7 +100,7 @@ func (l *Launcher) Begin(ctx context.Context, o appenv.ProfileOptions, r runs.Re
 	if errors.Is(err, runs.ErrNoLease) { // one that waits for its last run to end, after an upgrade
 		l.Log.Warn("the supervisor is older and keeps no lease: this process alone ends the run when its claim is lost",
 			"run", r.ID, "job", r.Name)
-		r.Lease = 0
+		r.Lease, r.LeaseFrom = 0, 0
 		run, ended, err = l.Runs.Begin(ctx, r)
 	}
 	if err == nil {

@@ -108,7 +108,7 @@ type older struct {
 }
 
 func (o *older) Begin(_ context.Context, r runs.Request) (runs.Run, func() (runs.Run, error), error) {
-	if o.asked = append(o.asked, r); r.Lease != 0 {
+	if o.asked = append(o.asked, r); r.Lease != 0 || r.LeaseFrom != 0 {
 		return runs.Run{}, nil, &runs.Refused{Status: 400, Kind: runs.KindNoLease, Message: "unknown field"}
 	}
 	return runs.Run{ID: r.ID}, nil, nil
@@ -119,7 +119,7 @@ func TestAJobStartsUnderASupervisorThatKeepsNoLease(t *testing.T) {
 	old := &older{}
 	l := &Launcher{Runs: old, Version: func() string { return "" }, Host: func() string { return "" }, Log: planted.Log(t),
 		Profile: func(context.Context, appenv.ProfileOptions) (appenv.Profile, error) { return appenv.Profile{}, nil }}
-	run, _, err := l.Begin(t.Context(), appenv.ProfileOptions{}, runs.Request{ID: "x", Args: []string{"true"}, Lease: time.Minute})
+	run, _, err := l.Begin(t.Context(), appenv.ProfileOptions{}, runs.Request{ID: "x", Args: []string{"true"}, Lease: time.Minute, LeaseFrom: 1})
 	if err != nil || run.ID != "x" || len(old.asked) != 2 || old.asked[0].Lease != time.Minute || old.asked[1].Lease != 0 {
 		t.Errorf("%+v, %v; asked for %+v", run, err, old.asked)
 	}
