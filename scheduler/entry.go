@@ -52,6 +52,7 @@ type run struct {
 	firing   Firing
 	started  time.Time // of the start, and once it has begun, of the run
 	waits    string    // what it waits for; "" when it has begun
+	parked   bool      // it waits for another host
 	overlaps time.Time // overlapSince before this start
 	owedFrom int64     // doneUntil before this run, until the run is recorded; then never
 	cancel   context.CancelCauseFunc

@@ -24,8 +24,9 @@ type Firing struct {
 	// Until then the slot stays owed: a process that ends earlier leaves it to the next one.
 	Begun func()
 
-	// Waits is set by the Scheduler. A [Runner] calls it with what the start waits for.
-	Waits func(what string)
+	// Waits is set by the Scheduler. A [Runner] calls it with what the start waits for. While that is elsewhere, on
+	// another host, the start takes neither room nor lock of this one.
+	Waits func(what string, elsewhere bool)
 }
 
 // Final reports whether no retry follows if this attempt fails.

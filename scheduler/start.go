@@ -164,7 +164,7 @@ func (s *Scheduler) blockedBy(e *entry) string {
 	case s.cfg.Limit > 0 && s.running >= s.cfg.Limit:
 		return fmt.Sprintf("room: this host runs %d at once", s.cfg.Limit)
 	case e.job.Lock != "" && s.locks[e.job.Lock] > 0:
-		return "the lock " + e.job.Lock
+		return "the lock " + e.job.Lock + " of this host"
 	}
 	return ""
 }
@@ -248,7 +248,7 @@ func (s *Scheduler) launch(e *entry, f Firing, do func(context.Context, Firing) 
 		r.started = f.Started
 	}
 	f.Begun = func() { s.onRecorded(e, r) }
-	f.Waits = func(what string) { s.onWaits(r, what) }
+	f.Waits = func(what string, elsewhere bool) { s.onWaits(r, what, elsewhere) }
 	r.firing = f
 	switch f.Reason {
 	case Manual:
@@ -267,10 +267,7 @@ func (s *Scheduler) launch(e *entry, f Firing, do func(context.Context, Firing) 
 	}
 	a.running = append(a.running, r)
 	s.busy[e] = true
-	s.running++
-	if f.Job.Lock != "" {
-		s.locks[f.Job.Lock]++
-	}
+	s.occupy(f.Job.Lock)
 	s.runs.Go(func() {
 		err := guard(ctx, f, do)
 		s.finish(e, r, err, context.Cause(ctx))
@@ -286,13 +283,46 @@ func (s *Scheduler) onRecorded(e *entry, r *run) {
 	if r.waits != "" {
 		r.started, r.waits = s.cfg.Now(), ""
 	}
+	s.park(r, false)
 }
 
 // onWaits is the Firing's Waits.
-func (s *Scheduler) onWaits(r *run, what string) {
+func (s *Scheduler) onWaits(r *run, what string, elsewhere bool) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock()
 	r.waits = what
+	s.park(r, elsewhere)
+}
+
+// park frees room and lock of a start that waits for another host, or takes them again. Then there may be one too many
+// for a while; the lock is the Runner's to keep.
+func (s *Scheduler) park(r *run, parked bool) {
+	if r.parked == parked {
+		return
+	}
+	if r.parked = parked; !parked {
+		s.occupy(r.firing.Job.Lock)
+		return
+	}
+	s.vacate(r.firing.Job.Lock)
+	s.startWaiting()
+}
+
+func (s *Scheduler) occupy(lock string) {
+	s.running++
+	if lock != "" {
+		s.locks[lock]++
+	}
+}
+
+func (s *Scheduler) vacate(lock string) {
+	s.running--
+	if lock == "" {
+		return
+	}
+	if s.locks[lock]--; s.locks[lock] == 0 {
+		delete(s.locks, lock)
+	}
 }
 
 func (s *Scheduler) recorded(e *entry, r *run) {
@@ -314,11 +344,8 @@ func (s *Scheduler) finish(e *entry, r *run, err, cause error) {
 	}
 	s.recorded(e, r)
 	a.running = slices.DeleteFunc(a.running, func(o *run) bool { return o == r })
-	s.running--
-	if lock := r.firing.Job.Lock; lock != "" {
-		if s.locks[lock]--; s.locks[lock] == 0 {
-			delete(s.locks, lock)
-		}
+	if !r.parked {
+		s.vacate(r.firing.Job.Lock)
 	}
 	a.count(r, err, cause)
 	if by, ok := errors.AsType[*RunsElsewhere](err); ok {

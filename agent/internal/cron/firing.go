@@ -74,7 +74,7 @@ func (c *Cron) run(ctx context.Context, id string, f scheduler.Firing, h *held, 
 	}
 	defer lock.keep(id).release()
 	if waits(f, "its start"); f.Job.Lock != "" {
-		waits(f, "the lock "+f.Job.Lock)
+		waits(f, "the lock "+f.Job.Lock+" of this host")
 	}
 	run, ended, err := c.start(ctx, id, f, h, lock)
 	if err != nil && !errors.Is(err, runs.ErrExists) { // which was started before the agent died, and not recorded

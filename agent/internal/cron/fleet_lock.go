@@ -36,9 +36,11 @@ func (c *fleet) lock(ctx context.Context, f scheduler.Firing) (*held, error) {
 		case out.State == claim.Won:
 			return c.holdLock(s, f, out.Run.Slot, out.LeaseUntil), nil
 		case !time.Now().Add(wait).Before(deadline):
-			return nil, fmt.Errorf("lock %s is held by %s since %s", f.Job.Lock, where(out.By), clock(out.By.Claimed))
+			return nil, fmt.Errorf("%s holds the lock %s of the environment since %s",
+				where(out.By), f.Job.Lock, clock(out.By.Claimed))
 		}
-		waits(f, fmt.Sprintf("the lock %s, which %s holds since %s", f.Job.Lock, where(out.By), clock(out.By.Claimed)))
+		waitsElsewhere(f, fmt.Sprintf("the lock %s of the environment, which %s holds since %s",
+			f.Job.Lock, where(out.By), clock(out.By.Claimed)))
 		select {
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)

@@ -38,7 +38,14 @@ func window(f scheduler.Firing) time.Duration {
 // waits has the scheduler show what a start waits for.
 func waits(f scheduler.Firing, what string) {
 	if f.Waits != nil {
-		f.Waits(what)
+		f.Waits(what, false)
+	}
+}
+
+// waitsElsewhere does so for what another instance does.
+func waitsElsewhere(f scheduler.Firing, what string) {
+	if f.Waits != nil {
+		f.Waits(what, true)
 	}
 }
 

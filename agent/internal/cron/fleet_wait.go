@@ -21,7 +21,7 @@ const (
 func awaitFree(ctx context.Context, log *slog.Logger, s *claim.Store, f scheduler.Firing, busy claim.Outcome) error {
 	by, again := busy.By, busy.Again
 	for wait := firstLook; ; wait = min(2*wait, lastLook) {
-		waits(f, where(by)+", which runs it since "+clock(by.Claimed))
+		waitsElsewhere(f, where(by)+", which runs it since "+clock(by.Claimed))
 		if f.Job.Overlap == scheduler.Replace && by.ReplacedBy == "" {
 			askToEnd(ctx, log, s, f, by)
 		}

@@ -150,7 +150,7 @@ func TestLockOfTheEnvironment(t *testing.T) {
 	slots := func() int {
 		for _, x := range []*agentIn{a, b} {
 			for _, s := range x.sched.Snapshot() {
-				said = said || len(s.Running) > 0 && strings.Contains(s.Running[0].Waits, "the lock db, which i-")
+				said = said || len(s.Running) > 0 && strings.Contains(s.Running[0].Waits, "the lock db of the environment, which i-")
 			}
 		}
 		return len(intervals(t, file))
