@@ -51,7 +51,9 @@ func (p *parser) crontab() {
 		}
 		if continued = strings.HasSuffix(line, `\`); continued {
 			const hint = "write it on one line, or use cron.yaml"
+			c.inJob = true
 			c.fault(i+1, column(line, len(line)-1), hint, "a crontab has no continued lines")
+			c.inJob = false
 			continue
 		}
 		if len(line) > maxLine {
@@ -65,7 +67,9 @@ func (p *parser) crontab() {
 			at := column(line, strings.LastIndex(line, m[2]))
 			if c.isJob(m[2]) {
 				const hint = "write the variable on a line of its own above"
+				c.inJob = true
 				c.fault(i+1, at, hint, "a job after %s= on its line, where cron reads a value", m[1])
+				c.inJob = false
 				continue
 			}
 			c.assign(m[1], unquote(m[2]), i+1, at)
@@ -121,6 +125,8 @@ func (c *crontab) assign(name, value string, line, col int) {
 // entry reads one line of five fields, or a macro, and a command.
 func (c *crontab) entry(line string, number int) {
 	words, at := split(line)
+	c.inJob = words[0] != "export" // the jobs below may need the variable
+	defer func() { c.inJob = false }()
 	if words[0] == "export" {
 		c.fault(number, column(line, at[0]), "write NAME=value", "a crontab is no shell script: export is no schedule")
 		return

@@ -76,6 +76,9 @@ func parseExpr(w when) (s Schedule, wrongs, warns []exprError) {
 	if wrongs := checkCount(w.expr, words, w.seconds); wrongs != nil {
 		return nil, wrongs, nil
 	}
+	if w.posted {
+		warns = append(warns, refusedByDaemon(words, at)...)
+	}
 	z := &zoned{loc: w.loc}
 	z.spec = cron.SpecSchedule{Second: 1, Location: time.UTC}
 	masks := []*uint64{&z.spec.Second, &z.spec.Minute, &z.spec.Hour, &z.spec.Dom, &z.spec.Month, &z.spec.Dow}
@@ -101,6 +104,19 @@ func parseExpr(w when) (s Schedule, wrongs, warns []exprError) {
 			" runs every second of each minute that matches")...)
 	}
 	return z, nil, warns
+}
+
+// refusedByDaemon warns of what the agent takes and Beanstalk's daemon does not: a question mark, and a step without a
+// range.
+func refusedByDaemon(words []string, at []int) (warns []exprError) {
+	for i, word := range words {
+		step := strings.Index(word, "/") > 0 && word[0] != '*' && !strings.Contains(word, "-")
+		if step || strings.Contains(word, "?") {
+			warns = append(warns, exprErr(at[i], "write a star, or a range",
+				": Beanstalk's daemon refuses %q, and a worker tier the deployment of this file", word)...)
+		}
+	}
+	return warns
 }
 
 // parseMacro reads an expression that begins with @.

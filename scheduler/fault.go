@@ -43,6 +43,9 @@ type source struct {
 	faults   Faults
 	warnings Faults
 	more     int // faults beyond maxFaults
+
+	inJob bool // what is read now belongs to one job alone
+	whole bool // a fault was not of one job alone: no job of the file can be taken
 }
 
 // maxFaults is how many faults are kept: a file of another kind altogether must not cost a hundred times its size.
@@ -53,6 +56,7 @@ const maxMessage = 500
 
 // fault adds an error at line and column, with a hint what to do about it.
 func (s *source) fault(line, column int, hint, format string, args ...any) {
+	s.whole = s.whole || !s.inJob
 	if len(s.faults) >= maxFaults {
 		s.more++
 		return

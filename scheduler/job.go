@@ -120,6 +120,7 @@ type Table struct {
 	Jobs     []Job
 	Group    string // as written, ${NAME} included: see [Host.Group]; "" for none
 	Warnings Faults // allowed, but probably not meant
+	Partial  bool   // faulty jobs are left out; the error of Parse names them
 }
 
 // Job finds a job by its name.

@@ -47,7 +47,8 @@ type ParseOptions struct {
 }
 
 // Parse reads a cron file: YAML when file ends in .yaml or .yml, else a crontab. It opens nothing: file is for its
-// extension and for messages. The error is [Faults], all of them with their places; the table is then empty.
+// extension and for messages. The error is [Faults], all of them with their places. The table is then empty, or Partial
+// where each fault is of one job alone: a job that runs is no reason to lose with another's typing error.
 func Parse(file string, data []byte, opt ParseOptions) (Table, error) {
 	if opt.Location == nil {
 		opt.Location = time.UTC
@@ -67,9 +68,16 @@ func Parse(file string, data []byte, opt ParseOptions) (Table, error) {
 			last := faults[len(faults)-1]
 			faults = append(faults, p.at(last.Line, last.Column, "", fmt.Sprintf("and %d more faults", p.more)))
 		}
-		return Table{}, faults
+		if p.whole {
+			return Table{}, faults
+		}
+		return p.table(true), faults
 	}
-	return Table{Jobs: slices.Clone(p.jobs), Group: p.group, Warnings: byPlace(p.warnings)}, nil
+	return p.table(false), nil
+}
+
+func (p *parser) table(partial bool) Table {
+	return Table{Jobs: slices.Clone(p.jobs), Group: p.group, Warnings: byPlace(p.warnings), Partial: partial}
 }
 
 // parser is shared by both formats: it checks a job's parts, and collects jobs and faults.
@@ -127,6 +135,7 @@ func (p *parser) spend(n, line, column int) bool {
 		return false
 	}
 	if p.left -= n; p.left < 0 {
+		p.whole = true
 		const hint = "a reference counts wherever it is used, " +
 			"and all variables again where one is changed between two entries"
 		p.fault(line, column, hint, "the jobs up to here take more than the %d MB that a cron file may", maxTable>>20)
@@ -223,6 +232,7 @@ func (p *parser) claimName(name string, line, column int) bool {
 // add adds a job to the table.
 func (p *parser) add(j Job) {
 	if p.jobs = append(p.jobs, j); len(p.jobs) == maxJobs+1 {
+		p.whole = true
 		p.fault(j.Line, 1, "", "more than %d jobs", maxJobs)
 	}
 }

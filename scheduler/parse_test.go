@@ -88,7 +88,7 @@ cron:
 timezone: Mars/Base
 `)
 	want := []string{
-		`4:15: a star that begins a value is a reference in YAML; quote it: schedule: "*/5 * * * *"`,
+		`4:15: a star that begins a value is a reference in YAML; quote it: schedule: "* * * * *"`,
 		`6:5: job b has no schedule`,
 		`7:5: unknown key "schedul"; did you mean schedule?`,
 		`8:14: timeout "30" has no unit; such as 90s, 5m, 2h or 1d`,

@@ -111,3 +111,81 @@ func TestURLJobsAreDueAsTheDaemonHasThem(t *testing.T) {
 		t.Errorf("both fields of days: %s, want each odd day and each Monday", next)
 	}
 }
+
+// A faulty job is left out and the others are there; a fault of more than one job leaves nothing to take.
+func TestFaultyJobsAreLeftOut(t *testing.T) {
+	const head, good = "version: 1\ncron:\n", "- {name: a, schedule: '0 5 * * *', command: x}\n"
+	for text, want := range map[string]int{ // how many jobs are left
+		head + good + "- {name: b, schedule: '0 25 * * *', command: y}\n":             1,
+		head + good + "- {name: b, schedul: '0 5 * * *', command: y}\n":               1,
+		head + good + "- {name: a, schedule: '0 6 * * *', command: y}\n":              1,
+		head + good + "- {name: b, schedule: '0 5 * * *'}\n" + "- just a text\n":      1,
+		head + good + "- name: b\n  schedule: * * * * *\n  command: y\n":              0, // not YAML
+		"timezone: Mars/Base\n" + head + good:                                         0,
+		"environment: [x]\n" + head + good:                                            0,
+		"version: 2\ncron:\n" + good:                                                  0,
+		head + strings.Repeat("- {name: b, schedule: '0 25 * * *', command: y}\n", 2): 0,
+	} {
+		tab, err := Parse("cron.yaml", []byte(text), ParseOptions{})
+		if err == nil || len(tab.Jobs) != want || tab.Partial != (want > 0 || strings.Count(text, "25 *") == 2) {
+			t.Errorf("%s%d jobs, partial %v, %v; want %d", text, len(tab.Jobs), tab.Partial, err, want)
+		}
+	}
+	tab, err := Parse("crontab", []byte("0 5 * * * x\n0 25 * * * y\nTZ=UTC 0 3 * * * z\n"), ParseOptions{})
+	if err == nil || len(tab.Jobs) != 1 || !tab.Partial {
+		t.Errorf("crontab: %d jobs, %v", len(tab.Jobs), err)
+	}
+	if tab, _ = Parse("crontab", []byte("CRON_TZ=Mars/Base\n0 5 * * * x\n"), ParseOptions{}); tab.Partial || len(tab.Jobs) > 0 {
+		t.Errorf("a zone that is not known: %+v", tab)
+	}
+}
+
+// Keys of others are no fault where others read the file too, unless one of ours may have been meant.
+func TestKeysOfOthersAreNoFault(t *testing.T) {
+	for text, want := range map[string]string{
+		"description: jobs\nversion: 1\ncron:\n- {name: a, url: /a, schedule: '0 5 * * *', description: x}\n": "",
+		"version: 1\ncron:\n- {name: a, url: /a, schedule: '0 5 * * *', time_out: 5m}\n":                      "did you mean timeout?",
+		"version: 1\ntime_zone: UTC\ncron:\n- {name: a, url: /a, schedule: '0 5 * * *'}\n":                    "did you mean timezone?",
+		"version: 1\ncron:\n- {name: a, command: x, schedule: '0 5 * * *', description: x}\n":                 "unknown key",
+	} {
+		tab, err := Parse("cron.yaml", []byte(text), ParseOptions{})
+		if want == "" && (err != nil || len(tab.Jobs) != 1 || len(tab.Warnings) != 2) {
+			t.Errorf("%s%+v, %v", text, tab, err)
+		}
+		if want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s%v, want %q", text, err, want)
+		}
+	}
+}
+
+// What YAML takes for something else is said by the value and not by one spelling of its line.
+func TestValuesThatNeedQuotes(t *testing.T) {
+	for line, want := range map[string]string{
+		"schedule:  */5 * * * *":           `quote it: schedule: "*/5 * * * *"`,
+		"schedule: @daily":                 `quote it: schedule: "@daily"`,
+		"schedule: *":                      "is a reference",
+		`command: "python" manage.py x`:    "goes on after the quotes",
+		"command: echo a: b":               "makes it a mapping",
+		"command: 'it' && echo planted-5c": "goes on after the quotes",
+		"command: `date`":                  "cannot begin with `",
+	} {
+		_, err := Parse("cron.yaml", []byte("version: 1\ncron:\n- name: a\n  "+line+"\n  url: /a\n"), ParseOptions{})
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "planted") {
+			t.Errorf("%s: %v, want %q", line, err, want)
+		}
+	}
+}
+
+// A file that the worker tier's own daemon would refuse fails a deployment there.
+func TestWhatTheWorkersDaemonRefusesIsNoted(t *testing.T) {
+	for schedule, want := range map[string]string{
+		"0 5 ? * *": `refuses "?"`, "5/20 * * * *": `refuses "5/20"`, "*/20 * * * *": "", "5-59/20 * * * *": ""} {
+		for version, missing := range map[string]string{"version: 1\n": "", "": "there is no version: 1"} {
+			tab := mustParse(t, "cron.yaml", version+"cron:\n- {name: a, url: /a, schedule: '"+schedule+"'}\n- {name: b, url: /b, schedule: '0 5 * * *'}\n")
+			all := tab.Warnings.Error()
+			if !strings.Contains(all, want) || !strings.Contains(all, missing) || (want == "" && missing == "") != (all == "") {
+				t.Errorf("%s%s: %q, want %q and %q", version, schedule, all, want, missing)
+			}
+		}
+	}
+}

@@ -17,8 +17,11 @@ import (
 // the first unknown key, and all faults are reported.
 type cronYAML struct {
 	*parser
-	shift   int  // lines of the file before the part being read
-	broken  bool // some part was not valid YAML
+	shift  int  // lines of the file before the part being read
+	broken bool // some part was not valid YAML
+
+	versioned bool // it has the key version, or has been told that it should
+
 	anchors map[string]ast.Node
 	merges  int                   // merge keys the job may still have, against those that nest without end
 	envs    map[ast.Node][]string // environments shared by references
@@ -76,7 +79,7 @@ func (p *parser) yaml(text string) {
 	head, jobs := cutJobs(p.lines)
 	if y := p.newYAML(); !y.read(head, jobs) && len(jobs) > 0 && tooDeep(text) == "" && isYAML(text) {
 		// The cut was wrong: a text over several lines looked like a list. Once more, whole.
-		p.faults, p.warnings, p.jobs, p.left = nil, nil, nil, maxTable
+		p.faults, p.warnings, p.jobs, p.left, p.whole = nil, nil, nil, maxTable, false
 		clear(p.names)
 		p.newYAML().read(text, nil)
 	}
@@ -233,9 +236,8 @@ func (y *cronYAML) syntaxFault(err error) {
 	line += y.shift
 	for n := max(line-2, 1); n <= min(line+1, len(y.lines)); n++ {
 		text := y.lines[n-1]
-		if at := strings.Index(text, "schedule: *"); at >= 0 {
-			y.fault(n, column(text, at+len("schedule: ")), `quote it: schedule: "*/5 * * * *"`,
-				"a star that begins a value is a reference in YAML")
+		if at, why, hint := unquoted(text); why != "" {
+			y.fault(n, column(text, at), hint, "%s", why)
 			return
 		}
 		indent := text[:len(text)-len(strings.TrimLeft(text, " \t"))]
@@ -256,6 +258,7 @@ func (y *cronYAML) head(n ast.Node, cut bool) {
 	for _, e := range y.entries(n) {
 		switch {
 		case e.key == "version":
+			y.versioned = true
 			if t, ok := y.scalar(e); ok && t != "1" {
 				y.faultAt(e.value, "", "version %q is not known; expected 1", t)
 			}
@@ -273,7 +276,8 @@ func (y *cronYAML) head(n ast.Node, cut bool) {
 			y.fleetGroup(e)
 		case strings.HasPrefix(e.key, "x-"): // a place for anchors
 		default:
-			y.unknown(e, []string{"version", "cron", "timezone", "environments", "enabled", "process_types", "group"})
+			y.unknown(e, true,
+				[]string{"version", "cron", "timezone", "environments", "enabled", "process_types", "group"})
 		}
 	}
 	if !cut && list != nil {
@@ -301,7 +305,8 @@ func (y *cronYAML) item(n ast.Node) {
 	if y.full() {
 		return
 	}
-	y.merges = 20
+	y.merges, y.inJob = 20, true
+	defer func() { y.inJob = false }()
 	before := len(y.faults)
 	b := jobNodes{}
 	j := y.job
@@ -310,10 +315,11 @@ func (y *cronYAML) item(n ast.Node) {
 	if len(entries) > 0 {
 		j.Line, _ = y.place(entries[0].keyNode)
 	}
+	posted := slices.ContainsFunc(entries, func(e pair) bool { return e.key == "url" })
 	for _, e := range entries {
 		read, ok := jobKeys[e.key]
 		if !ok {
-			y.unknown(e, slices.Collect(maps.Keys(jobKeys)))
+			y.unknown(e, posted, slices.Collect(maps.Keys(jobKeys)))
 			continue
 		}
 		read(y, &j, &b, e)
@@ -351,6 +357,11 @@ func (y *cronYAML) finish(j *Job, b *jobNodes) {
 		fault("", "%s has neither command nor url", what)
 	case b.command != nil && b.url != nil:
 		y.faultAt(b.url, "keep one", "%s has both command and url", what)
+	}
+	if b.url != nil && !y.versioned {
+		y.versioned = true
+		const text = "there is no version: 1, without which a worker tier refuses the deployment of this file"
+		y.warn(j.Line, y.indent(j.Line), "begin the file with it", text)
 	}
 	if b.schedule == nil {
 		fault("", "%s has no schedule", what)

@@ -217,14 +217,20 @@ func (y *cronYAML) faultAt(n ast.Node, hint, format string, args ...any) {
 	y.fault(line, column, hint, format, args...)
 }
 
-// unknown reports an unknown key, with the one that may have been meant.
-func (y *cronYAML) unknown(e pair, known []string) {
+// unknown reports an unknown key, with the one that may have been meant. Where Beanstalk's daemon, or others, read the
+// file too, a key that is like none of ours is theirs, and no fault.
+func (y *cronYAML) unknown(e pair, shared bool, known []string) {
 	hint := ""
 	slices.Sort(known)
 	for _, k := range known {
 		if near(k, strings.ToLower(e.key)) {
 			hint = "did you mean " + k + "?"
 		}
+	}
+	if shared && hint == "" {
+		line, column := y.place(e.keyNode)
+		y.warn(line, column, "", "key %q has no meaning here", e.key)
+		return
 	}
 	y.faultAt(e.keyNode, hint, "unknown key %q", e.key)
 }

@@ -73,6 +73,7 @@ func New(cfg Config) (*Cron, error) {
 		},
 		Held:   func() bool { return !c.sched.HeldUntil().IsZero() },
 		Writer: cfg.App.Env().Writer,
+		Judged: c.judged,
 		Apply: func(t scheduler.Table) {
 			c.sched.SetTable(t)
 			debug.FreeOSMemory() // of the parser's garbage, which can be a hundred times the file

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,6 +26,11 @@ func (c *Cron) List(ctx context.Context) (api.CronTable, error) {
 		t.Warnings = append(t.Warnings, w.String())
 	}
 	t.Warnings = append(t.Warnings, c.notices.unknown(st.Table)...)
+	t.Warnings = append(t.Warnings, c.watcher.ignored()...)
+	if f := c.cfg.App.Facts(); f.Beanstalk && !f.Worker && slices.ContainsFunc(st.Table.Jobs, anywhere) {
+		t.Warnings = append(t.Warnings, "url: jobs run here; where a worker tier has the file too, its daemon runs "+
+			"them as well: the key environments says where they run")
+	}
 	t.Held = orNil(c.sched.HeldUntil())
 	for _, s := range c.sched.Snapshot() {
 		t.Jobs = append(t.Jobs, cronJob(s))
@@ -52,6 +58,9 @@ func (c *Cron) List(ctx context.Context) (api.CronTable, error) {
 	}
 	return t, nil
 }
+
+// anywhere reports whether j is a job with a url that may run in each environment.
+func anywhere(j scheduler.Job) bool { return j.URL != "" && len(j.Environments) == 0 }
 
 func cronJob(s scheduler.JobState) api.CronJob {
 	j := api.CronJob{Name: s.Job.Name, Schedule: s.Job.Expr, Timezone: s.Job.Location.String(),

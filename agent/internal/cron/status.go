@@ -15,6 +15,9 @@ import (
 // Status says how the cron file, the claims, the jobs and the notices stand.
 func (c *Cron) Status(context.Context) []api.Line {
 	lines := slices.Concat(c.fileLines(), c.fleet.status(), c.doubles.lines())
+	for _, text := range c.watcher.ignored() {
+		lines = append(lines, api.NewLine("cron", api.Warn, "", "%s", text))
+	}
 	if until := c.sched.HeldUntil(); !until.IsZero() {
 		lines = append(lines, api.NewLine("cron", api.Warn, "agent release",
 			"starts are held until %s", until.Format(time.DateTime)))
@@ -45,6 +48,10 @@ func (c *Cron) fileLines() []api.Line {
 	case Absent:
 		return []api.Line{api.NewLine("cron", api.Note, "", "no jobs: there is no %s", st.Path)}
 	case Faulty:
+		if st.Table.Partial {
+			return []api.Line{api.NewLine("cron", api.Bad, "agent cron check "+st.Path,
+				"faulty jobs of %s are left out; the other %s run", st.Path, jobs)}
+		}
 		return []api.Line{api.NewLine("cron", api.Bad, "agent cron check "+st.Path,
 			"%s is not taken; in force: %s of the last good one", st.Path, jobs)}
 	case Loaded:

@@ -3,6 +3,7 @@ package cron
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -63,6 +64,7 @@ type watcher struct {
 	Apply   func(scheduler.Table) // called with each new table, which State has already; never twice at a time
 	Where   func() string         // the environment's name and process type, as far as they are known; optional
 	Held    func() bool           // reports whether a deployment is going on: no file counts as deleted; optional
+	Judged  func(string, error)   // called when a file, by its name, has other faults than before, or none; optional
 	Log     *slog.Logger
 
 	// Writer says whose word a file is that was opened by that name. Optional.
@@ -137,12 +139,19 @@ func (w *watcher) look(force bool) {
 		w.absent(st)
 		return
 	}
+	w.took(st, name)
+}
+
+// took reads the file and takes its table, if that can be; faulty jobs are left out, and reported.
+func (w *watcher) took(st fileState, name string) {
 	table, err := w.read(name)
-	if err != nil {
-		w.fault(st, err)
-		return
+	if err == nil || table.Partial {
+		w.take(st, table)
+		st = w.State()
 	}
-	w.take(st, table)
+	if err != nil {
+		w.fault(st, err, table.Partial)
+	}
 }
 
 // refresh applies the table in force again when it depends on the application's environment (enabled: ${NAME}), which
@@ -171,16 +180,15 @@ func (w *watcher) retry() {
 		return // look's
 	}
 	st := w.State()
-	table, err := w.read(name)
-	switch {
-	case err == nil:
-		w.take(st, table)
-	case err.Error() != st.Err.Error():
-		w.fault(st, err)
+	if _, err := w.read(name); err == nil || err.Error() != st.Err.Error() {
+		w.took(st, name)
 	}
 }
 
 func (w *watcher) take(st fileState, table scheduler.Table) {
+	if st.Kind == Faulty && !table.Partial && w.Judged != nil {
+		w.Judged(filepath.Base(st.Path), nil)
+	}
 	st.Kind, st.Err, st.Table, st.Writer = Loaded, nil, table, w.writer
 	if w.Where != nil {
 		w.where = w.Where()
@@ -199,10 +207,16 @@ func (w *watcher) absent(st fileState) {
 	w.Apply(st.Table)
 }
 
-func (w *watcher) fault(st fileState, err error) {
+func (w *watcher) fault(st fileState, err error, partial bool) {
 	st.Kind, st.Err = Faulty, err
 	w.set(st)
-	const text = "cron file not taken, the last good one stays in force"
+	text := "cron file not taken, the last good one stays in force"
+	if partial {
+		text = "faulty jobs of the cron file are left out, the others run"
+	}
+	if w.Judged != nil {
+		w.Judged(filepath.Base(st.Path), err)
+	}
 	faults, _ := errors.AsType[scheduler.Faults](err)
 	if len(faults) == 0 {
 		w.Log.Error(text, "file", st.Path, "err", err)
@@ -222,6 +236,28 @@ func (w *watcher) find() (string, fs.FileInfo) {
 		}
 	}
 	return w.Files[0], nil
+}
+
+// ignored says which files beside the cron file look like one and are not read.
+func (w *watcher) ignored() (notes []string) {
+	read, info := w.find()
+	if info == nil {
+		read = ""
+	}
+	for _, name := range w.Files {
+		if yml := strings.TrimSuffix(name, ".yaml") + ".yml"; yml != name+".yml" && w.has(yml) {
+			notes = append(notes, fmt.Sprintf("%s is not read: it must be called %s", yml, name))
+		}
+		if name != read && read != "" && w.has(name) {
+			notes = append(notes, fmt.Sprintf("%s is not read, since there is a %s", name, read))
+		}
+	}
+	return notes
+}
+
+func (w *watcher) has(name string) bool {
+	_, err := appfile.Stat(w.Dir, name)
+	return err == nil
 }
 
 // read returns the file's table, each job with the file's writer as its Source: a job may start, or be tried again,

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -62,7 +63,7 @@ func TestLifeOfAFile(t *testing.T) {
 	put(t, path, good)
 	step("written", Loaded, 1)
 	step("unchanged", Loaded)
-	put(t, path, strings.Replace(good, "'* * * * *'", "nonsense", 1))
+	put(t, path, "timezone: Mars/Base\n"+good)
 	step("faulty", Faulty)
 	if len(w.State().Table.Jobs) != 1 {
 		t.Error("the last good table is not in force")
@@ -105,18 +106,23 @@ func TestFaultyFileIsTriedAgain(t *testing.T) {
 	w.Options = func() scheduler.ParseOptions {
 		return scheduler.ParseOptions{CheckCommand: func(string) error { return missing }}
 	}
+	var judged []error
+	w.Judged = func(file string, err error) { judged = append(judged, err) }
 	put(t, filepath.Join(w.Dir, "cron.yaml"), strings.Replace(good, "echo hi", "[bin/job]", 1))
 	w.look(false)
 	w.refresh()
-	if n := strings.Count(log.String(), "not taken"); n != 1 || w.State().Kind != Faulty {
+	if n := strings.Count(log.String(), "are left out"); n != 1 || w.State().Kind != Faulty {
 		t.Fatalf("%s, told %d times: %s", w.State().Kind, n, log)
 	}
 	missing = nil
 	w.look(false)
 	w.refresh()
 	w.refresh()
-	if w.State().Kind != Loaded || w.State().Err != nil || len(*applied) != 1 || (*applied)[0] != 1 {
+	if w.State().Kind != Loaded || w.State().Err != nil || !slices.Equal(*applied, []int{0, 1}) {
 		t.Errorf("%s, applied %v: %v", w.State().Kind, *applied, w.State().Err)
+	}
+	if len(judged) != 2 || judged[0] == nil || judged[1] != nil {
+		t.Errorf("reported %v, want a fault and its end, once each", judged)
 	}
 }
 
@@ -222,5 +228,24 @@ func TestEachJobKnowsWhoseWordItIs(t *testing.T) {
 	*applied = nil
 	if w.look(false); len(*applied) > 0 {
 		t.Error("an unchanged file is applied at each look")
+	}
+}
+
+// A file that looks like a cron file and is none is named.
+func TestFilesThatNobodyReadsAreNamed(t *testing.T) {
+	w, _, _ := newWatcher(t)
+	w.Files = []string{"cron.yaml", "crontab"}
+	for _, step := range []struct {
+		put  string
+		want []string
+	}{
+		{"crontab", nil},
+		{"cron.yml", []string{"cron.yml is not read: it must be called cron.yaml"}},
+		{"cron.yaml", []string{"cron.yml is not read: it must be called cron.yaml", "crontab is not read, since there is a cron.yaml"}},
+	} {
+		put(t, filepath.Join(w.Dir, step.put), good)
+		if got := w.ignored(); !slices.Equal(got, step.want) {
+			t.Errorf("with a %s: %q, want %q", step.put, got, step.want)
+		}
 	}
 }
