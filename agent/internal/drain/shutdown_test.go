@@ -22,7 +22,11 @@ func TestJobsEndWhileTheAgentCanReportIt(t *testing.T) {
 		began := time.Now()
 		d := New(Config{
 			Log: planted.Log(t), Hold: func(time.Duration) {}, Release: func() {}, Connections: func(context.Context) int { return 0 },
-			Extend: func(d time.Duration) { until = time.Now().Add(d) },
+			Extend: func(d time.Duration) {
+				mu.Lock()
+				defer mu.Unlock()
+				until = time.Now().Add(d)
+			},
 			Runs: func(_ context.Context, f runs.Filter) ([]runs.Run, error) {
 				if !f.Live || f.Kind != "cron" {
 					t.Errorf("asked for %+v", f)
@@ -37,6 +41,8 @@ func TestJobsEndWhileTheAgentCanReportIt(t *testing.T) {
 				asked = append(asked, id)
 				mu.Unlock()
 				time.Sleep(map[string]time.Duration{"quick": time.Second, "slow": runs.MaxGrace}[id])
+				mu.Lock()
+				defer mu.Unlock()
 				if until.Before(time.Now()) {
 					t.Error("systemd has killed the agent")
 				}
