@@ -129,10 +129,16 @@ func code(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-var signals = map[string]syscall.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "KILL": syscall.SIGKILL, "HUP": syscall.SIGHUP}
+var signals = map[string]syscall.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "KILL": syscall.SIGKILL, "HUP": syscall.SIGHUP,
+	"STOP": syscall.SIGSTOP}
 
-// signal NAME sends a signal to the agent that answers at AGENT_SOCKET.
+// signal NAME sends a signal to the agent that answers at AGENT_SOCKET; CONT to the one that was stopped.
 func sendSignal(ts *testscript.TestScript, neg bool, args []string) {
+	if args[0] == "CONT" {
+		pid, err := strconv.Atoi(ts.Getenv("SIGNALLED"))
+		ts.Check(errors.Join(err, syscall.Kill(pid, syscall.SIGCONT)))
+		return
+	}
 	var s api.Status
 	ts.Check(api.NewClient(ts.Getenv("AGENT_SOCKET")).Get(context.Background(), "/v1/status", &s))
 	ts.Setenv("SIGNALLED", strconv.Itoa(s.PID))

@@ -27,13 +27,17 @@ func Path(segments ...string) string {
 
 // Client asks the agent that listens at a socket. It is safe for concurrent use.
 type Client struct {
+	// Optional. Busy is called once for a request that an agent which is up has not answered within so long.
+	Busy func(within time.Duration)
+
 	socket string
 	http   http.Client
+	limits limits
 }
 
 // NewClient returns a client of the agent at socket; nothing is dialled yet.
 func NewClient(socket string) *Client {
-	c := &Client{socket: socket}
+	c := &Client{socket: socket, limits: usual}
 	c.http.Transport = &http.Transport{DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return c.dial(ctx) }}
 	return c
@@ -47,6 +51,9 @@ func (c *Client) dial(ctx context.Context) (*fdconn.Conn, error) {
 	}
 	if errors.Is(err, syscall.EACCES) {
 		return nil, notAllowed(c.socket)
+	}
+	if errors.Is(err, syscall.EAGAIN) { // more wait to be accepted than the kernel keeps
+		return nil, &Silent{Socket: c.socket, After: c.limits.quiet + c.limits.ping}
 	}
 	if err != nil {
 		var cause error = err
@@ -118,21 +125,44 @@ func (c *Client) do(ctx context.Context, method, path string, body io.Reader) (*
 	if err != nil {
 		return nil, err
 	}
-	resp, err := c.http.Do(req)
+	if method != http.MethodGet {
+		if err := c.ping(ctx, c.limits.quiet+c.limits.ping); err != nil {
+			return nil, err
+		}
+	}
+	resp, end, err := listen(ctx, c, lasting(req),
+		func(ctx context.Context) (*http.Response, error) { return c.http.Do(req.WithContext(ctx)) },
+		func(r *http.Response) { r.Body.Close() })
 	if err != nil {
+		end()
 		if u, ok := errors.AsType[*Unreachable](err); ok {
 			return nil, u
+		}
+		if s, ok := errors.AsType[*Silent](err); ok {
+			return nil, s
 		}
 		if e, ok := errors.AsType[*Error](err); ok {
 			return nil, e
 		}
 		return nil, fmt.Errorf("ask the agent: %w", errors.Unwrap(err))
 	}
+	resp.Body = &endingBody{resp.Body, end}
 	if resp.StatusCode >= 300 {
 		defer resp.Body.Close()
 		return nil, readError(resp)
 	}
 	return resp, nil
+}
+
+// endingBody ends its request's context when it is closed.
+type endingBody struct {
+	io.ReadCloser
+	end context.CancelFunc
+}
+
+func (b *endingBody) Close() error {
+	defer b.end()
+	return b.ReadCloser.Close()
 }
 
 // readError turns a refusal into its Error.
@@ -153,10 +183,10 @@ const pause = 200 * time.Millisecond
 
 // Wait repeats ask while the agent cannot be reached, so that a verb that waits for a run gets its result although the
 // agent restarts meanwhile. It gives up when the agent was away for longer than patience at a stretch: an ask that
-// lasted was answered.
+// lasted was answered. An agent that is silent at the first ask is not waited for.
 func (c *Client) Wait(ctx context.Context, patience time.Duration, ask func(context.Context) error) error {
 	away := time.Now()
-	for {
+	for answered := false; ; {
 		began := time.Now()
 		err := ask(ctx)
 		if err == nil || ctx.Err() != nil {
@@ -165,8 +195,12 @@ func (c *Client) Wait(ctx context.Context, patience time.Duration, ask func(cont
 		if _, refused := errors.AsType[*Error](err); refused {
 			return err
 		}
-		if now := time.Now(); now.Sub(began) > pause {
-			away = now
+		_, silent := errors.AsType[*Silent](err)
+		if silent && !answered {
+			return err
+		}
+		if now := time.Now(); !silent && now.Sub(began) > pause {
+			away, answered = now, true
 		} else if now.Sub(away) > patience {
 			return err
 		}

@@ -34,15 +34,22 @@ func (c *Client) open(ctx context.Context, path string, in any, files []*os.File
 	if err != nil {
 		return nil, err
 	}
-	conn, err := c.dial(ctx)
-	if err != nil {
+	if err := c.ping(ctx, c.limits.quiet+c.limits.ping); err != nil {
 		return nil, err
 	}
-	var s *session.Conn
-	err = withFDs(files, nil, func(nums []int) error {
-		s, err = session.Open(conn.UnixConn, req, nums...)
-		return err
-	})
+	s, end, err := listen(ctx, c, false, func(ctx context.Context) (s *session.Conn, err error) {
+		conn, err := c.dial(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer context.AfterFunc(ctx, func() { conn.Close() })()
+		err = withFDs(files, nil, func(nums []int) error {
+			s, err = session.Open(conn.UnixConn, req, nums...)
+			return err
+		})
+		return s, err
+	}, func(s *session.Conn) { s.Close() })
+	end()
 	return s, err
 }
 

@@ -37,7 +37,7 @@ the application could make that user run: no virtualenv, no file's variables, of
 Beanstalk's properties none such as LD_PRELOAD, PYTHONPATH or NODE_OPTIONS.
 
 Exit status: the command's own; 128+n when signal n ended it; 124 time limit;
-125 the agent failed, refused or cannot be reached; 126 found but not
+125 the agent failed, refused, cannot be reached or answers nothing for 3 s; 126 found but not
 executable; 127 not found; 2 misuse of these flags.
 
   agent exec -- python manage.py migrate

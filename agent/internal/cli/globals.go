@@ -60,16 +60,25 @@ func (g *globals) load(client bool) (config.Config, error) {
 // client finds the running agent by flag, environment, configuration, default.
 func (g *globals) client() (*api.Client, error) {
 	if g.socket != "" {
-		return api.NewClient(g.socket), nil
+		return g.clientOf(g.socket), nil
 	}
 	c, err := g.load(true)
 	if err != nil {
 		return nil, err
 	}
 	if c.Socket != "" {
-		return api.NewClient(c.Socket), nil
+		return g.clientOf(c.Socket), nil
 	}
-	return api.NewClient(api.ClientSocket()), nil
+	return g.clientOf(api.ClientSocket()), nil
+}
+
+// clientOf is a client that says on stderr that an agent is busy; of one that is down or hung its error tells.
+func (g *globals) clientOf(socket string) *api.Client {
+	cl := api.NewClient(socket)
+	cl.Busy = func(within time.Duration) {
+		printf(g.Err, "note: the agent is up, but busy: no answer to this within %s; still waiting\n", within)
+	}
+	return cl
 }
 
 // get asks the running agent for path.

@@ -18,8 +18,9 @@ func newStatusCmd(g *globals) *cobra.Command {
 to do about it.
 
 Exit status: 0 when the agent answers and is ready, whatever it shows; 1 when
-none answers or it is not ready. Whether the application is well, agent health
-says.`,
+none answers within 3 seconds (it is down or hung: stderr says which) or it is
+not ready. A busy agent is waited for, with a note, for up to 30 seconds. Whether
+the application is well, agent health says.`,
 		Args: arguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			var s api.Status

@@ -118,16 +118,25 @@ func sentence(v verdict, namespace string, err error) string {
 // AWS names it: arn:aws:sts::ACCOUNT:assumed-role/ROLE/SESSION or arn:aws:iam::ACCOUNT:user/PATH/USER.
 var deniedPrincipal = regexp.MustCompile(`:(assumed-role|user)/([\w+=,.@/-]+)`)
 
-// denial names the role and the command that gives it the one permission needed, limited to the namespace.
+// denial names the role and AWS's reason, and where a statement is missing the command that adds the one permission
+// needed, limited to the namespace. A statement changes nothing about an explicit deny, a boundary, or a policy of the
+// organization (IAM User Guide, "Troubleshoot access denied error messages"). An answer without a reason, as services
+// gave until 2021, has the likeliest: a missing statement.
 func denial(namespace string, err error) string {
-	kind, name := "role", "the instance's role"
+	kind, name, reason := "role", "the instance's role", ""
 	if api, ok := errors.AsType[smithy.APIError](err); ok {
-		if m := deniedPrincipal.FindStringSubmatch(api.ErrorMessage()); m != nil {
+		message := firstLine(api.ErrorMessage())
+		if m := deniedPrincipal.FindStringSubmatch(message); m != nil {
 			parts := strings.Split(strings.TrimRight(m[2], "/."), "/")
 			kind, name = "user", parts[len(parts)-1]
 			if m[1] == "assumed-role" {
 				kind, name = "role", parts[0]
 			}
+		}
+		if at := deniedReason.FindStringIndex(message); at != nil {
+			reason = message[at[0]:]
+		} else if api.ErrorCode() == "OptInRequired" {
+			reason = message
 		}
 	}
 	shown := name
@@ -136,8 +145,29 @@ func denial(namespace string, err error) string {
 	} else {
 		shown = kind + " " + name
 	}
-	return fmt.Sprintf("kept locally, not sent: %s may not PutMetricData; run: aws iam put-%s-policy --%s-name %s "+
-		"--policy-name beanstalk-agent-metrics --policy-document '%s'", shown, kind, kind, name, Policy(namespace))
+	what := fmt.Sprintf("kept locally, not sent: %s may not PutMetricData", shown)
+	if reason != "" && !strings.Contains(reason, "no identity-based policy allows") {
+		return fmt.Sprintf("%s (AWS: %s); a statement of the role's own policy does not help: "+
+			"whoever set this has to change it", what, reason)
+	}
+	return fmt.Sprintf("%s; run: aws iam put-%s-policy --%s-name %s "+
+		"--policy-name beanstalk-agent-metrics --policy-document '%s'", what, kind, kind, name, Policy(namespace))
+}
+
+// deniedReason begins AWS's reason.
+var deniedReason = regexp.MustCompile(`\b(because|with an explicit deny)\b`)
+
+// maxMessage is how much of AWS's message is repeated, in bytes.
+const maxMessage = 300
+
+// firstLine is the part of AWS's message that is repeated, escaped. The lines after it can be the request that was
+// signed, with the session's token (SignatureDoesNotMatch).
+func firstLine(message string) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(message), "\n")
+	if line = clean(strings.TrimSpace(line)); len(line) > maxMessage {
+		line = line[:maxMessage] + "..."
+	}
+	return line
 }
 
 // Policy is the one IAM statement that publishing needs. PutMetricData has no resources: the condition limits it.
@@ -150,7 +180,7 @@ func Policy(namespace string) string {
 // without the operation and the layers around it.
 func cause(err error) error {
 	if api, ok := errors.AsType[smithy.APIError](err); ok {
-		return fmt.Errorf("%s: %s", api.ErrorCode(), api.ErrorMessage())
+		return fmt.Errorf("%s: %s", clean(api.ErrorCode()), firstLine(api.ErrorMessage()))
 	}
 	if answer, ok := errors.AsType[*awshttp.ResponseError](err); ok && answer.HTTPStatusCode() != 0 {
 		return fmt.Errorf("status %d", answer.HTTPStatusCode())

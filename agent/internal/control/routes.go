@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net/http"
 	"strconv"
 	"time"
@@ -97,19 +98,19 @@ type route struct {
 	handle  func(*call) error
 }
 
-// waiting are the routes that answer when a run starts, ends or goes on, however long that takes: they are none of
-// their caller's maxAtWork requests.
-var waiting = map[string]bool{
-	"GET /v1/runs/{id}/wait":   true,
-	"GET /v1/runs/{id}/output": true,
-	"POST /v1/runs/{id}/stop":  true,
-	"POST /v1/cron/{id}/run":   true,
-}
+// waiting are the routes that are none of their caller's maxAtWork requests: those that wait for a run, and the one by
+// which a client tells a busy agent from a hung one.
+var waiting = func() map[string]bool {
+	m := maps.Clone(api.Lasting)
+	m[api.Ping] = true
+	return m
+}()
 
 // routes is the whole API: what may be asked, by whom, and who answers.
 func (s *Server) routes() []route {
 	b := s.Backend
 	return []route{
+		{api.Ping, Callers, func(c *call) error { return c.done() }},
 		{"GET /v1/status", Callers, func(c *call) error {
 			return c.reply(b.Status(c.ctx(), c.r.URL.Query().Has("self")))
 		}},

@@ -27,3 +27,9 @@ func dying(pid int) bool {
 	}
 	return false
 }
+
+// Stopped reports whether a signal such as SIGSTOP holds a process.
+func Stopped(pid int) bool {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	return err == nil && strings.Contains(string(text), "\nState:\tT ")
+}
