@@ -36,6 +36,10 @@ With --user another user runs it, in that user's home directory and without what
 the application could make that user run: no virtualenv, no file's variables, of
 Beanstalk's properties none such as LD_PRELOAD, PYTHONPATH or NODE_OPTIONS.
 
+In a deployment's container_commands and predeploy hooks the application is still
+the old release, and a note on stderr says so: --dir /var/app/staging runs the
+new one's code.
+
 Exit status: the command's own; 128+n when signal n ended it; 124 time limit;
 125 the agent failed, refused, cannot be reached or answers nothing for 3 s; 126 found but not
 executable; 127 not found; 2 misuse of these flags.
@@ -50,6 +54,9 @@ executable; 127 not found; 2 misuse of these flags.
 			}
 			if o.req.Mode == api.Terminal && !term.IsTerminal(int(g.In.Fd())) { // before anything runs
 				return exitIf(125, errors.New("standard input is not a terminal: leave -t out, or use -T"))
+			}
+			if note := o.staged(stagingDir); note != "" {
+				printf(g.Err, "note: %s\n", note)
 			}
 			if o.direct {
 				return o.runDirect(c.Context(), g)
