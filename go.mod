@@ -19,6 +19,7 @@ require (
 	github.com/rogpeppe/go-internal v1.16.0 // testscript: the command line, end to end
 	github.com/shirou/gopsutil/v3 v3.24.5 // memory, load and disks of the host; other systems; a second opinion in tests
 	github.com/spf13/cobra v1.10.2 // verbs, flags, completion
+	github.com/spf13/pflag v1.0.9 // the types of cobra's errors of flags
 	golang.org/x/sys v0.50.0 // what the kernel offers and the standard library does not name
 	golang.org/x/term v0.48.0 // raw mode and window size
 )
@@ -31,7 +32,6 @@ require (
 	github.com/lufia/plan9stats v0.0.0-20211012122336-39d0f177ccd0 // indirect
 	github.com/power-devops/perfstat v0.0.0-20210106213030-5aafc221ea8c // indirect
 	github.com/shoenig/go-m1cpu v0.1.6 // indirect
-	github.com/spf13/pflag v1.0.9 // indirect
 	github.com/tklauser/go-sysconf v0.3.12 // indirect
 	github.com/tklauser/numcpus v0.6.1 // indirect
 	github.com/yusufpapurcu/wmi v1.2.4 // indirect
