@@ -62,6 +62,7 @@ type Metrics struct {
 	PerInstance bool          `yaml:"per_instance"`
 	CWAgent     bool          `yaml:"cwagent"` // the CloudWatch agent's namespace and dimensions
 	Groups      []Group       `yaml:"groups"`
+	SendOnly    []string      `yaml:"send_only"` // names of metrics; empty = all
 }
 
 // Group is one process group; exactly one of Unit, Port, Match says which.

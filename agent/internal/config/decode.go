@@ -135,7 +135,7 @@ func (d *decoder) value(key string, node ast.Node, v reflect.Value) {
 		d.mapping(key, node, func(name string, child ast.Node, childKey string) {
 			field, ok := fieldByTag(v, name)
 			if !ok {
-				d.fault(childKey, "unknown key%s", suggest(name, tags(v)))
+				d.fault(childKey, "unknown key%s", Suggest(name, tags(v)))
 				return
 			}
 			d.value(childKey, child, field)
@@ -286,8 +286,8 @@ func tags(v reflect.Value) []string {
 	return out
 }
 
-// suggest names the known key that was probably meant.
-func suggest(name string, known []string) string {
+// Suggest names the known word that was probably meant.
+func Suggest(name string, known []string) string {
 	for _, k := range known {
 		if strings.EqualFold(k, name) || distance(strings.ToLower(name), k) <= 2 {
 			return fmt.Sprintf(": did you mean %s?", k)

@@ -90,3 +90,19 @@ func TestCronAndNoticeFaultsHaveTheirLine(t *testing.T) {
 		}
 	}
 }
+
+// A name that is never sent would leave an alarm without data for ever.
+func TestSendOnlyNamesWhatIsSent(t *testing.T) {
+	for text, want := range map[string]string{
+		"[mem_used_percent, cron_failed]":  "",
+		"[]":                               "",
+		"[mem_used_percent, mem_use_perc]": `metrics.send_only[1]: no metric "mem_use_perc" is sent`,
+		"[Mem_Used_Percent]":               "did you mean mem_used_percent?",
+		"[mem_total]":                      `metrics.send_only[0]: no metric "mem_total" is sent`, // kept on the instance
+	} {
+		_, err := config.Parse("a.yaml", []byte("metrics:\n  send_only: "+text+"\n"), Check)
+		if (err != nil) != (want != "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}

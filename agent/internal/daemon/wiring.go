@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,6 +31,12 @@ func Check(cfg config.Config, fault func(key, format string, a ...any)) {
 	h.FindTarget = func(context.Context) (string, error) { return "", nil }
 	h.Check(fault)
 	metricsConfig(cfg).Check(fault)
+	for i, name := range cfg.Metrics.SendOnly {
+		if !slices.Contains(metrics.Names, name) {
+			fault(fmt.Sprintf("metrics.send_only[%d]", i), "no metric %q is sent%s", name,
+				config.Suggest(name, metrics.Names))
+		}
+	}
 	if err := cron.CheckClaims(cfg.Cron.Claims); err != nil {
 		fault("cron.claims", "%v", err)
 	}
@@ -135,7 +142,7 @@ func (m common) health(draining func(bool) bool) (*health.Checker, error) {
 func metricsConfig(cfg config.Config, counters ...metrics.Counter) metrics.Config {
 	m := cfg.Metrics
 	c := metrics.Config{Namespace: m.Namespace, Dimensions: m.Dimensions,
-		PerInstance: m.PerInstance, CWAgent: m.CWAgent,
+		PerInstance: m.PerInstance, CWAgent: m.CWAgent, SendOnly: m.SendOnly,
 		Interval: m.Interval, Sample: m.Sample, Send: m.Send, Counters: counters}
 	for _, g := range m.Groups {
 		c.Groups = append(c.Groups, metrics.Group(g))

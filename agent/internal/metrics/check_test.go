@@ -23,7 +23,7 @@ func TestNewTakesWhatCheckTakes(t *testing.T) {
 		"good":                    {func(c *Config) {}, "", true},
 		"no dimensions":           {func(c *Config) { c.Dimensions = [][]string{} }, "metrics.dimensions: expected at least one set of names, such as [EnvironmentName]", false},
 		"an empty set":            {func(c *Config) { c.Dimensions = [][]string{{}} }, "", true},
-		"a foreign dimension":     {func(c *Config) { c.Dimensions = [][]string{{}, {"Host"}} }, `metrics.dimensions[1]: expected EnvironmentName, InstanceId, AutoScalingGroupName, have "Host"`, true},
+		"a foreign dimension":     {func(c *Config) { c.Dimensions = [][]string{{}, {"Host"}} }, `metrics.dimensions[1]: expected EnvironmentName, InstanceId, InstanceType, ImageId, AutoScalingGroupName, have "Host"`, true},
 		"a large set":             {func(c *Config) { c.Dimensions = repeat(19) }, "", true},
 		"a set that is too large": {func(c *Config) { c.Dimensions = repeat(20) }, "metrics.dimensions[0]: use dimension set", false},
 		"Amazon's namespace":      {func(c *Config) { c.Namespace = "AWS/EC2" }, "metrics.namespace: use namespace", false},

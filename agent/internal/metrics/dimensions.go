@@ -13,14 +13,17 @@ import (
 // an instance would need another permission. packaging/examples/auto-scaling-group.config sets it.
 const groupVariable = "AUTO_SCALING_GROUP"
 
-// dimensionNames are the dimensions that can have a value.
-var dimensionNames = []string{"EnvironmentName", "InstanceId", "AutoScalingGroupName"}
+// dimensionNames are the dimensions that can have a value; but for the first, those that the CloudWatch agent's wizard
+// appends.
+var dimensionNames = []string{"EnvironmentName", "InstanceId", "InstanceType", "ImageId", "AutoScalingGroupName"}
 
 // dimensionHints say how a dimension that is not known becomes so.
 var dimensionHints = map[string]string{
 	"AutoScalingGroupName": "set the environment property " + groupVariable +
 		": packaging/examples/auto-scaling-group.config",
-	"InstanceId": "allow the instance metadata service",
+	"InstanceId":   "allow the instance metadata service",
+	"InstanceType": "allow the instance metadata service",
+	"ImageId":      "allow the instance metadata service",
 }
 
 // dimensions are the values of CloudWatch's dimensions.
@@ -52,6 +55,10 @@ func (d *dimensions) value(name string) string {
 		return d.facts().EnvironmentName
 	case "InstanceId":
 		return d.facts().InstanceID
+	case "InstanceType":
+		return d.facts().InstanceType
+	case "ImageId":
+		return d.facts().ImageID
 	case "AutoScalingGroupName":
 		ctx, cancel := context.WithTimeout(context.Background(), groupLimit)
 		defer cancel()

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"beanstalk-agent/agent/internal/platform"
 )
 
 // The group's name is a property of the environment, and follows a change of it.
@@ -30,6 +32,19 @@ func TestTheAutoScalingGroupIsAProperty(t *testing.T) {
 	text, err := os.ReadFile("../../../packaging/examples/auto-scaling-group.config")
 	if err != nil || !strings.Contains(string(text), "\n    "+groupVariable+": ") {
 		t.Errorf("the example does not set %s: %v", groupVariable, err)
+	}
+}
+
+// What the CloudWatch agent's wizard appends: InstanceId, InstanceType, ImageId and AutoScalingGroupName.
+func TestInstanceDimensionsAreFacts(t *testing.T) {
+	d := dimensions{facts: func() platform.Facts {
+		return platform.Facts{InstanceID: "i-0abc", InstanceType: "t3.small", ImageID: "ami-0abc"}
+	}}
+	for name, want := range map[string]string{"InstanceId": "i-0abc", "InstanceType": "t3.small", "ImageId": "ami-0abc",
+		"Host": ""} {
+		if got := d.value(name); got != want {
+			t.Errorf("%s: got %q, want %q", name, got, want)
+		}
 	}
 }
 

@@ -31,10 +31,15 @@ func NewHere(ctx context.Context, cfg Config, a *app.App) *Here {
 	h := &Here{pipeline: Metrics{app: a}, publisher: publisherConfig(cfg, a), counters: cfg.Counters}
 	h.publisher.Send = cloudwatch.Off
 	h.pipeline.collect(cfg, collectors.NewOOM(collectors.OOMConfig{}))
-	named := func(set []string) bool { return slices.Contains(set, "InstanceId") }
-	if cfg.PerInstance || cfg.CWAgent || slices.ContainsFunc(cfg.Dimensions, named) {
+	has := func(name string) bool {
+		return slices.ContainsFunc(cfg.Dimensions, func(set []string) bool { return slices.Contains(set, name) })
+	}
+	image := has("InstanceType") || has("ImageId")
+	if cfg.PerInstance || cfg.CWAgent || has("InstanceId") || image {
 		go a.Instance().Run(ctx, slog.New(slog.DiscardHandler)) // ends with ctx
-		a.Instance().Await(ctx, 3*time.Second, func(f platform.Facts) bool { return f.InstanceID != "" || !f.EC2 })
+		a.Instance().Await(ctx, 3*time.Second, func(f platform.Facts) bool {
+			return f.InstanceID != "" && (!image || f.InstanceType != "") || !f.EC2
+		})
 	}
 	return h
 }

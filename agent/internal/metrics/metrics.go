@@ -13,6 +13,7 @@ import (
 	"errors"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -33,6 +34,7 @@ type Config struct {
 	Interval    time.Duration // one publish
 	Sample      time.Duration // one sample
 	Send        string        // on, off or auto
+	SendOnly    []string      // names that are sent; empty: all
 	Groups      []Group       // process groups beside the web process
 
 	Counters []Counter // of other parts of the agent
@@ -123,7 +125,9 @@ func publisherConfig(cfg Config, a *app.App) cloudwatch.Config {
 	}
 	return cloudwatch.Config{Namespace: cfg.Namespace, Dimensions: cfg.Dimensions, Instance: cfg.PerInstance,
 		Interval: cfg.Interval, Dimension: newDimensions(a).value,
-		Skip: func(s collectors.Sample) bool { return unpublished[s.Name] }}
+		Skip: func(s collectors.Sample) bool {
+			return unpublished[s.Name] || len(cfg.SendOnly) > 0 && !slices.Contains(cfg.SendOnly, s.Name)
+		}}
 }
 
 // unpublished samples serve the advice on capacity and tests. Each series costs money every month, and an alarm on

@@ -82,7 +82,11 @@ func (f *Facts) fromGetConfig(o Options, container, platform map[string]any) {
 
 // identity is what the metadata service says of this instance. The environment's name is among the instance's tags,
 // which are in the metadata only where that was enabled.
-type identity struct{ InstanceID, AccountID, Region, environmentName string }
+type identity struct {
+	InstanceID, AccountID, Region, InstanceType, ImageID string
+
+	environmentName string
+}
 
 func (h host) identity(ctx context.Context, wantName bool) (id identity, err error) {
 	ctx, cancel := context.WithTimeout(ctx, imdsLimit)
@@ -104,6 +108,7 @@ func (f *Facts) fromIMDS(id identity) {
 	f.InstanceID = cmp.Or(id.InstanceID, f.InstanceID)
 	f.AccountID = cmp.Or(id.AccountID, f.AccountID)
 	f.Region = cmp.Or(f.Region, id.Region)
+	f.InstanceType, f.ImageID = cmp.Or(id.InstanceType, f.InstanceType), cmp.Or(id.ImageID, f.ImageID)
 	f.EnvironmentName = cmp.Or(f.EnvironmentName, id.environmentName)
 }
 

@@ -54,13 +54,16 @@ const (
 	tagPath      = "meta-data/tags/instance/elasticbeanstalk:environment-name"
 
 	// As in the EC2 user guide, "Instance identity documents", shortened.
-	document = `{"accountId":"123456789012","availabilityZone":"us-east-1f","devpayProductCodes":null,"instanceId":"i-1234567890abcdef0","region":"us-east-1"}`
+	document = `{"accountId":"123456789012","availabilityZone":"us-east-1f","devpayProductCodes":null,"imageId":"ami-5fb8c835","instanceId":"i-1234567890abcdef0","instanceType":"t2.micro","region":"us-east-1"}`
 )
 
 func TestIdentityFromTheMetadataService(t *testing.T) {
 	for name, c := range map[string]struct{ tag string }{"tags enabled": {"shop-prod"}, "tags not enabled": {""}} {
 		t.Run(name, func(t *testing.T) {
 			f, _ := identify(t, Options{Root: unnamed(t), IMDS: service{paths: map[string]string{documentPath: document, tagPath: c.tag}}})
+			if f.InstanceType != "t2.micro" || f.ImageID != "ami-5fb8c835" {
+				t.Errorf("type %q, image %q", f.InstanceType, f.ImageID)
+			}
 			if f.InstanceID != "i-1234567890abcdef0" || f.AccountID != "123456789012" || f.Region != "us-east-1" || f.EnvironmentName != c.tag {
 				t.Errorf("%+v", f)
 			}

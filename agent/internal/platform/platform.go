@@ -26,6 +26,7 @@ type Facts struct {
 	EnvironmentName string // "local" off Beanstalk
 
 	Region, AccountID, InstanceID string
+	InstanceType, ImageID         string // of the metadata service alone
 
 	AppDir  string
 	AppPort int    // where the application listens behind the proxy; 0: not known
