@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/shirou/gopsutil/v3/disk"
@@ -39,7 +40,18 @@ type Disk struct {
 	next time.Time
 	out  []Sample
 	err  error
+
+	fullest atomic.Pointer[Filesystem]
 }
+
+// Filesystem is one of those that are looked at.
+type Filesystem struct {
+	Path        string // where it is mounted
+	UsedPercent float64
+}
+
+// Fullest returns the filesystem that disk_used_percent is of; nil until one was read. It may be called at any time.
+func (d *Disk) Fullest() *Filesystem { return d.fullest.Load() }
 
 // NewDisk returns a Disk.
 func NewDisk(cfg DiskConfig) *Disk {
@@ -71,6 +83,7 @@ func (d *Disk) Collect(ctx context.Context) ([]Sample, error) {
 	var bytes, inodes float64
 	var errs []error
 	read := 0
+	var fullest Filesystem
 	for _, path := range paths {
 		use, err := disk.UsageWithContext(ctx, path)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -80,10 +93,14 @@ func (d *Disk) Collect(ctx context.Context) ([]Sample, error) {
 			errs = append(errs, fmt.Errorf("read size of filesystem %q: %w", path, err))
 			continue
 		}
+		if read == 0 || use.UsedPercent > bytes {
+			fullest = Filesystem{path, use.UsedPercent}
+		}
 		bytes, inodes = max(bytes, use.UsedPercent), max(inodes, use.InodesUsedPercent)
 		read++
 	}
 	if read > 0 {
+		d.fullest.Store(&fullest)
 		d.out = append(d.out,
 			Sample{"disk_used_percent", Percent, bytes, nil},
 			Sample{"disk_inodes_used_percent", Percent, inodes, nil})

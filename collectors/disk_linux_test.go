@@ -57,7 +57,11 @@ func TestDiskWithNothingToMeasureSaysSo(t *testing.T) {
 
 // Of several filesystems the fullest counts, one that is gone does not, and df is the judge.
 func TestDiskAgreesWithDF(t *testing.T) {
-	got, err := collect(t, NewDisk(DiskConfig{Paths: []string{"/", "/dev/shm", "/gone"}}))
+	d := NewDisk(DiskConfig{Paths: []string{"/", "/dev/shm", "/gone"}})
+	if f := d.Fullest(); f != nil {
+		t.Errorf("before anything was read: %+v", *f)
+	}
+	got, err := collect(t, d)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,6 +70,9 @@ func TestDiskAgreesWithDF(t *testing.T) {
 		w := run(t, "df", "--block-size=1", "--output=used,avail,iused,itotal", path)[4:]
 		used = max(used, 100*figure(t, w[0])/(figure(t, w[0])+figure(t, w[1])))
 		inodes = max(inodes, 100*figure(t, w[2])/figure(t, w[3]))
+	}
+	if f := d.Fullest(); f == nil || f.UsedPercent != got["disk_used_percent"].Value || f.Path == "/gone" {
+		t.Errorf("the fullest: %+v", f)
 	}
 	near(t, "disk_used_percent", got["disk_used_percent"].Value, used, 0.5)
 	near(t, "disk_inodes_used_percent", got["disk_inodes_used_percent"].Value, inodes, 0.5)

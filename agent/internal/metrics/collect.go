@@ -17,10 +17,11 @@ const webGroup = "web"
 // collect lists the collectors: of the host, of the application's listening socket, of the process groups, and more.
 func (m *Metrics) collect(cfg Config, more ...collectors.Collector) {
 	listens := &owners{app: m.app, services: true}
+	m.disk = collectors.NewDisk(collectors.DiskConfig{})
 	list := []collectors.Collector{
 		// The CloudWatch agent's namespace promises the CloudWatch agent's meaning of "used".
 		collectors.NewHost(collectors.HostConfig{CloudWatchAgentFormula: cfg.CWAgent}),
-		collectors.NewDisk(collectors.DiskConfig{}),
+		m.disk,
 		m.following("listen", func(w app.Workers) collectors.Collector {
 			return collectors.NewListen(collectors.ListenConfig{Port: w.Port, UnixPath: w.Path, Counts: listens.count})
 		}),

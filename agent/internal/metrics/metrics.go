@@ -69,6 +69,7 @@ type Metrics struct {
 	publisher *cloudwatch.Publisher
 	sources   *collectors.Gatherer
 	loop      loop
+	disk      *collectors.Disk
 
 	web         atomic.Pointer[collectors.Group] // nil until the web process is looked for
 	deployments atomic.Uint64
