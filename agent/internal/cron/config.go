@@ -18,7 +18,6 @@ type Runs interface {
 	List(context.Context, runs.Filter) ([]runs.Run, error)
 	Get(ctx context.Context, id string) (runs.Run, error)
 	Wait(ctx context.Context, id string) (runs.Run, error)
-	Stop(ctx context.Context, id string, grace time.Duration) (runs.Run, error)
 	Interrupt(ctx context.Context, id, by string) (runs.Run, error)
 	RenewLease(ctx context.Context, id string, length time.Duration, from runs.BootTime) error
 	Info(context.Context) (runs.Info, error)

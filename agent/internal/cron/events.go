@@ -40,6 +40,9 @@ func (c *Cron) onEnd(r runs.Run) {
 		return
 	}
 	c.counts.ended(r)
+	if r.Replaced() {
+		return // the next run is reported
+	}
 	job, ok := c.watcher.State().Table.Job(r.Name)
 	again := ok && triedAgain(job, r)
 	if again && !(r.Interrupted() && c.leaving()) {

@@ -211,7 +211,7 @@ func (c *Cron) wait(ctx context.Context, id string, ended func() (runs.Run, erro
 		case err == nil:
 			return nil
 		case errors.Is(context.Cause(ctx), scheduler.ErrReplaced):
-			_, err := c.cfg.Runs.Stop(context.WithoutCancel(ctx), id, 0)
+			_, err := c.cfg.Runs.Interrupt(context.WithoutCancel(ctx), id, runs.StoppedReplaced)
 			return errors.Join(scheduler.ErrReplaced, err)
 		case ctx.Err() != nil:
 			return context.Cause(ctx)

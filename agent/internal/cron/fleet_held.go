@@ -290,11 +290,11 @@ func (h *held) end(ctx context.Context, id string, why error) {
 	h.ended = why
 	h.mu.Unlock()
 	h.leases.log.Warn("the run is ended", "job", h.job, "due", h.slot, "run", id, "why", why)
-	stop := func() (runs.Run, error) { return h.leases.runs.Stop(ctx, id, 0) }
-	if errors.Is(why, scheduler.ErrInterrupted) { // no failure of the job
-		stop = func() (runs.Run, error) { return h.leases.runs.Interrupt(ctx, id, runs.StoppedLease) }
+	by := runs.StoppedReplaced
+	if errors.Is(why, scheduler.ErrInterrupted) {
+		by = runs.StoppedLease
 	}
-	if _, err := stop(); err != nil && !errors.Is(err, runs.ErrUnknown) && ctx.Err() == nil {
+	if _, err := h.leases.runs.Interrupt(ctx, id, by); err != nil && !errors.Is(err, runs.ErrUnknown) && ctx.Err() == nil {
 		h.leases.log.Warn("the run is not ended", "job", h.job, "run", id, "err", err)
 	}
 }

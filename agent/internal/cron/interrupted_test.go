@@ -47,7 +47,8 @@ func TestAnInterruptedRunIsNoFailure(t *testing.T) {
 	}
 	end("again", runs.StoppedShutdown, 143) // which is tried again here
 	end("elsewhere", runs.StoppedLease, 143)
-	end("once", runs.StoppedShutdown, 0) // which has finished within its grace
+	end("once", runs.StoppedShutdown, 0)   // which has finished within its grace
+	end("once", runs.StoppedReplaced, 143) // whose next run is the one to report
 	end("once", runs.StoppedLease, 143)
 	notice := <-got
 	if why, _ := notice["reason"].(string); notice["kind"] != "missed" || notice["job"] != "once" || !strings.HasPrefix(why, "interrupted: ") ||
@@ -55,7 +56,7 @@ func TestAnInterruptedRunIsNoFailure(t *testing.T) {
 		t.Errorf("notified of %v", notice)
 	}
 	for _, s := range c.Samples(nil) {
-		want := map[string]float64{"cron_runs": 4, "cron_missed": 1} // of the others 0
+		want := map[string]float64{"cron_runs": 5, "cron_missed": 1} // of the others 0
 		if s.Value != want[s.Name] {
 			t.Errorf("%s is %v", s.Name, s.Value)
 		}
@@ -77,11 +78,6 @@ type enders struct {
 	by []string
 }
 
-func (e *enders) Stop(context.Context, string, time.Duration) (runs.Run, error) {
-	e.by = append(e.by, "stop")
-	return runs.Run{}, nil
-}
-
 func (e *enders) Interrupt(_ context.Context, _, by string) (runs.Run, error) {
 	e.by = append(e.by, by)
 	return runs.Run{}, nil
@@ -93,7 +89,7 @@ func TestALostClaimInterrupts(t *testing.T) {
 	h := &held{leases: &leases{runs: e, log: planted.Log(t)}}
 	h.end(t.Context(), "x", fmt.Errorf("%w: S3 did not answer", scheduler.ErrInterrupted))
 	h.end(t.Context(), "x", fmt.Errorf("%w: another asked for it", scheduler.ErrReplaced))
-	if want := []string{runs.StoppedLease, "stop"}; !slices.Equal(e.by, want) {
+	if want := []string{runs.StoppedLease, runs.StoppedReplaced}; !slices.Equal(e.by, want) {
 		t.Errorf("ended by %q, want %q", e.by, want)
 	}
 }

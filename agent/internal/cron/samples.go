@@ -27,7 +27,7 @@ func (n *counters) event(e scheduler.Event) {
 
 func (n *counters) ended(r runs.Run) {
 	n.ran.Add(1)
-	if r.ExitCode != 0 && !r.Interrupted() || r.State == runs.StateLost {
+	if r.ExitCode != 0 && !r.Interrupted() && !r.Replaced() || r.State == runs.StateLost {
 		n.failed.Add(1)
 	}
 }

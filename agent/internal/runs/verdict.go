@@ -19,6 +19,8 @@ func Describe(r Run) string {
 		return fmt.Sprintf("killed by the kernel for memory at %d MB", r.PeakMemory>>20) // 2^20 bytes, as in --memory
 	case r.TimedOut:
 		return "ended by its time limit"
+	case r.Replaced():
+		return "replaced by the next run"
 	case r.Interrupted() && r.StoppedBy == StoppedLease:
 		return "interrupted: its lease was not renewed"
 	case r.Interrupted():

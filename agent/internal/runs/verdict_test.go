@@ -14,6 +14,7 @@ func TestInterrupted(t *testing.T) {
 		"it caught TERM":              {Run{State: StateExited, StoppedBy: StoppedShutdown, ExitCode: 3}, "interrupted: shutdown", true},
 		"lease":                       {Run{State: StateExited, StoppedBy: StoppedLease, ExitCode: 143}, "interrupted: its lease was not renewed", true},
 		"finished within its grace":   {Run{State: StateExited, StoppedBy: StoppedShutdown}, "ended by shutdown", false},
+		"the next run":                {Run{State: StateExited, StoppedBy: StoppedReplaced, ExitCode: 143}, "replaced by the next run", false},
 		"a person":                    {Run{State: StateExited, StoppedBy: "stop", ExitCode: 143}, "ended by stop", false},
 		"its limit":                   {Run{State: StateExited, StoppedBy: "timeout", TimedOut: true, ExitCode: 124}, "ended by its time limit", false},
 		"by itself":                   {Run{State: StateExited, ExitCode: 1}, "exit 1", false},

@@ -145,7 +145,11 @@ type Run struct {
 const (
 	StoppedShutdown = "shutdown" // the supervisor ends, as with the machine
 	StoppedLease    = "lease"    // which was not renewed
+	StoppedReplaced = "replaced" // by the job's next run, as its overlap policy says
 )
+
+// Replaced reports whether the job's next run ended it. That is no failure either, and its slot was served.
+func (r Run) Replaced() bool { return r.StoppedBy == StoppedReplaced }
 
 // Interrupted reports whether the run was ended by what happened to its instance, and not by itself, its limits or a
 // person. Such an end is no failure of a job. One that exits with 0 has used its grace to finish.
