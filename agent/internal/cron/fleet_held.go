@@ -294,7 +294,8 @@ func (h *held) end(ctx context.Context, id string, why error) {
 	if errors.Is(why, scheduler.ErrInterrupted) {
 		by = runs.StoppedLease
 	}
-	if _, err := h.leases.runs.Interrupt(ctx, id, by); err != nil && !errors.Is(err, runs.ErrUnknown) && ctx.Err() == nil {
+	_, err := h.leases.runs.Interrupt(ctx, id, by)
+	if err != nil && !errors.Is(err, runs.ErrUnknown) && ctx.Err() == nil {
 		h.leases.log.Warn("the run is not ended", "job", h.job, "run", id, "err", err)
 	}
 }
