@@ -72,6 +72,33 @@ func TestAnInterruptedRunIsNoFailure(t *testing.T) {
 	}
 }
 
+// Which runs are tried again is one question: the scheduler answers it for a run that ends, and triedAgain for a notice
+// and after a restart of the agent.
+func TestTriedAgainAsTheSchedulerSays(t *testing.T) {
+	for name, c := range map[string]struct {
+		run     runs.Run
+		retries int
+		onLoss  bool
+		want    bool
+	}{
+		"reboot, retry_on_loss":             {runs.Run{StoppedBy: runs.StoppedShutdown, ExitCode: 143, Attempt: 1}, 0, true, true},
+		"lease, retry_on_loss":              {runs.Run{StoppedBy: runs.StoppedLease, ExitCode: 143, Attempt: 1}, 0, true, true},
+		"reboot, retry_on_loss, the second": {runs.Run{StoppedBy: runs.StoppedShutdown, ExitCode: 143, Attempt: 2}, 0, true, false},
+		"reboot, retries":                   {runs.Run{StoppedBy: runs.StoppedShutdown, ExitCode: 143, Attempt: 1}, 1, false, true},
+		"reboot, nothing":                   {runs.Run{StoppedBy: runs.StoppedShutdown, ExitCode: 143, Attempt: 1}, 0, false, false},
+		"lost, retry_on_loss":               {runs.Run{State: runs.StateLost, ExitCode: -1, Attempt: 1}, 0, true, true},
+		"lost, retries":                     {runs.Run{State: runs.StateLost, ExitCode: -1, Attempt: 1}, 1, false, false},
+		"failed, retry_on_loss":             {runs.Run{ExitCode: 1, Attempt: 1}, 0, true, false},
+		"stopped, retry_on_loss":            {runs.Run{StoppedBy: "stop", ExitCode: 143, Attempt: 1}, 0, true, false},
+		"replaced, retries":                 {runs.Run{StoppedBy: runs.StoppedReplaced, ExitCode: 143, Attempt: 1}, 1, true, false},
+		"out of memory, retry_on_loss":      {runs.Run{StoppedBy: runs.StoppedShutdown, OOM: true, ExitCode: 137, Attempt: 1}, 0, true, false},
+	} {
+		if got := triedAgain(scheduler.Job{Retries: c.retries, RetryOnLoss: c.onLoss}, c.run); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
 // enders notes how runs are ended.
 type enders struct {
 	noSupervisor

@@ -76,7 +76,7 @@ func (n *notices) ended(r runs.Run, before notify.Kind, again bool) {
 	switch {
 	case r.Interrupted():
 		e.Kind, e.Exit = notify.Missed, 0
-		hint := "; its job has no retries, retry_on_loss or on_owner_loss: rerun"
+		hint := "; it is not run again, as retries, retry_on_loss and on_owner_loss: rerun decide"
 		if again {
 			hint = "; it is tried again when this machine is back"
 		}

@@ -7,10 +7,13 @@ import (
 	"time"
 
 	"beanstalk-agent/agent/internal/claim"
+	"beanstalk-agent/agent/internal/runs"
 )
 
 const (
-	outcomeLimit   = time.Minute     // for writing one
+	// For writing one. Until its lease and grace have passed a run counts as in progress, and then as lost: one that
+	// has succeeded would be reported, or run again.
+	outcomeLimit   = 3*claim.RenewEvery + runs.MaxGrace + time.Minute
 	drainLimit     = 3 * time.Second // for all that wait when the agent stops
 	outcomeWriters = 8
 	maxOutcomes    = 16 // of one job: an older slot is no longer in its register

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"beanstalk-agent/agent/internal/claim"
+	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/packaging/testbed/planted"
 )
 
@@ -68,6 +69,28 @@ func TestOutcomesAreBounded(t *testing.T) {
 		if !strings.Contains(log.String(), "the next agent process notes them") {
 			t.Errorf("logged %q", log.String())
 		}
+	})
+}
+
+// A run that succeeded while S3 was away is not lost, nor run again, as long as another instance may have to wait for it:
+// its lease and the longest grace.
+func TestAnOutcomeIsTriedAsLongAsItsLeaseLasts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		wrote := make(chan bool, 2)
+		q := newOutcomes(func(ctx context.Context, o outcome) {
+			select {
+			case <-ctx.Done():
+				wrote <- false
+			case <-time.After(map[string]time.Duration{"short": time.Second, "long": 3*claim.RenewEvery + runs.MaxGrace}[o.job]):
+				wrote <- true
+			}
+		}, planted.Log(t))
+		q.add(noted("long", time.Unix(1, 0), "good"))
+		q.add(noted("short", time.Unix(1, 0), "good"))
+		if short, long := <-wrote, <-wrote; !short || !long {
+			t.Errorf("written: short %v, long %v", short, long)
+		}
+		q.close(time.Hour)
 	})
 }
 

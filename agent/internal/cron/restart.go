@@ -51,15 +51,15 @@ func (c *Cron) adoptFailed(ctx context.Context, t scheduler.Table) {
 	}
 }
 
-// triedAgain reports whether a run that has ended is followed by another attempt.
+// triedAgain reports whether a run that has ended is followed by another attempt, as the scheduler decides it.
 func triedAgain(job scheduler.Job, r runs.Run) bool {
 	limit := job.Retries
 	switch {
-	case r.Live(), r.ExitCode == 0, r.Attempt < 1, r.Reason == string(scheduler.Manual):
+	case r.Live(), r.ExitCode == 0, r.Attempt < 1, r.Reason == string(scheduler.Manual), r.Replaced():
 		return false
 	case r.State == runs.StateLost && !job.RetryOnLoss:
 		return false
-	case r.State == runs.StateLost:
+	case r.State == runs.StateLost, r.Interrupted() && job.RetryOnLoss:
 		limit = max(limit, 1)
 	}
 	return r.Attempt <= limit
