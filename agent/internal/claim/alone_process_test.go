@@ -300,7 +300,7 @@ func TestRunsOfKilledAgentsAreAlone(t *testing.T) {
 				urls[i] = versity.Faulty(t, urls[i], 0.1)
 			}
 			lasts := 20 * time.Second
-			if *full {
+			if os.Getenv("SOAK") != "" {
 				lasts = 3 * time.Minute
 			}
 			dir := aloneContest(t, overlap, func(i int) string { return urls[i%2] }, lasts)

@@ -1,6 +1,7 @@
 package claim
 
 import (
+	"os"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,7 +25,7 @@ func TestNeverTwoAtOnce(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			hours := 8
-			if *full {
+			if os.Getenv("SOAK") != "" {
 				hours = 200
 			}
 			synctest.Test(t, func(t *testing.T) {
