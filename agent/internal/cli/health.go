@@ -73,7 +73,7 @@ be satisfied), 1 when it is not or no agent answers.`,
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	f.BoolVar(&balancer, "as-load-balancer", false,
 		"ask through nginx as a load balancer would: is it safe to point the check here?")
-	f.BoolVar(&history, "history", false, "the last results, newest last")
+	f.BoolVar(&history, "history", false, "the last 50 results, newest last, and before them each change of a day")
 	return c
 }
 

@@ -1,30 +1,59 @@
 package health
 
 import (
+	"slices"
 	"time"
 
 	"beanstalk-agent/collectors"
 )
 
-// ring keeps the last results.
+// ring keeps the last results, and of a day those that differ from the one before them: an outage of an hour, asked
+// about each few seconds, would push its own beginning out.
 type ring struct {
 	results [50]Result
 	next    int
 	full    bool
+	changes []Result // oldest first
+}
+
+const (
+	keepChanges = 24 * time.Hour
+	maxChanges  = 200
+)
+
+// differs reports whether the application's state is another than it was with before.
+func (r Result) differs(before Result) bool {
+	return r.Healthy != before.Healthy || r.Unknown != before.Unknown || r.Status != before.Status
 }
 
 func (r *ring) add(x Result) {
+	last := r.results[(r.next+len(r.results)-1)%len(r.results)]
+	if last.At.IsZero() || x.differs(last) {
+		r.changes = append(r.changes, x)
+	}
+	old := len(r.changes) - maxChanges
+	for i, c := range r.changes {
+		if x.At.Sub(c.At) > keepChanges {
+			old = max(old, i+1)
+		}
+	}
+	r.changes = slices.Delete(r.changes, 0, max(old, 0))
 	r.results[r.next] = x
 	r.next = (r.next + 1) % len(r.results)
 	r.full = r.full || r.next == 0
 }
 
-// list returns a copy, oldest first.
+// list returns a copy, oldest first: the changes before the last results, and then those.
 func (r *ring) list() []Result {
 	if !r.full {
-		return append([]Result{}, r.results[:r.next]...)
+		return slices.Clone(r.results[:r.next])
 	}
-	return append(append([]Result{}, r.results[r.next:]...), r.results[:r.next]...)
+	oldest := r.results[r.next].At
+	earlier := slices.IndexFunc(r.changes, func(c Result) bool { return !c.At.Before(oldest) })
+	if earlier < 0 {
+		earlier = len(r.changes)
+	}
+	return slices.Concat(r.changes[:earlier], r.results[r.next:], r.results[:r.next])
 }
 
 // Figures are counts since New, for metrics.

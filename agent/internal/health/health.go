@@ -366,7 +366,8 @@ func (c *Checker) logUnknownLocked(r Result) {
 	c.servedUnknown = r.Unknown
 }
 
-// History returns the last 50 results, oldest first.
+// History returns the last 50 results, oldest first, and before them those of a day with which the state changed, at
+// most 200.
 func (c *Checker) History() []Result {
 	c.mu.Lock()
 	defer c.mu.Unlock()
