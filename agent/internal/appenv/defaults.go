@@ -161,16 +161,21 @@ func modTime(path string) time.Time {
 
 // outside finds what ${NAME} of a .env file means besides the file itself: a variable of the sources before it, or one
 // that every run has, as HOME and PATH. python-dotenv looks into its process's environment, which has the same. In
-// root's own file the application's variables have no part, because another user gets what root's file says.
+// root's own file the application's variables have no part, not as PATH either, because another user gets what root's
+// file says. A virtualenv in PATH stays: for another user foreign drops what names it.
 func (r *Resolver) outside(rd *reading, below bool) func(name string) (string, bool) {
+	before := &rd.env
+	if !below {
+		before = rd.env.roots()
+	}
 	var defaults Env
 	return func(name string) (string, bool) {
-		value, ok := rd.env.Lookup(name)
-		if ok && (below || !slices.Contains(rd.env.theirs, rd.env.Source(name))) {
+		value, ok := before.Lookup(name)
+		if ok {
 			return value, true
 		}
 		if user, _, err := r.user(rd.unit); defaults.index == nil && err == nil {
-			defaults.add("", File{Vars: r.defaults(rd, &rd.env, user)})
+			defaults.add("", File{Vars: r.defaults(rd, before, user)})
 		}
 		value, ok = defaults.Lookup(name)
 		rd.live = rd.live || ok // it depends on more than the files: not to be reused

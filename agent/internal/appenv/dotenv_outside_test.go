@@ -52,3 +52,25 @@ func TestDotenvNamesTheProperties(t *testing.T) {
 		}
 	}
 }
+
+// `agent exec -u root` had the directory of the application's own PATH in what root's file makes of ${PATH}.
+func TestRootsFileHasNoPathOfTheApplications(t *testing.T) {
+	in := local(t)
+	in.write(t, "/home/web/app/.env", "PATH=/tmp/evil:/usr/bin\n")
+	in.own(t, "/home/web/app/.env", web)
+	in.program(t, "/home/web/app/.venv/bin/python")
+	in.own(t, "/home/web/app/.venv/bin/python", web)
+	in.write(t, "/etc/agent/roots.env", "WRAP=${PATH}\nTOOLS=/opt/bin:${LANG}\n")
+	in.cfg.EnvFiles = []string{in.at("/etc/agent/roots.env")}
+	r := New(in.cfg)
+	for user, want := range map[string]string{"root": "", "web": in.at("/home/web/app/.venv/bin") + ":" + defaultPath} {
+		p, err := r.Profile(t.Context(), ProfileOptions{User: user})
+		if err != nil {
+			t.Fatal(err)
+		}
+		wrap, _ := p.Env.Lookup("WRAP")
+		if tools, _ := p.Env.Lookup("TOOLS"); wrap != want || tools != "/opt/bin:C.UTF-8" {
+			t.Errorf("%s has WRAP=%q, want %q, and TOOLS=%q", user, wrap, want, tools)
+		}
+	}
+}

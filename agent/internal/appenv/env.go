@@ -85,6 +85,18 @@ func (e *Env) setTheirs(source string, theirs bool) {
 	}
 }
 
+// roots is e without what the application's user can write.
+func (e *Env) roots() *Env {
+	kept := &Env{index: map[string]int{}}
+	for i, v := range e.vars {
+		if !slices.Contains(e.theirs, e.source[i]) {
+			kept.index[v.Name] = len(kept.vars)
+			kept.vars, kept.source = append(kept.vars, v), append(kept.source, e.source[i])
+		}
+	}
+	return kept
+}
+
 // skip records a source that is not used.
 func (e *Env) skip(source, state string) {
 	e.sources = append(e.sources, Source{Name: source, State: state})

@@ -5,8 +5,6 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
-
-	"beanstalk-agent/agent/internal/fdconn"
 )
 
 // Terminal is both ends of a pseudo terminal. The master is in the runtime's poller: deadlines work and Close
@@ -30,13 +28,11 @@ func (t *Terminal) Close() error {
 	return t.Master.Close()
 }
 
-// Resize changes the size; on a change the kernel sends WINCH to the foreground.
-func (t *Terminal) Resize(rows, cols uint16) error {
-	err := fdconn.Use(t.Master, func(fd int) error {
-		return unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: cols})
-	})
-	if err != nil {
-		return fmt.Errorf("resize terminal: %w", err)
+// SetSize changes the size of a terminal, in characters; on a change the kernel sends WINCH to the foreground. It can
+// hang for as long as a process likes that has the terminal and asks for its size.
+func SetSize(fd int, rows, cols uint16) error {
+	if err := unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: cols}); err != nil {
+		return fmt.Errorf("set size of terminal: %w", err)
 	}
 	return nil
 }

@@ -31,12 +31,11 @@ func openSlave(master int, rows, cols uint16, uid uint32) (slave int, err error)
 	if err != nil {
 		return -1, fmt.Errorf("open terminal: %w", err)
 	}
-	err = unix.IoctlSetWinsize(slave, unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: cols})
-	if err == nil && uint32(os.Geteuid()) != uid {
-		err = unix.Fchown(slave, int(uid), -1)
-	}
-	if err == nil {
+	if err = SetSize(slave, rows, cols); err == nil {
 		err = setUTF8(slave)
+	}
+	if err == nil && uint32(os.Geteuid()) != uid { // last: from here on its user can open it, and hold up what is set
+		err = unix.Fchown(slave, int(uid), -1)
 	}
 	if err != nil {
 		unix.Close(slave)

@@ -33,12 +33,13 @@ type output struct {
 }
 
 // IsTerminal reports whether fd is a terminal, also one that has hung up. It asks no file system: one that a user has
-// mounted may never answer.
+// mounted may never answer. And it asks nothing that the kernel locks, as a terminal's size and modes are: whoever has
+// the terminal may hold up the answer.
 func IsTerminal(fd int) bool {
 	if !isDevice(fd) {
 		return false
 	}
-	_, err := unix.IoctlGetWinsize(fd, unix.TIOCGWINSZ)
+	err := askTerminal(fd)
 	return err == nil || err == unix.EIO
 }
 

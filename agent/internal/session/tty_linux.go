@@ -13,6 +13,12 @@ func lineMode(fd int) bool {
 	return err != nil || t.Lflag&unix.ICANON != 0 && t.Lflag&unix.ECHO != 0
 }
 
+// askTerminal returns nil for a terminal and EIO for one that has hung up. The kernel answers TIOCGDEV without a lock.
+func askTerminal(fd int) error {
+	_, err := unix.IoctlGetUint32(fd, unix.TIOCGDEV)
+	return err
+}
+
 func isDevice(fd int) bool {
 	var st unix.Statx_t
 	err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE, &st)

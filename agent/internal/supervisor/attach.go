@@ -158,17 +158,19 @@ func replay(conn net.Conn, p []byte) error {
 // redraw makes the size change for real: programs ignore a WINCH that finds the size they know.
 func (t *terminal) redraw(s session.Size) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	if s.Rows == 0 || s.Cols == 0 {
 		s = t.size
 	}
-	if s == t.size && s.Rows > 1 {
-		_ = t.pty.Resize(s.Rows-1, s.Cols)
-	}
+	known := s == t.size
 	t.size = s
+	t.mu.Unlock()
+	if known && s.Rows > 1 {
+		t.look.set(session.Size{Rows: s.Rows - 1, Cols: s.Cols})
+	}
 	time.AfterFunc(redrawPause, func() {
 		t.mu.Lock()
-		defer t.mu.Unlock()
-		_ = t.pty.Resize(t.size.Rows, t.size.Cols) // whatever it is by then
+		now := t.size // whatever it is by then
+		t.mu.Unlock()
+		t.look.set(now)
 	})
 }

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"os"
@@ -13,6 +14,7 @@ import (
 
 	"beanstalk-agent/agent/internal/fdconn"
 	"beanstalk-agent/agent/internal/runs"
+	"beanstalk-agent/agent/internal/session"
 )
 
 // stalledRun is a run of a user's that has ended, and whose output a process outside of it holds up.
@@ -155,6 +157,40 @@ func TestStalledTerminalHoldsUpNobody(t *testing.T) {
 	if _, err := d.Start(t.Context(), spooled("exit 3"), runs.Handover{}); err != nil {
 		t.Error(err)
 	}
+	d.cmd.Process.Signal(syscall.SIGTERM)
+	awaitFree(t, d.cfg.Socket)
+	dead := d.cmd
+	d.restart(t)
+	release()
+	dead.Wait()
+}
+
+// The kernel locks a terminal's size while it copies it to a process that asks: one that asks with a page which never
+// comes hung a new size, and with that the list of runs, every start and the supervisor's orderly end.
+func TestStalledSizeHoldsUpNobody(t *testing.T) {
+	d := start(t)
+	run, out, end := leakedBy(t, d, func(r *runs.Request) { r.IO = runs.IOTerminal })
+	defer end()
+	release := stallIn(t, out, unix.SYS_IOCTL, "size")
+	d.terminal(t, d.attach(run.ID), 40, 90) // which sets its size
+	asked := make(chan bool, 1)
+	go func() { asked <- session.IsTerminal(out) }()
+	eventually(t, "it is known for a terminal all the same", func() bool { return len(asked) == 1 && <-asked })
+	answered := make(chan error, 1)
+	eventually(t, "the new size hangs, and is counted", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		info, err := d.Info(ctx)
+		return err == nil && info.Live == 1 && info.HeldUp[uint32(os.Getuid())] == 1
+	})
+	go func() {
+		_, err := d.List(t.Context(), runs.Filter{})
+		if err == nil {
+			_, err = d.Start(t.Context(), spooled("exit 3"), runs.Handover{})
+		}
+		answered <- err
+	}()
+	eventually(t, "others are answered", func() bool { return len(answered) == 1 && <-answered == nil })
 	d.cmd.Process.Signal(syscall.SIGTERM)
 	awaitFree(t, d.cfg.Socket)
 	dead := d.cmd

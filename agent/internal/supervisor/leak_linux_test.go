@@ -158,6 +158,10 @@ func stallMain() int {
 		panic(errno)
 	}
 	fmt.Fprintln(os.Stderr, "stalling")
+	if os.Getenv("STALL_IN") == "size" {
+		unix.Syscall(unix.SYS_IOCTL, 1, unix.TIOCGWINSZ, uintptr(reg[0]))
+		return 0
+	}
 	unix.Syscall(unix.SYS_WRITE, 1, uintptr(reg[0]), size)
 	return 0
 }
@@ -200,7 +204,13 @@ func TestStalledOutputHoldsUpNobody(t *testing.T) {
 // stall has a process stall in a write to out.
 func stall(t *testing.T, out int) (release func()) {
 	t.Helper()
-	staller := self("stall")
+	return stallIn(t, out, unix.SYS_WRITE, "")
+}
+
+// stallIn has a process stall in a call about out: STALL_IN of stallMain.
+func stallIn(t *testing.T, out, call int, in string) (release func()) {
+	t.Helper()
+	staller := self("stall", "STALL_IN="+in)
 	staller.Stdout = os.NewFile(uintptr(dup(t, out)), "out")
 	words, err := staller.StderrPipe()
 	if err == nil {
@@ -217,7 +227,7 @@ func stall(t *testing.T, out int) (release func()) {
 	}
 	eventually(t, "it stalls", func() bool {
 		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/syscall", staller.Process.Pid))
-		return strings.HasPrefix(string(b), "1 0x1 ")
+		return strings.HasPrefix(string(b), fmt.Sprintf("%d 0x1 ", call))
 	})
 	return release
 }

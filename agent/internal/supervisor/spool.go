@@ -42,7 +42,7 @@ type spool struct {
 
 	o     owner       // since it has begun
 	asked chan func() // for the thread
-	pipe  *os.File    // others call SetReadDeadline only
+	pipe  *os.File    // others call SetReadDeadline only, and that with waking locked
 	stuck bool        // the thread hangs; of the one that calls flush and end
 
 	// Of the thread.
@@ -53,6 +53,9 @@ type spool struct {
 	gap     int64     // bytes lost since the last that the disk took
 	full    time.Time // when the disk was full last, and room was asked for
 
+	waking sync.Mutex // never held over a call that can hang
+	closed bool       // the pipe is closed next, or is
+
 	mu      sync.Mutex // never held while a file is touched; only the thread writes what follows
 	printed int64      // by the command
 	size    int64      // of the file
@@ -62,15 +65,23 @@ type spool struct {
 	err     error      // why
 }
 
-// heldUp counts, by the run's user, runs that have ended and whose thread hangs.
+// heldUp counts, by the run's user, threads that hang: of runs that have ended, or that set a terminal's size.
 var heldUp fdconn.Tally
+
+// refuseHeldUp is why no more runs of a user begin, or nil.
+func refuseHeldUp(uid uint32) error {
+	if n := heldUp.Of(uid); n >= maxHeldUp {
+		return fmt.Errorf("processes of this user hold up their output or terminal in %d runs; "+
+			"the supervisor's log names those that have ended", n)
+	}
+	return nil
+}
 
 var spoolBuffers = sync.Pool{New: func() any { return new([spoolStep]byte) }}
 
 func openSpool(name string, uid uint32, max int64) (*spool, error) {
-	if n := heldUp.Of(uid); n >= maxHeldUp {
-		return nil, fmt.Errorf("open spool: processes outside of %d ended runs of this user hold up their output; "+
-			"the supervisor's log names the runs", n)
+	if err := refuseHeldUp(uid); err != nil {
+		return nil, fmt.Errorf("open spool: %w", err)
 	}
 	p := &spool{name: name, uid: uid, max: maxOutput(filepath.Dir(name), cmp.Or(max, defaultMaxOutput)),
 		asked: make(chan func(), 8)}
@@ -136,14 +147,32 @@ func (p *spool) failed() {
 func (p *spool) ask(f func()) {
 	select {
 	case p.asked <- f:
-		_ = p.pipe.SetReadDeadline(time.Now()) // wakes it
+		p.wake()
 	default: // it hangs: what it was asked before is not done either
 	}
 }
 
+// wake has the thread look what it was asked.
+func (p *spool) wake() {
+	p.waking.Lock()
+	defer p.waking.Unlock()
+	if !p.closed {
+		_ = p.pipe.SetReadDeadline(time.Now())
+	}
+}
+
+// closePipe is the thread's. An os.File is closed by whoever is the last to use it: one that wakes the thread at that
+// moment would close the number on another thread, where it is a descriptor of another run's.
+func (p *spool) closePipe() {
+	p.waking.Lock()
+	p.closed = true
+	p.waking.Unlock()
+	p.pipe.Close()
+}
+
 // serve is the thread: it moves what the command prints into the file, and does what it is asked, until the end.
 func (p *spool) serve() {
-	defer p.pipe.Close()
+	defer p.closePipe()
 	defer p.file.Close()
 	raw, err := p.pipe.SyscallConn()
 	for {
@@ -265,7 +294,7 @@ func (p *spool) end() bool {
 	return p.within(func() {
 		p.over = true
 		p.file.Close()
-		p.pipe.Close()
+		p.closePipe()
 	})
 }
 

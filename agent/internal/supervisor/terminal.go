@@ -31,6 +31,7 @@ const (
 type terminal struct {
 	uid  uint32 // the run's
 	pty  *command.Terminal
+	look *sizer
 	idle time.Duration
 	hard time.Duration // the run's time limit, for its warning
 	o    owner
@@ -61,6 +62,9 @@ type termClient struct {
 }
 
 func openTerminal(body runs.StartBody, conn net.Conn) (*terminal, error) {
+	if err := refuseHeldUp(body.UID); err != nil {
+		return nil, fmt.Errorf("open terminal: %w", err)
+	}
 	size := body.Size
 	if size.Rows == 0 || size.Cols == 0 {
 		size = session.Size{Rows: 24, Cols: 80}
@@ -70,7 +74,7 @@ func openTerminal(body runs.StartBody, conn net.Conn) (*terminal, error) {
 		return nil, err
 	}
 	return &terminal{
-		uid: body.UID, pty: pty, idle: body.Idle, hard: body.Timeout, done: make(chan struct{}),
+		uid: body.UID, pty: pty, look: &sizer{uid: body.UID, pty: pty}, idle: body.Idle, hard: body.Timeout, done: make(chan struct{}),
 		size: size, first: conn, active: time.Now(),
 	}, nil
 }
@@ -239,9 +243,9 @@ func (t *terminal) obey(kind session.Type, p []byte) {
 
 func (t *terminal) resize(s session.Size) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	t.size = s
-	_ = t.pty.Resize(s.Rows, s.Cols)
+	t.mu.Unlock()
+	t.look.set(s)
 }
 
 // end stops accepting clients, and saves output that no client is there to read: the run is reported as ended
