@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -311,4 +312,35 @@ func BenchmarkOutput(b *testing.B) {
 	var user, system float64 // ticks of 10 ms
 	fmt.Sscan(strings.Join(strings.Fields(string(text))[13:15], " "), &user, &system)
 	b.ReportMetric(10*(user+system)/float64(b.N), "cpu-ms/op")
+}
+
+// The thread of a run's output does not close its pipe while somebody wakes it: he would be the last to use it, and close
+// what has the number on his own thread.
+func TestWhoWakesAThreadClosesNothing(t *testing.T) {
+	p, err := openSpool(filepath.Join(t.TempDir(), "output"), uint32(os.Getuid()), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fd := range p.fds[:2] {
+		defer unix.Close(fd)
+	}
+	p.waking.Lock() // as wake does
+	closing := make(chan struct{})
+	p.asked <- func() { close(closing); p.over = true }
+	<-closing
+	for range 100_000 { // its thread would have closed it long before
+		if hungUpOf(p.fds[1]) {
+			t.Fatal("the pipe is closed")
+		}
+	}
+	p.waking.Unlock()
+	eventually(t, "it is closed then", func() bool { return hungUpOf(p.fds[1]) })
+	p.wake() // touches it no more
+}
+
+// hungUpOf reports whether nobody reads a pipe any more.
+func hungUpOf(fd int) bool {
+	p := []unix.PollFd{{Fd: int32(fd)}}
+	n, err := unix.Poll(p, 0)
+	return err == nil && n > 0 && p[0].Revents&unix.POLLERR != 0
 }
