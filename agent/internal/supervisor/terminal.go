@@ -74,7 +74,8 @@ func openTerminal(body runs.StartBody, conn net.Conn) (*terminal, error) {
 		return nil, err
 	}
 	return &terminal{
-		uid: body.UID, pty: pty, look: &sizer{uid: body.UID, pty: pty}, idle: body.Idle, hard: body.Timeout, done: make(chan struct{}),
+		uid: body.UID, pty: pty, look: &sizer{uid: body.UID, pty: pty},
+		idle: body.Idle, hard: body.Timeout, done: make(chan struct{}),
 		size: size, first: conn, active: time.Now(),
 	}, nil
 }
