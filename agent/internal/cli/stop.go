@@ -9,14 +9,19 @@ import (
 
 func newStopCmd(g *globals) *cobra.Command {
 	var req api.StopRequest
-	c := &cobra.Command{Use: "stop ID", Short: "end a run and everything it started: TERM, grace, KILL", Args: oneID,
+	c := &cobra.Command{Use: "stop ID|JOB", Args: oneID,
+		Short: "end a run and everything it started: TERM, grace, KILL",
 		RunE: func(c *cobra.Command, args []string) error {
 			cl, err := g.client()
 			if err != nil {
 				return err
 			}
+			id, err := running(c.Context(), cl, args[0])
+			if err != nil {
+				return err
+			}
 			var r runs.Run
-			if err := cl.Post(c.Context(), api.Path("runs", args[0], "stop"), req, &r); err != nil {
+			if err := cl.Post(c.Context(), api.Path("runs", id, "stop"), req, &r); err != nil {
 				return err
 			}
 			how := "is being ended: agent wait " + r.ID + " tells when it has"

@@ -11,13 +11,17 @@ import (
 )
 
 func newWaitCmd(g *globals) *cobra.Command {
-	return &cobra.Command{Use: "wait ID", Short: "wait for a run to end; exit with its exit status", Args: oneID,
+	return &cobra.Command{Use: "wait ID|JOB", Short: "wait for a run to end; exit with its exit status", Args: oneID,
 		RunE: func(c *cobra.Command, args []string) error {
 			cl, err := g.client()
 			if err != nil {
 				return exitIf(125, err)
 			}
-			return waitFor(c.Context(), g, cl, args[0])
+			id, err := running(c.Context(), cl, args[0])
+			if err != nil {
+				return exitIf(125, err)
+			}
+			return waitFor(c.Context(), g, cl, id)
 		}}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strconv"
+	"strings"
 
 	"beanstalk-agent/agent/internal/runs"
 )
@@ -21,15 +22,18 @@ func (s *server) find(id string) (run runs.Run, l *live, e *runs.Refused) {
 	}
 	s.mu.Unlock()
 	if l == nil && !s.store.has(id) {
-		ids = append(ids, s.store.list(func(other string, _ entry) bool {
-			return runs.Begins(other, id) && !slices.Contains(ids, other)
-		})...)
+		if len(ids) != 1 || id == "" { // else it is the only one in progress
+			ids = append(ids, s.store.list(func(other string, _ entry) bool {
+				return runs.Begins(other, id) && !slices.Contains(ids, other)
+			})...)
+		}
 		switch {
 		case len(ids) == 0 || id == "":
 			return run, nil, &runs.Refused{Status: 404, Kind: runs.KindUnknown,
 				Message: "no run " + strconv.Quote(id), Hint: "agent ps --all lists the runs that are known"}
 		case len(ids) > 1:
-			return run, nil, misuse("%q is the beginning of %d runs", id, len(ids))
+			return run, nil, misuse("%q is the beginning of %d runs, such as %s", id, len(ids),
+				strings.Join(ids[:min(len(ids), 5)], ", "))
 		}
 		id = ids[0]
 		s.mu.Lock()
