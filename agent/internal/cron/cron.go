@@ -81,7 +81,7 @@ func New(cfg Config) (*Cron, error) {
 		Options: func() scheduler.ParseOptions {
 			return scheduler.ParseOptions{Location: cfg.Location, CheckCommand: cfg.App.Commands(context.Background())}
 		}}
-	c.fleet.group, c.fleet.losses.report = c.group, c.reportLost
+	c.fleet.group, c.fleet.losses.report, c.fleet.losses.missed = c.group, c.reportLost, c.reportMissed
 	c.doubles = &doubles{open: c.fleet.open, jobs: c.jobsOnHere, log: cfg.Log,
 		own: func() string { return cfg.App.Facts().EnvironmentName }}
 	c.keepHold()

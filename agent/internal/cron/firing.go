@@ -41,14 +41,33 @@ func (c *Cron) fireBy(ctx context.Context, f scheduler.Firing, run runnerFunc) e
 	case !errors.Is(err, scheduler.ErrElsewhere):
 		c.notStarted(f, err)
 	case f.Reason == scheduler.Retry: // the one before has failed, and has not been reported
-		c.log.Warn("job failed, and is not tried again", "job", f.Job.Name, "due", f.Due, "err", err)
-		c.notices.send(notify.Event{Job: f.Job.Name, Kind: notify.Failed, At: time.Now(),
-			Reason: "failed, and is not tried again: " + err.Error()})
+		c.notTriedAgain(ctx, f, err)
 	case f.Coalesced > 0:
 		c.log.Info("slots left to other instances",
 			"job", f.Job.Name, "due", f.Due, "count", 1+f.Coalesced, "why", f.Why)
 	}
 	return err
+}
+
+// notTriedAgain reports the attempt before one that does not come. An instance that has taken the slot over reports it
+// itself, and so does whoever finds that an interrupted slot is not run again.
+func (c *Cron) notTriedAgain(ctx context.Context, f scheduler.Firing, err error) {
+	c.log.Warn("job is not tried again", "job", f.Job.Name, "due", f.Due, "err", err)
+	if left, ok := errors.AsType[*leftTo](err); ok && left.by.TakenFrom != "" {
+		return
+	}
+	kind, what := notify.Failed, "failed"
+	before, unknown := c.cfg.Runs.Get(ctx, runs.SlotID(f.Job.Name, f.Due, f.Attempt-1))
+	if unknown == nil && before.Interrupted() {
+		if rerunElsewhere(f.Job, before) {
+			c.fleet.losses.lookIn(f.Job, 0)
+			return
+		}
+		kind, what = notify.Missed, runs.Describe(before)
+		c.counts.missed.Add(1)
+	}
+	c.notices.send(notify.Event{Job: f.Job.Name, Kind: kind, At: time.Now(),
+		Reason: what + ", and is not tried again: " + err.Error()})
 }
 
 // runSlot claims a slot, starts its run, waits for the end and has it noted in the register. An error of type

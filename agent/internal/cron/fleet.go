@@ -3,6 +3,7 @@ package cron
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -48,6 +49,22 @@ type unclaimed struct{ error }
 
 func (u unclaimed) Unwrap() error { return u.error }
 
+// leftTo is why a slot is not this instance's: another has it, or has paused the job.
+type leftTo struct {
+	by     claim.Run
+	paused *claim.Pause
+}
+
+func (e *leftTo) Error() string {
+	if e.paused != nil {
+		return fmt.Sprintf("%s has paused the job since %s", printable(e.paused.By), clock(e.paused.Since))
+	}
+	return where(e.by) + " has run it, or runs it"
+}
+
+// Is makes it a scheduler.ErrElsewhere.
+func (e *leftTo) Is(target error) bool { return target == scheduler.ErrElsewhere }
+
 func isUnclaimed(err error) bool { _, ok := errors.AsType[unclaimed](err); return ok }
 
 func newFleet(cfg Config) *fleet {
@@ -55,7 +72,7 @@ func newFleet(cfg Config) *fleet {
 		group:  func() (string, error) { return cfg.Group, nil },
 		leases: &leases{runs: cfg.Runs, log: cfg.Log, held: map[*held]bool{}},
 		jobs:   map[string]*fleetJob{}, left: map[string]time.Time{}}
-	f.losses = &losses{open: f.open, name: cfg.App.Name(), report: func(string, claim.Run) {},
+	f.losses = &losses{open: f.open, name: cfg.App.Name(), report: func(string, claim.Run) {}, missed: func(string, claim.Run, string) {},
 		looks: map[string]look{}, wake: make(chan struct{}, 1)}
 	f.outcomes = newOutcomes(f.record, cfg.Log)
 	return f
@@ -123,12 +140,16 @@ func (c *fleet) decided(ctx context.Context, s *groupStore, f scheduler.Firing, 
 	switch {
 	case out.State == claim.Won:
 		c.noteBefore(job, out.Before)
+		c.losses.superseded(f, out.Before)
 		return c.leases.hold(s, f, out.Run.Slot, out.LeaseUntil), nil
 	case out.State == claim.Lost && s.Owner() == out.By.Owner && out.By.Outcome == "":
 		return c.reclaim(ctx, s, f, out.By)
 	case out.State == claim.Lost:
 		c.noteLeft(f, out.By.Owner)
 		c.losses.lookAt(f.Job, out.By, s.Now())
+		return nil, &leftTo{by: out.By}
+	case out.State == claim.Paused:
+		return nil, &leftTo{paused: out.Paused}
 	case out.State == claim.Busy:
 		c.losses.lookAt(f.Job, out.By, s.Now())
 		return nil, &scheduler.RunsElsewhere{By: where(out.By), Since: out.By.Claimed}

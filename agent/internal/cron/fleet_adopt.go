@@ -59,8 +59,10 @@ func (c *fleet) takeOver(ctx context.Context, f scheduler.Firing) (*held, int, e
 	out, err := s.TakeOver(ctx, request(f))
 	switch {
 	case err != nil:
+		c.losses.lookIn(f.Job, time.Minute)
 		return nil, 0, unclaimed{err}
 	case out.State != claim.Won:
+		c.notTaken(ctx, s, f, out)
 		c.log.Info("a lost slot is not run again here",
 			"job", f.Job.Name, "due", f.Due, "why", string(out.State), "by", out.By.Owner)
 		return nil, 0, scheduler.ErrElsewhere
@@ -68,4 +70,15 @@ func (c *fleet) takeOver(ctx context.Context, f scheduler.Firing) (*held, int, e
 	c.own(f)
 	f.Attempt = max(out.Run.Attempt, 1)
 	return c.leases.hold(s, f, out.Run.Slot, out.LeaseUntil), f.Attempt, nil
+}
+
+// notTaken looks again where another run of the job is in the way, and has the slot of a paused job noted as missed.
+func (c *fleet) notTaken(ctx context.Context, s *groupStore, f scheduler.Firing, out claim.Outcome) {
+	switch out.State {
+	case claim.Busy:
+		c.losses.lookIn(f.Job, out.Again)
+	case claim.Paused:
+		lost := claim.Run{Slot: f.Due, Outcome: claim.Interrupted}
+		c.losses.noteMissed(ctx, s, f.Job, lost, "the job is paused")
+	}
 }

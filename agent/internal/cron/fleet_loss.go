@@ -2,8 +2,8 @@ package cron
 
 import (
 	"context"
+	"errors"
 	"hash/fnv"
-	"strings"
 	"sync"
 	"time"
 
@@ -29,6 +29,7 @@ const (
 type losses struct {
 	open   func() (*groupStore, error)
 	report func(job string, r claim.Run)
+	missed func(job string, r claim.Run, why string) // an interrupted one that is not run again
 	name   string // of this instance: others look at another time
 
 	mu    sync.Mutex
@@ -109,6 +110,9 @@ func (c *losses) lost(job scheduler.Job, lost []claim.Run) {
 func (c *losses) look(ctx context.Context, job scheduler.Job, rerun func(scheduler.Job, claim.Run)) {
 	s, err := c.open()
 	if err != nil {
+		if !errors.Is(err, errNoStore) {
+			c.lookIn(job, time.Minute)
+		}
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
@@ -132,11 +136,38 @@ func (c *losses) look(ctx context.Context, job scheduler.Job, rerun func(schedul
 		if run.Manual {
 			continue
 		}
-		gone := run.LostBy != "" || strings.HasPrefix(run.Outcome, claim.Interrupted)
-		if gone && run.TakenFrom == "" && isRecent(job, run, s.Now()) {
+		switch gone := run.LostBy != "" || run.Interrupted(); {
+		case gone && run.TakenFrom == "" && isRecent(job, run, s.Now()):
 			rerun(job, run)
+		case run.TakenFrom != "":
+			c.noteMissed(ctx, s, job, run, "it has been run again once")
+		default:
+			c.noteMissed(ctx, s, job, run, "it is older than catch_up allows")
 		}
 		return // a later slot stands for those before it
+	}
+}
+
+// noteMissed reports a run that was interrupted and is not run again, unless another instance has. A lost one has been
+// reported when its loss was noted.
+func (c *losses) noteMissed(ctx context.Context, s *groupStore, job scheduler.Job, run claim.Run, why string) {
+	if !run.Interrupted() {
+		return
+	}
+	noted, err := s.NoteMissed(ctx, job.Name, run.Slot)
+	switch {
+	case err != nil:
+		c.lookIn(job, time.Minute)
+	case noted:
+		c.missed(job.Name, run, why)
+	}
+}
+
+// superseded reports the interrupted run of the slot before one that this instance has won: no instance takes it over
+// any more.
+func (c *losses) superseded(f scheduler.Firing, before claim.Run) {
+	if f.Job.OnOwnerLoss == scheduler.OwnerLossRerun && f.Attempt <= 1 && before.Interrupted() && !before.Manual {
+		c.missed(f.Job.Name, before, "a later slot has come due")
 	}
 }
 

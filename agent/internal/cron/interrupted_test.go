@@ -39,6 +39,7 @@ func TestAnInterruptedRunIsNoFailure(t *testing.T) {
 - {name: stopped, schedule: "0 0 1 1 *", command: x}
 - {name: again, schedule: "0 0 1 1 *", command: x, retries: 1}
 - {name: elsewhere, schedule: "0 0 1 1 *", command: x, on_owner_loss: rerun}
+- {name: alone, schedule: "0 0 1 1 *", command: x, on_owner_loss: rerun}
 `)
 	go c.SendNotices(t.Context())
 	end := func(job, by string, code int) {
@@ -46,7 +47,11 @@ func TestAnInterruptedRunIsNoFailure(t *testing.T) {
 			Signal: 15, Attempt: 1, Started: time.Now(), Ended: time.Now()})
 	}
 	end("again", runs.StoppedShutdown, 143) // which is tried again here
-	end("elsewhere", runs.StoppedLease, 143)
+	c.onEnd(runs.Run{Kind: "cron", Name: "elsewhere", State: runs.StateExited, StoppedBy: runs.StoppedLease, ExitCode: 143,
+		Attempt: 1, Meta: map[string]string{metaRegister: "environment"}})
+	if c.fleet.losses.looks["elsewhere"].at.IsZero() {
+		t.Error("nobody looks whether another instance runs it again")
+	}
 	end("once", runs.StoppedShutdown, 0)   // which has finished within its grace
 	end("once", runs.StoppedReplaced, 143) // whose next run is the one to report
 	end("once", runs.StoppedLease, 143)
@@ -60,6 +65,15 @@ func TestAnInterruptedRunIsNoFailure(t *testing.T) {
 		if s.Value != want[s.Name] {
 			t.Errorf("%s is %v", s.Name, s.Value)
 		}
+	}
+	end("alone", runs.StoppedLease, 143) // which no other instance looks at: it was not claimed
+	if notice := <-got; notice["kind"] != "missed" || notice["job"] != "alone" {
+		t.Errorf("notified of %v", notice)
+	}
+	c.onEnd(runs.Run{Kind: "cron", Name: "elsewhere", State: runs.StateExited, StoppedBy: runs.StoppedShutdown, ExitCode: 143,
+		Attempt: 1, Reason: "manual", Meta: map[string]string{metaRegister: "environment"}}) // nor at a manual run
+	if notice := <-got; notice["kind"] != "missed" || notice["job"] != "elsewhere" {
+		t.Errorf("notified of %v", notice)
 	}
 	leaving.Store(true)
 	end("again", runs.StoppedShutdown, 143) // which is perhaps never tried again

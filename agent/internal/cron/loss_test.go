@@ -2,18 +2,24 @@ package cron
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"beanstalk-agent/agent/internal/claim"
+	"beanstalk-agent/agent/internal/notify"
 	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/packaging/testbed/versity"
 	"beanstalk-agent/scheduler"
@@ -182,5 +188,148 @@ func TestOutputIsSharedOnlyOnRequest(t *testing.T) {
 		if o := <-got; (o.Output == "line\nsecret\n") != share || o.Outcome != "exit 1" {
 			t.Errorf("share_output %v: %+v", share, o)
 		}
+	}
+}
+
+// An interrupted slot that may run again does, or one instance reports it as missed: because it is old, has been run
+// again before, is of a paused job, or is followed by a later one. Where another run is in the way, it is looked at
+// again.
+func TestAnInterruptedSlotRunsAgainOrIsMissed(t *testing.T) {
+	t.Parallel()
+	const other = "i-0fedcba9876543210"
+	for name, c := range map[string]struct {
+		age   time.Duration
+		first func(*testing.T, *fleet, scheduler.Firing) // what else happens
+		again bool                                       // a run is started
+		says  string                                     // why it is missed
+	}{
+		"it is recent":           {again: true},
+		"it is old":              {age: 2 * time.Hour, says: "it is older than catch_up allows"},
+		"it has been run again":  {first: interruptAgain, says: "it has been run again once"},
+		"the job is paused":      {first: pauseJob, again: true, says: "the job is paused"},
+		"a later slot has begun": {first: claimLater, says: "a later slot has come due"},
+		"a manual run is there":  {first: claimManually, again: true},
+	} {
+		store, missed, looks := versity.Careless(t), []string{}, 0
+		owner, b := fleetAt(t, store, other), fleetAt(t, store, "i-0123456789abcdef0")
+		for _, x := range []*fleet{owner, b} {
+			x.losses.missed = func(_ string, _ claim.Run, why string) { missed = append(missed, why) }
+		}
+		f := firing(t, func(j *scheduler.Job) { j.OnOwnerLoss = scheduler.OwnerLossRerun })
+		f.Due = f.Due.Add(-c.age)
+		if _, err := owner.claim(t.Context(), f); err != nil {
+			t.Fatal(err)
+		}
+		write(owner, f, "interrupted: shutdown")
+		if c.first != nil {
+			c.first(t, b, f)
+		}
+		reruns := 0
+		for _, x := range []*fleet{owner, b, owner} {
+			x.losses.look(t.Context(), f.Job, func(j scheduler.Job, r claim.Run) {
+				reruns++
+				delete(b.losses.looks, j.Name)
+				lost := scheduler.Firing{Job: j, Due: r.Slot, Attempt: 2}
+				if h, _, err := b.takeOver(t.Context(), lost); (err == nil) != (name == "it is recent") || (h == nil) != (err != nil) {
+					t.Errorf("%s: taken over with %v, %v", name, h, err)
+				}
+				looks += len(b.losses.looks)
+			})
+		}
+		if (reruns > 0) != c.again || strings.Join(missed, ", ") != c.says || (looks > 0) != (name == "a manual run is there") {
+			t.Errorf("%s: %d reruns, missed %q, %d looks", name, reruns, missed, looks)
+		}
+	}
+}
+
+func interruptAgain(t *testing.T, b *fleet, f scheduler.Firing) {
+	f.Attempt = 2
+	_, attempt, err := b.takeOver(t.Context(), f)
+	if f.Attempt = attempt; err != nil {
+		t.Fatal(err)
+	}
+	write(b, f, "interrupted: shutdown")
+}
+
+func pauseJob(t *testing.T, b *fleet, f scheduler.Firing) {
+	s, err := b.open()
+	if err == nil {
+		err = s.SetPause(t.Context(), f.Job.Name, &claim.Pause{By: "ops"})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func claimLater(t *testing.T, b *fleet, f scheduler.Firing) {
+	f.Due = f.Due.Add(time.Second)
+	if _, err := b.claim(t.Context(), f); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func claimManually(t *testing.T, b *fleet, f scheduler.Firing) {
+	f.Reason = scheduler.Manual
+	if _, err := b.claimManual(t.Context(), f, false); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A further attempt that another instance makes, or that is not made since the job is paused, is no failure of its own:
+// it is said what happened to the one before.
+func TestARetryThatIsNotMadeHere(t *testing.T) {
+	t.Parallel()
+	const own = "i-0123456789abcdef0"
+	store := versity.Start(t, "bucket")[0]
+	for name, c := range map[string]struct {
+		outcome string
+		first   func(*testing.T, *fleet, scheduler.Firing)
+		by      string // who ended the attempt before
+		notice  string
+	}{
+		"taken over":                     {"interrupted: lease not renewed", takeItOver, runs.StoppedLease, ""},
+		"paused":                         {"exit 1", pauseJob, "", "failed: failed, and is not tried again: ops has paused the job since "},
+		"paused, and it was interrupted": {"interrupted: shutdown", pauseJob, runs.StoppedShutdown, "missed: interrupted: shutdown, and is not tried again: ops has paused the job since "},
+		"a later slot is run":            {"exit 1", claimLater, "", "failed: failed, and is not tried again: i-0fedcba9876543210 runs it since "},
+	} {
+		got := make(chan string, 10)
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			var e struct{ Kind, Reason string }
+			json.NewDecoder(r.Body).Decode(&e)
+			got <- e.Kind + ": " + e.Reason
+		}))
+		t.Cleanup(server.Close)
+		p := newCron(t, io.Discard, func(cfg *Config) {
+			cfg.Notify = []notify.Target{{Type: notify.Webhook, Name: "ops", URL: server.URL}}
+		})
+		p.fleet = fleetAt(t, store, own)
+		f := firing(t, func(j *scheduler.Job) {
+			j.Name, j.Retries, j.RetryOnLoss = strings.Fields(name)[0]+strconv.Itoa(len(name)), 1, true
+		})
+		if _, err := p.fleet.claim(t.Context(), f); err != nil {
+			t.Fatal(err)
+		}
+		write(p.fleet, f, c.outcome)
+		p.cfg.Runs = oneRun{id: runs.SlotID(f.Job.Name, f.Due, 1), run: runs.Run{State: runs.StateExited, ExitCode: 1, StoppedBy: c.by}}
+		c.first(t, fleetAt(t, store, "i-0fedcba9876543210"), f)
+		f.Attempt, f.Reason, f.Begun = 2, scheduler.Retry, func() { t.Errorf("%s: it began", name) }
+		if err := p.fire(t.Context(), f); !errors.Is(err, scheduler.ErrElsewhere) {
+			t.Errorf("%s: %v", name, err)
+		}
+		p.notices.send(notify.Event{Job: "other", Kind: notify.Failed, At: time.Now(), Reason: "the end"})
+		ctx, stop := context.WithCancel(t.Context())
+		go p.SendNotices(ctx)
+		first := <-got
+		if want := cmp.Or(c.notice, "failed: the end"); !strings.HasPrefix(first, want) {
+			t.Errorf("%s: notified of %q, want %q", name, first, want)
+		}
+		stop()
+	}
+}
+
+func takeItOver(t *testing.T, b *fleet, f scheduler.Firing) {
+	f.Attempt = 2
+	if _, _, err := b.takeOver(t.Context(), f); err != nil {
+		t.Fatal(err)
 	}
 }
