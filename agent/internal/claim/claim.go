@@ -9,8 +9,13 @@
 //   - A late, older slot is added beside the newer ones, never instead of them. One older than all slots still in the
 //     register is Superseded: it is not known whether it ran.
 //
-// At most one instance runs a slot, always. Exactly one does if one that stays up can reach the bucket within the
-// window. When a claim is neither won nor lost, the slot does not run on this instance and the caller gets an error.
+// A claimed run has a lease, which its owner renews. With Skip, Queue and Replace no other run of the job starts while
+// one may be in progress. One whose lease has passed is lost, and counts no more.
+//
+// At most one instance runs a slot, unless its run was lost or interrupted and TakeOver runs it again, once. Force, and
+// a caller that runs what could not be claimed, are beyond these rules. Exactly one does if one that stays up can reach
+// the bucket within the window. When a claim is neither won nor lost, the slot does not run on this instance and the
+// caller gets an error.
 //
 // The default role of Elastic Beanstalk instances may already read and write the environment's own bucket, so this
 // needs no new infrastructure and no new permission.

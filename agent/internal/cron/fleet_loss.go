@@ -30,7 +30,7 @@ type losses struct {
 	open   func() (*groupStore, error)
 	report func(job string, r claim.Run)
 	missed func(job string, r claim.Run, why string) // an interrupted one that is not run again
-	name   string // of this instance: others look at another time
+	name   string                                    // of this instance: others look at another time
 
 	mu    sync.Mutex
 	looks map[string]look // by job

@@ -123,10 +123,16 @@ func program(j scheduler.Job) string {
 	return filepath.Base(word)
 }
 
-// Next is `agent cron next`. A job that is off or paused says so.
-func (c *Cron) Next(_ context.Context, from time.Time, n int, job string) ([]api.Occurrence, error) {
+// Next is `agent cron next`. A job that is off or paused says so, as far as its register was asked and has answered.
+func (c *Cron) Next(ctx context.Context, from time.Time, n int, job string) ([]api.Occurrence, error) {
 	list, err := Occurrences(c.watcher.State().Table, from, n, job)
-	idle := map[string]string{}
+	var shared []string
+	for _, s := range c.sched.Snapshot() {
+		if s.Job.On != scheduler.OnAll && s.Off == "" && (job == "" || job == s.Job.Name) {
+			shared = append(shared, s.Job.Name)
+		}
+	}
+	idle := c.fleet.paused(ctx, shared)
 	for _, s := range c.sched.Snapshot() {
 		if s.Off != "" || !s.Paused.IsZero() {
 			idle[s.Job.Name] = note(s)

@@ -67,6 +67,28 @@ func (c *fleet) fillLast(ctx context.Context, jobs []*api.CronJob) (unread int, 
 	return eachRegister(ctx, s, names, func(name string, r claim.Register) { fill(byName[name], r, s) })
 }
 
+// paused says of each job that is paused on all instances by whom, and since when.
+func (c *fleet) paused(ctx context.Context, jobs []string) map[string]string {
+	notes := map[string]string{}
+	s, err := c.open()
+	if err != nil {
+		return notes
+	}
+	var mu sync.Mutex
+	eachRegister(ctx, s, jobs, func(name string, r claim.Register) {
+		mu.Lock()
+		defer mu.Unlock()
+		if r.Paused != nil {
+			notes[name] = pausedNote(r.Paused)
+		}
+	})
+	return notes
+}
+
+func pausedNote(p *claim.Pause) string {
+	return "paused by " + printable(p.By) + " since " + clock(p.Since)
+}
+
 func fill(j *api.CronJob, r claim.Register, s *groupStore) {
 	past := slices.IndexFunc(r.Runs, func(run claim.Run) bool { return !run.Slot.After(time.Now()) })
 	if past >= 0 {
@@ -76,7 +98,7 @@ func fill(j *api.CronJob, r claim.Register, s *groupStore) {
 	var notes []string
 	if p := r.Paused; p != nil {
 		j.Paused, j.Next = &api.CronPauser{By: p.By, Since: p.Since}, nil
-		notes = append(notes, "paused by "+printable(p.By)+" since "+clock(p.Since))
+		notes = append(notes, pausedNote(p))
 	}
 	for _, run := range r.Live(s.Now()) {
 		j.Running = append(j.Running, api.CronHolder{Host: run.Owner, Environment: run.Environment, Since: run.Claimed})

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -17,6 +18,7 @@ import (
 	"beanstalk-agent/agent/internal/claim"
 	"beanstalk-agent/agent/internal/notify"
 	"beanstalk-agent/agent/internal/runs"
+	"beanstalk-agent/packaging/testbed/versity"
 	"beanstalk-agent/scheduler"
 )
 
@@ -156,5 +158,22 @@ func TestUnknownTargetsAreListedOnce(t *testing.T) {
 	}
 	if got := (&notices{}).unknown(table); len(got) != maxUnknown+1 || len(strings.Join(got, "")) > 300*len(got) {
 		t.Errorf("%d lines, %d bytes", len(got), len(strings.Join(got, "")))
+	}
+}
+
+// A pause on all instances is in the register alone; the times of the job that no instance will run say so.
+func TestNextKnowsAPauseOnAllInstances(t *testing.T) {
+	c := newCron(t, io.Discard, nil)
+	running(t, c, "cron:\n- {name: job, schedule: '@yearly', command: x}\n- {name: other, schedule: '@yearly', command: x}\n")
+	c.fleet = fleetAt(t, versity.Careless(t), "i-0123456789abcdef0")
+	pauseJob(t, c.fleet, firing(t, func(*scheduler.Job) {}))
+	list, err := c.Next(t.Context(), time.Now(), 2, "")
+	if err != nil || len(list) != 2 {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	for _, o := range list {
+		if strings.HasPrefix(o.Note, "paused by ops since ") != (o.Job == "job") {
+			t.Errorf("%+v", o)
+		}
 	}
 }
