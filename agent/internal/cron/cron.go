@@ -213,3 +213,11 @@ func (c *Cron) reportLost(job string, r claim.Run) {
 	c.counts.failed.Add(1)
 	c.notices.send(notify.Event{Job: job, Kind: notify.Failed, At: time.Now(), Reason: printable(r.Outcome)})
 }
+
+// reportMissed reports an interrupted run whose slot is not run again on any instance.
+func (c *Cron) reportMissed(job string, r claim.Run, why string) {
+	c.log.Warn("an interrupted slot is not run again", "job", job, "due", r.Slot, "outcome", r.Outcome, "why", why)
+	c.counts.missed.Add(1)
+	c.notices.send(notify.Event{Job: job, Kind: notify.Missed, At: time.Now(),
+		Reason: printable(r.Outcome) + "; it is not run again: " + why})
+}

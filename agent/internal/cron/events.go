@@ -13,7 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"beanstalk-agent/agent/internal/claim"
 	"beanstalk-agent/agent/internal/notify"
 	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/scheduler"
@@ -57,25 +56,6 @@ func (c *Cron) onEnd(r runs.Run) {
 		c.counts.missed.Add(1) // its slot has not been served
 	}
 	c.notices.ended(r, c.fleet.outcomeBefore(r.Name), again)
-}
-
-// ownLook is when an instance looks at a run of its own that was interrupted. Others have looked by then, if there are
-// any: its lease has passed.
-const ownLook = 3 * claim.RenewEvery
-
-// rerunElsewhere reports whether instances look for an interrupted run in its register, to run its slot again.
-func rerunElsewhere(job scheduler.Job, r runs.Run) bool {
-	_, claimed := r.Meta[metaRegister]
-	return claimed && r.Reason != string(scheduler.Manual) && job.On != scheduler.OnAll &&
-		job.OnOwnerLoss == scheduler.OwnerLossRerun
-}
-
-// reportMissed reports an interrupted run whose slot is not run again on any instance.
-func (c *Cron) reportMissed(job string, r claim.Run, why string) {
-	c.log.Warn("an interrupted slot is not run again", "job", job, "due", r.Slot, "outcome", r.Outcome, "why", why)
-	c.counts.missed.Add(1)
-	c.notices.send(notify.Event{Job: job, Kind: notify.Missed, At: time.Now(),
-		Reason: printable(r.Outcome) + "; it is not run again: " + why})
 }
 
 // leaving reports whether nothing is tried again here until this machine is back, if it ever is.

@@ -72,8 +72,9 @@ func newFleet(cfg Config) *fleet {
 		group:  func() (string, error) { return cfg.Group, nil },
 		leases: &leases{runs: cfg.Runs, log: cfg.Log, held: map[*held]bool{}},
 		jobs:   map[string]*fleetJob{}, left: map[string]time.Time{}}
-	f.losses = &losses{open: f.open, name: cfg.App.Name(), report: func(string, claim.Run) {}, missed: func(string, claim.Run, string) {},
-		looks: map[string]look{}, wake: make(chan struct{}, 1)}
+	f.losses = &losses{open: f.open, name: cfg.App.Name(), report: func(string, claim.Run) {},
+		missed: func(string, claim.Run, string) {},
+		looks:  map[string]look{}, wake: make(chan struct{}, 1)}
 	f.outcomes = newOutcomes(f.record, cfg.Log)
 	return f
 }

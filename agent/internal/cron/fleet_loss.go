@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"beanstalk-agent/agent/internal/claim"
+	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/scheduler"
 )
 
@@ -146,6 +147,17 @@ func (c *losses) look(ctx context.Context, job scheduler.Job, rerun func(schedul
 		}
 		return // a later slot stands for those before it
 	}
+}
+
+// ownLook is when an instance looks at a run of its own that was interrupted. Others have looked by then, if there are
+// any: its lease has passed.
+const ownLook = 3 * claim.RenewEvery
+
+// rerunElsewhere reports whether instances look for an interrupted run in its register, to run its slot again.
+func rerunElsewhere(job scheduler.Job, r runs.Run) bool {
+	_, claimed := r.Meta[metaRegister]
+	return claimed && r.Reason != string(scheduler.Manual) && job.On != scheduler.OnAll &&
+		job.OnOwnerLoss == scheduler.OwnerLossRerun
 }
 
 // noteMissed reports a run that was interrupted and is not run again, unless another instance has. A lost one has been
