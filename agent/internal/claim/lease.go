@@ -14,7 +14,8 @@ type Renewal struct {
 
 // Renew lets the run of a slot that this instance has go on for a lease from now on, or until its limit. A process that
 // finds a run of an earlier process of its instance renews it first. ErrNotRecorded: the slot was taken over, or
-// another run of the job is in progress, or the register has it as ended: the run must end. It tries until ctx is done.
+// another run of the job is in progress, or the register has it as ended: the run must end. A run that was claimed
+// without a lease gets none, and nothing is written. It tries until ctx is done.
 func (s *Store) Renew(ctx context.Context, job string, slot time.Time, grace time.Duration) (Renewal, error) {
 	var run Run
 	err := s.edit(ctx, job, func(r *Register) (bool, error) {
@@ -26,6 +27,9 @@ func (s *Store) Renew(ctx context.Context, job string, slot time.Time, grace tim
 		low := s.s3.clock.low()
 		if run.Outcome != "" && (run.LostBy == "" || len(r.Live(low)) > 0) {
 			return false, fmt.Errorf("%w as in progress: %s", ErrNotRecorded, oneLine(run.Outcome, 100))
+		}
+		if run.Until.IsZero() {
+			return false, nil
 		}
 		run.Outcome, run.Finished, run.LostBy = "", time.Time{}, ""
 		run.renew(low, s.s3.clock.high(), grace)

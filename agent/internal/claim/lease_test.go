@@ -3,6 +3,7 @@ package claim
 import (
 	"context"
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -95,4 +96,25 @@ func TestPauseIsObeyedByAll(t *testing.T) {
 
 func contextOf(t *testing.T, d time.Duration) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(t.Context(), d)
+}
+
+// A run that nothing keeps others from beside has no lease: after a restart of its agent it must not get one, with
+// which a partition would end it.
+func TestRenewalGivesNoLeaseToARunWithoutOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, ss := fleet(t, 2)
+		claimed(t, ss[0], alone(minute(0), Allow), Won)
+		before, err := ss[0].Read(t.Context(), "job")
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := ss[0].Renew(t.Context(), "job", minute(0), 5*time.Second)
+		if after, _ := ss[0].Read(t.Context(), "job"); err != nil || r.LeaseUntil != 0 || !reflect.DeepEqual(after, before) {
+			t.Errorf("%+v, %v: %+v", r, err, after.Runs)
+		}
+		claimed(t, ss[1], alone(minute(1), Skip), Won) // of another cron file
+		if _, err := ss[1].Renew(t.Context(), "job", minute(0), 0); !errors.Is(err, ErrNotRecorded) {
+			t.Errorf("another instance's: %v", err)
+		}
+	})
 }
