@@ -19,6 +19,7 @@ type Firing struct {
 	Coalesced int
 
 	Started time.Time // of a run that is adopted
+	Forced  bool      // Trigger's force
 
 	// Begun is set by the Scheduler. A [Runner] calls it once the run is recorded durably.
 	// Until then the slot stays owed: a process that ends earlier leaves it to the next one.

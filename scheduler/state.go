@@ -33,6 +33,25 @@ type WaitState struct {
 	Slots int // that it stands for
 }
 
+// Blocked says why a start of the job of that name would have to wait or be left out now, whatever its overlap policy
+// says of its other runs; "" when it would begin.
+func (s *Scheduler) Blocked(name string) string {
+	s.mu.Lock()
+	defer s.unlock()
+	e := s.entries[name]
+	switch {
+	case e == nil || e.removed:
+		return "it is not in the cron file any more"
+	case s.held():
+		return "starts are held"
+	case e.paused != 0:
+		return "it is paused here"
+	case e.off != "":
+		return "off here: " + e.off
+	}
+	return s.blockedBy(e)
+}
+
 // Snapshot gives the state of every job, in the order of the table. Jobs removed from it that still run come last.
 func (s *Scheduler) Snapshot() []JobState {
 	s.mu.Lock()

@@ -204,7 +204,7 @@ func (s *Scheduler) Trigger(name string, force bool, run func(context.Context, F
 	if why := s.blockedBy(e); why != "" {
 		return fmt.Errorf("%w: it would wait for %s", ErrBusy, why)
 	}
-	s.launch(e, Firing{Due: s.cfg.Now(), Reason: Manual, Attempt: 1}, run)
+	s.launch(e, Firing{Due: s.cfg.Now(), Reason: Manual, Attempt: 1, Forced: force}, run)
 	return nil
 }
 

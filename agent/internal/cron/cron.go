@@ -101,6 +101,7 @@ func (c *Cron) Run(ctx context.Context) error {
 	var watch sync.WaitGroup
 	defer watch.Wait()
 	watch.Go(func() {
+		c.fleet.releaseLocks(ctx)
 		for _, j := range atStart(table) {
 			c.fleet.leftoversOf(ctx, j)
 			c.fleet.losses.lookIn(j, 0)

@@ -91,6 +91,7 @@ func (c *Cron) run(ctx context.Context, id string, f scheduler.Firing, h *held, 
 		c.noteEnd(ctx, f, h, "not started", err)
 		return err
 	}
+	pair(h, lock)
 	defer lock.keep(id).release()
 	if waits(f, "its start"); f.Job.Lock != "" {
 		waits(f, "the lock "+f.Job.Lock+" of this host")

@@ -1,8 +1,8 @@
 package cron
 
 import (
+	"cmp"
 	"context"
-	"strings"
 	"time"
 
 	"beanstalk-agent/agent/internal/claim"
@@ -11,42 +11,30 @@ import (
 )
 
 // adopt takes over the claim of a run that an earlier process of this instance started. It is nil for a run that was
-// not claimed, and so is the lock's of one that took none in the environment.
-func (c *fleet) adopt(ctx context.Context, f scheduler.Firing, r runs.Run) (h, lock *held) {
-	where, claimed := r.Meta[metaRegister]
-	locked, err := time.Parse(time.RFC3339Nano, r.Meta[metaLock])
-	isLocked := err == nil
-	if f.Job.On == scheduler.OnAll && !claimed && !isLocked {
-		return nil, nil
-	}
-	s, err := c.opened(ctx, time.Minute)
-	if err == nil && claimed && where != s.String() {
-		group, _ := strings.CutPrefix(where, groupPrefix)
-		if where == "environment" {
-			group = ""
-		}
-		s, err = c.newStore(group)
-	}
-	if err != nil {
-		return nil, nil // there is no store, or the agent stops
-	}
-	if f.Job.On != scheduler.OnAll {
-		h = c.leases.hold(s, f, r.Slot, 0)
+// not claimed, and so is the lock's of one that took none in the environment. Their registers are opened as soon as
+// they can be, while the run goes on.
+func (c *fleet) adopt(f scheduler.Firing, r runs.Run) (h, lock *held) {
+	name, claimed := r.Meta[metaRegister]
+	if f.Job.Grace = graceOf(r, f.Job.Grace); claimed || f.Job.On != scheduler.OnAll {
+		h = c.leases.hold(nil, f, r.Slot, 0)
 		h.attempt, h.lenient = r.Attempt, !claimed
-		h.adopted()
+		h.adopted(c, name)
 	}
-	if isLocked {
-		lock = c.holdLock(s, f, locked, 0)
-		lock.adopted()
+	if slot, err := time.Parse(time.RFC3339Nano, r.Meta[metaLock]); err == nil {
+		f.Job.Lock = cmp.Or(f.Job.Lock, r.Lock)
+		lock = c.holdLock(nil, f, slot, 0)
+		lock.adopted(c, cmp.Or(r.Meta[metaLockIn], name))
 	}
+	pair(h, lock)
 	return h, lock
 }
 
-// adopted has the lease renewed at once. When it ends the supervisor knows, which ends the run then; by what is known
-// here it ends no later than one that began now.
-func (h *held) adopted() {
+// adopted has the lease renewed at once, in the registers of that name. When it ends the supervisor knows, which ends
+// the run then; by what is known here it ends no later than one that began now.
+func (h *held) adopted(c *fleet, register string) {
+	h.open = func(ctx context.Context) (*groupStore, error) { return c.openedAs(ctx, register) }
 	now := runs.BootNow()
-	h.until, h.renewed = now+runs.BootTime(3*claim.RenewEvery), now-runs.BootTime(claim.RenewEvery)
+	h.until, h.renewed, h.guessed = now+runs.BootTime(3*claim.RenewEvery), now-runs.BootTime(claim.RenewEvery), true
 }
 
 // takeOver claims a slot whose run was lost with another instance. It returns the attempt that it is.

@@ -3,6 +3,7 @@ package cron
 import (
 	"context"
 	"errors"
+	"time"
 
 	"beanstalk-agent/agent/internal/claim"
 	"beanstalk-agent/scheduler"
@@ -11,7 +12,7 @@ import (
 // finish has the register note how a slot's run ended, for all instances to see. Without a claim it may have been made
 // by an earlier process.
 func (c *fleet) finish(f scheduler.Firing, h *held, how, output string) {
-	if f.Job.On == scheduler.OnAll {
+	if h == nil && f.Job.On == scheduler.OnAll {
 		return
 	}
 	r := claim.Result{Attempt: f.Attempt, Outcome: how, Output: output}
@@ -30,21 +31,44 @@ func (c *fleet) finish(f scheduler.Firing, h *held, how, output string) {
 
 // noteResult has a claim's register note its result, and this process's next claim know it.
 func (c *fleet) noteResult(h *held, r claim.Result) {
-	h.store.Ended(h.job, h.slot, r)
-	c.outcomes.add(outcome{job: h.job, slot: h.slot, Result: r, store: h.store})
+	if h.store != nil {
+		h.store.Ended(h.job, h.slot, r)
+	}
+	c.outcomes.add(outcome{job: h.job, slot: h.slot, Result: r, store: h.store, open: h.open})
 }
 
 // record writes an outcome into its register.
 func (c *fleet) record(ctx context.Context, o outcome) {
-	s, claimed := o.store, o.store != nil
-	if !claimed {
-		var err error
-		if s, err = c.open(); err != nil {
-			return
-		}
+	claimed := o.store != nil || o.open != nil
+	s, err := c.storeOf(ctx, o)
+	if errors.Is(err, errNoStore) || err != nil && !claimed {
+		return
 	}
-	err := s.Finish(ctx, o.job, o.slot, o.Result)
+	if err == nil {
+		err = s.Finish(ctx, o.job, o.slot, o.Result)
+	}
 	if err != nil && (claimed || !errors.Is(err, claim.ErrNotRecorded)) {
 		c.log.Warn("the end of a run is not in its register", "job", o.job, "due", o.slot, "err", err)
+	}
+}
+
+// storeOf waits, where an earlier process claimed, until it is known in whose name.
+func (c *fleet) storeOf(ctx context.Context, o outcome) (s *groupStore, err error) {
+	switch {
+	case o.store != nil:
+		return o.store, nil
+	case o.open == nil:
+		return c.open()
+	}
+	for {
+		s, err = o.open(ctx)
+		if err == nil || errors.Is(err, errNoStore) {
+			return s, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(time.Second):
+		}
 	}
 }

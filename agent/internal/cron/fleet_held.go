@@ -17,7 +17,8 @@ import (
 // supervisor, which ends a run whose lease is over, also while there is no agent.
 type held struct {
 	leases  *leases
-	store   *groupStore
+	store   *groupStore // nil until open has opened it: of a run that an earlier process started
+	open    func(context.Context) (*groupStore, error)
 	job     string // as the register has it
 	slot    time.Time
 	attempt int
@@ -30,10 +31,13 @@ type held struct {
 	mu      sync.Mutex
 	until   runs.BootTime // of the lease; 0: there is none
 	renewed runs.BootTime
+	guessed bool  // until is: the run is an earlier process's, and has not been renewed by this one
+	other   *held // of the same run: its slot's of a lock's, and a lock's of its slot's
 	late    bool  // it has been logged that the lease is not renewed
 	ended   error // why this process ended the run, if it did
 
-	stop func() // ends keep
+	stopped bool   // the supervisor has taken that; keep's
+	stop    func() // ends keep
 }
 
 // leases are the slots that this instance has claimed and whose runs are in progress.
@@ -61,53 +65,33 @@ func (l *leases) note(h *held, on bool) {
 	}
 }
 
-// groupStore is the registers of one group; "" is the environment's own.
-type groupStore struct {
-	*claim.Store
-	group string
-}
-
-// String names the registers, for the next process.
-func (g *groupStore) String() string {
-	if g.group != "" {
-		return groupPrefix + g.group
-	}
-	return "environment"
-}
-
-const groupPrefix = "group "
-
-// In the Meta of a run, for the next process to renew its leases.
-const (
-	metaRegister = "register" // which has its slot
-	metaLock     = "lock"     // the slot of the lock that it took in the environment
-)
-
-// request puts the lease, and what the next process needs to renew it, into a run's request.
-func (h *held) request(r *runs.Request, lock *held) {
-	r.Meta = map[string]string{}
-	if lock != nil {
-		r.Meta[metaLock] = lock.slot.Format(time.RFC3339Nano)
-	}
-	if h == nil {
-		h = lock
-	} else {
-		r.Slot = h.slot
-		r.Meta[metaRegister] = h.store.String()
-	}
-	if h == nil {
+// pair has the supervisor let one run go on no longer than either of its two leases.
+func pair(slot, lock *held) {
+	if slot == nil || lock == nil {
 		return
 	}
-	if until := h.leaseUntil(); until != 0 && !h.prefersRun {
-		r.LeaseFrom = runs.BootNow()
-		r.Lease = max(1, time.Duration(until-r.LeaseFrom))
+	for a, b := range map[*held]*held{slot: lock, lock: slot} {
+		a.mu.Lock()
+		a.other = b
+		a.mu.Unlock()
 	}
 }
 
-func (h *held) leaseUntil() runs.BootTime {
+// leaseUntil is when the first of the run's leases is over; 0: it has none. It is not known while one of them was
+// taken by an earlier process and has not been renewed since.
+func (h *held) leaseUntil() (until runs.BootTime, known bool) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.until
+	until, known, other := h.until, !h.guessed, h.other
+	h.mu.Unlock()
+	if other == nil {
+		return until, known
+	}
+	other.mu.Lock()
+	defer other.mu.Unlock()
+	if other.until != 0 && (until == 0 || other.until < until) {
+		until = other.until
+	}
+	return until, known && (other.until == 0 || !other.guessed)
 }
 
 // why is why this process ended the run, or nil.
@@ -120,10 +104,16 @@ func (h *held) why() error {
 	return h.ended
 }
 
-// renew renews the lease in the register.
+// renew renews the lease in the register. Where claims are off by now, no register has a say.
 func (h *held) renew(ctx context.Context) (replacedBy string, err error) {
-	r, err := h.store.Renew(ctx, h.job, h.slot, h.grace)
-	if err != nil {
+	r := claim.Renewal{LeaseUntil: time.Duration(runs.BootNow()) + 3*claim.RenewEvery}
+	if h.store == nil {
+		h.store, err = h.open(ctx)
+	}
+	if err == nil {
+		r, err = h.store.Renew(ctx, h.job, h.slot, h.grace)
+	}
+	if err != nil && !errors.Is(err, errNoStore) {
 		return "", err
 	}
 	h.mu.Lock()
@@ -131,7 +121,7 @@ func (h *held) renew(ctx context.Context) (replacedBy string, err error) {
 	if h.late {
 		h.leases.log.Info("the lease of a run is renewed again", "job", h.job, "due", h.slot)
 	}
-	h.until, h.renewed, h.late = runs.BootTime(r.LeaseUntil), runs.BootNow(), false
+	h.until, h.renewed, h.late, h.guessed = runs.BootTime(r.LeaseUntil), runs.BootNow(), false, false
 	return r.ReplacedBy, nil
 }
 
@@ -166,16 +156,19 @@ func (h *held) release() {
 }
 
 func (h *held) loop(ctx context.Context, id string) {
-	for ctx.Err() == nil && h.why() == nil {
+	for ctx.Err() == nil && !h.stopped {
 		wait, renews := h.next()
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(wait):
 		}
-		if renews {
+		switch why := h.why(); {
+		case why != nil: // it began meanwhile, or the supervisor did not answer
+			h.interrupt(ctx, id, why)
+		case renews:
 			h.tryRenew(ctx, id)
-		} else {
+		default:
 			h.lookForEnd(ctx, id)
 		}
 	}
@@ -185,6 +178,9 @@ func (h *held) loop(ctx context.Context, id string) {
 func (h *held) next() (wait time.Duration, renews bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.ended != nil {
+		return renewPause, false
+	}
 	if h.until == 0 { // no run of another can be in its way
 		return time.Hour, false
 	}
@@ -206,7 +202,7 @@ func (h *held) tryRenew(ctx context.Context, id string) {
 		h.notOurs(ctx, id, err)
 	case err != nil:
 		h.notRenewed(ctx, id, err)
-	case by != "":
+	case by != "" && h.replaced:
 		h.end(ctx, id, fmt.Errorf("%w: %s asked for it", scheduler.ErrReplaced, printable(by)))
 	default:
 		h.extend(ctx, id)
@@ -215,7 +211,7 @@ func (h *held) tryRenew(ctx context.Context, id string) {
 
 // lookForEnd reads whether another instance asks for the end of the run.
 func (h *held) lookForEnd(ctx context.Context, id string) {
-	if !h.replaced {
+	if !h.replaced || h.store == nil {
 		return
 	}
 	limited, cancel := context.WithTimeout(ctx, replaceLook)
@@ -233,8 +229,9 @@ func (h *held) lookForEnd(ctx context.Context, id string) {
 
 // extend has the supervisor let the run go on.
 func (h *held) extend(ctx context.Context, id string) {
-	until, now := h.leaseUntil(), runs.BootNow()
-	if until == 0 || h.prefersRun {
+	until, known := h.leaseUntil()
+	now := runs.BootNow()
+	if !known || until <= now {
 		return
 	}
 	err := h.leases.runs.RenewLease(ctx, id, time.Duration(until-now), now)
@@ -251,7 +248,8 @@ func (h *held) extend(ctx context.Context, id string) {
 func (h *held) notRenewed(ctx context.Context, id string, err error) {
 	h.mu.Lock()
 	now := runs.BootNow()
-	says := h.isLateLocked(now) && !h.late && !h.prefersRun
+	goesOn := h.prefersRun || h.lenient
+	says := h.isLateLocked(now) && !h.late && !goesOn
 	h.late = h.late || says
 	over := now >= h.until
 	at := time.Now().Add(time.Duration(h.until - now))
@@ -260,7 +258,7 @@ func (h *held) notRenewed(ctx context.Context, id string, err error) {
 		h.leases.log.Warn("the run ends unless S3 answers: its lease is not renewed",
 			"job", h.job, "due", h.slot, "at", at, "err", err)
 	}
-	if over && !h.prefersRun {
+	if over && !goesOn {
 		h.end(ctx, id, fmt.Errorf("%w: S3 did not answer, so another instance may run it", scheduler.ErrInterrupted))
 	}
 }
@@ -290,12 +288,18 @@ func (h *held) end(ctx context.Context, id string, why error) {
 	h.ended = why
 	h.mu.Unlock()
 	h.leases.log.Warn("the run is ended", "job", h.job, "due", h.slot, "run", id, "why", why)
+	h.interrupt(ctx, id, why)
+}
+
+// interrupt has the supervisor end the run. What it does not know may yet begin, so that is tried again.
+func (h *held) interrupt(ctx context.Context, id string, why error) {
 	by := runs.StoppedReplaced
 	if errors.Is(why, scheduler.ErrInterrupted) {
 		by = runs.StoppedLease
 	}
 	_, err := h.leases.runs.Interrupt(ctx, id, by)
-	if err != nil && !errors.Is(err, runs.ErrUnknown) && ctx.Err() == nil {
+	h.stopped = err == nil || errors.Is(err, runs.ErrEnded)
+	if !h.stopped && !errors.Is(err, runs.ErrUnknown) && ctx.Err() == nil {
 		h.leases.log.Warn("the run is not ended", "job", h.job, "run", id, "err", err)
 	}
 }

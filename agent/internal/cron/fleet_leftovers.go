@@ -1,6 +1,7 @@
 package cron
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -18,10 +19,10 @@ func (c *fleet) finishLeftovers(ctx context.Context, s *groupStore, f scheduler.
 	noted bool) {
 	for _, r := range unfinished {
 		ours := r.Owner == s.Owner() && !s.Claimed(f.Job.Name, r.Slot)
-		if !ours || r.Manual || !r.Slot.Before(f.Due) || c.isResolved(f.Job.Name, r.Slot) {
+		if !ours || !r.Slot.Before(f.Due) || c.isResolved(f.Job.Name, r.Slot) {
 			continue
 		}
-		run, err := c.runs.Get(ctx, runs.SlotID(f.Job.Name, r.Slot, max(r.Attempt, 1)))
+		run, err := c.runOf(ctx, f.Job.Name, r)
 		text := runs.Describe(run)
 		switch {
 		case errors.Is(err, runs.ErrUnknown):
@@ -57,8 +58,58 @@ func (c *fleet) leftoversOf(ctx context.Context, job scheduler.Job) {
 		return
 	}
 	unfinished := slices.DeleteFunc(r.Runs, func(run claim.Run) bool {
-		_, err := c.runs.Get(ctx, runs.SlotID(job.Name, run.Slot, max(run.Attempt, 1)))
+		_, err := c.runOf(ctx, job.Name, run)
 		return run.Outcome != "" || err != nil
 	})
 	c.finishLeftovers(ctx, s, scheduler.Firing{Job: job, Due: time.Now()}, unfinished)
+}
+
+var errNotListed = errors.New("no run of that time is listed")
+
+// runOf is the run of a slot that this instance has claimed. One that a user started has the time of this host in its
+// id, and in its record the slot, which is the store's.
+func (c *fleet) runOf(ctx context.Context, job string, r claim.Run) (runs.Run, error) {
+	if !r.Manual {
+		return c.runs.Get(ctx, runs.SlotID(job, r.Slot, max(r.Attempt, 1)))
+	}
+	past, err := c.runs.List(ctx, runs.Filter{Kind: "cron", Name: job, Limit: 500})
+	i := slices.IndexFunc(past, func(run runs.Run) bool { return run.Slot.Equal(r.Slot) })
+	if err != nil || i < 0 {
+		return runs.Run{}, cmp.Or(err, errNotListed)
+	}
+	return past[i], nil
+}
+
+// lockLapses is longer than a lock of the environment is held after the last word of its owner.
+const lockLapses = time.Hour
+
+// releaseLocks releases the locks of the environment that runs held which ended while there was no agent.
+func (c *fleet) releaseLocks(ctx context.Context) {
+	past, err := c.runs.List(ctx, runs.Filter{Kind: "cron", Limit: 500})
+	if err != nil {
+		return // the locks lapse
+	}
+	for _, r := range past {
+		slot, err := time.Parse(time.RFC3339Nano, r.Meta[metaLock])
+		if err == nil && r.Lock != "" && !r.Live() && time.Since(r.Ended) < lockLapses {
+			c.releaseLock(ctx, r, slot)
+		}
+	}
+}
+
+func (c *fleet) releaseLock(ctx context.Context, r runs.Run, slot time.Time) {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	s, err := c.openedAs(ctx, cmp.Or(r.Meta[metaLockIn], r.Meta[metaRegister]))
+	if err != nil {
+		return
+	}
+	h := &held{store: s, job: lockRegister(r.Lock), slot: slot}
+	register, err := s.Read(ctx, h.job)
+	holds := func(run claim.Run) bool {
+		return run.Slot.Equal(slot) && run.Owner == s.Owner() && run.Outcome == "" && !s.Claimed(h.job, slot)
+	}
+	if err == nil && c.app.Facts().InstanceID != "" && slices.ContainsFunc(register.Runs, holds) {
+		c.unlock(h)
+	}
 }

@@ -14,12 +14,27 @@ import (
 func lockRegister(name string) string { return claim.LockPrefix + name }
 
 // lock takes the lock that a job names, where it holds in the environment and not on this host alone. It waits as long
-// as for a lock of the host. It is nil where there is none to take.
+// as for a lock of the host. It is nil where there is none to take, and where none can be taken and the job, or the user
+// who starts it, says that it runs all the same.
 func (c *fleet) lock(ctx context.Context, f scheduler.Firing) (*held, error) {
+	h, err := c.takeLock(ctx, f)
+	if isUnclaimed(err) && (f.Forced || f.Job.OnClaimError == scheduler.ClaimErrorRun) {
+		c.log.Warn("run without the lock of the environment, as the user or the job says",
+			"job", f.Job.Name, "lock", f.Job.Lock, "err", err)
+		return nil, nil
+	}
+	return h, err
+}
+
+func (c *fleet) takeLock(ctx context.Context, f scheduler.Firing) (*held, error) {
 	if f.Job.LockScope != scheduler.LockEnvironment {
 		return nil, nil
 	}
-	s, err := c.opened(ctx, window(f))
+	limit := window(f)
+	if f.Reason == scheduler.Manual { // a user waits
+		limit = manualWindow
+	}
+	s, err := c.opened(ctx, limit)
 	switch {
 	case errors.Is(err, errNoStore):
 		return nil, nil
@@ -28,7 +43,7 @@ func (c *fleet) lock(ctx context.Context, f scheduler.Firing) (*held, error) {
 	}
 	deadline := time.Now().Add(lockWait(f))
 	for wait := firstLook; ; wait = min(2*wait, lastLook) {
-		out, err := s.Claim(ctx, claim.Request{Job: lockRegister(f.Job.Lock), Manual: true, Window: window(f),
+		out, err := s.Claim(ctx, claim.Request{Job: lockRegister(f.Job.Lock), Manual: true, Window: limit,
 			Timeout: f.Job.Timeout, LockWait: lockWait(f), Grace: f.Job.Grace})
 		switch {
 		case err != nil:

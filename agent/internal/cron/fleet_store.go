@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"beanstalk-agent/agent/internal/claim"
@@ -14,6 +15,22 @@ import (
 
 // errNoStore says why every instance runs every job.
 var errNoStore = errors.New("no claim store")
+
+// groupStore is the registers of one group; "" is the environment's own.
+type groupStore struct {
+	*claim.Store
+	group string
+}
+
+// String names the registers, for the next process.
+func (g *groupStore) String() string {
+	if g.group != "" {
+		return groupPrefix + g.group
+	}
+	return "environment"
+}
+
+const groupPrefix = "group "
 
 // CheckClaims reports what is wrong with the setting of cron.claims.
 func CheckClaims(setting string) error {
@@ -137,4 +154,21 @@ func (c *fleet) opened(ctx context.Context, limit time.Duration) (*groupStore, e
 		inst.Await(ctx, limit, c.identified) // right after a boot the metadata service may answer later
 	}
 	return c.open()
+}
+
+// openedAs waits as opened does, and opens the registers of that name: a run's, whatever the cron file says by now, and
+// also while that cannot be known. "" names the present ones.
+func (c *fleet) openedAs(ctx context.Context, name string) (*groupStore, error) {
+	s, err := c.opened(ctx, 10*time.Second)
+	group, _ := strings.CutPrefix(name, groupPrefix)
+	if name == (&groupStore{}).String() {
+		group = ""
+	}
+	switch {
+	case name == "", err == nil && s.group == group, ctx.Err() != nil:
+		return s, err
+	case err != nil && c.store.Load() == nil: // the present group is this one, as a rule
+		return c.openGroup(group)
+	}
+	return c.newStore(group)
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -332,4 +333,52 @@ func takeItOver(t *testing.T, b *fleet, f scheduler.Firing) {
 	if _, _, err := b.takeOver(t.Context(), f); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// What would wait here is not claimed for that: a lost slot does not run again in the middle of a deployment, past the
+// limit, or of a job that is paused here. It is looked at again.
+func TestLostSlotIsNotRunAgainWhereItWouldWait(t *testing.T) {
+	for name, prepare := range map[string]func(*Cron) error{
+		"":       func(*Cron) error { return nil },
+		"held":   func(c *Cron) error { c.Hold(time.Hour); return nil },
+		"paused": func(c *Cron) error { return c.sched.Pause("job") },
+		"full": func(c *Cron) error {
+			busy := func(ctx context.Context, _ scheduler.Firing) error { <-ctx.Done(); return context.Cause(ctx) }
+			return c.sched.Trigger("other", false, busy)
+		},
+		"locked": func(c *Cron) error {
+			busy := func(ctx context.Context, _ scheduler.Firing) error { <-ctx.Done(); return context.Cause(ctx) }
+			return c.sched.Trigger("same", false, busy)
+		},
+		"gone": func(c *Cron) error {
+			put(t, filepath.Join(c.watcher.Dir, "cron.yaml"), "cron:\n- {name: other, schedule: '*/5 * * * *', command: x}\n")
+			c.watcher.Reload()
+			return nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCron(t, io.Discard, func(cfg *Config) {
+				if cfg.Limit = 100; name == "full" {
+					cfg.Limit = 1
+				}
+			})
+			running(t, c, "cron:\n- {name: job, schedule: '*/5 * * * *', lock: db, command: x}\n"+
+				"- {name: same, schedule: '*/5 * * * *', lock: db, command: x}\n- {name: other, schedule: '*/5 * * * *', command: x}\n")
+			job, _ := c.jobNamed("job")
+			job.OnOwnerLoss = scheduler.OwnerLossRerun // not in the file: it would be looked at from the start
+			if err := prepare(c); err != nil {
+				t.Fatal(err)
+			}
+			c.rerun(job, claim.Run{Slot: time.Now(), Attempt: 1, Owner: "i-1"})
+			if waits := len(c.fleet.losses.planned()) > 0; waits != (name != "") {
+				t.Errorf("planned %v", c.fleet.losses.planned())
+			}
+		})
+	}
+}
+
+func (c *losses) planned() map[string]look {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.looks)
 }

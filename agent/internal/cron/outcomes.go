@@ -24,7 +24,8 @@ type outcome struct {
 	job  string
 	slot time.Time
 	claim.Result
-	store *groupStore // where it was claimed; nil: not known, and perhaps nowhere
+	store *groupStore                                // where it was claimed; nil: not known, and perhaps nowhere
+	open  func(context.Context) (*groupStore, error) // that, in place of store
 }
 
 // outcomes writes how runs ended into the registers, so that no run waits for S3: a job that waited could not start its

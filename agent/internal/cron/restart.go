@@ -69,15 +69,21 @@ func triedAgain(job scheduler.Job, r runs.Run) bool {
 func (c *Cron) adopted(r runs.Run) func(context.Context, scheduler.Firing) error {
 	return func(ctx context.Context, f scheduler.Firing) error {
 		c.fleet.own(f)
-		h, lock := c.fleet.adopt(ctx, f, r)
+		h, lock := c.fleet.adopt(f, r)
 		defer h.keep(r.ID).release()
 		defer lock.keep(r.ID).release()
 		return c.await(ctx, r.ID, func() (runs.Run, error) { return c.cfg.Runs.Wait(ctx, r.ID) }, f, h, lock)
 	}
 }
 
-// rerun starts a slot again whose run was lost with another instance, if no other does.
+// rerun starts a slot again whose run was lost with another instance, if no other does. Nothing is claimed while it
+// would wait here: another instance may have room.
 func (c *Cron) rerun(job scheduler.Job, lost claim.Run) {
+	if why := c.sched.Blocked(job.Name); why != "" {
+		c.log.Info("a lost slot does not run again here yet", "job", job.Name, "due", lost.Slot, "why", why)
+		c.fleet.losses.lookIn(job, time.Minute)
+		return
+	}
 	f := scheduler.Firing{Job: job, Due: lost.Slot, Attempt: max(lost.Attempt, 1) + 1,
 		Why: "lost with " + printable(lost.Owner)}
 	again := func(ctx context.Context, f scheduler.Firing) error {
