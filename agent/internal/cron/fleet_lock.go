@@ -14,8 +14,8 @@ import (
 func lockRegister(name string) string { return claim.LockPrefix + name }
 
 // lock takes the lock that a job names, where it holds in the environment and not on this host alone. It waits as long
-// as for a lock of the host. It is nil where there is none to take, and where none can be taken and the job, or the user
-// who starts it, says that it runs all the same.
+// as for a lock of the host. It is nil where there is none to take, and where none can be taken and the job, or the
+// user who starts it, says that it runs all the same.
 func (c *fleet) lock(ctx context.Context, f scheduler.Firing) (*held, error) {
 	h, err := c.takeLock(ctx, f)
 	if isUnclaimed(err) && (f.Forced || f.Job.OnClaimError == scheduler.ClaimErrorRun) {

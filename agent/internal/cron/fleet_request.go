@@ -35,6 +35,9 @@ func window(f scheduler.Firing) time.Duration {
 	return min(time.Minute, max(gap/2, 2*time.Second))
 }
 
+// manualWindow is how long a user waits for the claim store.
+const manualWindow = 10 * time.Second
+
 // waits has the scheduler show what a start waits for.
 func waits(f scheduler.Firing, what string) {
 	if f.Waits != nil {

@@ -13,25 +13,6 @@ import (
 	"beanstalk-agent/scheduler"
 )
 
-// errNoStore says why every instance runs every job.
-var errNoStore = errors.New("no claim store")
-
-// groupStore is the registers of one group; "" is the environment's own.
-type groupStore struct {
-	*claim.Store
-	group string
-}
-
-// String names the registers, for the next process.
-func (g *groupStore) String() string {
-	if g.group != "" {
-		return groupPrefix + g.group
-	}
-	return "environment"
-}
-
-const groupPrefix = "group "
-
 // CheckClaims reports what is wrong with the setting of cron.claims.
 func CheckClaims(setting string) error {
 	if setting == "auto" || setting == "off" {

@@ -13,9 +13,6 @@ import (
 	"beanstalk-agent/scheduler"
 )
 
-// manualWindow is how long a user waits for the claim store.
-const manualWindow = 10 * time.Second
-
 // Trigger is `agent cron run`: it returns the run as soon as it has started. The run does not end with ctx. It is
 // refused while another instance runs the job, or that is not known, unless force says so.
 func (c *Cron) Trigger(ctx context.Context, caller api.Caller, job string, force bool) (runs.Run, error) {
