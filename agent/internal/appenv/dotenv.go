@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// maxDotenvVars is the most that a .env file has, which the application's user can write.
+// maxDotenvVars is the most that a .env file has, or one of another program's (shell, JSON), which the application's user can write.
 const maxDotenvVars = 5000
 
 // ParseDotenv reads a .env file as python-dotenv does: a line that it does not read is dropped, and the next one is
@@ -33,7 +33,7 @@ func parseDotenv(data []byte, outer func(name string) (string, bool)) (File, err
 			break
 		}
 		if d.read++; d.read > maxDotenvVars {
-			d.fault(statement{}, st.at, fmt.Sprintf("more than %d variables", maxDotenvVars))
+			d.fault(statement{}, st.at, tooManyVars)
 			break
 		}
 		if problem != "" {

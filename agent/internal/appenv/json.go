@@ -15,6 +15,7 @@ func ParseJSON(data []byte) (File, error) {
 		return File{}, Faults{tooLarge(data)}
 	}
 	d := jsonFile{text: strings.TrimPrefix(string(data), "\ufeff")}
+	d.seen.text = d.text
 	d.dec = json.NewDecoder(strings.NewReader(d.text))
 	if i := invalidUTF8(d.text); i >= 0 {
 		d.fault(i, "", "is not valid UTF-8") // the decoder would replace it
@@ -30,6 +31,8 @@ func ParseJSON(data []byte) (File, error) {
 
 type jsonFile struct {
 	text   string
+	seen   placer // in text
+	read   int    // members
 	dec    *json.Decoder
 	vars   []Var
 	faults Faults
@@ -65,6 +68,10 @@ func (d *jsonFile) object() {
 // member reads one name and value, and reports whether another can follow.
 func (d *jsonFile) member() bool {
 	at := d.start()
+	if d.read++; d.read > maxDotenvVars {
+		d.fault(at, "", tooManyVars)
+		return false
+	}
 	t, err := d.dec.Token()
 	if err != nil {
 		d.broken(err)
@@ -88,7 +95,7 @@ func (d *jsonFile) member() bool {
 	case lostSurrogate(value, raw):
 		d.fault(valueAt, name, "has half of a surrogate pair, which is no character")
 	default:
-		line, _ := place(d.text, at)
+		line, _ := d.seen.of(at)
 		d.vars = append(d.vars, Var{Name: name, Line: line, value: &value})
 	}
 	return true
@@ -120,7 +127,7 @@ func (d *jsonFile) broken(err error) {
 }
 
 func (d *jsonFile) fault(at int, name, problem string) {
-	line, column := place(d.text, at)
+	line, column := d.seen.of(at)
 	d.faults = append(d.faults, Fault{Line: line, Column: column, Name: nameOnly(name), Problem: problem})
 }
 

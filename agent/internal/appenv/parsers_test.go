@@ -2,6 +2,7 @@ package appenv
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"maps"
 	"strings"
@@ -129,4 +130,41 @@ func FuzzUnit(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A file of one line, of as many variables as it has bytes for, took seconds to count the lines before each.
+func TestOtherProgramsFilesHaveLimits(t *testing.T) {
+	for name, c := range map[string]struct {
+		parse func([]byte) (File, error)
+		one   string
+		last  string
+	}{
+		"shell, set":      {ParseShell, "A=;", ""},
+		"shell, exported": {ParseShell, "export A;", ""},
+		"JSON":            {func(b []byte) (File, error) { return ParseJSON(append([]byte("{"), b...)) }, `"A":"",`, `"A":""}`},
+	} {
+		full := c.one + strings.Repeat(c.one, maxDotenvVars-2)
+		if f, err := c.parse([]byte(full + strings.Replace(cmp.Or(c.last, c.one), "A", "B", 1))); err != nil || len(f.Vars)+len(f.Dropped) == 0 {
+			t.Errorf("%s: as many as may be: %d, %v", name, len(f.Vars), err)
+		}
+		if _, err := c.parse([]byte(full + c.one + cmp.Or(c.last, c.one))); err == nil || !strings.Contains(err.Error(), tooManyVars) {
+			t.Errorf("%s: one more: %v", name, err)
+		}
+	}
+}
+
+// A placer finds what place finds, forwards and backwards.
+func TestPlacerCountsAsPlaceDoes(t *testing.T) {
+	text := "ä=1\n\nB='x\ny' C=\"ü\"\nlast"
+	for from := range len(text) + 2 {
+		for to := range len(text) + 2 {
+			p := placer{text: text}
+			p.of(from)
+			line, column := p.of(to)
+			wantLine, wantColumn := place(text, to)
+			if utf8.ValidString(text[:min(from, len(text))]) && (line != wantLine || column != wantColumn) {
+				t.Errorf("from %d to %d: %d:%d, want %d:%d", from, to, line, column, wantLine, wantColumn)
+			}
+		}
+	}
 }

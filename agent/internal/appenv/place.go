@@ -40,6 +40,30 @@ func place(text string, offset int) (line, column int) {
 	return 1 + strings.Count(before, "\n"), 1 + utf8.RuneCountInString(before[start:])
 }
 
+// placer finds the places of offsets that grow in one pass over a text.
+type placer struct {
+	text string
+
+	at, lines, columns int // the last offset, and how many lines and characters of its line are before it
+}
+
+// of is place. An offset before the last one costs a pass of its own.
+func (p *placer) of(offset int) (line, column int) {
+	if offset = min(offset, len(p.text)); offset < p.at {
+		p.at, p.lines, p.columns = 0, 0, 0
+	}
+	between := p.text[p.at:offset]
+	if n := strings.Count(between, "\n"); n > 0 {
+		p.lines, p.columns = p.lines+n, 0
+		between = between[strings.LastIndexByte(between, '\n')+1:]
+	}
+	p.at, p.columns = offset, p.columns+utf8.RuneCountInString(between)
+	return 1 + p.lines, 1 + p.columns
+}
+
+// tooManyVars is the problem of more variables than a file of the application's user may have.
+var tooManyVars = fmt.Sprintf("more than %d variables", maxDotenvVars)
+
 // sortFaults puts faults in the order of their places.
 func sortFaults(faults Faults) {
 	slices.SortStableFunc(faults, func(a, b Fault) int {

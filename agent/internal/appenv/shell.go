@@ -17,6 +17,7 @@ func ParseShell(data []byte) (File, error) {
 	}
 	text := strings.TrimPrefix(string(data), "\ufeff")
 	s := shellScanner{src: strings.ReplaceAll(text, "\r\n", "\n")}
+	s.seen.text = s.src
 	if i := invalidUTF8(s.src); i >= 0 {
 		s.fault(i, "is not valid UTF-8")
 	}
@@ -36,7 +37,9 @@ func ParseShell(data []byte) (File, error) {
 
 type shellScanner struct {
 	src  string
+	seen placer // in src
 	pos  int
+	read int    // assignments
 	name string // of the assignment that is being read
 
 	vars                   []Var
@@ -76,6 +79,12 @@ func (s *shellScanner) command() {
 		if s.pos == len(s.src) || strings.IndexByte("\n;#", s.src[s.pos]) >= 0 {
 			return
 		}
+		if s.read++; s.read > maxDotenvVars {
+			s.name = ""
+			s.fault(s.pos, tooManyVars)
+			s.pos = len(s.src)
+			return
+		}
 		if !s.assignment(exported) {
 			s.skipLine()
 			return
@@ -97,9 +106,9 @@ func (s *shellScanner) assignment(exported bool) bool {
 		return false
 	}
 	s.pos++
+	line, _ := s.seen.of(at)
 	value, ok := s.word()
 	if ok {
-		line, _ := place(s.src, at)
 		s.vars = append(s.vars, Var{Name: s.name, Line: line, value: &value})
 	}
 	return ok
@@ -217,7 +226,7 @@ func (s *shellScanner) skipLine() {
 }
 
 func (s *shellScanner) at(offset int, problem string) Fault {
-	line, column := place(s.src, offset)
+	line, column := s.seen.of(offset)
 	return Fault{Line: line, Column: column, Name: nameOnly(s.name), Problem: problem}
 }
 

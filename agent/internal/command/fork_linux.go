@@ -30,6 +30,8 @@ type child struct {
 	limit    unix.Rlimit
 	limited  bool // limit is known
 
+	filesHere uintptr // this process's descriptors are below it
+
 	cred      bool
 	setGroups bool
 	uid, gid  uintptr
@@ -88,6 +90,7 @@ func newChild(spec Spec) *child {
 		score: strconv.AppendInt(nil, int64(spec.OOMScoreAdj), 10), searched: searched(spec),
 	}
 	c.limit, c.limited = inheritedLimit()
+	c.filesHere = uintptr(max(1024, filesHere.Load()))
 	if cred := spec.Cred; cred != nil {
 		c.cred, c.uid, c.gid, c.groups = true, uintptr(cred.UID), uintptr(cred.GID), cred.Groups
 		c.setGroups = unix.Geteuid() == 0
@@ -240,7 +243,7 @@ func (c *child) passFiles() {
 		_, _, errno = syscall.RawSyscall(unix.SYS_CLOSE_RANGE, 3, c.status-1, 0)
 	}
 	if errno != 0 { // before kernel 5.9; what is beyond closes with exec
-		for fd := uintptr(3); fd < 1024; fd++ {
+		for fd := uintptr(3); fd < c.filesHere; fd++ {
 			if fd != c.status {
 				syscall.RawSyscall(unix.SYS_CLOSE, fd, 0, 0)
 			}

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -184,9 +185,15 @@ var inheritedLimit = sync.OnceValues(func() (limit unix.Rlimit, known bool) {
 	return limit, err == nil
 })
 
+// filesHere is above the numbers of this process's descriptors, as far as it has them closed one by one.
+var filesHere atomic.Int64
+
 // RaiseFileLimit lets this process have most files open, if it may, and returns how many it may have. Commands have the
 // limit that this process was started with.
 func RaiseFileLimit(most int) int {
+	if int64(most) > filesHere.Load() {
+		filesHere.Store(int64(most))
+	}
 	limit, known := inheritedLimit()
 	if known && limit.Max < uint64(most) { // needs CAP_SYS_RESOURCE
 		_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(most), Max: uint64(most)})

@@ -101,6 +101,9 @@ func listed(dir string) (files []int) {
 	return files
 }
 
+// findRuntimeFiles is called before descriptors of others can be here.
+func findRuntimeFiles() { runtimeFiles() }
+
 // runtimeFiles are those that the Go runtime uses on every thread: of its network poller.
 var runtimeFiles = sync.OnceValue(func() (files []int) {
 	if r, w, err := os.Pipe(); err == nil { // has it opened

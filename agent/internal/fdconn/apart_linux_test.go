@@ -52,6 +52,25 @@ func TestApartHasOnlyWhatWasMoved(t *testing.T) {
 	}
 }
 
+// An eventfd that a client hands in is not the runtime's: a thread apart does not have it.
+func TestApartHasNoEventsOfClients(t *testing.T) {
+	ln, err := Listen(t.TempDir()+"/s", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	theirs, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(theirs)
+	result := make(chan []int)
+	Apart(nil, func() { result <- listed("/proc/thread-self/fd") })
+	if got := <-result; slices.Contains(got, theirs) {
+		t.Errorf("the thread has %v, and %d is a client's", got, theirs)
+	}
+}
+
 func target(dir string, fd int) string {
 	s, _ := os.Readlink(fmt.Sprintf("%s/%d", dir, fd))
 	return s

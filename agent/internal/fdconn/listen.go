@@ -74,6 +74,7 @@ func Listen(path string, users []uint32) (*Listener, error) {
 	if err := CheckDir(filepath.Dir(path), true); err != nil {
 		return nil, fmt.Errorf("listen at %q: %w", path, err)
 	}
+	findRuntimeFiles() // before anybody can hand in a descriptor that looks like them
 	lock, err := takeLock(path)
 	if err != nil {
 		return nil, err

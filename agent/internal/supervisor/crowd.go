@@ -66,7 +66,7 @@ func (c *crowd) enter(m member) *runs.Refused {
 			userName(m.caller, ""), c.of[m.caller])
 	case !m.owner && c.callers >= share(maxOfCallers):
 		return tooMany("users other than root have %d live runs, which is as many as they may have", c.callers)
-	case m.cron && c.cron+c.callers >= share(maxOfCron):
+	case (m.cron || !m.owner) && c.cron+c.callers >= share(maxOfCron):
 		return tooMany("%d runs of jobs and of users are live: the rest is root's", c.cron+c.callers)
 	}
 	c.count(m, 1)

@@ -98,6 +98,20 @@ func TestEachCrowdLeavesPlaces(t *testing.T) {
 	}
 }
 
+// Jobs and users together leave root its places, whichever come first.
+func TestRootsPlacesAreLeftWhoeverComesFirst(t *testing.T) {
+	c := crowd{all: maxRuns, of: map[uint32]int{}}
+	for c.enter(member{owner: true, cron: true}) == nil { // jobs
+	}
+	for uid := range uint32(100) {
+		for c.enter(member{caller: 1000 + uid}) == nil {
+		}
+	}
+	if left := maxRuns - c.live; left != maxRuns-maxOfCron {
+		t.Errorf("%d places are left for root, want %d", left, maxRuns-maxOfCron)
+	}
+}
+
 // No kind of run holds more descriptors of this process than are reckoned with.
 func TestDescriptorsOfRunsAreReckonedWith(t *testing.T) {
 	d := start(t)
