@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// maxDotenvVars is the most that a .env file has, which the application's user can write, and a file of another program's.
+// maxDotenvVars is the most that a .env file has, which its user can write, and a file of another program.
 const maxDotenvVars = 5000
 
 // ParseDotenv reads a .env file as python-dotenv does: a line that it does not read is dropped, and the next one is
