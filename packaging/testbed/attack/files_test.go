@@ -61,7 +61,7 @@ func localFiles(g *ground) {
 		if out, err := g.as("webapp", put); err != nil {
 			g.T.Fatalf("%v\n%s", err, out)
 		}
-		if out, _ := g.as("root", ask); strings.Contains(out, "NO ANSWER") || strings.Contains(out, "root:") || strings.HasPrefix(out, "webapp") != (kind == "largest") {
+		if out, _ := g.as("root", ask); strings.Contains(out, "NO ANSWER") || strings.Contains(out, "root:") || strings.HasPrefix(out, "webapp") != (kind == "largest" || kind == "nulls") {
 			g.T.Errorf("%s:\n%.3000s", kind, out)
 		}
 	}
@@ -118,7 +118,8 @@ func manyStarts(g *ground) {
 	if err != nil || !strings.Contains(out, "amid") {
 		g.T.Errorf("%v\n%s", err, out)
 	}
-	g.On("1", "cp -p /run/cron.yaml "+file+" && agent reload")
+	// A client gives up on an agent that has not answered for three seconds, as on a small machine it may not here.
+	g.waits("cp -p /run/cron.yaml " + file + " && agent reload")
 	g.audited()
 }
 
