@@ -323,8 +323,14 @@ func TestRunsOnACarelessStoreAreNotAlone(t *testing.T) {
 	}
 	t.Parallel()
 	url := versity.Faulty(t, versity.Careless(t), 0.3)
-	all, _ := intervals(t, filepath.Join(aloneContest(t, Skip, func(int) string { return url }, 10*time.Second), "ledger"))
-	if len(overlaps(all)) == 0 {
-		t.Errorf("%d runs, and none lived beside another", len(all))
+	runs := 0
+	for range 6 { // in ten seconds it is a matter of luck
+		dir := aloneContest(t, Skip, func(int) string { return url }, 10*time.Second)
+		all, _ := intervals(t, filepath.Join(dir, "ledger"))
+		if len(overlaps(all)) > 0 {
+			return
+		}
+		runs += len(all)
 	}
+	t.Errorf("%d runs, and none lived beside another", runs)
 }

@@ -164,8 +164,8 @@ func TestUnknownTargetsAreListedOnce(t *testing.T) {
 // A pause on all instances is in the register alone; the times of the job that no instance will run say so.
 func TestNextKnowsAPauseOnAllInstances(t *testing.T) {
 	c := newCron(t, io.Discard, nil)
-	running(t, c, "cron:\n- {name: job, schedule: '@yearly', command: x}\n- {name: other, schedule: '@yearly', command: x}\n")
 	c.fleet = fleetAt(t, versity.Careless(t), "i-0123456789abcdef0")
+	running(t, c, "cron:\n- {name: job, schedule: '@yearly', command: x}\n- {name: other, schedule: '@yearly', command: x}\n")
 	pauseJob(t, c.fleet, firing(t, func(*scheduler.Job) {}))
 	list, err := c.Next(t.Context(), time.Now(), 2, "")
 	if err != nil || len(list) != 2 {
