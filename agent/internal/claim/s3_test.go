@@ -38,48 +38,43 @@ func (f *fakeS3) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if f.before != nil && f.before(w, r) {
 		return
 	}
-	status, answer := f.apply(r, body)
+	status, answer, tag := f.apply(r, body)
 	if f.after != nil && f.after(w, r) {
 		return
 	}
 	if status == http.StatusOK {
-		w.Header().Set("ETag", tagOf(f.object(r)))
+		w.Header().Set("ETag", tag)
 	}
 	w.WriteHeader(status)
 	w.Write(answer)
 }
 
-func (f *fakeS3) object(r *http.Request) []byte {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.objects[r.URL.Path]
-}
-
-func (f *fakeS3) apply(r *http.Request, body []byte) (int, []byte) {
+// apply gives the tag of the very object that it answers with or has stored: another write may follow at once.
+func (f *fakeS3) apply(r *http.Request, body []byte) (status int, answer []byte, tag string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	old, exists := f.objects[r.URL.Path]
 	if r.Method == http.MethodGet {
 		f.gets++
 		if !exists {
-			return 404, errorXML("NoSuchKey")
+			return 404, errorXML("NoSuchKey"), ""
 		}
-		return 200, old
+		return 200, old, tagOf(old)
 	}
 	f.puts++
 	match, none := r.Header.Get("If-Match"), r.Header.Get("If-None-Match")
 	switch {
 	case f.ignoreConditions:
 	case none != "" && exists, match != "" && exists && match != tagOf(old):
-		return 412, errorXML("PreconditionFailed")
+		return 412, errorXML("PreconditionFailed"), ""
 	case match != "" && !exists:
-		return 404, errorXML("NoSuchKey")
+		return 404, errorXML("NoSuchKey"), ""
 	}
 	if f.objects == nil {
 		f.objects = map[string][]byte{}
 	}
 	f.objects[r.URL.Path] = body
-	return 200, nil
+	return 200, nil, tagOf(body)
 }
 
 func tagOf(b []byte) string {
