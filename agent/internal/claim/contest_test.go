@@ -13,7 +13,7 @@ import (
 	"beanstalk-agent/packaging/testbed/versity"
 )
 
-var full = flag.Bool("full", os.Getenv("CI") != "", "run the contest at full length: 500 slots")
+var full = flag.Bool("full", os.Getenv("SOAK") != "", "run the contest at full length: 500 slots")
 
 // contest is 20 claimants and some jobs that are due once a minute, pressed into short time: every period is a minute.
 type contest struct {
