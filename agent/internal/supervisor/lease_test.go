@@ -14,7 +14,7 @@ import (
 // leased is a job that goes on until a file is there, whatever TERM says.
 func leased(t *testing.T, lease time.Duration) (req runs.Request, goOn string) {
 	goOn = filepath.Join(t.TempDir(), "go")
-	req = spooled("trap '' TERM; while [ ! -e " + goOn + " ]; do sleep 0.01; done; exit 6")
+	req = spooled("trap '' TERM; echo ready; while [ ! -e " + goOn + " ]; do sleep 0.01; done; exit 6")
 	req.ID, req.Kind, req.Name, req.Lease, req.Grace = runs.NewID(), "cron", "nightly", lease, time.Minute
 	return req, goOn
 }
@@ -123,7 +123,11 @@ func TestNoGraceOutlivesALease(t *testing.T) {
 	d := start(t)
 	req, _ := leased(t, time.Second)
 	req.Grace = 100 * time.Millisecond
-	begin(t, d, req)
+	out := begin(t, d, req).Output
+	eventually(t, "the job to ignore TERM", func() bool {
+		said, err := os.ReadFile(out)
+		return err == nil && len(said) > 0
+	})
 	if run, err := d.Stop(t.Context(), req.ID, time.Hour); err != nil || run.Signal != int(syscall.SIGKILL) || run.StoppedBy != "stop" {
 		t.Errorf("ended as %+v, %v", run, err)
 	}
