@@ -5,11 +5,14 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
+
+	"beanstalk-agent/packaging/testbed/gotool"
 )
 
 // crowded is a /proc of process 10, which has so many descriptors; at is the listener's.
@@ -69,6 +72,9 @@ func (n numbered) Info() (fs.FileInfo, error) { return nil, fs.ErrInvalid }
 
 // Half a million descriptors cost 56 MB as one list. A server has its listener before its connections.
 func TestManyDescriptorsCostLittle(t *testing.T) {
+	if os.Getuid() != 0 {
+		gotool.Need(t, "root, whose listener counts")
+	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

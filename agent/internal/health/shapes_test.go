@@ -21,6 +21,7 @@ import (
 func TestShapesBehindNginx(t *testing.T) {
 	_, err := exec.LookPath("nginx")
 	need(t, err == nil, "nginx (Debian: nginx-light)")
+	need(t, os.Getuid() == 0, "root, as whom nginx writes its logs")
 	for _, s := range shapes.All {
 		t.Run(s.Name, func(t *testing.T) { startShape(t, s).claims(t) })
 	}
