@@ -93,10 +93,10 @@ func (s succession) play(t *testing.T) {
 	r.write("agent.yaml", "state_dir: "+r.dir+"/state\n"+config(cloudwatch.URL))
 	stop = r.start(s.to)
 	for _, script := range []string{
-		"agent cron list | grep 'tick .*paused since'", "agent cron list --json | grep held_until",
+		"agent cron list | grep -E 'tick .*paused (here )?since'", "agent cron list --json | grep held_until",
 		"agent health --json | grep '\"a disk\"'", "agent status | grep 'draining since .*: a disk'",
 		"agent ps --all | grep \"$(cat id) .*exit 5\"", "test $(agent logs $(cat id)) = one", "agent cron history tick | grep $(cat tick)",
-		"agent cron history long | grep ^long", "touch go; until ! agent ps | grep long; do sleep 0.1; done; agent cron history long | grep -E 'exit|stopped|ended|signal|lost'",
+		"agent cron history long | grep ^long", "touch go; until agent cron history long | grep -E 'exit|stopped|ended|signal|lost|interrupted'; do sleep 0.1; done",
 		"agent release; agent undrain; agent cron resume tick; agent cron history | wc -l >before",
 		"until test $(agent cron history | wc -l) -gt $(cat before); do sleep 0.1; done",
 		`test $(grep -c "msg=\"run ended\" run=$(cat id)" ../log) = 1`,
