@@ -20,7 +20,7 @@ type cronYAML struct {
 	shift  int  // lines of the file before the part being read
 	broken bool // some part was not valid YAML
 
-	versioned bool // it has the key version, or has been told that it should
+	versioned bool // it has the key version, or the missing one has been noted
 
 	anchors map[string]ast.Node
 	merges  int                   // merge keys the job may still have, against those that nest without end

@@ -92,7 +92,7 @@ func (s *stage) build(ctx context.Context) error {
 	}
 	app := filepath.Join(s.dir, "app")
 	files := map[string]string{
-		"app/.env": fmt.Sprintf("GREETING=\"hello from .env: it's \\$5 & 100%% #safe\"\nPORT=%d\nALLOWED_HOSTS=%s\nHEALTH_HOST=%[2]s\n", s.sitePort, host),
+		"app/.env": fmt.Sprintf("GREETING=\"hello from .env: it's $5 & 100%% #safe\"\nPORT=%d\nALLOWED_HOSTS=%s\nHEALTH_HOST=%[2]s\n", s.sitePort, host),
 		"app/cron.yaml": `version: 1
 cron:
   - name: greet

@@ -88,7 +88,7 @@ func (a *App) find(ctx context.Context) place {
 	return a.configuredPort(ctx, to.Doubt, ports)
 }
 
-// configuredPort is what the application or the platform was told, where neither processes nor nginx say more.
+// configuredPort is the port that PORT or the platform names, where neither processes nor nginx show one.
 func (a *App) configuredPort(ctx context.Context, doubt string, ports []uint16) place {
 	if len(ports) > 1 {
 		doubt = "the web process listens on " + list(ports)

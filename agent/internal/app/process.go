@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// ProcessType is PROCESS_TYPE of its environment. Several environments may be made of one bundle and told apart by it:
+// ProcessType is PROCESS_TYPE of its environment. Several environments may be made of one bundle, which differ by it:
 // "" (not set) and web answer requests, any other works behind them.
 func (a *App) ProcessType(ctx context.Context) (string, error) {
 	env, err := a.env.Resolve(ctx)

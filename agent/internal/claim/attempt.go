@@ -166,7 +166,7 @@ func (a *attempt) decided(o Outcome, r register) Outcome {
 	return o
 }
 
-// leaseUntil is when a run must have been told to end, by the boot clock, so that nothing of it is left at its Until.
+// leaseUntil is when a run must have been sent TERM, by the boot clock, so that nothing of it is left at its Until.
 func (s *Store) leaseUntil(r Run, grace time.Duration) time.Duration {
 	if r.Until.IsZero() {
 		return 0

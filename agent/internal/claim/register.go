@@ -199,7 +199,7 @@ func (r *Register) upgrade() {
 	}
 }
 
-// encode drops the output of the oldest runs when there is too much: nobody could read the register.
+// encode drops the output of the oldest runs when there is too much: no agent reads a larger register.
 func (r Register) encode() ([]byte, error) {
 	for {
 		var b bytes.Buffer

@@ -72,7 +72,7 @@ func (g *globals) client() (*api.Client, error) {
 	return g.clientOf(api.ClientSocket()), nil
 }
 
-// clientOf is a client that says on stderr that an agent is busy; of one that is down or hung its error tells.
+// clientOf is a client that says on stderr that an agent is busy; its error says that one is down or hung.
 func (g *globals) clientOf(socket string) *api.Client {
 	cl := api.NewClient(socket)
 	cl.Busy = func(within time.Duration) {

@@ -24,7 +24,7 @@ func newStopCmd(g *globals) *cobra.Command {
 			if err := cl.Post(c.Context(), api.Path("runs", id, "stop"), req, &r); err != nil {
 				return err
 			}
-			how := "is being ended: agent wait " + r.ID + " tells when it has"
+			how := "is being ended: agent wait " + r.ID + " returns when it has"
 			if !r.Live() {
 				how = "ended, " + runs.Describe(r)
 			}

@@ -38,7 +38,8 @@ func (d *door) crowded(uid uint32) *api.Error {
 }
 
 // discard closes a refused connection, or leaves it open while its close might hang, as its user's earlier ones do. It
-// waits for room only where the socket's file system keeps no ACLs: elsewhere the kernel refuses the user.
+// waits for room only where the socket's file system keeps no ACLs: elsewhere the kernel refuses the user. It looks
+// again after a time, since a close that hangs in the kernel reports its end to no other thread.
 func (d *door) discard(c *fdconn.Conn) {
 	for uid := c.Peer().UID; fdconn.Closing.Of(uid) >= fdconn.MaxClosing; time.Sleep(lookAgain) {
 		if d.tryKeep(uid, c) {

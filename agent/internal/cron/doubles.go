@@ -30,7 +30,7 @@ type doubles struct {
 	failed bool                // the last look was in vain
 }
 
-// Limits of looking: a list and some reads an hour, of which MonthlyCost tells. The first look comes when an instance
+// Limits of looking: a list and some reads an hour, which MonthlyCost counts. The first look comes when an instance
 // that has just started has other things behind it, and not at each of many restarts.
 const (
 	looksEach   = time.Hour
@@ -132,7 +132,7 @@ func isCurrent(job scheduler.Job, r claim.Run, now time.Time) bool {
 	return next.IsZero() || now.Sub(next) < 10*time.Minute
 }
 
-// noteFailed logs, once, that nobody looks.
+// noteFailed logs, once, that the look for doubles fails.
 func (d *doubles) noteFailed(ctx context.Context, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -252,7 +252,7 @@ func noProbe(from client, reason string) Result {
 	return Result{At: time.Now(), Host: from.host, Unknown: true, Reason: oneLine("cannot tell: " + reason)}
 }
 
-// result is a request's that nobody answers.
+// result is that of a request without an answer.
 func (p Process) result() Result {
 	r := Result{At: time.Now(), Healthy: p.Known && p.Running, Unknown: !p.Known, Reason: oneLine(p.Text)}
 	if r.Healthy {
