@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -21,21 +22,31 @@ const hostMounts = `22 1 259:1 / / rw,noatime shared:1 - xfs /dev/nvme0n1p1 rw,a
 31 22 0:43 / /odd rw - tmpfs  rw
 32 22 259:9 / /srv rw,relatime - xfs /dev/nvme2n1 rw,attr2
 33 22 259:10 / /backup ro,relatime - xfs /dev/nvme3n1 ro
+34 22 7:1 / /opt/image rw - ext4 /dev/loop1 rw
+35 22 259:11 / /opt/cd rw - iso9660 /dev/sr0 ro
+36 22 259:12 / /opt/big rw - squashfs /dev/nvme5n1 ro
 `
 
 func TestLocalDisks(t *testing.T) {
 	// As ProtectSystem=strict shows every mount to ourselves.
 	protected := strings.ReplaceAll(hostMounts, " rw", " ro")
 	container := "1 0 0:50 / / rw,relatime - overlay overlay rw,lowerdir=/l\n2 1 0:51 / /tmp rw - 9p /dev/tmp rw\n"
+	docker := container + `3 1 259:1 /var/lib/docker/containers/x/resolv.conf /etc/resolv.conf rw - xfs /dev/nvme0n1p1 rw
+4 1 259:1 /var/lib/docker/containers/x/hosts /etc/hosts rw - xfs /dev/nvme0n1p1 rw
+5 1 259:1 /srv/uploads /uploads rw - xfs /dev/nvme0n1p1 rw
+6 1 259:5 /logs /var/log/app rw - ext4 /dev/nvme1n1 rw
+7 1 259:5 / /var/lib/very/deep/data rw - ext4 /dev/nvme1n1 rw
+`
 	for _, tt := range []struct {
 		name  string
 		files map[string]string
 		want  []string
 	}{
-		{"host", map[string]string{"1/mountinfo": hostMounts}, []string{"/", "/tmp", "/mnt/my data", "/srv"}},
-		{"our unit", map[string]string{"1/mountinfo": hostMounts, "self/mountinfo": protected}, []string{"/", "/tmp", "/mnt/my data", "/srv"}},
-		{"process 1 is hidden", map[string]string{"self/mountinfo": hostMounts}, []string{"/", "/tmp", "/mnt/my data", "/srv"}},
+		{"host", map[string]string{"1/mountinfo": hostMounts}, []string{"/", "/tmp", "/srv", "/mnt/my data"}},
+		{"our unit", map[string]string{"1/mountinfo": hostMounts, "self/mountinfo": protected}, []string{"/", "/tmp", "/srv", "/mnt/my data"}},
+		{"process 1 is hidden", map[string]string{"self/mountinfo": hostMounts}, []string{"/", "/tmp", "/srv", "/mnt/my data"}},
 		{"container", map[string]string{"1/mountinfo": container}, []string{"/"}},
+		{"docker's files and volumes", map[string]string{"1/mountinfo": docker}, []string{"/", "/var/lib/very/deep/data", "/uploads"}},
 	} {
 		proc := files(t, tt.files)
 		got, err := NewDisk(DiskConfig{Proc: proc}).paths(gopsutilContext(t.Context(), proc))
@@ -52,6 +63,43 @@ func TestDiskWithNothingToMeasureSaysSo(t *testing.T) {
 	}
 	if _, err := collect(t, NewDisk(DiskConfig{Proc: t.TempDir()})); err == nil || errors.Is(err, ErrNoData) {
 		t.Errorf("without mountinfo: got %v, want another error", err)
+	}
+}
+
+// A file that something is mounted on is no disk to look at: in a container it is the host's, and nothing fills it up.
+func TestAFileIsNoDisk(t *testing.T) {
+	file, dir := filepath.Join(t.TempDir(), "hosts"), t.TempDir()
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, where := range []string{file, dir} {
+		proc := files(t, map[string]string{"1/mountinfo": "3 1 259:1 /x " + where + " rw - xfs /dev/nvme0n1p1 rw\n"})
+		got, err := NewDisk(DiskConfig{Proc: proc}).paths(gopsutilContext(t.Context(), proc))
+		if err != nil || slices.Contains(got, where) != (where == dir) {
+			t.Errorf("%s: %q, %v", where, got, err)
+		}
+	}
+}
+
+// A path that is named has the figure of the filesystem that holds it, whatever that is, and df is the judge.
+func TestDiskOfAPathAgreesWithDF(t *testing.T) {
+	for _, path := range []string{"/", "/dev/shm", t.TempDir(), "/proc/self/exe"} {
+		d := NewDisk(DiskConfig{Holding: path})
+		got, err := collect(t, d)
+		if err != nil || len(got) != 1 || d.Name() != "disk "+path {
+			t.Fatalf("%s: %v, %v", path, got, err)
+		}
+		for _, s := range got {
+			if !slices.Equal(s.Labels, []Label{{"path", path}}) {
+				t.Errorf("%s: labels %v", path, s.Labels)
+			}
+			w := run(t, "df", "--block-size=1", "--output=used,avail", path)[2:]
+			near(t, path, s.Value, 100*figure(t, w[0])/(figure(t, w[0])+figure(t, w[1])), 0.5)
+		}
+	}
+	got, err := collect(t, NewDisk(DiskConfig{Holding: "/no/such"}))
+	if err == nil || errors.Is(err, ErrNoData) || len(got) > 0 || !strings.Contains(err.Error(), `that holds "/no/such"`) {
+		t.Errorf("a path that is not there: %v, %v", got, err)
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"beanstalk-agent/agent/internal/cloudwatch"
+	"beanstalk-agent/agent/internal/metrics"
 	"beanstalk-agent/collectors"
 )
 
@@ -67,7 +67,7 @@ them nevertheless, and those that come later.`,
 	return c
 }
 
-func printPayload(g *globals, p cloudwatch.Payload, asJSON bool) error {
+func printPayload(g *globals, p metrics.Payload, asJSON bool) error {
 	if asJSON {
 		return printJSON(g.Out, p)
 	}
@@ -81,6 +81,9 @@ func printPayload(g *globals, p cloudwatch.Payload, asJSON bool) error {
 		most := d.Values[len(d.Values)-1] // ascending
 		rows = append(rows, []string{d.Name, figure(d.Value, d.Unit), figure(most, d.Unit), d.Unit,
 			strings.Join(dims, " ")})
+	}
+	if f := p.FullestDisk; f != nil {
+		printf(g.Err, "the fullest disk is %s: %.0f %% used\n", f.Path, f.UsedPercent)
 	}
 	printf(g.Err, "namespace %s\n", p.Namespace)
 	return table(g.Out, []string{"METRIC", "MEAN", "MAX", "UNIT", "DIMENSIONS"}, rows)

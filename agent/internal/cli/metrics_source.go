@@ -9,11 +9,12 @@ import (
 
 	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/cloudwatch"
+	"beanstalk-agent/agent/internal/metrics"
 )
 
 // metricsSource is the running agent, or this process.
 type metricsSource struct {
-	payload func(context.Context, io.Writer) (cloudwatch.Payload, error)
+	payload func(context.Context, io.Writer) (metrics.Payload, error)
 	cost    func(ctx context.Context, instances int) (cloudwatch.Cost, error)
 	every   time.Duration
 }
@@ -32,7 +33,7 @@ func findMetrics(ctx context.Context, g *globals) (metricsSource, error) {
 	none, ok := errors.AsType[*api.Unreachable](err)
 	if !ok {
 		return metricsSource{every: cfg.Metrics.Sample,
-			payload: func(ctx context.Context, _ io.Writer) (p cloudwatch.Payload, err error) {
+			payload: func(ctx context.Context, _ io.Writer) (p metrics.Payload, err error) {
 				err = cl.Get(ctx, "/v1/metrics", &p)
 				return p, err
 			},

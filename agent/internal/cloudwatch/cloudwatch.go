@@ -178,6 +178,14 @@ func CheckSet(set []string) error {
 	return nil
 }
 
+// CheckValue returns why a value cannot be one of a dimension.
+func CheckValue(s string) error {
+	if why := badDimensionValue(s); why != "" {
+		return fmt.Errorf("use dimension value %q: %s", s, why)
+	}
+	return nil
+}
+
 // sets are the configured sets and those that other settings add, each once: a repeated set would count twice.
 func (c Config) sets() [][]string {
 	all := slices.Clone(c.Dimensions)

@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"fmt"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -37,6 +38,18 @@ func (c Config) Check(fault func(key, format string, a ...any)) {
 	}
 	if err := cloudwatch.CheckNamespace(c.Namespace); err != nil {
 		fault("metrics.namespace", "%v", err)
+	}
+	for i, p := range c.Disks {
+		key := fmt.Sprintf("metrics.disks[%d]", i)
+		switch {
+		case !path.IsAbs(p) || path.Clean(p) != p:
+			fault(key, "expected an absolute path such as /data, have %q", p)
+		case slices.Index(c.Disks, p) < i:
+			fault(key, "%q is there twice: its figures would be counted twice", p)
+		}
+		if err := cloudwatch.CheckValue(p); err != nil {
+			fault(key, "%v", err)
+		}
 	}
 	c.checkGroups(fault)
 }

@@ -26,6 +26,9 @@ func (m *Metrics) collect(cfg Config, more ...collectors.Collector) {
 			return collectors.NewListen(collectors.ListenConfig{Port: w.Port, UnixPath: w.Path, Counts: listens.count})
 		}),
 	}
+	for _, path := range cfg.Disks {
+		list = append(list, collectors.NewDisk(collectors.DiskConfig{Holding: path}))
+	}
 	list = append(list, m.groups(cfg.Groups)...)
 	m.sources = collectors.NewGatherer(cfg.Sample*4/5, append(list, more...)...)
 	m.loop.interval, m.loop.gather = cfg.Sample, m.sources.Gather

@@ -63,17 +63,17 @@ func (h *Here) sample(ctx context.Context) (*cloudwatch.Publisher, collectors.Ba
 
 // Payload samples and returns what one publish would send, without the counters of a running agent. A collector that
 // failed gets a line in notes.
-func (h *Here) Payload(ctx context.Context, notes io.Writer) (cloudwatch.Payload, error) {
+func (h *Here) Payload(ctx context.Context, notes io.Writer) (Payload, error) {
 	p, b, err := h.sample(ctx)
 	if err != nil {
-		return cloudwatch.Payload{}, err
+		return Payload{}, err
 	}
 	for _, r := range b.Results {
 		if r.Err != nil && !errors.Is(r.Err, collectors.ErrNoData) {
 			fmt.Fprintf(notes, "note: %s: %v\n", r.Collector, r.Err)
 		}
 	}
-	return p.Preview(), nil
+	return Payload{p.Preview(), h.pipeline.disk.Fullest()}, nil
 }
 
 // Cost adds the series of a running agent, as if every counter and the advice were in use: a price that turns out too

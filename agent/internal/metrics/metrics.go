@@ -36,6 +36,7 @@ type Config struct {
 	Send        string        // on, off or auto
 	SendOnly    []string      // names that are sent; empty: all
 	Groups      []Group       // process groups beside the web process
+	Disks       []string      // paths: a series of the filesystem that holds each, beside the fullest
 
 	Counters []Counter // of other parts of the agent
 
@@ -113,8 +114,14 @@ func (m *Metrics) Sample(ctx context.Context) error {
 // Deployed says that a deployment may have moved the web process.
 func (m *Metrics) Deployed() { m.deployments.Add(1) }
 
+// Payload is what one publish would send, and what no series says.
+type Payload struct {
+	cloudwatch.Payload
+	FullestDisk *collectors.Filesystem `json:"fullest_disk,omitempty"` // that disk_used_percent is of
+}
+
 // Preview returns what would be sent if the interval ended now.
-func (m *Metrics) Preview() cloudwatch.Payload { return m.publisher.Preview() }
+func (m *Metrics) Preview() Payload { return Payload{m.publisher.Preview(), m.disk.Fullest()} }
 
 // Cost returns what the present series cost in a month, published by so many instances.
 func (m *Metrics) Cost(instances int) cloudwatch.Cost { return m.publisher.Cost(instances) }

@@ -22,8 +22,7 @@ func (m *Metrics) Status(context.Context) []api.Line {
 	if s.DiskError != "" {
 		warn("df -h /var/lib/agent", "what waits is in memory alone, and lost when the agent ends: %s", s.DiskError)
 	}
-	if m.disk != nil && m.disk.Fullest() != nil {
-		f := m.disk.Fullest()
+	if f := m.disk.Fullest(); f != nil {
 		lines = append(lines, api.NewLine("metrics", api.Note, "",
 			"the fullest disk is %s: %.0f %% used", f.Path, f.UsedPercent))
 	}
