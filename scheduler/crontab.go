@@ -7,7 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
+
+	"beanstalk-agent/scheduler/yamlnode"
 )
 
 // The grammar is that of crontab(5) as cronie has it, without the user column.
@@ -43,7 +44,7 @@ type crontab struct {
 func (p *parser) crontab() {
 	c := &crontab{parser: p, job: newJob(0, p.opt.Location), copies: map[string]int{}}
 	continued := false
-	for i, line := range p.lines {
+	for i, line := range p.Lines {
 		trimmed := strings.TrimLeft(line, " \t")
 		if part := continued; part || trimmed == "" || trimmed[0] == '#' {
 			continued = part && strings.HasSuffix(line, `\`)
@@ -52,7 +53,7 @@ func (p *parser) crontab() {
 		if continued = strings.HasSuffix(line, `\`); continued {
 			const hint = "write it on one line, or use cron.yaml"
 			c.inJob = true
-			c.fault(i+1, column(line, len(line)-1), hint, "a crontab has no continued lines")
+			c.fault(i+1, yamlnode.Column(line, len(line)-1), hint, "a crontab has no continued lines")
 			c.inJob = false
 			continue
 		}
@@ -64,7 +65,7 @@ func (p *parser) crontab() {
 			return
 		}
 		if m := assignment.FindStringSubmatch(line); m != nil {
-			at := column(line, strings.LastIndex(line, m[2]))
+			at := yamlnode.Column(line, strings.LastIndex(line, m[2]))
 			if c.isJob(m[2]) {
 				const hint = "write the variable on a line of its own above"
 				c.inJob = true
@@ -88,20 +89,20 @@ func (c *crontab) assign(name, value string, line, col int) {
 		}
 		return
 	case "MAILTO", "MAILFROM":
-		c.warn(line, 1, "see the key notify of cron.yaml", "%s has no effect: no mail is sent", name)
+		c.Warn(line, 1, "see the key notify of cron.yaml", "%s has no effect: no mail is sent", name)
 		return
 	case "RANDOM_DELAY", "START_HOURS_RANGE":
-		c.warn(line, 1, "see the key splay of cron.yaml", "%s has no effect", name)
+		c.Warn(line, 1, "see the key splay of cron.yaml", "%s has no effect", name)
 		return
 	case "SHELL":
 		c.shell = value
 	case "PATH":
 		const hint = "leave it out, or name the virtualenv's bin first"
-		c.warn(line, 1, hint, "PATH takes the place of the application's, also of its virtualenv")
+		c.Warn(line, 1, hint, "PATH takes the place of the application's, also of its virtualenv")
 	}
 	if strings.Contains(value, "$") {
 		const hint = "write the value in full, or set the variable in the command"
-		c.warn(line, col, hint, "nothing is expanded in a crontab: the jobs below get %s with the dollar sign", name)
+		c.Warn(line, col, hint, "nothing is expanded in a crontab: the jobs below get %s with the dollar sign", name)
 	}
 	kv := name + "=" + value
 	if i := slices.IndexFunc(c.env, func(old string) bool { return strings.HasPrefix(old, kv[:len(name)+1]) }); i >= 0 {
@@ -128,7 +129,8 @@ func (c *crontab) entry(line string, number int) {
 	c.inJob = words[0] != "export" // the jobs below may need the variable
 	defer func() { c.inJob = false }()
 	if words[0] == "export" {
-		c.fault(number, column(line, at[0]), "write NAME=value", "a crontab is no shell script: export is no schedule")
+		const text = "a crontab is no shell script: export is no schedule"
+		c.fault(number, yamlnode.Column(line, at[0]), "write NAME=value", "%s", text)
 		return
 	}
 	n := 5
@@ -139,14 +141,14 @@ func (c *crontab) entry(line string, number int) {
 		}
 	}
 	fail := func(byteAt int, hint, format string, args ...any) {
-		c.fault(number, column(line, byteAt), hint, format, args...)
+		c.fault(number, yamlnode.Column(line, byteAt), hint, format, args...)
 	}
 	if len(words) <= n {
-		before := len(c.faults)
+		before := len(c.Faults)
 		if words[0] == "@reboot" || n == 5 {
-			c.schedule(when{expr: strings.Join(words, " "), loc: c.job.Location}, number, column(line, at[0]))
+			c.schedule(when{expr: strings.Join(words, " "), loc: c.job.Location}, number, yamlnode.Column(line, at[0]))
 		}
-		if len(c.faults) > before {
+		if len(c.Faults) > before {
 			return // one fault per line is enough
 		}
 		fail(at[0], "a line is five fields or a macro, then the command", "there is no command after the schedule")
@@ -168,7 +170,8 @@ func (c *crontab) entry(line string, number int) {
 		return
 	}
 	if program, known := accounts[words[n]]; known && !program && len(words) > n+1 && words[n+1][0] != '-' {
-		c.warn(number, column(line, at[n]), "if it is meant so, drop it: commands run as the application's user",
+		const hint = "if it is meant so, drop it: commands run as the application's user"
+		c.Warn(number, yamlnode.Column(line, at[n]), hint,
 			"%q is taken for the program, and not for the user column of /etc/crontab", words[n])
 	}
 	command, percent := unpercent(strings.TrimRight(line[at[n]:], " \t"))
@@ -177,11 +180,11 @@ func (c *crontab) entry(line string, number int) {
 			"cron would make %% a line break and the rest standard input, which is not supported")
 		return
 	}
-	c.checkText(command, number, column(line, at[n]))
-	c.checkShell(command, number, column(line, at[n]))
+	c.checkText(command, number, yamlnode.Column(line, at[n]))
+	c.checkShell(command, number, yamlnode.Column(line, at[n]))
 	if c.shell != "" && c.shell != "/bin/sh" {
 		j.Args = []string{c.shell, "-c", command}
-		c.checkCommand(c.shell, number, column(line, at[n]))
+		c.checkCommand(c.shell, number, yamlnode.Column(line, at[n]))
 	} else {
 		j.Command = command
 	}
@@ -217,14 +220,14 @@ func (c *crontab) isJob(value string) bool {
 // spaced reads the schedule of a line whose words stand at the given bytes, so that its
 // faults point into the line and not into the words joined by single blanks.
 func (c *crontab) spaced(w when, number int, line string, at []int) (Schedule, bool) {
-	before := len(c.faults)
+	before := len(c.Faults)
 	s, ok := c.schedule(w, number, 1)
-	for i := range c.faults[before:] {
-		f := &c.faults[before+i]
+	for i := range c.Faults[before:] {
+		f := &c.Faults[before+i]
 		offset := f.Column - 1 // in w.expr
 		word := strings.Count(w.expr[:min(offset, len(w.expr))], " ")
 		inWord := offset - strings.LastIndex(w.expr[:min(offset, len(w.expr))], " ") - 1
-		*f = c.at(number, column(line, at[word]+inWord), f.Hint, f.Message)
+		*f = c.At(number, yamlnode.Column(line, at[word]+inWord), f.Hint, f.Message)
 	}
 	return s, ok
 }
@@ -291,9 +294,4 @@ func (c *crontab) nameFor(command string) string {
 func unclosed(s string) bool {
 	return strings.ContainsAny(s, "\\`") || strings.Count(s, `"`)%2 == 1 || strings.Count(s, "'")%2 == 1 ||
 		strings.Count(s, "(") != strings.Count(s, ")") || strings.Count(s, "{") != strings.Count(s, "}")
-}
-
-// column turns a byte offset of a line into a column, counted in characters from 1.
-func column(line string, at int) int {
-	return utf8.RuneCountInString(line[:max(min(at, len(line)), 0)]) + 1
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"beanstalk-agent/scheduler/yamlnode"
 )
 
 // YAML's escapes make characters that no line of the file has. In what is shown each is a fault at its place, in what
@@ -45,7 +47,7 @@ func wants(t *testing.T, text string, line, column int) {
 				t.Errorf("%s\nat %d:%d, want %d:%d", text, f.Line, f.Column, line, column)
 			}
 		}
-		if strings.ContainsFunc(f.String(), commands) {
+		if strings.ContainsFunc(f.String(), yamlnode.IsCommand) {
 			t.Errorf("%s\nrepeats it: %q", text, f)
 		}
 	}

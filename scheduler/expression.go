@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/robfig/cron/v3"
+
+	"beanstalk-agent/scheduler/yamlnode"
 )
 
 // An exprError is one error of a schedule, at a byte of the expression. The message
@@ -129,7 +131,7 @@ func parseMacro(w when) (Schedule, []exprError) {
 	switch {
 	case word == "@every":
 		rest = strings.TrimSpace(rest)
-		d, err := parseDuration(rest)
+		d, err := yamlnode.ParseDuration(rest)
 		switch {
 		case err != nil:
 			const hint = "such as @every 90m or @every 1d"

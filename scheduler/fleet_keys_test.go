@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"beanstalk-agent/scheduler/yamlnode"
 )
 
 // One bundle makes an environment for each process type: a file that does not say so runs in the web one alone, and
@@ -20,7 +22,7 @@ func TestProcessTypesSayWhichEnvironmentRunsAJob(t *testing.T) {
 			why := j.OffReason(h)
 			if why == "" {
 				got = append(got, j.Name)
-			} else if !strings.Contains(why, "PROCESS_TYPE") || strings.ContainsFunc(why, commands) {
+			} else if !strings.Contains(why, "PROCESS_TYPE") || strings.ContainsFunc(why, yamlnode.IsCommand) {
 				t.Errorf("%s is off where PROCESS_TYPE is %q: %q", j.Name, have, why)
 			}
 		}

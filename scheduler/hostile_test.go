@@ -5,6 +5,8 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"beanstalk-agent/scheduler/yamlnode"
 )
 
 // The application's user can write the cron file, and the agent that reads it is root on
@@ -49,7 +51,7 @@ func TestHostileFilesCostLittle(t *testing.T) {
 			runtime.ReadMemStats(&before)
 			_, err := Parse(file, []byte(text), ParseOptions{})
 			runtime.ReadMemStats(&after)
-			if fs, ok := err.(Faults); ok && len(fs) > maxFaults+1 {
+			if fs, ok := err.(Faults); ok && len(fs) > yamlnode.MaxFaults+1 {
 				t.Errorf("%s as %s: %d faults", name, file, len(fs))
 			}
 			total := (after.TotalAlloc - before.TotalAlloc) >> 20

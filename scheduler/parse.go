@@ -8,8 +8,15 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
+
+	"beanstalk-agent/scheduler/yamlnode"
+)
+
+// A Fault is an error or a warning at one place of a cron file; Faults are all errors, in the order of its lines.
+type (
+	Fault  = yamlnode.Fault
+	Faults = yamlnode.Faults
 )
 
 // Limits of a cron file, which the application's user can write.
@@ -29,8 +36,6 @@ const (
 	scheduleBytes = 80
 	zoneBytes     = 6 << 10
 	textBytes     = 16 // of a list, beside the text itself
-	keyBytes      = 8
-	nodeBytes     = 600
 )
 
 // ParseOptions describe the host. The zero value serves where it is not known, as in cron check before a deployment.
@@ -54,7 +59,7 @@ func Parse(file string, data []byte, opt ParseOptions) (Table, error) {
 		opt.Location = time.UTC
 	}
 	p := &parser{
-		source:    source{file: file},
+		Source:    yamlnode.Source{File: file},
 		opt:       opt,
 		zones:     map[string]*time.Location{},
 		schedules: map[when]Schedule{},
@@ -62,28 +67,24 @@ func Parse(file string, data []byte, opt ParseOptions) (Table, error) {
 		left:      maxTable,
 	}
 	p.parse(data)
-	if len(p.faults) > 0 {
-		faults := byPlace(p.faults)
-		if p.more > 0 {
-			last := faults[len(faults)-1]
-			faults = append(faults, p.at(last.Line, last.Column, "", fmt.Sprintf("and %d more faults", p.more)))
-		}
-		if p.whole {
-			return Table{}, faults
-		}
-		return p.table(true), faults
+	err := p.Err()
+	if err != nil && p.whole {
+		return Table{}, err
 	}
-	return p.table(false), nil
+	return p.table(err != nil), err
 }
 
 func (p *parser) table(partial bool) Table {
-	return Table{Jobs: slices.Clone(p.jobs), Group: p.group, Warnings: byPlace(p.warnings), Partial: partial}
+	return Table{Jobs: slices.Clone(p.jobs), Group: p.group, Warnings: p.Warnings.Sorted(), Partial: partial}
 }
 
 // parser is shared by both formats: it checks a job's parts, and collects jobs and faults.
 // Zones and schedules are made once and shared between jobs.
 type parser struct {
-	source
+	yamlnode.Source
+	inJob bool // what is read now belongs to one job alone
+	whole bool // a fault was not of one job alone: no job of the file can be taken
+
 	opt       ParseOptions
 	zones     map[string]*time.Location
 	schedules map[when]Schedule
@@ -102,16 +103,12 @@ func (p *parser) parse(data []byte) {
 		p.fault(1, 1, "", "the file has %d lines, more than %d", n, maxLines)
 		return
 	}
-	text := strings.TrimPrefix(string(data), "\ufeff")
-	text = strings.ReplaceAll(text, "\r\n", "\n")
-	p.lines = strings.Split(text, "\n")
-	for i, line := range p.lines {
-		if at := strings.IndexFunc(line, unprintable); at >= 0 {
-			p.fault(i+1, column(line, at), "save the file as UTF-8 text", "a character that is not text")
-			return
-		}
+	text, ok := p.Read(data)
+	if !ok {
+		p.whole = true
+		return
 	}
-	switch strings.ToLower(path.Ext(strings.ReplaceAll(p.file, `\`, "/"))) {
+	switch strings.ToLower(path.Ext(strings.ReplaceAll(p.File, `\`, "/"))) {
 	case ".yaml", ".yml":
 		p.yaml(text)
 	default:
@@ -119,14 +116,11 @@ func (p *parser) parse(data []byte) {
 	}
 }
 
-// unprintable reports whether r cannot stand in a cron file: not UTF-8, or a control
-// character, which no command needs and a terminal would obey.
-func unprintable(r rune) bool {
-	return r == utf8.RuneError || r != '\t' && unicode.IsControl(r)
+// fault adds an error at line and column, with a hint what to do about it.
+func (p *parser) fault(line, column int, hint, format string, args ...any) {
+	p.whole = p.whole || !p.inJob
+	p.Fault(line, column, hint, format, args...)
 }
-
-// commands reports whether a terminal obeys r instead of showing it.
-func commands(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) }
 
 // spend takes n bytes of the table's budget and reports whether they were left. Call it
 // before the memory is allocated. A negative budget is a fault already, and ends parsing.
@@ -174,7 +168,7 @@ func (p *parser) schedule(w when, line, column int) (Schedule, bool) {
 		p.fault(line, column+x.at, x.hint, "schedule %q%s", w.expr, x.message)
 	}
 	for _, x := range warns {
-		p.warn(line, column+x.at, x.hint, "schedule %q%s", w.expr, x.message)
+		p.Warn(line, column+x.at, x.hint, "schedule %q%s", w.expr, x.message)
 	}
 	if len(wrongs) > 0 || !p.spend(scheduleBytes, line, column) {
 		return nil, false
@@ -204,7 +198,7 @@ func (p *parser) checkText(command string, line, column int) {
 		p.fault(line, column, "type it anew", "the command begins with %s", charName(r))
 	} else if at := strings.IndexFunc(command, isInvisible); at >= 0 {
 		r, _ := utf8.DecodeRuneInString(command[at:])
-		p.warn(line, column+utf8.RuneCountInString(command[:at]), "", "the command has %s", charName(r))
+		p.Warn(line, column+utf8.RuneCountInString(command[:at]), "", "the command has %s", charName(r))
 	}
 }
 
@@ -249,7 +243,7 @@ func checkName(name string) error {
 		return errors.New("begins or ends with a blank")
 	case strings.HasPrefix(name, "-"), strings.HasPrefix(name, "."):
 		return fmt.Errorf("begins with %q", name[:1])
-	case strings.Contains(name, "/"), strings.ContainsFunc(name, commands):
+	case strings.Contains(name, "/"), strings.ContainsFunc(name, yamlnode.IsCommand):
 		return errors.New("contains a slash or a control character")
 	}
 	return nil

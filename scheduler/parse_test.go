@@ -98,7 +98,7 @@ timezone: Mars/Base
 		`13:9: on "two" is not known; one of one, all`,
 		`14:11: name "b" is already taken in line 6; give each job a name of its own`,
 		`15:20: schedule "0 0 31 2 *" is never due: no such month has such a day`,
-		`16:15: each of command must be text; put it in quotes`,
+		`16:15: each of command: expected text, have a number; put it in quotes`,
 		`19:1: a tab cannot indent YAML; use blanks`,
 		`20:28: schedule "0 24 * * *": hour "24": expected numbers from 0 to 23`,
 		`21:11: unknown time zone "Mars/Base"; name it as the tz database does, such as Europe/Berlin or UTC`,

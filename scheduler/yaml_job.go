@@ -16,7 +16,7 @@ import (
 // jobKeys reads each key of a job. Values that depend on other keys go into jobNodes.
 var jobKeys = map[string]func(*cronYAML, *Job, *jobNodes, pair){
 	"name":          (*cronYAML).name,
-	"schedule":      func(_ *cronYAML, _ *Job, b *jobNodes, e pair) { b.schedule = e.value },
+	"schedule":      func(_ *cronYAML, _ *Job, b *jobNodes, e pair) { b.schedule = e.Value },
 	"command":       (*cronYAML).command,
 	"url":           (*cronYAML).url,
 	"timezone":      func(y *cronYAML, j *Job, _ *jobNodes, e pair) { y.timezone(j, e) },
@@ -25,8 +25,8 @@ var jobKeys = map[string]func(*cronYAML, *Job, *jobNodes, pair){
 	"process_types": func(y *cronYAML, j *Job, _ *jobNodes, e pair) { y.processTypes(j, e) },
 	"dir":           (*cronYAML).dir,
 	"env":           func(y *cronYAML, j *Job, _ *jobNodes, e pair) { j.Env = y.sharedEnv(e) },
-	"notify":        func(y *cronYAML, j *Job, _ *jobNodes, e pair) { j.Notify, _ = y.texts(e) },
-	"lock":          func(y *cronYAML, j *Job, _ *jobNodes, e pair) { j.Lock, _ = y.text(e) },
+	"notify":        func(y *cronYAML, j *Job, _ *jobNodes, e pair) { j.Notify, _ = y.Texts(e) },
+	"lock":          func(y *cronYAML, j *Job, _ *jobNodes, e pair) { j.Lock, _ = y.Text(e) },
 	"grace":         (*cronYAML).grace,
 	"timeout":       func(y *cronYAML, j *Job, _ *jobNodes, e pair) { j.Timeout = y.duration(e, 0) },
 	"backoff":       func(y *cronYAML, j *Job, _ *jobNodes, e pair) { j.Backoff = y.duration(e, DefaultBackoff) },
@@ -34,8 +34,8 @@ var jobKeys = map[string]func(*cronYAML, *Job, *jobNodes, pair){
 	"catch_up":      (*cronYAML).catchUp,
 	"retries":       func(y *cronYAML, j *Job, _ *jobNodes, e pair) { j.Retries = y.number(e, 100) },
 	"max_output":    func(y *cronYAML, j *Job, _ *jobNodes, e pair) { j.MaxOutput = y.size(e) },
-	"seconds":       func(y *cronYAML, j *Job, _ *jobNodes, e pair) { j.Seconds, _ = y.boolean(e) },
-	"retry_on_loss": func(y *cronYAML, j *Job, _ *jobNodes, e pair) { j.RetryOnLoss, _ = y.boolean(e) },
+	"seconds":       func(y *cronYAML, j *Job, _ *jobNodes, e pair) { j.Seconds, _ = y.Boolean(e) },
+	"retry_on_loss": func(y *cronYAML, j *Job, _ *jobNodes, e pair) { j.RetryOnLoss, _ = y.Boolean(e) },
 	"on":            func(y *cronYAML, j *Job, _ *jobNodes, e pair) { j.On = On(y.choice(e, 0, "", "one", "all")) },
 	"overlap": func(y *cronYAML, j *Job, _ *jobNodes, e pair) {
 		j.Overlap = Overlap(y.choice(e, 0, "skip", "queue", "replace", "allow"))
@@ -47,47 +47,47 @@ var jobKeys = map[string]func(*cronYAML, *Job, *jobNodes, pair){
 		j.OnOwnerLoss = OwnerLoss(y.choice(e, 0, "report", "rerun"))
 	},
 	"lock_scope": func(y *cronYAML, j *Job, b *jobNodes, e pair) {
-		b.lockScope = e.value
+		b.lockScope = e.Value
 		j.LockScope = LockScope(y.choice(e, 0, "host", "environment"))
 	},
 }
 
 func (y *cronYAML) name(j *Job, b *jobNodes, e pair) {
 	b.named = true
-	t, ok := y.text(e)
+	t, ok := y.Text(e)
 	if !ok {
 		return
 	}
 	if err := checkName(t); err != nil {
-		y.faultAt(e.value, "", "name %q %v", t, err)
+		y.FaultAt(e.Value, "", "name %q %v", t, err)
 		return
 	}
-	line, col := y.place(e.value)
+	line, col := y.Place(e.Value)
 	if y.claimName(t, line, col) {
 		j.Name = t
 	}
 }
 
 func (y *cronYAML) command(j *Job, b *jobNodes, e pair) {
-	b.command, e.free = e.value, true
-	v := y.resolve(e.value)
-	line, col := y.place(v)
+	b.command, e.Free = e.Value, true
+	v := y.Resolve(e.Value)
+	line, col := y.Place(v)
 	if list, ok := v.(*ast.SequenceNode); ok {
-		args, ok := y.texts(e)
+		args, ok := y.Texts(e)
 		switch {
 		case !ok:
 		case len(args) == 0 || args[0] == "":
-			y.faultAt(list, "", "command is an empty list")
+			y.FaultAt(list, "", "command is an empty list")
 		default:
 			j.Args = args
-			line, col = y.place(y.resolve(list.Values[0]))
+			line, col = y.Place(y.Resolve(list.Values[0]))
 			y.checkCommand(args[0], line, col)
 		}
 		return
 	}
-	t, ok := y.text(e)
+	t, ok := y.Text(e)
 	if ok && strings.TrimSpace(t) == "" {
-		y.faultAt(e.value, "", "command is empty")
+		y.FaultAt(e.Value, "", "command is empty")
 		return
 	}
 	j.Command = t
@@ -96,10 +96,10 @@ func (y *cronYAML) command(j *Job, b *jobNodes, e pair) {
 }
 
 func (y *cronYAML) url(j *Job, b *jobNodes, e pair) {
-	b.url = e.value
-	t, ok := y.text(e)
+	b.url = e.Value
+	t, ok := y.Text(e)
 	if ok && (!strings.HasPrefix(t, "/") || strings.ContainsAny(t, " \t\n")) {
-		y.faultAt(e.value, "such as /tasks/nightly; another server is reached with command: curl …",
+		y.FaultAt(e.Value, "such as /tasks/nightly; another server is reached with command: curl …",
 			"url must be a path of the application that begins with a slash")
 		return
 	}
@@ -107,40 +107,40 @@ func (y *cronYAML) url(j *Job, b *jobNodes, e pair) {
 }
 
 func (y *cronYAML) timezone(j *Job, e pair) {
-	t, ok := y.text(e)
+	t, ok := y.Text(e)
 	if !ok {
 		return
 	}
-	line, col := y.place(e.value)
+	line, col := y.Place(e.Value)
 	if loc, ok := y.zone(t, line, col); ok {
 		j.Location = loc
 	}
 }
 
 func (y *cronYAML) environments(j *Job, e pair) {
-	patterns, ok := y.texts(e)
+	patterns, ok := y.Texts(e)
 	for _, p := range patterns {
 		if _, err := path.Match(p, ""); err != nil || p == "" && ok {
-			y.faultAt(e.value, "such as [prod-*]", "environments: %q is no pattern", p)
+			y.FaultAt(e.Value, "such as [prod-*]", "environments: %q is no pattern", p)
 		}
 	}
 	j.Environments = patterns
 }
 
 func (y *cronYAML) enabled(j *Job, e pair) {
-	t, ok := y.scalar(e)
+	t, ok := y.Scalar(e)
 	if !ok {
 		return
 	}
 	if err := checkEnabled(t); err != nil {
-		y.faultAt(e.value, "true, false, or ${NAME:-true}", "enabled %v", err)
+		y.FaultAt(e.Value, "true, false, or ${NAME:-true}", "enabled %v", err)
 		return
 	}
 	j.Enabled = t
 }
 
 func (y *cronYAML) dir(j *Job, _ *jobNodes, e pair) {
-	t, ok := y.text(e)
+	t, ok := y.Text(e)
 	if !ok || t == "" {
 		return
 	}
@@ -149,7 +149,7 @@ func (y *cronYAML) dir(j *Job, _ *jobNodes, e pair) {
 		return
 	}
 	if err := y.opt.CheckDir(t); err != nil {
-		y.faultAt(e.value, "", "dir %q: %v", t, err)
+		y.FaultAt(e.Value, "", "dir %q: %v", t, err)
 	}
 }
 
@@ -157,14 +157,14 @@ var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 // sharedEnv reads an environment, or gives the one that an earlier reference to it gave.
 func (y *cronYAML) sharedEnv(e pair) []string {
-	if _, ok := e.value.(*ast.AliasNode); !ok {
+	if _, ok := e.Value.(*ast.AliasNode); !ok {
 		return y.env(e)
 	}
-	before := len(y.faults)
-	to := y.resolve(e.value)
+	before := len(y.Faults)
+	to := y.Resolve(e.Value)
 	env, ok := y.envs[to]
 	if !ok && to != nil {
-		if env = y.env(e); len(y.faults) == before {
+		if env = y.env(e); len(y.Faults) == before {
 			y.envs[to] = env
 		}
 	}
@@ -173,38 +173,39 @@ func (y *cronYAML) sharedEnv(e pair) []string {
 
 // env reads NAME: value pairs, or a list of NAME=value. No message contains a value.
 func (y *cronYAML) env(e pair) (env []string) {
-	v := y.resolve(e.value)
+	v := y.Resolve(e.Value)
 	if v == nil {
 		return nil
 	}
 	if _, ok := v.(*ast.SequenceNode); ok {
-		e.free = true
-		env, ok = y.texts(e)
+		e.Free = true
+		env, ok = y.Texts(e)
 		for _, kv := range env {
 			if name, _, found := strings.Cut(kv, "="); ok && (!found || !variable.MatchString(name)) {
-				y.faultAt(v, "", "each of env must be NAME=value")
+				y.FaultAt(v, "", "each of env must be NAME=value")
 			}
 		}
 		return env
 	}
-	for _, kv := range y.entries(v) {
-		if !variable.MatchString(kv.key) {
-			y.faultAt(kv.keyNode, "letters, digits and _ only", "env: %q cannot be the name of a variable", kv.key)
+	for _, kv := range y.Entries(e) {
+		if !variable.MatchString(kv.Key) {
+			y.FaultAt(kv.KeyNode, "letters, digits and _ only", "env: %q cannot be the name of a variable", kv.Key)
 		}
-		kv.free = true
-		value, ok := y.scalar(kv)
-		if !y.spend(kv.value, len(kv.key)+len(value)+32) {
+		kv.Free = true
+		value, ok := y.Scalar(kv)
+		line, col := y.Place(kv.Value)
+		if !y.parser.spend(len(kv.Key)+len(value)+32, line, col) {
 			return env
 		}
 		if ok {
-			env = append(env, kv.key+"="+value)
+			env = append(env, kv.Key+"="+value)
 		}
 	}
 	return env
 }
 
 func (y *cronYAML) catchUp(j *Job, _ *jobNodes, e pair) {
-	if v, ok := y.resolve(e.value).(*ast.BoolNode); ok {
+	if v, ok := y.Resolve(e.Value).(*ast.BoolNode); ok {
 		j.CatchUp = 0
 		if v.Value {
 			j.CatchUp = CatchUpAlways
@@ -216,23 +217,17 @@ func (y *cronYAML) catchUp(j *Job, _ *jobNodes, e pair) {
 
 // duration reads a length of time, or gives def for a faulty one.
 func (y *cronYAML) duration(e pair, def time.Duration) time.Duration {
-	t, ok := y.scalar(e)
-	if !ok {
-		return def
+	if d, ok := y.Duration(e); ok {
+		return d
 	}
-	d, err := parseDuration(t)
-	if err != nil {
-		y.faultAt(e.value, "such as 90s, 5m, 2h or 1d", "%s %v", e.key, err)
-		return def
-	}
-	return d
+	return def
 }
 
 func (y *cronYAML) number(e pair, most int) int {
-	t, ok := y.scalar(e)
+	t, ok := y.Scalar(e)
 	n, err := strconv.Atoi(t)
 	if ok && (err != nil || n < 0 || n > most) {
-		y.faultAt(e.value, "", "%s %q must be a number from 0 to %d", e.key, t, most)
+		y.FaultAt(e.Value, "", "%s %q must be a number from 0 to %d", e.Key, t, most)
 		return 0
 	}
 	return n
@@ -244,13 +239,13 @@ var sizeUnits = map[string]int64{
 }
 
 func (y *cronYAML) size(e pair) int64 {
-	t, ok := y.scalar(e)
+	t, ok := y.Scalar(e)
 	if !ok {
 		return 0
 	}
 	n, err := parseSize(t)
 	if err != nil {
-		y.faultAt(e.value, "such as 512kB, 10MB or 1GiB", "%s %v", e.key, err)
+		y.FaultAt(e.Value, "such as 512kB, 10MB or 1GiB", "%s %v", e.Key, err)
 	}
 	return n
 }
@@ -267,7 +262,7 @@ func parseSize(s string) (int64, error) {
 
 // choice gives the index of a word in a list, or def for a faulty one.
 func (y *cronYAML) choice(e pair, def int, words ...string) int {
-	t, ok := y.text(e)
+	t, ok := y.Text(e)
 	if !ok {
 		return def
 	}
@@ -280,7 +275,7 @@ func (y *cronYAML) choice(e pair, def int, words ...string) int {
 			known = append(known, w)
 		}
 	}
-	y.faultAt(e.value, "one of "+strings.Join(known, ", "), "%s %q is not known", e.key, t)
+	y.FaultAt(e.Value, "one of "+strings.Join(known, ", "), "%s %q is not known", e.Key, t)
 	return def
 }
 

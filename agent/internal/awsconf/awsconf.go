@@ -86,10 +86,10 @@ func New(c Config) (*AWS, error) {
 		o.ExpiryWindow, o.ExpiryWindowJitterFrac = 5*time.Minute, 0.5
 	})
 	return a, errors.Join(credErr,
-		checkRegion(region),
+		CheckRegion(region),
 		checkBundle(c.Getenv("AWS_CA_BUNDLE")),
-		checkEndpoint("CloudWatch endpoint", a.cloudwatchEndpoint),
-		checkEndpoint("S3 endpoint", a.s3Endpoint))
+		CheckEndpoint("CloudWatch endpoint", a.cloudwatchEndpoint),
+		CheckEndpoint("S3 endpoint", a.s3Endpoint))
 }
 
 // CloudWatch returns the configuration for a CloudWatch client whose region and credentials have been found to exist,
@@ -160,8 +160,8 @@ func noCredentials(cause error) error {
 	return fmt.Errorf("%w: AWS_ACCESS_KEY_ID is not set, and %w", ErrNoCredentials, brief(cause))
 }
 
-// checkEndpoint accepts "" and absolute http and https URLs. The value may carry a password, so no error repeats it.
-func checkEndpoint(what, s string) error {
+// CheckEndpoint accepts "" and absolute http and https URLs. The value may carry a password, so no error repeats it.
+func CheckEndpoint(what, s string) error {
 	if s == "" {
 		return nil
 	}
@@ -184,8 +184,8 @@ func checkBundle(name string) error {
 	return nil
 }
 
-// checkRegion refuses what cannot be a label of a host name, because the region becomes one.
-func checkRegion(s string) error {
+// CheckRegion refuses what cannot be a label of a host name, because the region becomes one.
+func CheckRegion(s string) error {
 	bad := func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' }
 	if strings.ContainsFunc(s, bad) || len(s) > 63 {
 		return fmt.Errorf("read region %q: not an AWS region, such as eu-west-1", s)

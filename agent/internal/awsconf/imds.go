@@ -94,7 +94,7 @@ func (a *AWS) instanceRegion(ctx context.Context) (string, error) {
 	if err == nil && region == "" {
 		err = errors.New("the instance metadata service names none")
 	}
-	return region, errors.Join(err, checkRegion(region))
+	return region, errors.Join(err, CheckRegion(region))
 }
 
 var errNoRole = errors.New("the instance has no role: give its environment an instance profile")

@@ -12,7 +12,9 @@ import (
 	"net"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -62,6 +64,7 @@ type Metrics struct {
 	PerInstance bool          `yaml:"per_instance"`
 	CWAgent     bool          `yaml:"cwagent"` // the CloudWatch agent's namespace and dimensions
 	Groups      []Group       `yaml:"groups"`
+	Disks       []string      `yaml:"disks"`     // paths; each a series of the filesystem that holds it
 	SendOnly    []string      `yaml:"send_only"` // names of metrics; empty = all
 }
 
@@ -174,15 +177,14 @@ func Load(path string, named bool, checks ...Check) (Config, error) {
 // Config is the default one, so that no half-read one is used.
 func Parse(name string, data []byte, checks ...Check) (Config, error) {
 	c := Default()
-	d := decoder{file: name, at: map[string]position{}}
+	d := newDecoder(name)
 	d.decode(data, &c)
 	c.validate(d.others()) // what could not be decoded has its default
 	for _, check := range checks {
 		check(c, d.others())
 	}
-	if len(d.faults) > 0 {
-		slices.SortStableFunc(d.faults, func(a, b Fault) int { return a.Line - b.Line })
-		return Default(), d.faults
+	if err := d.Err(); err != nil {
+		return Default(), err
 	}
 	return c, nil
 }
@@ -190,10 +192,15 @@ func Parse(name string, data []byte, checks ...Check) (Config, error) {
 // validate reports every invalid value; key is the dotted path.
 func (c *Config) validate(fault func(key, format string, a ...any)) {
 	c.Health.validate(fault)
-	if c.App.Dir != "" && !path.IsAbs(c.App.Dir) {
-		fault("app.dir", "expected an absolute path, have %q", c.App.Dir)
+	for key, p := range map[string]string{"app.dir": c.App.Dir, "socket": c.Socket, "state_dir": c.StateDir} {
+		if p != "" && !path.IsAbs(p) {
+			fault(key, "expected an absolute path, have %q", p)
+		}
 	}
-	if _, err := time.LoadLocation(c.Cron.Timezone); err != nil {
+	if f := c.Cron.File; !filepath.IsLocal(f) {
+		fault("cron.file", "expected a path below the application's directory, have %q", f)
+	}
+	if _, err := time.LoadLocation(c.Cron.Timezone); err != nil || c.Cron.Timezone == "" || c.Cron.Timezone == "Local" {
 		fault("cron.timezone", "unknown time zone %q: expected a name such as UTC or Europe/Berlin", c.Cron.Timezone)
 	}
 	if v := c.Cron.Claims; v != "auto" && v != "off" && !strings.HasPrefix(v, "s3://") {
@@ -233,8 +240,9 @@ func (h *Health) EarlierPath() string {
 const earlierHealthPath = "/health"
 
 func (h *Health) validate(fault func(key, format string, a ...any)) {
-	if host, _, err := net.SplitHostPort(h.Listen); err != nil {
-		fault("health.listen", "expected ADDRESS:PORT, have %q", h.Listen)
+	host, port, err := net.SplitHostPort(h.Listen)
+	if _, bad := strconv.ParseUint(port, 10, 16); err != nil || bad != nil {
+		fault("health.listen", "expected ADDRESS:PORT with a port to 65535, have %q", h.Listen)
 	} else if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
 		fault("health.listen", "expected a loopback address such as 127.0.0.1:8127, have %q: nginx stands before it",
 			h.Listen)

@@ -35,6 +35,7 @@ metrics:
   send: on
   dimensions: [[EnvironmentName], [EnvironmentName, InstanceId], []]
   per_instance: true
+  disks: [/, /data]
   groups:
     - {name: web, port: 8000}
     - {name: celery, match: 'celery .*worker'}
@@ -61,7 +62,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 	want.Socket, want.StateDir = "/run/x.sock", "/var/x"
 	want.AWS = AWS{"eu-west-1", "http://127.0.0.1:1", "http://127.0.0.1:2"}
 	want.Metrics = Metrics{Namespace: "CWAgent", Interval: 30 * time.Second, Sample: 2 * time.Second, Send: "on",
-		Dimensions: [][]string{{"EnvironmentName"}, {"EnvironmentName", "InstanceId"}, {}}, PerInstance: true,
+		Dimensions: [][]string{{"EnvironmentName"}, {"EnvironmentName", "InstanceId"}, {}}, PerInstance: true, Disks: []string{"/", "/data"},
 		Groups: []Group{{Name: "web", Port: 8000}, {Name: "celery", Match: "celery .*worker"}}}
 	want.Cron = Cron{"jobs/cron.yaml", "Europe/Berlin", "s3://b/p", 3, "shop", true}
 	want.Health.Listen, want.Health.Host, want.Health.Target = "localhost:9000", "www.example.com", "unix:/run/puma.sock:/up"
@@ -75,24 +76,49 @@ func TestEveryKeyIsRead(t *testing.T) {
 	}
 }
 
+// What cron.yaml can have agent.yaml has too: a byte order mark, lines of Windows, anchors, days.
+func TestWhatBothFilesCanHave(t *testing.T) {
+	c, err := Parse("a.yaml", []byte("\ufeffhealth:\r\n  timeout: 1s\r\nexec: {session: 1d12h}\r\n"+
+		"metrics:\r\n  groups: [&g {name: a, user: any, match: x}, {<<: *g, name: b}]\r\n"))
+	if err != nil || c.Health.Timeout != time.Second || c.Exec.Session != 36*time.Hour || len(c.Metrics.Groups) != 2 ||
+		c.Metrics.Groups[1] != (Group{Name: "b", User: "any", Match: "x"}) {
+		t.Errorf("%+v, %v", c.Metrics.Groups, err)
+	}
+}
+
 // Each fault is reported with its place, and all of a file at once.
 func TestFaults(t *testing.T) {
 	for _, tc := range []struct{ name, text, want string }{
-		{"unknown key", "metrics:\n  intervall: 60s\n", `a.yaml:2:3: metrics.intervall: unknown key: did you mean interval?`},
-		{"unknown top", "zebra: 1\n", `a.yaml:1:1: zebra: unknown key: expected one of app, socket, state_dir, aws, metrics, cron, health, exec, notify, notify_cooldown`},
-		{"wrong type", "metrics:\n  interval: [60]\n", `a.yaml:2:13: metrics.interval: expected a duration, have a list`},
-		{"not a duration", "metrics: {interval: 60}\n", `a.yaml:1:21: metrics.interval: expected a duration such as 30s, have "60"`},
-		{"not a list", "exec: {allow: root}\n", `a.yaml:1:15: exec.allow: expected a list, have one value`},
-		{"not a mapping", "app: /var/app\n", `a.yaml:1:6: app: expected keys and values, have one value`},
+		{"unknown key", "metrics:\n  intervall: 60s\n", `a.yaml:2:3: unknown key "intervall"; did you mean interval?`},
+		{"unknown top", "zebra: 1\n", `a.yaml:1:1: unknown key "zebra"; one of app, aws, cron, exec, health, metrics, notify, notify_cooldown, socket, state_dir`},
+		{"wrong type", "metrics:\n  interval: [60]\n", `a.yaml:2:13: metrics.interval: expected a single value, have a list`},
+		{"not a duration", "metrics: {interval: 60}\n", `a.yaml:1:21: metrics.interval "60" has no unit; such as 90s, 5m, 2h or 1d`},
+		{"not a list", "exec: {allow: root}\n", `a.yaml:1:15: exec.allow: expected a list, have a text`},
+		{"not a mapping", "app: /var/app\n", `a.yaml:1:6: app: expected keys and values, have a text`},
 		{"public listener", "health:\n  listen: 0.0.0.0:8127\n", `a.yaml:2:11: health.listen: expected a loopback address such as 127.0.0.1:8127, have "0.0.0.0:8127": nginx stands before it`},
+		{"a port that is none", "health:\n  listen: 127.0.0.1:99999\n", `a.yaml:2:11: health.listen: expected ADDRESS:PORT with a port to 65535, have "127.0.0.1:99999"`},
+		{"a state directory by the working one", "state_dir: state\n", `a.yaml:1:12: state_dir: expected an absolute path, have "state"`},
+		{"a socket by the working directory", "socket: a.sock\n", `a.yaml:1:9: socket: expected an absolute path, have "a.sock"`},
+		{"a cron file elsewhere", "cron: {file: ../cron.yaml}\n", `a.yaml:1:14: cron.file: expected a path below the application's directory, have "../cron.yaml"`},
+		{"the host's time zone", "cron: {timezone: Local}\n", `a.yaml:1:18: cron.timezone: unknown time zone "Local"`},
 		{"unknown as a status", "health: {unknown: 200}\n", `a.yaml:1:19: health.unknown: expected unhealthy, healthy, have "200"`},
-		{"twice", "socket: /a\nsocket: /b\n", `a.yaml:2:1: `},
+		{"twice", "socket: /a\nsocket: /b\n", `a.yaml:2:1: key "socket" stands here twice; first in line 1`},
+		{"a truth for a text", "metrics: {send: true}\n", `a.yaml:1:17: metrics.send: expected text, have true or false; put it in quotes`},
+		{"a text for a truth", "metrics: {per_instance: yes}\n", `a.yaml:1:25: metrics.per_instance: expected true or false, have a text`},
+		{"a text for a number", "health: {failures: few}\n", `a.yaml:1:20: health.failures: expected a whole number, have "few"`},
+		{"star", "notify:\n- {type: slack, url: 'https://x/'}\nmetrics:\n  groups:\n  - name: web\n    match: * worker\n", `a.yaml:6:12: a reference to an anchor that is not there; quote a value that begins with a star`},
+		{"at sign", "app:\n  user: @deploy\n", `a.yaml:2:9: a value cannot begin with @ in YAML; quote all of it, and double each quote inside: user: '…'`},
+		{"colon", "health:\n  host: a: b\n", `a.yaml:2:10: ": " inside a value without quotes makes it a mapping in YAML`},
+		{"tab", "health:\n\thost: a\n", "a.yaml:2:1: a tab cannot indent YAML; use blanks"},
+		{"reference", "app: {user: *planted-5c1e}\n", "a.yaml:1:13: a reference to an anchor that is not there; quote a value that begins with a star"},
+		{"two documents", "socket: /a\n---\nsocket: /b\n", "a.yaml:3:1: a second YAML document begins here"},
+		{"not text", "app: {user: caf\xe9}\n", "a.yaml:1:16: a character that is not text; save the file as UTF-8 text"},
 		{"out of range", "health: {timeout: 1h}\n", "a.yaml:1:19: health.timeout: expected 100ms to 1m, have 1h0m0s"},
 		{"syntax", "app: {dir: [}\n", `a.yaml:1:`},
-		{"two", "cron: {timezone: Mars/Base}\nexec: {audit: all}\nx: 1\n", "a.yaml:3:1: x: unknown key"},
-		{"secret address is no list", "notify: https://hooks.example.com/planted-5c1e\n", "a.yaml:1:9: notify: expected a list, have one value"},
-		{"secret header is no map", "health: {headers: 'Authorization: planted-5c1e'}\n", "a.yaml:1:19: health.headers: expected keys and values, have one value"},
-		{"not a mapping at all", "planted-5c1e\n", "a.yaml:1:1: expected keys and values, have one value"},
+		{"two", "cron: {timezone: Mars/Base}\nexec: {audit: all}\nx: 1\n", "a.yaml:3:1: unknown key \"x\""},
+		{"secret address is no list", "notify: https://hooks.example.com/planted-5c1e\n", "a.yaml:1:9: notify: expected a list, have a text"},
+		{"secret header is no map", "health: {headers: 'Authorization: planted-5c1e'}\n", "a.yaml:1:19: health.headers: expected keys and values, have a text"},
+		{"not a mapping at all", "planted-5c1e\n", "a.yaml:1:1: expected keys and values, have a text"},
 		{"secret kept", "notify: [{type: slak, url: hooks.example.com/planted-5c1e}]\n", "a.yaml:1:17: notify[0].type: expected slack, webhook, rollbar, checkin, have \"slak\""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -171,7 +197,7 @@ func FuzzParse(f *testing.F) {
 		}
 		lines := 1 + strings.Count(string(data), "\n") + strings.Count(string(data), "\r")
 		for _, fault := range err.(Faults) {
-			if fault.Line < 0 || fault.Line > lines || fault.Column < 0 || fault.Message == "" || strings.ContainsAny(fault.Message, "\r\n") {
+			if fault.Line < 1 || fault.Line > lines || fault.Column < 1 || fault.Message == "" || strings.ContainsAny(fault.Message, "\r\n") {
 				t.Errorf("fault %+v in a file of %d lines", fault, lines)
 			}
 		}

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"fmt"
 	"os"
 	"reflect"
 	"strings"
@@ -87,6 +88,22 @@ func TestCronAndNoticeFaultsHaveTheirLine(t *testing.T) {
 		}
 		if (want == "") != (got == "") || !strings.Contains(got, want) || strings.Contains(got, "T0KEN") {
 			t.Errorf("%s: got %q, want %q in it", text, got, want)
+		}
+	}
+}
+
+// What run refuses check refuses, with its line: these were good for config check, and the agent did not start.
+func TestWhatKeepsTheAgentFromStartingHasItsLine(t *testing.T) {
+	for text, want := range map[string]string{
+		"aws: {region: EU West}":                                                           `a.yaml:1:15: aws.region: read region "EU West": not an AWS region, such as eu-west-1`,
+		"aws:\n  cloudwatch_endpoint: localhost":                                           `a.yaml:2:24: aws.cloudwatch_endpoint: read CloudWatch endpoint: not an absolute http or https URL`,
+		"aws: {s3_endpoint: 'ftp://u:T0KEN@host/'}":                                        `a.yaml:1:20: aws.s3_endpoint: read S3 endpoint: not an absolute http or https URL`,
+		"socket: /" + strings.Repeat("x", 120):                                             `a.yaml:1:9: socket: the socket's path "/xxx`,
+		"aws: {region: eu-west-1, s3_endpoint: 'http://127.0.0.1:1'}\nsocket: /run/a.sock": "",
+	} {
+		_, err := config.Parse("a.yaml", []byte(text+"\n"), Check)
+		if (err != nil) != (want != "") || err != nil && !strings.HasPrefix(err.Error(), want) || strings.Contains(fmt.Sprint(err), "T0KEN") {
+			t.Errorf("%s: %v, want %s", text, err, want)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -14,6 +15,7 @@ import (
 	"beanstalk-agent/agent/internal/config"
 	"beanstalk-agent/agent/internal/cron"
 	"beanstalk-agent/agent/internal/drain"
+	"beanstalk-agent/agent/internal/fdconn"
 	"beanstalk-agent/agent/internal/health"
 	"beanstalk-agent/agent/internal/launch"
 	"beanstalk-agent/agent/internal/lifecycle"
@@ -21,6 +23,7 @@ import (
 	"beanstalk-agent/agent/internal/notify"
 	"beanstalk-agent/agent/internal/platform"
 	"beanstalk-agent/agent/internal/runs"
+	"beanstalk-agent/scheduler/yamlnode"
 )
 
 // Here the configuration is translated into each part's own; no part imports it.
@@ -33,15 +36,24 @@ func Check(cfg config.Config, fault func(key, format string, a ...any)) {
 	metricsConfig(cfg).Check(fault)
 	for i, name := range cfg.Metrics.SendOnly {
 		if !slices.Contains(metrics.Names, name) {
-			fault(fmt.Sprintf("metrics.send_only[%d]", i), "no metric %q is sent%s", name,
-				config.Suggest(name, metrics.Names))
+			hint := cmp.Or(yamlnode.Suggest(name, metrics.Names), "see metrics.md, \"Sent\"")
+			fault(fmt.Sprintf("metrics.send_only[%d]", i), "no metric %q is sent; %s", name, hint)
 		}
 	}
-	if err := cron.CheckClaims(cfg.Cron.Claims); err != nil {
-		fault("cron.claims", "%v", err)
-	}
-	if err := cron.CheckGroup(cfg.Cron.Group); err != nil {
-		fault("cron.group", "%v", err)
+	for _, c := range []struct {
+		key string
+		err error
+	}{
+		{"aws.region", awsconf.CheckRegion(cfg.AWS.Region)},
+		{"aws.cloudwatch_endpoint", awsconf.CheckEndpoint("CloudWatch endpoint", cfg.AWS.CloudWatchEndpoint)},
+		{"aws.s3_endpoint", awsconf.CheckEndpoint("S3 endpoint", cfg.AWS.S3Endpoint)},
+		{"socket", fdconn.CheckPath(cfg.Socket)},
+		{"cron.claims", cron.CheckClaims(cfg.Cron.Claims)},
+		{"cron.group", cron.CheckGroup(cfg.Cron.Group)},
+	} {
+		if c.err != nil {
+			fault(c.key, "%v", c.err)
+		}
 	}
 	for i, t := range notifyTargets(cfg) {
 		t.Check(func(key, format string, a ...any) { fault(fmt.Sprintf("notify[%d].%s", i, key), format, a...) })
@@ -142,7 +154,7 @@ func (m common) health(draining func(bool) bool) (*health.Checker, error) {
 func metricsConfig(cfg config.Config, counters ...metrics.Counter) metrics.Config {
 	m := cfg.Metrics
 	c := metrics.Config{Namespace: m.Namespace, Dimensions: m.Dimensions,
-		PerInstance: m.PerInstance, CWAgent: m.CWAgent, SendOnly: m.SendOnly,
+		PerInstance: m.PerInstance, CWAgent: m.CWAgent, SendOnly: m.SendOnly, Disks: m.Disks,
 		Interval: m.Interval, Sample: m.Sample, Send: m.Send, Counters: counters}
 	for _, g := range m.Groups {
 		c.Groups = append(c.Groups, metrics.Group(g))

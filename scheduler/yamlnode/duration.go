@@ -1,17 +1,18 @@
-package scheduler
+package yamlnode
 
 import (
 	"fmt"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 )
 
 var days = regexp.MustCompile(`^([0-9]{1,5})d(.*)$`)
 
-// parseDuration reads Go's notation with d for days before it. It refuses a bare number
+// ParseDuration reads Go's notation with d for days before it. It refuses a bare number
 // other than 0, which may mean seconds or minutes.
-func parseDuration(s string) (time.Duration, error) {
+func ParseDuration(s string) (time.Duration, error) {
 	var whole time.Duration
 	rest := s
 	if m := days.FindStringSubmatch(s); m != nil {
@@ -22,7 +23,7 @@ func parseDuration(s string) (time.Duration, error) {
 	}
 	d, err := time.ParseDuration(rest)
 	switch {
-	case err != nil && digits(s):
+	case err != nil && strings.Trim(s, "0123456789") == "":
 		return 0, fmt.Errorf("%q has no unit", s)
 	case err != nil:
 		return 0, fmt.Errorf("%q is not a length of time", s)

@@ -1,4 +1,4 @@
-package scheduler
+package yamlnode
 
 import (
 	"fmt"
@@ -6,20 +6,22 @@ import (
 	"strings"
 )
 
-// plainValue matches a key of a job and its value, which may begin with a mark of YAML's.
-var plainValue = regexp.MustCompile(
-	`^[ \t]*(?:-[ \t]+)?["']?(schedule|command|name|url|timezone)["']?[ \t]*:[ \t]+(.+?)[ \t]*$`)
-
-// unquoted says at which byte of a line a value begins to be something else than a text in YAML, and why; why is empty
-// where there is none. The hint has no part of a command, which may have a secret.
-func unquoted(line string) (at int, why, hint string) {
-	m := plainValue.FindStringSubmatchIndex(line)
+// unquoted says at which byte of a line the value of one of r.Words begins to be something else than a text in YAML,
+// and why; why is empty where there is none. The hint has no part of a value but a schedule's: it may be a secret.
+func (r *Reader) unquoted(line string) (at int, why, hint string) {
+	if r.Words == "" {
+		return 0, "", ""
+	}
+	if r.valued == nil {
+		r.valued = regexp.MustCompile(`^[ \t]*(?:-[ \t]+)?["']?(` + r.Words + `)["']?[ \t]*:[ \t]+(.+?)[ \t]*$`)
+	}
+	m := r.valued.FindStringSubmatchIndex(line)
 	if m == nil {
 		return 0, "", ""
 	}
-	key, value, at := line[m[2]:m[3]], line[m[4]:m[5]], m[4]
-	hint = "quote all of it, and double each quote inside: " + key + ": '…'"
-	if key == "schedule" && !strings.ContainsAny(value, `"'`) {
+	name, value, at := line[m[2]:m[3]], line[m[4]:m[5]], m[4]
+	hint = "quote all of it, and double each quote inside: " + name + ": '…'"
+	if name == "schedule" && !strings.ContainsAny(value, `"'`) {
 		hint = fmt.Sprintf("quote it: schedule: %q", value)
 	}
 	switch mark := value[0]; {
