@@ -173,7 +173,9 @@ func (r *Reader) plain(e Pair, text string) bool {
 func IsCommand(c rune) bool { return unicode.IsControl(c) || unicode.Is(unicode.Bidi_Control, c) }
 
 // Scalar gives any single value as it is written.
-func (r *Reader) Scalar(e Pair) (string, bool) {
+func (r *Reader) Scalar(e Pair) (string, bool) { return r.scalar(e, "a single value") }
+
+func (r *Reader) scalar(e Pair, want string) (string, bool) {
 	switch v := r.Resolve(e.Value).(type) {
 	case nil:
 		return "", false
@@ -182,7 +184,7 @@ func (r *Reader) Scalar(e Pair) (string, bool) {
 	case ast.ScalarNode:
 		return v.GetToken().Value, true
 	default:
-		r.wrong(e, "", "a single value")
+		r.wrong(e, "", want)
 		return "", false
 	}
 }
@@ -238,7 +240,7 @@ func (r *Reader) Texts(e Pair) ([]string, bool) {
 
 // Duration gives a length of time, as [ParseDuration] reads it.
 func (r *Reader) Duration(e Pair) (time.Duration, bool) {
-	t, ok := r.Scalar(e)
+	t, ok := r.scalar(e, "a duration")
 	if !ok {
 		return 0, false
 	}

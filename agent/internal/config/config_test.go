@@ -91,7 +91,7 @@ func TestFaults(t *testing.T) {
 	for _, tc := range []struct{ name, text, want string }{
 		{"unknown key", "metrics:\n  intervall: 60s\n", `a.yaml:2:3: unknown key "intervall"; did you mean interval?`},
 		{"unknown top", "zebra: 1\n", `a.yaml:1:1: unknown key "zebra"; one of app, aws, cron, exec, health, metrics, notify, notify_cooldown, socket, state_dir`},
-		{"wrong type", "metrics:\n  interval: [60]\n", `a.yaml:2:13: metrics.interval: expected a single value, have a list`},
+		{"wrong type", "metrics:\n  interval: [60]\n", `a.yaml:2:13: metrics.interval: expected a duration, have a list`},
 		{"not a duration", "metrics: {interval: 60}\n", `a.yaml:1:21: metrics.interval "60" has no unit; such as 90s, 5m, 2h or 1d`},
 		{"not a list", "exec: {allow: root}\n", `a.yaml:1:15: exec.allow: expected a list, have a text`},
 		{"not a mapping", "app: /var/app\n", `a.yaml:1:6: app: expected keys and values, have a text`},
