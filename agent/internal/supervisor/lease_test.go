@@ -133,6 +133,34 @@ func TestNoGraceOutlivesALease(t *testing.T) {
 	}
 }
 
+// A supervisor that was stopped past the end of a lease and the grace, as on a machine that was suspended, gives the run
+// no grace again: another instance has started it by then.
+func TestLeaseThatEndedWhileNobodyLooked(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 9 s")
+	}
+	t.Parallel()
+	d := start(t)
+	req, _ := leased(t, 3*time.Second)
+	req.Grace = 6 * time.Second
+	req.LeaseFrom = runs.BootNow()
+	out := begin(t, d, req).Output
+	eventually(t, "the job to ignore TERM", func() bool {
+		said, err := os.ReadFile(out)
+		return err == nil && len(said) > 0
+	})
+	d.cmd.Process.Signal(syscall.SIGSTOP)
+	defer d.cmd.Process.Signal(syscall.SIGCONT)
+	over := req.LeaseFrom + runs.BootTime(req.Lease+req.Grace)
+	eventually(t, "the grace is over", func() bool { return runs.BootNow() > over })
+	woke := time.Now()
+	d.cmd.Process.Signal(syscall.SIGCONT)
+	run := ended(t, d, req.ID)
+	if took := time.Since(woke); took > req.Grace/2 || run.Signal != int(syscall.SIGKILL) || run.StoppedBy != "lease" {
+		t.Errorf("ended %s after its supervisor woke: %+v", took, run)
+	}
+}
+
 // A job may wait for its lock longer than its lease, if that is renewed meanwhile; otherwise it does not start.
 func TestLeaseOfARunThatWaitsForItsLock(t *testing.T) {
 	d := start(t)

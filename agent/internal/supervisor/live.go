@@ -230,7 +230,8 @@ func (l *live) onTerminal() bool {
 const hangupWait = time.Second
 
 // watchLease ends the run when its lease ends, and returns when that is so or the run is gone. However long a grace a
-// person has given it, its last process is killed when the run's own is over: then another instance may start it.
+// person has given it, its last process is killed when the run's own is over, which counts from the end of the lease:
+// then another instance may start it. After a suspend of the machine both may have passed.
 func (l *live) watchLease() {
 	if !l.lease.ended(l.gone) {
 		return
@@ -239,7 +240,7 @@ func (l *live) watchLease() {
 	l.stop(runs.StoppedLease, 0)
 	select {
 	case <-l.gone:
-	case <-time.After(l.grace):
+	case <-time.After(l.grace + l.lease.left()): // left is negative
 		if err := l.group.End(); err != nil {
 			l.s.log.Error("cannot end run", "run", l.id, "err", err)
 		}
