@@ -9,23 +9,24 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
-	"beanstalk-agent/packaging/testbed/gotool"
 	"beanstalk-agent/packaging/testbed/versity"
 )
 
 // A job that is due more often than it is done, on three instances: agents are killed, stopped and restarted, and their
 // supervisors killed; each is cut off from the store now and then, and no two clocks agree. No two runs of the job go on
-// at once, wherever, and each of its slots ran, or an instance says why not. For half an hour, in which whole instances
-// die, and are cut off and stopped for longer than a lease:
+// at once, wherever, and each of its slots ran, or an instance says why not. For half an hour, in which each third
+// calamity lasts longer than a lease, on up to two of the instances at a time:
 //
-//	SOAK=30m go test -timeout 1h -run TestAloneInTheFleet -v ./agent
+//	SOAK=30m go test -timeout 1h -parallel 3 -run TestAloneInTheFleet -v ./agent
 func TestAloneInTheFleet(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes a minute")
@@ -56,13 +57,18 @@ type trio struct {
 	clock []time.Duration
 	met   map[string]int
 	twice string // where a run signs that finds another going on
+
+	strikes int
+	lasting sync.WaitGroup // calamities that last longer than a lease
+	out     []atomic.Bool  // hosts that one has
 }
 
 func newTrio(t *testing.T, keys string) *trio {
 	t.Helper()
 	store := versity.Faulty(t, versity.Start(t, fleetBucket)[0], 0.02)
 	g := newGround(t)
-	c := &trio{ground: g, clock: make([]time.Duration, 3), met: map[string]int{}, twice: filepath.Join(g.dir, "twice")}
+	c := &trio{ground: g, clock: make([]time.Duration, 3), out: make([]atomic.Bool, 3), met: map[string]int{},
+		twice: filepath.Join(g.dir, "twice")}
 	// What runs holds a lock of the machine's for as long as any process of it is there: no agent has a say in it.
 	job := fmt.Sprintf("exec 9>>%[1]s/lock; flock -n 9 || %[2]s; %[3]s; sleep %[4]g", g.dir,
 		"ls -dt --time=birth $(dirname $PWD)/state/runs/job-*/output | head -n1 >>"+c.twice, g.signs("job"), trioTakes.Seconds())
@@ -70,12 +76,8 @@ func newTrio(t *testing.T, keys string) *trio {
 	for i := range 3 {
 		l := newWire(t, store)
 		c.wires = append(c.wires, l)
-		metadata := gotool.Metadata(t, map[string]any{"dynamic": map[string]any{"values": map[string]any{
-			"instance-identity-document": map[string]string{"instanceId": fmt.Sprintf("i-0%d", i), "region": "eu-west-1", "accountId": "123456789012"},
-		}}})
 		config := fmt.Sprintf("aws: {region: us-east-1, s3_endpoint: '%s'}\ncron: {claims: 's3://%s/alone'}\n", l.url, fleetBucket)
-		g.add(config, cron, "AWS_ACCESS_KEY_ID="+versity.AccessKey, "AWS_SECRET_ACCESS_KEY="+versity.SecretKey,
-			"AWS_EC2_METADATA_DISABLED=", "AWS_EC2_METADATA_SERVICE_ENDPOINT="+metadata)
+		g.add(config, cron, append(identity(t, i), "AWS_ACCESS_KEY_ID="+versity.AccessKey, "AWS_SECRET_ACCESS_KEY="+versity.SecretKey)...)
 		c.turn(i, time.Duration(i-1)*trioEvery/2)
 	}
 	for _, h := range g.hosts {
@@ -93,33 +95,48 @@ func (c *trio) turn(i int, by time.Duration) {
 // soak lets the trio live, and judges.
 func (c *trio) soak(length time.Duration) {
 	from := time.Now().Add(2 * trioEvery)
+	long := length > 10*time.Minute
 	for time.Since(from) < length {
-		c.strike(rand.IntN(len(c.hosts)), length > 10*time.Minute)
-		<-time.After(rand.N(3 * time.Second))
+		hosts := c.strike(long)
+		<-time.After(rand.N(3 * time.Second * time.Duration(len(c.hosts)) / time.Duration(hosts))) // as often on each
 	}
+	c.lasting.Wait()
 	for i, h := range c.hosts {
-		c.wires[i].cut.Store(false)
+		c.wires[i].mend()
 		c.turn(i, 0)
 		h.answers()
 	}
 	c.judge(from, from.Add(length))
+	for _, kind := range slices.Concat(blows, lastingBlows) {
+		if long && c.met[kind] == 0 {
+			c.t.Errorf("no host met %q", kind)
+		}
+	}
 }
 
 // Calamities of one host.
 var (
-	blows     = strings.Fields("kill kill stop stop cut cut cut restart supervisor clock clock nothing")
-	longBlows = strings.Fields("long-stop long-cut death")
+	blows        = strings.Fields("kill kill stop stop cut cut cut restart supervisor clock clock nothing")
+	lastingBlows = strings.Fields("long-stop long-cut death")
 )
 
-func (c *trio) strike(i int, long bool) {
+// strike visits a host that has no lasting calamity, and returns how many such there are. One always is.
+func (c *trio) strike(long bool) (hosts int) {
+	var free []int
+	for i := range c.hosts {
+		if !c.out[i].Load() {
+			free = append(free, i)
+		}
+	}
+	i := free[rand.IntN(len(free))]
+	if c.strikes++; long && c.strikes%3 == 0 && len(free) > 1 {
+		c.strikeForLong(i)
+		return len(free) - 1
+	}
 	h, wire := c.hosts[i], c.wires[i]
 	what := blows[rand.IntN(len(blows))]
-	if long && rand.IntN(40) == 0 {
-		what = longBlows[rand.IntN(len(longBlows))]
-	}
 	c.met[what]++
 	short := rand.N(8 * time.Second)
-	longer := 5*time.Minute + rand.N(2*time.Minute)
 	switch what {
 	case "kill":
 		h.killed()
@@ -137,16 +154,40 @@ func (c *trio) strike(i int, long bool) {
 		h.killSupervisor()
 	case "clock":
 		c.turn(i, rand.N(2*trioEvery)-trioEvery)
-	case "long-stop":
-		c.stop(h, longer)
-	case "long-cut":
-		wire.cutFor(longer)
-	case "death":
-		h.killed()
-		h.killAll()
-		<-time.After(longer)
-		h.start()
 	}
+	return len(free)
+}
+
+// strikeForLong returns at once.
+func (c *trio) strikeForLong(i int) {
+	h, wire := c.hosts[i], c.wires[i]
+	n := 0
+	for _, kind := range lastingBlows {
+		n += c.met[kind]
+	}
+	what := lastingBlows[n%len(lastingBlows)]
+	c.met[what]++
+	if len(h.running()) > 0 {
+		c.met[what+" with a run"]++
+	}
+	longer := 5*time.Minute + rand.N(2*time.Minute)
+	c.t.Logf("%s %s: %s for %s", time.Now().UTC().Format(time.TimeOnly), h.name, what, longer.Round(time.Second))
+	c.out[i].Store(true)
+	c.lasting.Go(func() {
+		defer c.out[i].Store(false)
+		switch what {
+		case "long-stop":
+			c.stop(h, longer)
+		case "long-cut":
+			wire.cutFor(longer)
+			<-time.After(longer)
+		case "death":
+			h.killed()
+			h.killAll()
+			<-time.After(longer)
+			h.start()
+		}
+	})
 }
 
 func (c *trio) stop(h *host, d time.Duration) {
@@ -185,20 +226,29 @@ func (c *trio) judge(from, to time.Time) {
 // killAll kills what runs the jobs, and the jobs.
 func (h *host) killAll() {
 	h.killSupervisor()
+	for _, pid := range h.running() {
+		syscall.Kill(pid, syscall.SIGKILL)
+	}
+}
+
+// running are the processes of the host's jobs.
+func (h *host) running() (pids []int) {
 	entries, _ := filepath.Glob("/proc/[0-9]*/cwd")
 	for _, cwd := range entries {
 		if dir, err := os.Readlink(cwd); err == nil && strings.HasPrefix(dir, h.dir+"/") {
 			if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(cwd))); err == nil {
-				syscall.Kill(pid, syscall.SIGKILL)
+				pids = append(pids, pid)
 			}
 		}
 	}
+	return pids
 }
 
 // A wire is a host's way to the store. While it is cut, requests get no answer; some take effect.
 type wire struct {
-	url string
-	cut atomic.Bool
+	url  string
+	from time.Time
+	cut  atomic.Int64 // until so long after from
 }
 
 func newWire(t *testing.T, store string) *wire {
@@ -211,9 +261,9 @@ func newWire(t *testing.T, store string) *wire {
 		r.SetURL(target)
 		r.Out.Host = r.In.Host // is part of the signature
 	}, ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) }}
-	l := &wire{}
+	l := &wire{from: time.Now()}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !l.cut.Load() {
+		if time.Since(l.from) >= time.Duration(l.cut.Load()) {
 			proxy.ServeHTTP(w, r)
 			return
 		}
@@ -231,8 +281,9 @@ func newWire(t *testing.T, store string) *wire {
 	return l
 }
 
-// cutFor cuts the wire for a while, and returns at once.
+// cutFor cuts the wire for a while, and returns at once. It ends no cut that is there.
 func (l *wire) cutFor(d time.Duration) {
-	l.cut.Store(true)
-	time.AfterFunc(d, func() { l.cut.Store(false) })
+	l.cut.Store(max(l.cut.Load(), int64(time.Since(l.from)+d)))
 }
+
+func (l *wire) mend() { l.cut.Store(0) }

@@ -28,6 +28,7 @@ type host struct {
 	dir   string
 	agent string // the program
 	env   []string
+	eb    string // the environment of Elastic Beanstalk's that it is of, or ""
 	cmd   *exec.Cmd
 }
 
@@ -38,6 +39,7 @@ type ground struct {
 	ledger string
 	hosts  []*host
 	agent  func(i int) string // the program of host i; nil: the present one
+	eb     string             // of the next host
 }
 
 // signs is what a job of the ground does first: it names the newest output of the job's, which lies in the host's
@@ -79,7 +81,7 @@ func newGround(t *testing.T) *ground {
 // add makes a host and starts its agent.
 func (g *ground) add(config, cron string, env ...string) *host {
 	g.t.Helper()
-	h := &host{t: g.t, name: fmt.Sprintf("i-%02d", len(g.hosts)), env: env}
+	h := &host{t: g.t, name: fmt.Sprintf("i-%02d", len(g.hosts)), env: env, eb: g.eb}
 	h.dir, h.agent = filepath.Join(g.dir, h.name), filepath.Join(g.dir, "agent")
 	if g.agent != nil {
 		h.agent = g.agent(len(g.hosts))
@@ -93,6 +95,9 @@ func (g *ground) add(config, cron string, env ...string) *host {
 	h.write("clock", "0s")
 	h.write("app/cron.yaml", cron)
 	h.write("app/.env", "PLANTED="+planted.Value+"\n")
+	if h.eb != "" {
+		h.beanstalk(h.eb)
+	}
 	h.start()
 	return h
 }
@@ -117,8 +122,12 @@ func (h *host) start() {
 		h.t.Fatal(err)
 	}
 	defer log.Close()
-	h.cmd = exec.Command("unshare", "--uts", "sh", "-c", `echo "$0" >/proc/sys/kernel/hostname && exec "$@"`, h.name,
-		h.agent, "--config", filepath.Join(h.dir, "agent.yaml"), "--socket", filepath.Join(h.dir, "s"), "run", "--app", filepath.Join(h.dir, "app"))
+	script, args := `echo "$0" >/proc/sys/kernel/hostname && exec "$@"`, []string{"--uts"}
+	if h.eb != "" { // its directory opt is the host's /opt
+		script, args = "mount --bind "+filepath.Join(h.dir, "opt")+" /opt && "+script, append(args, "--mount")
+	}
+	h.cmd = exec.Command("unshare", append(args, "sh", "-c", script, h.name,
+		h.agent, "--config", filepath.Join(h.dir, "agent.yaml"), "--socket", filepath.Join(h.dir, "s"), "run", "--app", filepath.Join(h.dir, "app"))...)
 	h.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "AWS_EC2_METADATA_DISABLED=true", testClock + "=" + filepath.Join(h.dir, "clock")}, h.env...)
 	h.cmd.Stdout, h.cmd.Stderr = log, log
 	if err := h.cmd.Start(); err != nil {
@@ -134,11 +143,18 @@ func (h *host) killed() {
 
 // killSupervisor kills what runs the jobs, and leaves the agent.
 func (h *host) killSupervisor() {
+	for _, pid := range h.supervisors() {
+		syscall.Kill(pid, syscall.SIGKILL)
+	}
+}
+
+func (h *host) supervisors() (pids []int) {
 	for _, path := range processes(h.t, filepath.Join(h.dir, "s-supervisor.sock")) {
 		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path))); err == nil {
-			syscall.Kill(pid, syscall.SIGKILL)
+			pids = append(pids, pid)
 		}
 	}
+	return pids
 }
 
 func (h *host) client() *api.Client { return api.NewClient(filepath.Join(h.dir, "s")) }
@@ -246,7 +262,7 @@ func (a *account) hear(host, line string, every map[string]time.Duration) {
 		}
 		job, count, last, own = field["name"], m[1], m[2], 1
 		field["msg"] = "a later run stands for it"
-	case strings.HasPrefix(msg, "claimed before"), strings.HasPrefix(msg, "slot skipped"):
+	case strings.HasPrefix(msg, "claimed before"), strings.HasPrefix(msg, "slot skipped"), msg == "a run was lost with its instance":
 		count = "1"
 	case msg != "cron: missed" && msg != "cron: overlapped" && msg != "cron: dropped" && msg != "job not started" && msg != "slots left to other instances":
 		return
