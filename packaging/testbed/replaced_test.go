@@ -15,26 +15,17 @@ type pastRun struct {
 }
 
 // TestReplacementTellsOfARunInFlight replaces an instance while it runs a job of one instance, as an immutable
-// deployment and an update of the platform do. Each instance has a gateway of its own to one store, which knows the
-// role's keys and takes no session token.
+// deployment and an update of the platform do.
 func TestReplacementTellsOfARunInFlight(t *testing.T) {
 	b := newBox(t, "box-swap")
 	b.Do("build")
 	app := b.App("1.0.0")
-	edit(t, app, ".ebextensions/agent-yaml.config", "      aws:\n", "      aws:\n        s3_endpoint: http://127.0.0.1:7070\n")
+	b.store(t, app)
 	edit(t, app, "cron.yaml", "cron:\n", `cron:
   - name: nightly
     schedule: "@every 2s"
     grace: 1m
     command: trap 'sleep 2; exit 5' TERM; touch /var/tmp/begun; until test -e /var/tmp/enough; do sleep 0.1; done
-`)
-	write(t, b.Dir, "bin/versitygw", string(read(t, gotool.Build(t, gotool.VersityGW))))
-	write(t, b.Dir, "s3/elasticbeanstalk-us-east-1-123456789012/.keep", "")
-	write(t, b.Dir, "store", `#!/bin/sh
-sed -i 's/"Token": "[^"]*"/"Token": ""/' /box/instances/*.json && systemctl restart box-metadata
-systemd-run --quiet --unit=gateway -p Before=agent.service -E ROOT_ACCESS_KEY=AKIDBOX -E ROOT_SECRET_KEY=`+planted.Value+` /box/bin/versitygw --port 127.0.0.1:7070 posix /box/s3
-until curl -so /dev/null http://127.0.0.1:7070/; do sleep 0.1; done
-systemctl restart agent
 `)
 	b.Do("up", app)
 	b.On("1", "/box/store")
@@ -62,4 +53,19 @@ systemctl restart agent
 	})
 	wait(t, "the job runs on the new instance", func() bool { return b.Holds(n, "test -e /var/tmp/begun") })
 	t.Log(b.On(n, "agent cron history nightly; agent cron list 2>&1"))
+}
+
+// store gives the instances of an application a store: /box/store on each, after its launch, starts a gateway of its own
+// to one directory, which knows the role's keys and takes no session token.
+func (b *box) store(t *testing.T, app string) {
+	t.Helper()
+	edit(t, app, ".ebextensions/agent-yaml.config", "      aws:\n", "      aws:\n        s3_endpoint: http://127.0.0.1:7070\n")
+	write(t, b.Dir, "bin/versitygw", string(read(t, gotool.Build(t, gotool.VersityGW))))
+	write(t, b.Dir, "s3/elasticbeanstalk-us-east-1-123456789012/.keep", "")
+	write(t, b.Dir, "store", `#!/bin/sh
+sed -i 's/"Token": "[^"]*"/"Token": ""/' /box/instances/*.json && systemctl restart box-metadata
+systemd-run --quiet --unit=gateway -p Before=agent.service -E ROOT_ACCESS_KEY=AKIDBOX -E ROOT_SECRET_KEY=`+planted.Value+` /box/bin/versitygw --port 127.0.0.1:7070 posix /box/s3
+until curl -so /dev/null http://127.0.0.1:7070/; do sleep 0.1; done
+systemctl restart agent
+`)
 }
