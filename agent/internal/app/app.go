@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"beanstalk-agent/agent/internal/appenv"
 	"beanstalk-agent/agent/internal/appfile"
@@ -76,13 +77,28 @@ func (a *App) UserID(ctx context.Context, name string) (uid uint32, found bool) 
 	return u.UID, u.Name != ""
 }
 
-// Name is how people know this instance: its id, else the host's name.
+// Name is the name of this instance: its id, else the host's name. The id may be known late: see LastingName.
 func (a *App) Name() string {
 	if id := a.Facts().InstanceID; id != "" {
 		return id
 	}
 	name, _ := os.Hostname()
 	return name
+}
+
+// LastingName is Name once it will not change any more, else "": after a boot the metadata service may answer later
+// than the first runs start, and what they note must not differ from what later ones do.
+func (a *App) LastingName() string {
+	if a.Facts().InstanceID == "" && a.inst.AsksMetadata() {
+		return ""
+	}
+	return a.Name()
+}
+
+// AwaitName waits for the lasting name, for limit at most, and returns Name.
+func (a *App) AwaitName(ctx context.Context, limit time.Duration) string {
+	a.inst.Await(ctx, limit, func(platform.Facts) bool { return a.LastingName() != "" })
+	return a.Name()
 }
 
 // ReadFile reads a file of its directory, of at most limit bytes, as package appfile does.

@@ -1,6 +1,7 @@
 package cron
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"slices"
@@ -16,18 +17,17 @@ import (
 // notices makes of what happened to jobs what the configured targets get.
 type notices struct {
 	*notify.Notifier
-	app        *app.App
 	tail       bool // a target wants the last lines of output
 	targets    []string
 	recipients func(job string) []string // as the cron file says
 }
 
 func newNotices(cfg Config, recipients func(job string) []string) (*notices, error) {
-	n := &notices{app: cfg.App, recipients: recipients}
+	n := &notices{recipients: recipients}
 	n.tail = slices.ContainsFunc(cfg.Notify, func(t notify.Target) bool { return t.Tail })
 	var err error
 	n.Notifier, err = notify.New(notify.Config{Log: cfg.Log, Cooldown: cfg.Cooldown, Expand: cfg.App.Expand,
-		Targets: cfg.Notify})
+		Targets: cfg.Notify, Where: whereFrom(cfg.App)})
 	if err != nil {
 		return nil, err
 	}
@@ -37,8 +37,19 @@ func newNotices(cfg Config, recipients func(job string) []string) (*notices, err
 	return n, nil
 }
 
+// nameLimit is how long after the agent's start a notice waits for the instance's name.
+const nameLimit = time.Minute
+
+// whereFrom names the instance and the environment. After a boot both may be known later than a job fails.
+func whereFrom(a *app.App) func(context.Context) (host, environment string) {
+	from := time.Now()
+	return func(ctx context.Context) (string, string) {
+		return a.AwaitName(ctx, time.Until(from.Add(nameLimit))), a.Facts().EnvironmentName
+	}
+}
+
 func (n *notices) send(e notify.Event) {
-	e.To, e.Environment, e.Host = n.recipients(e.Job), n.app.Facts().EnvironmentName, n.app.Name()
+	e.To = n.recipients(e.Job)
 	n.Notify(e)
 }
 

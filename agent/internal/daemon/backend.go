@@ -33,7 +33,7 @@ type backend struct {
 
 var _ control.Backend = (*backend)(nil)
 
-func (b *backend) Runs() control.Runs { return b.runs }
+func (b *backend) Runs() control.Runs { return namedRuns{b.runs, b.app} }
 func (b *backend) Cron() control.Cron { return b.cron }
 
 func (b *backend) Prepare(ctx context.Context, who api.Caller, req api.ExecRequest) (control.Prepared, error) {

@@ -35,7 +35,7 @@ type Launcher struct {
 	Profile func(context.Context, appenv.ProfileOptions) (appenv.Profile, error)
 	Runs    Runs
 	Version func() string // the application's deployed version, for the record
-	Host    func() string // this instance's name, for the record
+	Host    func() string // this instance's name, for the record; "" while it is not known for good
 	Audit   string        // program or full: how much of argv the log shows
 	Log     *slog.Logger
 
@@ -121,7 +121,9 @@ func (l *Launcher) complete(ctx context.Context, o appenv.ProfileOptions, r *run
 	if r.Meta == nil {
 		r.Meta = map[string]string{}
 	}
-	r.Meta[runs.MetaHost] = l.Host() // not a field of its own: an older supervisor refuses those
+	if host := l.Host(); host != "" {
+		r.Meta[runs.MetaHost] = host // not a field of its own: an older supervisor refuses those
+	}
 	return nil
 }
 

@@ -42,6 +42,9 @@ func (s *sender) send(ctx context.Context, n notice) (retryIn time.Duration, err
 	if err != nil {
 		return 0, err
 	}
+	if s.where != nil {
+		n.Host, n.Environment = s.where(ctx)
+	}
 	m, err := t.format(n)
 	if err != nil {
 		return -1, err

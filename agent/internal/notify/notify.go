@@ -37,6 +37,10 @@ type Config struct {
 	// changed environment counts at once. Nil: they are used as they are.
 	Expand func(string) (string, error)
 
+	// Where says on which instance and in which environment events happen, as it is known when a notice is sent. It may
+	// wait, until its context is done. Nil: as the events have it.
+	Where func(context.Context) (host, environment string)
+
 	Transport http.RoundTripper // default: one without proxy, with time limits
 }
 

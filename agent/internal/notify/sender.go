@@ -31,6 +31,7 @@ type sender struct {
 	target Target
 	client *client
 	expand func(string) (string, error)
+	where  func(context.Context) (host, environment string)
 	log    *slog.Logger
 	wake   chan struct{} // holds a token when there is something new
 
@@ -47,7 +48,7 @@ type queued struct {
 
 func newSender(t Target, c Config, http *http.Client, cooldown time.Duration) *sender {
 	return &sender{
-		target: t, client: &client{http}, expand: c.Expand, log: c.Log.With("target", t.Name),
+		target: t, client: &client{http}, expand: c.Expand, where: c.Where, log: c.Log.With("target", t.Name),
 		wake:   make(chan struct{}, 1),
 		policy: policy{cooldown: cooldown, jobs: map[string]*jobNotices{}},
 		st:     TargetStatus{Name: t.Name, Type: t.Type},
