@@ -11,7 +11,7 @@ import (
 
 // pastRun is a line of agent cron history --json, of this instance or of another.
 type pastRun struct {
-	Job, Host, Outcome string
+	Job, Host, Result string
 }
 
 // TestReplacementTellsOfARunInFlight replaces an instance while it runs a job of one instance, as an immutable
@@ -45,7 +45,7 @@ func TestReplacementTellsOfARunInFlight(t *testing.T) {
 	found := false
 	wait(t, "the new instance knows of the run", func() bool {
 		for _, r := range history() {
-			if r.Host == first && strings.HasPrefix(r.Outcome, "interrupted: ") {
+			if r.Host == first && strings.HasPrefix(r.Result, "interrupted: ") {
 				found = true
 			}
 		}

@@ -26,7 +26,7 @@ Whether somebody waits for a worker is judged by the last quarter of an hour.`,
 				return err
 			}
 			if asJSON {
-				return printJSON(g.Out, a)
+				return printJSON(g.Out, "capacity", a)
 			}
 			a.Print(func(format string, values ...any) { printf(g.Out, format, values...) })
 			return nil

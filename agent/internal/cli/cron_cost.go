@@ -28,7 +28,7 @@ func (o *costOptions) print(c *cobra.Command, g *globals, asJSON bool) error {
 	case err != nil:
 		return err
 	case asJSON:
-		return printJSON(g.Out, cost)
+		return printJSON(g.Out, "cron list --cost", cost)
 	}
 	number := strconv.Itoa
 	dollars := func(d float64) string { return fmt.Sprintf("$%.2f", d) }
@@ -46,7 +46,7 @@ func (o *costOptions) print(c *cobra.Command, g *globals, asJSON bool) error {
 		printf(g.Err, "note: a run writes once more each 100 seconds that it takes: %d PUT, %s a month, for a job "+
 			"that always runs\n", cost.LeasePuts, dollars(cost.LeaseDollars))
 	}
-	return table(g.Out, []string{"JOB", "SLOTS", "PUT", "GET", "A MONTH"}, rows)
+	return table(g.Out, []string{"JOB", "SLOTS", "PUTS", "GETS", "DOLLARS"}, rows)
 }
 
 func (o *costOptions) cost(c *cobra.Command, g *globals) (cost api.CronCost, err error) {

@@ -54,8 +54,9 @@ type pastRun struct {
 
 func pastOf(list []runs.Run) (past []pastRun) {
 	for _, r := range list {
-		past = append(past, pastRun{r.Started, r, []string{r.ID, r.Name, startOf(r), tookOf(r), runs.Describe(r),
-			megabytes(r.PeakMemory), cmp.Or(r.Meta[runs.MetaHost], "-"), r.Reason}})
+		row := []string{r.ID, r.Name, startOf(r), tookOf(r), runs.Describe(r), megabytes(r.PeakMemory),
+			cmp.Or(r.Meta[runs.MetaHost], "-"), r.Reason}
+		past = append(past, pastRun{r.Started, printedRun(r), row})
 	}
 	return past
 }
@@ -85,7 +86,8 @@ func pastElsewhere(c *cobra.Command, g *globals, job string) (past []pastRun) {
 		}
 		started := r.Started.Local().Format("01-02 15:04:05")
 		how := cmp.Or(r.Outcome, "started, not ended")
-		past = append(past, pastRun{r.Started, r, []string{"-", r.Job, started, took, how, "-", r.Host, why}})
+		row := []string{"-", r.Job, started, took, how, "-", r.Host, why}
+		past = append(past, pastRun{r.Started, printedElsewhere(r), row})
 	}
 	return past
 }
@@ -96,7 +98,7 @@ func printPast(g *globals, past []pastRun, asJSON bool) error {
 		for _, p := range past {
 			list = append(list, p.run)
 		}
-		return printJSON(g.Out, list)
+		return printJSON(g.Out, "cron history", list)
 	}
 	if len(past) == 0 {
 		printf(g.Err, "no runs are kept\n")
@@ -106,5 +108,5 @@ func printPast(g *globals, past []pastRun, asJSON bool) error {
 	for _, p := range past {
 		rows = append(rows, p.row)
 	}
-	return table(g.Out, []string{"ID", "JOB", "STARTED", "TOOK", "STATE", "PEAK", "HOST", "WHY"}, rows)
+	return table(g.Out, []string{"ID", "JOB", "STARTED", "TOOK", "RESULT", "PEAK", "HOST", "REASON"}, rows)
 }

@@ -31,7 +31,7 @@ agree on who runs each slot. --cost --file needs no agent.`,
 				return err
 			}
 			if asJSON {
-				return printJSON(g.Out, t)
+				return printJSON(g.Out, "cron list", t)
 			}
 			for _, f := range t.Faults {
 				printf(g.Err, "note: not taken: %s\n", f)

@@ -30,7 +30,7 @@ Times carry the offset of the job's own zone.`,
 				return err
 			}
 			if o.json {
-				return printJSON(g.Out, list)
+				return printJSON(g.Out, "cron next", list)
 			}
 			var rows [][]string
 			for _, n := range list {

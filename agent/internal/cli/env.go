@@ -112,7 +112,7 @@ func (o *envOptions) print(g *globals, vars []api.Variable, args []string) error
 		for _, v := range vars {
 			m[v.Name] = *v.Value
 		}
-		return printJSON(g.Out, m)
+		return printJSON(g.Out, "env", m)
 	}
 	var rows [][]string
 	for _, v := range vars {

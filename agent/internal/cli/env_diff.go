@@ -24,7 +24,7 @@ func (o *envOptions) compare(c *cobra.Command, g *globals) error {
 		printf(g.Err, "note: not compared: %s\n", u)
 	}
 	if o.json {
-		err = printJSON(g.Out, d)
+		err = printJSON(g.Out, "env --diff", d)
 	} else {
 		printDiff(g.Out, d)
 	}

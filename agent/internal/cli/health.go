@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"strconv"
 	"time"
@@ -47,16 +46,12 @@ be satisfied), 1 when it is not or no agent answers.`,
 				}
 				return printHistory(g, h, asJSON)
 			}
-			var raw json.RawMessage
-			if err := cl.Get(c.Context(), "/v1/health", &raw); err != nil {
-				return err
-			}
 			var v verdict
-			if err := json.Unmarshal(raw, &v); err != nil {
+			if err := cl.Get(c.Context(), "/v1/health", &v); err != nil {
 				return err
 			}
 			if asJSON {
-				err = printJSON(g.Out, raw)
+				err = printJSON(g.Out, "health", v)
 			} else {
 				printf(g.Out, "%s\n", v)
 			}
@@ -80,7 +75,7 @@ be satisfied), 1 when it is not or no agent answers.`,
 // verdict is the agent's answer.
 type verdict struct {
 	health.Verdict
-	Draining []drain.Reason `json:"draining"`
+	Draining []drain.Reason `json:"draining,omitempty"`
 }
 
 func (v verdict) String() string {
@@ -114,7 +109,7 @@ func statusWord(status int) string {
 
 func printHistory(g *globals, h []health.Result, asJSON bool) error {
 	if asJSON {
-		return printJSON(g.Out, h)
+		return printJSON(g.Out, "health --history", h)
 	}
 	for _, r := range h {
 		printf(g.Out, "%s  Host %s  %s\n", r.At.Local().Format(time.DateTime), r.Host,

@@ -15,13 +15,13 @@ import (
 func asLoadBalancer(c *cobra.Command, g *globals, cl *api.Client, asJSON bool) error {
 	var r struct {
 		health.Report
-		Draining []drain.Reason `json:"draining"`
+		Draining []drain.Reason `json:"draining,omitempty"`
 	}
 	if err := cl.Get(c.Context(), "/v1/health/as-load-balancer", &r); err != nil {
 		return err
 	}
 	if asJSON {
-		if err := printJSON(g.Out, r); err != nil {
+		if err := printJSON(g.Out, "health --as-load-balancer", r); err != nil {
 			return err
 		}
 	} else {

@@ -77,7 +77,7 @@ func installHere(cmd *cobra.Command, g *globals, o packaging.Options) (packaging
 // printReport prints what was done, also before a failure: it is on the host now.
 func printReport(cmd *cobra.Command, report packaging.Report, asJSON bool, err error) error {
 	if asJSON {
-		if encErr := printJSON(cmd.OutOrStdout(), report); err == nil {
+		if encErr := printJSON(cmd.OutOrStdout(), cmd.Name(), report); err == nil {
 			err = encErr
 		}
 		return err

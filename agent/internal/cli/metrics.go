@@ -69,7 +69,7 @@ them nevertheless, and those that come later.`,
 
 func printPayload(g *globals, p metrics.Payload, asJSON bool) error {
 	if asJSON {
-		return printJSON(g.Out, p)
+		return printJSON(g.Out, "metrics", p)
 	}
 	var rows [][]string
 	for _, d := range p.Datums {
@@ -86,7 +86,7 @@ func printPayload(g *globals, p metrics.Payload, asJSON bool) error {
 		printf(g.Err, "the fullest disk is %s: %.0f %% used\n", f.Path, f.UsedPercent)
 	}
 	printf(g.Err, "namespace %s\n", p.Namespace)
-	return table(g.Out, []string{"METRIC", "MEAN", "MAX", "UNIT", "DIMENSIONS"}, rows)
+	return table(g.Out, []string{"NAME", "VALUE", "MAX", "UNIT", "DIMENSIONS"}, rows)
 }
 
 // figure prints a value with the digits that matter, and memory in megabytes. JSON has what CloudWatch gets.
@@ -109,7 +109,7 @@ func printCost(ctx context.Context, g *globals, m metricsSource, instances int, 
 		return err
 	}
 	if asJSON {
-		return printJSON(g.Out, cost)
+		return printJSON(g.Out, "metrics --cost", cost)
 	}
 	sets := fmt.Sprintf("%d shared by all instances", cost.Sets)
 	if cost.OwnSets > 0 {

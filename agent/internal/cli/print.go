@@ -1,8 +1,6 @@
 package cli
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -60,33 +58,6 @@ func (v value) Format(s fmt.State, verb rune) {
 
 // clean is text that printf leaves as it is: it has been shown, and has colours of ours.
 type clean string
-
-// printJSON writes v as scripts rely on it: one value, indented, HTML left alone. What a terminal would obey is
-// escaped, which means the same; encoding/json does it for the first 32 characters only.
-func printJSON(w io.Writer, v any) error {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	if err := e.Encode(v); err != nil {
-		return err
-	}
-	text := b.Bytes()
-	if bytes.ContainsFunc(text, escapedInJSON) {
-		text = nil
-		for _, r := range b.String() {
-			if escapedInJSON(r) {
-				text = fmt.Appendf(text, `\u%04x`, r)
-			} else {
-				text = utf8.AppendRune(text, r)
-			}
-		}
-	}
-	_, err := w.Write(text)
-	return err
-}
-
-func escapedInJSON(r rune) bool { return r != '\n' && obeyed(r) }
 
 // table writes rows in aligned columns.
 func table(w io.Writer, header []string, rows [][]string) error {

@@ -85,13 +85,13 @@ func (o *psOptions) print(c *cobra.Command, g *globals) error {
 		return err
 	}
 	if o.json {
-		return printJSON(g.Out, list)
+		return printJSON(g.Out, "ps", printedRuns(list))
 	}
 	var rows [][]string
 	for _, r := range list {
 		rows = append(rows, runRow(r))
 	}
-	return table(g.Out, []string{"ID", "KIND", "NAME", "USER", "PID", "STARTED", "TOOK", "STATE", "PEAK"}, rows)
+	return table(g.Out, []string{"ID", "KIND", "NAME", "USER", "PID", "STARTED", "TOOK", "RESULT", "PEAK"}, rows)
 }
 
 func runRow(r runs.Run) []string {

@@ -29,7 +29,7 @@ the application is well, agent health says.`,
 				return err
 			}
 			if asJSON {
-				err = printJSON(g.Out, s)
+				err = printJSON(g.Out, "status", s)
 			} else {
 				printStatus(g.Out, s)
 			}

@@ -38,7 +38,7 @@ func TestPrintf(t *testing.T) {
 // The value is the same to a program; a terminal has nothing to obey.
 func TestJSONIsEscapedFurther(t *testing.T) {
 	var b strings.Builder
-	if err := printJSON(&b, map[string]string{"a": "\x1b\u009b\x7f\u202e\u00a0<é>\u200d"}); err != nil {
+	if err := printJSON(&b, "env", map[string]string{"a": "\x1b\u009b\x7f\u202e\u00a0<é>\u200d"}); err != nil {
 		t.Fatal(err)
 	}
 	if want := "{\n  \"a\": \"\\u001b\\u009b\\u007f\\u202e\u00a0<é>\u200d\"\n}\n"; b.String() != want {

@@ -200,6 +200,11 @@ func fill(v reflect.Value, full bool) {
 		fill(key, full)
 		fill(value, full)
 		v.SetMapIndex(key, value)
+		if key.Kind() == reflect.String && value.Kind() == reflect.String {
+			for _, name := range []string{runs.MetaHost, runs.MetaLogin, runs.MetaChosenUser, runs.MetaShared, runs.MetaRegister} {
+				v.SetMapIndex(reflect.ValueOf(name), value)
+			}
+		}
 	case reflect.Interface:
 		v.Set(reflect.ValueOf(evil))
 	case reflect.Struct:

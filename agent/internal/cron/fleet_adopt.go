@@ -14,7 +14,7 @@ import (
 // not claimed, and so is the lock's of one that took none in the environment. Their registers are opened as soon as
 // they can be, while the run goes on.
 func (c *fleet) adopt(f scheduler.Firing, r runs.Run) (h, lock *held) {
-	name, claimed := r.Meta[metaRegister]
+	name, claimed := r.Meta[runs.MetaRegister]
 	if f.Job.Grace = graceOf(r, f.Job.Grace); claimed || f.Job.On != scheduler.OnAll {
 		h = c.leases.hold(nil, f, r.Slot, 0)
 		h.attempt, h.lenient = r.Attempt, !claimed

@@ -100,7 +100,7 @@ func (c *fleet) releaseLocks(ctx context.Context) {
 func (c *fleet) releaseLock(ctx context.Context, r runs.Run, slot time.Time) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	s, err := c.openedAs(ctx, cmp.Or(r.Meta[metaLockIn], r.Meta[metaRegister]))
+	s, err := c.openedAs(ctx, cmp.Or(r.Meta[metaLockIn], r.Meta[runs.MetaRegister]))
 	if err != nil {
 		return
 	}

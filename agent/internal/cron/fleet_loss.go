@@ -155,7 +155,7 @@ const ownLook = 3 * claim.RenewEvery
 
 // rerunElsewhere reports whether instances look for an interrupted run in its register, to run its slot again.
 func rerunElsewhere(job scheduler.Job, r runs.Run) bool {
-	_, claimed := r.Meta[metaRegister]
+	_, claimed := r.Meta[runs.MetaRegister]
 	return claimed && r.Reason != string(scheduler.Manual) && job.On != scheduler.OnAll &&
 		job.OnOwnerLoss == scheduler.OwnerLossRerun
 }

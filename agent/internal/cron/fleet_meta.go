@@ -9,10 +9,9 @@ import (
 
 // In the Meta of a run, for the next process to renew its leases. The cron file may be another by then.
 const (
-	metaRegister = "register"      // which has its slot
-	metaGrace    = "grace"         // that the run was started with
-	metaLock     = "lock"          // the slot of the lock that it took in the environment
-	metaLockIn   = "lock_register" // which has that
+	metaGrace  = "grace"         // that the run was started with
+	metaLock   = "lock"          // the slot of the lock that it took in the environment
+	metaLockIn = "lock_register" // which has that
 )
 
 // request puts the lease, and what the next process needs to renew it, into a run's request.
@@ -24,7 +23,7 @@ func (h *held) request(r *runs.Request, lock *held) {
 	}
 	if h != nil {
 		r.Slot = h.slot
-		r.Meta[metaRegister] = h.store.String()
+		r.Meta[runs.MetaRegister] = h.store.String()
 	}
 	if h = cmp.Or(h, lock); h == nil {
 		return

@@ -114,7 +114,7 @@ func TestRenewalReachesTheSupervisor(t *testing.T) {
 	}
 	var req runs.Request
 	h.request(&req, nil)
-	if req.Lease <= 0 || req.LeaseFrom == 0 || !req.Slot.Equal(h.slot) || req.Meta[metaRegister] != "environment" {
+	if req.Lease <= 0 || req.LeaseFrom == 0 || !req.Slot.Equal(h.slot) || req.Meta[runs.MetaRegister] != "environment" {
 		t.Errorf("the request has %+v", req)
 	}
 	h.until = runs.BootNow() - 1

@@ -48,7 +48,7 @@ func TestAnInterruptedRunIsNoFailure(t *testing.T) {
 	}
 	end("again", runs.StoppedShutdown, 143) // which is tried again here
 	c.onEnd(runs.Run{Kind: "cron", Name: "elsewhere", State: runs.StateExited, StoppedBy: runs.StoppedLease, ExitCode: 143,
-		Attempt: 1, Meta: map[string]string{metaRegister: "environment"}})
+		Attempt: 1, Meta: map[string]string{runs.MetaRegister: "environment"}})
 	if c.fleet.losses.looks["elsewhere"].at.IsZero() {
 		t.Error("nobody looks whether another instance runs it again")
 	}
@@ -71,7 +71,7 @@ func TestAnInterruptedRunIsNoFailure(t *testing.T) {
 		t.Errorf("notified of %v", notice)
 	}
 	c.onEnd(runs.Run{Kind: "cron", Name: "elsewhere", State: runs.StateExited, StoppedBy: runs.StoppedShutdown, ExitCode: 143,
-		Attempt: 1, Reason: "manual", Meta: map[string]string{metaRegister: "environment"}}) // nor at a manual run
+		Attempt: 1, Reason: "manual", Meta: map[string]string{runs.MetaRegister: "environment"}}) // nor at a manual run
 	if notice := <-got; notice["kind"] != "missed" || notice["job"] != "elsewhere" {
 		t.Errorf("notified of %v", notice)
 	}

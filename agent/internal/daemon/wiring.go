@@ -83,7 +83,8 @@ type common struct {
 func (m common) launcher() *launch.Launcher {
 	e := m.cfg.Exec
 	return &launch.Launcher{Profile: m.app.Env().Profile, Runs: m.start, Version: m.app.Instance().VersionLabel,
-		Host: m.app.LastingName, Audit: e.Audit, Log: m.log, Idle: e.Idle, Session: e.Session, NoNewPrivs: e.NoNewPrivileges}
+		Host: m.app.LastingName, Audit: e.Audit, Log: m.log, Idle: e.Idle, Session: e.Session,
+		NoNewPrivs: e.NoNewPrivileges}
 }
 
 func (m common) cron(begin cron.Begin, now func() time.Time, leaving func() bool) (*cron.Cron, error) {

@@ -83,6 +83,7 @@ const (
 	MetaLogin      = "login"       // the account that its caller had logged in with
 	MetaChosenUser = "chosen_user" // present when root chose its user
 	MetaShared     = "shared"      // present when others than its caller may attach to its terminal
+	MetaRegister   = "register"    // where a job's slot is claimed
 )
 
 // States of a run.
@@ -95,9 +96,9 @@ const (
 	StateInterrupted = "interrupted" // ended by what happened to its instance: Interrupted. An older supervisor: exited
 )
 
-// Run is what is known of a run: what `agent ps --json` shows and what is on disk. Its texts are bounded, so that what
-// a job's file says does not fill memory and disk of those who keep it. Args may hold secrets and is for root alone,
-// who asks for one run: no list has it.
+// Run is what is known of a run: what is on disk and on the sockets; verbs print it as an api.PrintedRun. Its texts are
+// bounded, so that what a job's file says does not fill memory and disk of those who keep it. Args may hold secrets and
+// is for root alone, who asks for one run: no list has it.
 type Run struct {
 	ID      string    `json:"id"`
 	Kind    string    `json:"kind"`
