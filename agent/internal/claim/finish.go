@@ -15,29 +15,48 @@ func (s *Store) Ended(job string, slot time.Time, result Result) {
 	j.end(slot, end{j.own[slot.UnixNano()], result.clipped()})
 }
 
+// End is how the run of a slot has ended.
+type End struct {
+	Slot time.Time
+	Result
+}
+
 // Finish records how the run of a slot that this instance claimed has ended. An earlier process of this instance may
 // have claimed it. It replaces what another instance wrote of its loss, unless that has taken the slot over:
 // ErrNotRecorded. It tries until ctx is done.
 func (s *Store) Finish(ctx context.Context, job string, slot time.Time, result Result) error {
-	s.Ended(job, slot, result)
-	result = result.clipped()
-	err := s.edit(ctx, job, func(r *Register) (bool, error) {
-		i := s.mine(r, job, slot)
-		switch {
-		case i < 0:
-			return false, ErrNotRecorded
-		case r.Runs[i].Attempt > result.Attempt:
-			return false, nil
-		case r.Runs[i].Outcome == result.Outcome: // by an earlier try of ours, whose response was lost
-			return false, nil
+	return s.FinishAll(ctx, job, []End{{slot, result}})
+}
+
+// FinishAll is Finish for several slots of a job, in one write. ErrNotRecorded is that none of them could be.
+func (s *Store) FinishAll(ctx context.Context, job string, ends []End) error {
+	for _, e := range ends {
+		s.Ended(job, e.Slot, e.Result)
+	}
+	err := s.edit(ctx, job, func(r *Register) (write bool, err error) {
+		err = ErrNotRecorded
+		for _, e := range ends {
+			i, result := s.mine(r, job, e.Slot), e.clipped()
+			if i < 0 {
+				continue
+			}
+			err = nil
+			switch {
+			case r.Runs[i].Attempt > result.Attempt:
+			case r.Runs[i].Outcome == result.Outcome: // by an earlier try of ours, whose response was lost
+			default:
+				r.Runs[i].finish(result, s.s3.clock.low())
+				write = true
+			}
 		}
-		r.Runs[i].finish(result, s.s3.clock.low())
-		return true, nil
+		return write, err
 	})
 	if err != nil {
-		return fmt.Errorf("record the end of %q of %s: %w", job, slot.UTC().Format(time.RFC3339), err)
+		return fmt.Errorf("record the end of %q of %s: %w", job, ends[0].Slot.UTC().Format(time.RFC3339), err)
 	}
-	s.forget(job, slot, result.Attempt)
+	for _, e := range ends {
+		s.forget(job, e.Slot, attemptNumber(e.Attempt))
+	}
 	return nil
 }
 

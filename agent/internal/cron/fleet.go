@@ -72,7 +72,7 @@ func newFleet(cfg Config) *fleet {
 		group:  func() (string, error) { return cfg.Group, nil },
 		leases: &leases{runs: cfg.Runs, log: cfg.Log, held: map[*held]bool{}},
 		jobs:   map[string]*fleetJob{}, left: map[string]time.Time{}}
-	f.losses = &losses{open: f.open, name: cfg.App.Name(), report: func(string, claim.Run) {},
+	f.losses = &losses{open: f.open, log: cfg.Log, name: cfg.App.Name(), report: func(string, claim.Run) {},
 		missed: func(string, claim.Run, string) {},
 		looks:  map[string]look{}, wake: make(chan struct{}, 1)}
 	f.outcomes = newOutcomes(f.record, cfg.Log)
@@ -114,7 +114,7 @@ func (c *fleet) ask(ctx context.Context, s *groupStore, f scheduler.Firing) (*he
 	for again := true; ; {
 		out, err := s.Claim(ctx, request(f))
 		c.losses.lost(f.Job, out.Expired)
-		noted := c.finishLeftovers(ctx, s, f, out.Unfinished)
+		noted := c.finishLeftovers(ctx, s, f, out.Unfinished, false)
 		switch {
 		case err != nil:
 			return nil, unclaimed{err}

@@ -45,7 +45,7 @@ func (c *fleet) record(ctx context.Context, o outcome) {
 		return
 	}
 	if err == nil {
-		err = s.Finish(ctx, o.job, o.slot, o.Result)
+		err = s.FinishAll(ctx, o.job, append([]claim.End{{Slot: o.slot, Result: o.Result}}, o.others...))
 	}
 	if err != nil && (claimed || !errors.Is(err, claim.ErrNotRecorded)) {
 		c.log.Warn("the end of a run is not in its register", "job", o.job, "due", o.slot, "err", err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"hash/fnv"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -31,7 +32,8 @@ type losses struct {
 	open   func() (*groupStore, error)
 	report func(job string, r claim.Run)
 	missed func(job string, r claim.Run, why string) // an interrupted one that is not run again
-	name   string                                    // of this instance: others look at another time
+	log    *slog.Logger
+	name   string // of this instance: others look at another time
 
 	mu    sync.Mutex
 	looks map[string]look // by job
@@ -97,9 +99,17 @@ func (c *losses) nextLook() (next look, wait time.Duration) {
 	return next, wait
 }
 
+// mostLost is how many runs of one register are reported as lost at once: no agent lists more.
+const mostLost = 16
+
 // lost reports runs whose loss this instance has written into the register: no other does.
 func (c *losses) lost(job scheduler.Job, lost []claim.Run) {
-	for _, r := range lost {
+	for i, r := range lost {
+		if i == mostLost {
+			c.log.Warn("a register lists more lost runs than any agent writes: the others are not reported",
+				"job", job.Name, "runs", len(lost)-i)
+			break
+		}
 		c.report(job.Name, r)
 	}
 	if len(lost) > 0 && job.OnOwnerLoss == scheduler.OwnerLossRerun {

@@ -96,6 +96,11 @@ func (o oneRun) Get(_ context.Context, id string) (runs.Run, error) {
 	return runs.Run{}, runs.ErrUnknown
 }
 
+func (o oneRun) List(context.Context, runs.Filter) ([]runs.Run, error) {
+	o.run.ID = o.id
+	return []runs.Run{o.run}, nil
+}
+
 // firing is one of a job that is due each second, so that a claim may take two.
 func firing(t *testing.T, change func(*scheduler.Job)) scheduler.Firing {
 	t.Helper()

@@ -24,8 +24,9 @@ type outcome struct {
 	job  string
 	slot time.Time
 	claim.Result
-	store *groupStore                                // where it was claimed; nil: not known, and perhaps nowhere
-	open  func(context.Context) (*groupStore, error) // that, in place of store
+	others []claim.End                                // of the job, that are written with it
+	store  *groupStore                                // where it was claimed; nil: not known, and perhaps nowhere
+	open   func(context.Context) (*groupStore, error) // that, in place of store
 }
 
 // outcomes writes how runs ended into the registers, so that no run waits for S3: a job that waited could not start its
