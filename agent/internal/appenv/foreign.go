@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"beanstalk-agent/agent/internal/appfile"
+	"beanstalk-agent/agent/internal/strictpath"
 )
 
 // loaders are the beginnings of variables that make a program run other code, or read other files, than it would.
@@ -54,7 +54,7 @@ func (r *Resolver) foreign(e *Env) *Env {
 
 // rootsAlone reports whether only root can put something into dir, or another directory in its place.
 func (r *Resolver) rootsAlone(dir string) bool {
-	way, err := appfile.Follow(r.path("/"), dir)
+	way, err := strictpath.Follow(r.path("/"), dir)
 	return err == nil && filepath.IsAbs(dir) && r.intruder(way, 0) == ""
 }
 

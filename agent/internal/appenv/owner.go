@@ -7,9 +7,8 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"strings"
 
-	"beanstalk-agent/agent/internal/appfile"
+	"beanstalk-agent/agent/internal/strictpath"
 )
 
 // OwnerError says why a path's owner names no user.
@@ -38,7 +37,7 @@ func (r *Resolver) strict() bool { return os.Geteuid() == 0 && !r.cfg.Beanstalk 
 // which anybody but root and that user owns a part, or may write one: he could put a directory of another user in its
 // place, root's too, and his commands would run as that user.
 func (r *Resolver) owner() (uid, gid uint32, err error) {
-	way, err := appfile.Follow(r.path("/"), r.cfg.AppDir)
+	way, err := strictpath.Follow(r.path("/"), r.cfg.AppDir)
 	if err != nil {
 		return 0, 0, fmt.Errorf("the application's directory: %w", err)
 	}
@@ -46,8 +45,8 @@ func (r *Resolver) owner() (uid, gid uint32, err error) {
 }
 
 // ownerOf is owner of a way that leads to, or through, the application's directory.
-func (r *Resolver) ownerOf(way appfile.Way) (uid, gid uint32, err error) {
-	dir := way[slices.IndexFunc(way, func(p appfile.Part) bool { return p.End })]
+func (r *Resolver) ownerOf(way strictpath.Way) (uid, gid uint32, err error) {
+	dir := way[slices.IndexFunc(way, func(p strictpath.Part) bool { return p.End })]
 	if !dir.Info.IsDir() {
 		return 0, 0, fmt.Errorf("the application's directory: %q is not a directory", dir.Path)
 	}
@@ -109,16 +108,16 @@ func (r *Resolver) speaksFor(w Writer, uid uint32) error {
 }
 
 // followTo goes the way of the last path, from the ends of the others. It is an error if another file was opened by it.
-func (r *Resolver) followTo(opened fs.FileInfo, paths ...string) (appfile.Way, error) {
-	way, err := appfile.Follow(r.path("/"), paths...)
+func (r *Resolver) followTo(opened fs.FileInfo, paths ...string) (strictpath.Way, error) {
+	way, err := strictpath.Follow(r.path("/"), paths...)
 	if err == nil && !os.SameFile(way[len(way)-1].Info, opened) {
-		err = appfile.ErrChanging
+		err = strictpath.ErrChanging
 	}
 	return way, err
 }
 
 // onlyRoots reports with an error that another user than root can replace the file at the end of a way.
-func (r *Resolver) onlyRoots(path string, way appfile.Way) error {
+func (r *Resolver) onlyRoots(path string, way strictpath.Way) error {
 	problem := r.intruder(way, 0)
 	if problem == "" {
 		return nil
@@ -128,54 +127,23 @@ func (r *Resolver) onlyRoots(path string, way appfile.Way) error {
 }
 
 // intruder says which part of a way another user than root and uid owns or may write; "" for none.
-func (r *Resolver) intruder(way appfile.Way, uid uint32) string {
-	for _, p := range way {
-		mode := p.Info.Mode()
-		switch {
-		case p.UID != 0 && p.UID != uid:
-			return fmt.Sprintf("%q belongs to %s", p.Path, r.userName(p.UID))
-		case mode.Type() == fs.ModeSymlink, // its directory says who may replace it
-			mode&fs.ModeSticky != 0 && !p.End: // only its owner may replace what is there
-		case mode&0o002 != 0:
-			return fmt.Sprintf("everybody may write %q", p.Path)
-		case mode&0o020 != 0 && hasACL(p.Path):
-			return fmt.Sprintf("an access list says who may write %q", p.Path)
-		case mode&0o020 != 0 && !r.ownGroup(p.GID, uid):
-			return fmt.Sprintf("group %d may write %q", p.GID, p.Path)
-		}
+func (r *Resolver) intruder(way strictpath.Way, uid uint32) string {
+	in := way.Intruder(uid, strictpath.Users{Name: r.userName, OwnGroup: r.ownGroup}, false)
+	if in == nil {
+		return ""
 	}
-	return ""
+	return in.Problem
 }
 
-// ownGroup reports whether group gid is known and has no member but root and user uid, as where each user has a group
-// of his own and a umask of 002.
+// ownGroup reports whether group gid is known and has no member but root and user uid.
 func (r *Resolver) ownGroup(gid, uid uint32) bool {
-	number := strconv.FormatUint(uint64(gid), 10)
-	names := []string{""}
-	own := true
-	err := r.eachRecord("/etc/passwd", 7, func(f []string) bool {
-		if f[2] == "0" || f[2] == strconv.FormatUint(uint64(uid), 10) {
-			names = append(names, f[0])
-		} else if f[3] == number {
-			own = false
-		}
-		return own
-	})
-	known := false
-	err = errors.Join(err, r.eachRecord("/etc/group", 4, func(f []string) bool {
-		if f[2] == number {
-			known = true
-			for member := range strings.SplitSeq(f[3], ",") {
-				own = own && slices.Contains(names, member)
-			}
-		}
-		return own
-	}))
-	return err == nil && known && own
+	passwd, err1 := r.texts.read(r.path("/etc/passwd"))
+	group, err2 := r.texts.read(r.path("/etc/group"))
+	return errors.Join(err1, err2) == nil && strictpath.OwnGroup(passwd, group, gid, uid)
 }
 
 // readable reports whether a user could read the file at the end of a way himself.
-func (r *Resolver) readable(way appfile.Way, user string) bool {
+func (r *Resolver) readable(way strictpath.Way, user string) bool {
 	u, err := r.LookupUser(user)
 	return err == nil && u.may(way, 0o004)
 }
@@ -191,7 +159,7 @@ func (r *Resolver) Executes(u User, path string) bool {
 }
 
 // may reports whether the modes let a user come to the end of a way and do there what bit says.
-func (u User) may(way appfile.Way, bit fs.FileMode) bool {
+func (u User) may(way strictpath.Way, bit fs.FileMode) bool {
 	for i, p := range way {
 		need := bit
 		if i < len(way)-1 {

@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"time"
 
-	"beanstalk-agent/agent/internal/appfile"
+	"beanstalk-agent/agent/internal/strictpath"
 )
 
 const (
@@ -71,7 +71,7 @@ func readStable(ctx context.Context, open func() (*os.File, error), limit int64,
 	}
 }
 
-var errChanging = appfile.ErrChanging
+var errChanging = strictpath.ErrChanging
 
 func readOnce(open func() (*os.File, error), limit int64) ([]byte, stamp, error) {
 	f, err := open()

@@ -9,5 +9,3 @@ import (
 
 // changeTime is a file's mtime: the field of ctime differs from system to system.
 func changeTime(info fs.FileInfo) time.Time { return info.ModTime() }
-
-func hasACL(string) bool { return false }

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"beanstalk-agent/agent/internal/strictpath"
 )
 
 // User is one line of /etc/passwd with the groups of /etc/group. Without cgo no other name service is asked; os/user
@@ -142,9 +144,8 @@ func (r *Resolver) eachRecord(path string, fields int, f func([]string) bool) er
 	if err != nil {
 		return err
 	}
-	for line := range strings.Lines(file) {
-		line = strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r")
-		if rec := strings.Split(line, ":"); len(rec) == fields && rec[0] != "" && rec[0][0] != '#' && !f(rec) {
+	for rec := range strictpath.Records(file, fields) {
+		if !f(rec) {
 			return nil
 		}
 	}

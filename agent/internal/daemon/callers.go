@@ -18,6 +18,7 @@ import (
 	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/config"
 	"beanstalk-agent/agent/internal/fdconn"
+	"beanstalk-agent/agent/internal/strictpath"
 )
 
 // passwd says which number a user's name has.
@@ -42,8 +43,8 @@ type callers struct {
 // makeDir makes a directory that is not there with just this mode: the unit's UMask= would keep nginx out.
 func makeDir(name string, mode os.FileMode) error {
 	_, err := os.Lstat(name)
-	if err := os.MkdirAll(name, mode); err != nil {
-		return err
+	if err := strictpath.MkdirAll(name, mode); err != nil {
+		return fmt.Errorf("make the socket's directory: %w", err)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return os.Chmod(name, mode)

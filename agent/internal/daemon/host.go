@@ -15,6 +15,7 @@ import (
 	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/config"
 	"beanstalk-agent/agent/internal/statedir"
+	"beanstalk-agent/agent/internal/strictpath"
 )
 
 // limitRuntime keeps the agent small beside the application: one processor (fewer threads and caches), and a memory
@@ -48,7 +49,10 @@ func (o Options) withDefaults() (config.Config, error) {
 	if cfg.StateDir == "" {
 		cfg.StateDir = api.DefaultStateDir()
 	}
-	return cfg, os.MkdirAll(cfg.StateDir, 0o700)
+	if err := strictpath.MkdirAll(cfg.StateDir, 0o700); err != nil {
+		return cfg, fmt.Errorf("keep state: %w", err)
+	}
+	return cfg, nil
 }
 
 // lockState keeps a second agent, on another socket, from what this one keeps: it would send the same figures and

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"beanstalk-agent/agent/internal/strictpath"
 )
 
 // InUse reports that another process answers at the socket, or holds its lock.
@@ -63,15 +65,15 @@ type Listener struct {
 // The socket is made under another name, opened to users and then renamed, so that at path it never has other rights.
 // What AllowUsers returns for them is to be asked from it.
 //
-// A directory in which another than root or this user may rename files is refused: whoever owns the name would
-// own the callers.
+// A directory that another than root or this user can replace, or in which he may rename files, is refused: whoever
+// owns the name would own the callers.
 //
 // Accepted race: a program that does not take the lock may bind between our check and our rename, and loses its socket.
 func Listen(path string, users []uint32) (*Listener, error) {
 	if err := CheckPath(path); err != nil {
 		return nil, err
 	}
-	if err := CheckDir(filepath.Dir(path), true); err != nil {
+	if err := strictpath.Check(filepath.Dir(path), true); err != nil {
 		return nil, fmt.Errorf("listen at %q: %w", path, err)
 	}
 	findRuntimeFiles() // before anybody can hand in a descriptor that looks like them
@@ -131,30 +133,6 @@ func CheckPath(path string) error {
 	if n := len(unix.RawSockaddrUnix{}.Path) - 1 - len(making); len(path) > n {
 		return fmt.Errorf("the socket's path %q has %d bytes, and the system takes %d: choose a shorter one (--socket)",
 			path, len(path), n)
-	}
-	return nil
-}
-
-// CheckDir refuses a directory in which another than root or this user may replace files. In a sticky one, such as
-// /tmp, nobody may, though anybody may take a name that is free.
-func CheckDir(dir string, stickyWillDo bool) error {
-	info, err := os.Stat(dir)
-	if err != nil {
-		return err
-	}
-	st, ok := info.Sys().(*syscall.Stat_t)
-	m := info.Mode()
-	switch {
-	case !ok:
-		return nil
-	case st.Uid != 0 && int(st.Uid) != os.Geteuid():
-		return fmt.Errorf("user %d owns %q and may replace what is in it", st.Uid, dir)
-	case stickyWillDo && m&fs.ModeSticky != 0:
-		return nil
-	case m.Perm()&0o020 != 0 && st.Gid != 0 && int(st.Gid) != os.Getegid():
-		return fmt.Errorf("group %d may replace what is in %q (mode %v): chmod g-w %s", st.Gid, dir, m, dir)
-	case m.Perm()&0o002 != 0:
-		return fmt.Errorf("anybody may replace what is in %q (mode %v): chmod o-w %s", dir, m, dir)
 	}
 	return nil
 }

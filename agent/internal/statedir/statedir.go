@@ -1,6 +1,6 @@
 // Package statedir keeps a directory of state to one process.
 //
-// Contract: nobody else than the directory's owner can take its lock, hold it up, or replace what is in it.
+// Contract: nobody else than the directory's owner can take its lock, hold it up, or replace what is in it, or it.
 //
 // Reason: any user who could open the directory could hold a flock on it, and the agent did not start.
 package statedir
@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"beanstalk-agent/agent/internal/fdconn"
+	"beanstalk-agent/agent/internal/strictpath"
 )
 
 // ErrHeld is of a lock that another process has.
@@ -30,7 +31,7 @@ var ErrHeld = errors.New("another process has the lock")
 // else can open. Older versions locked the directory held instead: it is locked too, for them, but only one of them
 // keeps us out, and no stranger. Where the file system knows no locks, there is none.
 func Lock(dir, name, held string) (io.Closer, error) {
-	if err := fdconn.CheckDir(dir, false); err != nil {
+	if err := strictpath.Check(dir, false); err != nil {
 		return nil, fmt.Errorf("keep state: %w", err)
 	}
 	file, err := os.OpenFile(filepath.Join(dir, name), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)

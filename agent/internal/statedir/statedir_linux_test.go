@@ -148,8 +148,34 @@ func TestStateThatOthersMayReplaceIsRefused(t *testing.T) {
 	if err := errors.Join(os.Chmod(dir, 0o755), os.Chown(dir, stranger, stranger)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Lock(dir, "lock", dir); err == nil || !strings.Contains(err.Error(), "user 62391 owns") {
+	if _, err := Lock(dir, "lock", dir); err == nil || !strings.Contains(err.Error(), "belongs to 62391") {
 		t.Errorf("of a stranger's: %v", err)
+	}
+}
+
+// Whoever owns a directory above the state renames it, puts another in its place, and the agent goes on in that.
+func TestStateThatAStrangerCanRenameIsRefused(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can start a process of another user")
+	}
+	above := state(t)
+	dir := filepath.Join(above, "state")
+	if err := errors.Join(os.Mkdir(dir, 0o700), os.Chown(above, stranger, stranger)); err != nil {
+		t.Fatal(err)
+	}
+	held, err := Lock(dir, "lock", dir)
+	if err == nil {
+		held.Close()
+		cmd := exec.Command("/bin/sh", "-c", `mv "$1" "$1.gone" && mkdir "$1" && echo forged >"$1/lock"`, "", dir)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: stranger, Gid: stranger}}
+		out, err := cmd.CombinedOutput()
+		now, _ := os.ReadFile(filepath.Join(dir, "lock"))
+		t.Fatalf("state is kept where a stranger, who tried (%v %s), has it say %q now", err, out, now)
+	}
+	for _, want := range []string{above, "62391", "mode drwxr-xr-x", "chown root", "namei -l " + dir} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: does not say %q", err, want)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"beanstalk-agent/agent/internal/fdconn"
 	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/agent/internal/statedir"
+	"beanstalk-agent/agent/internal/strictpath"
 	"context"
 	"errors"
 	"fmt"
@@ -51,7 +52,7 @@ func Serve(ctx context.Context, cfg Config) error {
 // live as lost, and end them.
 func lock(state string) (io.Closer, error) {
 	dir := filepath.Join(state, "runs")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := strictpath.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open state: %w", err)
 	}
 	held, err := statedir.Lock(state, "runs.lock", dir)

@@ -1,4 +1,4 @@
-package appfile
+package strictpath
 
 import (
 	"errors"
@@ -43,7 +43,7 @@ func Follow(root string, paths ...string) (Way, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := f.enter(root, top); err != nil {
+	if err := f.enter(dir{root, top}); err != nil {
 		return nil, err
 	}
 	for _, path := range paths {
@@ -52,11 +52,11 @@ func Follow(root string, paths ...string) (Way, error) {
 		}
 		last := &f.way[len(f.way)-1]
 		if here := len(f.dirs) - 1; last.Info.Mode()&(fs.ModeDir|fs.ModeSymlink) != 0 { // perhaps not where it stands
-			info, err := f.dirs[here].Stat(".")
+			info, err := f.dirs[here].lstat(".")
 			if err != nil {
 				return nil, err
 			}
-			f.way = append(f.way, Part{Path: f.paths[here], Info: info, End: true})
+			f.way = append(f.way, Part{Path: f.dirs[here].path, Info: info, End: true})
 		} else {
 			last.End = true
 		}
@@ -114,33 +114,68 @@ func parseMounters(text string) map[uint64]uint32 {
 
 // follower is where it stands.
 type follower struct {
-	root  string
-	way   Way
-	dirs  []*os.Root // open, from the root directory to this one
-	paths []string   // of dirs
+	root string
+	way  Way
+	dirs []dir // from the root directory to this one
+}
+
+// dir is a directory that is open; or, by its path alone, one that this user may pass through and not read. Then the
+// way may be changed while it is followed, by whoever it names as able to.
+type dir struct {
+	path string
+	open *os.Root
+}
+
+func (d dir) lstat(name string) (fs.FileInfo, error) {
+	if d.open == nil {
+		return os.Lstat(filepath.Join(d.path, name))
+	}
+	return d.open.Lstat(name)
+}
+
+func (d dir) readlink(name string) (string, error) {
+	if d.open == nil {
+		return os.Readlink(filepath.Join(d.path, name))
+	}
+	return d.open.Readlink(name)
+}
+
+func (d dir) sub(name string) (sub dir, err error) {
+	sub.path = filepath.Join(d.path, name)
+	if d.open == nil {
+		sub.open, err = os.OpenRoot(sub.path + "/.")
+	} else {
+		sub.open, err = d.open.OpenRoot(name + "/.") // which waits for no FIFO that has taken its place
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		return dir{path: sub.path}, nil
+	}
+	return sub, err
 }
 
 // enter goes into a directory.
-func (f *follower) enter(path string, dir *os.Root) error {
-	f.dirs, f.paths = append(f.dirs, dir), append(f.paths, path)
-	info, err := dir.Stat(".")
-	f.way = append(f.way, Part{Path: path, Info: info})
+func (f *follower) enter(d dir) error {
+	f.dirs = append(f.dirs, d)
+	info, err := d.lstat(".")
+	f.way = append(f.way, Part{Path: d.path, Info: info})
 	return err
 }
 
 // back leaves directories until so many are open.
 func (f *follower) back(open int) {
-	for _, dir := range f.dirs[open:] {
-		dir.Close()
+	for _, d := range f.dirs[open:] {
+		if d.open != nil {
+			d.open.Close()
+		}
 	}
-	f.dirs, f.paths = f.dirs[:open], f.paths[:open]
+	f.dirs = f.dirs[:open]
 }
 
 func (f *follower) follow(path string) error {
 	split := func(path string) []string { return strings.Split(strings.TrimPrefix(path, f.root), "/") }
 	for rest := split(path); len(rest) > 0; {
 		here := len(f.dirs) - 1
-		name, dir := rest[0], f.dirs[here]
+		name, d := rest[0], f.dirs[here]
 		switch rest = rest[1:]; name {
 		case "", ".":
 			continue
@@ -148,18 +183,18 @@ func (f *follower) follow(path string) error {
 			f.back(max(1, here))
 			continue
 		}
-		next := filepath.Join(f.paths[here], name)
+		next := filepath.Join(d.path, name)
 		if len(f.way) > maxParts {
 			return &fs.PathError{Op: "open", Path: path, Err: syscall.ELOOP}
 		}
-		info, err := dir.Lstat(name)
+		info, err := d.lstat(name)
 		if err != nil {
 			return err
 		}
 		f.way = append(f.way, Part{Path: next, Info: info})
 		switch {
 		case info.Mode().Type() == fs.ModeSymlink:
-			target, err := dir.Readlink(name)
+			target, err := d.readlink(name)
 			if err != nil {
 				return err
 			}
@@ -168,11 +203,11 @@ func (f *follower) follow(path string) error {
 			}
 			rest = append(split(target), rest...)
 		case info.IsDir():
-			sub, err := dir.OpenRoot(name + "/.") // which waits for no FIFO that has taken its place
+			sub, err := d.sub(name)
 			if err != nil {
 				return err
 			}
-			if err := f.enter(next, sub); err != nil {
+			if err := f.enter(sub); err != nil {
 				return err
 			}
 			if !os.SameFile(f.way[len(f.way)-1].Info, info) {

@@ -1,0 +1,5 @@
+//go:build !linux
+
+package strictpath
+
+func hasACL(string) bool { return false }
