@@ -19,7 +19,7 @@ func newCronHistoryCmd(g *globals) *cobra.Command {
 		Short: "past runs of the jobs, newest first: this instance's, and the last of the others",
 		Long: `Runs of this instance are kept by it, as agent ps --all shows them, with their
 output (agent logs). Where one instance runs each slot, the last 16 runs of a job
-on any instance are shown too, with the instance and the outcome, also of one that
+on any instance are shown too, with the instance and the result, also of one that
 has been replaced since. --here leaves those out.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := o.check(c); err != nil {

@@ -145,7 +145,7 @@ func printed(t *testing.T, socket string, args []string) []byte {
 
 // One name is of one kind, whichever verb prints it, and says its unit.
 func TestFieldsHaveOneMeaning(t *testing.T) {
-	unit := regexp.MustCompile(`_(ns|us|ms|s|secs?|mins?|minutes|hours|kb|mb|mib|kib|percent)$`)
+	unit := regexp.MustCompile(`_(ns|us|ms|s|secs?|mins?|minutes|hours|kb|mb|mib|kib)$`)
 	size := regexp.MustCompile(`memory|size|length|bytes`)
 	for name, types := range clidoc.Read(t, documentPath).Names() {
 		if len(types) > 1 {

@@ -40,7 +40,7 @@ var answersOf = map[string]any{
 	"/v1/status": api.Status{}, "/v1/runs": []runs.Run{}, "/v1/cron": api.CronTable{}, "/v1/cron/next": []api.Occurrence{},
 	"/v1/cron/history": api.CronHistory{}, "/v1/cron/ID/pause": api.CronPaused{}, "/v1/cron/ID/resume": api.CronPaused{},
 	"/v1/cron/cost": api.CronCost{}, "/v1/env": api.Environment{}, "/v1/env/diff": api.EnvironmentDiff{},
-	"/v1/metrics": cloudwatch.Payload{}, "/v1/metrics/cost": cloudwatch.Cost{}, "/v1/capacity": capacity.Advice{},
+	"/v1/metrics": metrics.Payload{}, "/v1/metrics/cost": cloudwatch.Cost{}, "/v1/capacity": capacity.Advice{},
 	"/v1/health/history": []health.Result{}, "/v1/drain": drain.Departure{},
 	"/v1/health": verdict{},
 	"/v1/health/as-load-balancer": struct {
