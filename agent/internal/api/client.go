@@ -67,25 +67,19 @@ func (c *Client) dial(ctx context.Context) (*fdconn.Conn, error) {
 
 // Get asks for path and decodes the answer into out.
 func (c *Client) Get(ctx context.Context, path string, out any) error {
-	return c.roundTrip(ctx, http.MethodGet, path, nil, out)
+	_, err := c.GetList(ctx, path, out)
+	return err
 }
 
-// GetList asks for path, decodes the answer into out, and returns the answer's header.
+// GetList is Get, and returns the answer's header.
 func (c *Client) GetList(ctx context.Context, path string, out any) (http.Header, error) {
-	resp, err := c.do(ctx, http.MethodGet, path, nil)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
-		return nil, fmt.Errorf("read the agent's answer: %w", err)
-	}
-	return resp.Header, nil
+	return c.roundTrip(ctx, http.MethodGet, path, nil, out)
 }
 
 // Post sends in to path and decodes the answer into out; either may be nil.
 func (c *Client) Post(ctx context.Context, path string, in, out any) error {
-	return c.roundTrip(ctx, http.MethodPost, path, in, out)
+	_, err := c.roundTrip(ctx, http.MethodPost, path, in, out)
+	return err
 }
 
 // Stream asks for path and returns the body, which the caller closes.
@@ -97,27 +91,26 @@ func (c *Client) Stream(ctx context.Context, path string) (io.ReadCloser, error)
 	return resp.Body, nil
 }
 
-func (c *Client) roundTrip(ctx context.Context, method, path string, in, out any) error {
+func (c *Client) roundTrip(ctx context.Context, method, path string, in, out any) (http.Header, error) {
 	var body io.Reader
 	if in != nil {
 		b, err := json.Marshal(in)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		body = bytes.NewReader(b)
 	}
 	resp, err := c.do(ctx, method, path, body)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer resp.Body.Close()
-	if out == nil || resp.StatusCode == http.StatusNoContent {
-		return nil
+	if out != nil && resp.StatusCode != http.StatusNoContent {
+		if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
+			return nil, fmt.Errorf("read the agent's answer: %w", err)
+		}
 	}
-	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
-		return fmt.Errorf("read the agent's answer: %w", err)
-	}
-	return nil
+	return resp.Header, nil
 }
 
 func (c *Client) do(ctx context.Context, method, path string, body io.Reader) (*http.Response, error) {

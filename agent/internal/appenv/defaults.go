@@ -166,7 +166,7 @@ func modTime(path string) time.Time {
 func (r *Resolver) outside(rd *reading, below bool) func(name string) (string, bool) {
 	before := &rd.env
 	if !below {
-		before = rd.env.roots()
+		before = rd.env.filter(func(_ *Var, theirs bool) bool { return !theirs })
 	}
 	var defaults Env
 	return func(name string) (string, bool) {

@@ -80,8 +80,8 @@ func newDotenv(text string, outer func(name string) (string, bool)) *dotenv {
 
 // drop leaves a statement out. A name alone, without "=", takes away what the name had, as in python-dotenv.
 func (d *dotenv) drop(st statement, problem string) {
-	first, _ := d.place(st.at)
-	if last, _ := d.place(d.pos); last > first {
+	first, _ := d.seen.of(st.at)
+	if last, _ := d.seen.of(d.pos); last > first {
 		problem += fmt.Sprintf("; lines %d to %d are dropped", first, last)
 	}
 	d.dropped = append(d.dropped, d.at(st, st.faulty, problem))
@@ -129,7 +129,7 @@ func (d *dotenv) lookup(name string) (string, bool) {
 
 // at returns a fault at an offset.
 func (d *dotenv) at(st statement, offset int, problem string) Fault {
-	line, column := d.place(offset)
+	line, column := d.seen.of(offset)
 	return Fault{Line: line, Column: column, Name: nameOnly(st.name), Problem: problem}
 }
 

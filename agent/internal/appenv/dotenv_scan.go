@@ -23,11 +23,11 @@ type statement struct {
 // dotenvScanner finds the statements of a .env file. Source: python-dotenv's parser.py. Every search for a quote or a
 // brace begins where the last one ended: a file costs time in proportion to its size.
 type dotenvScanner struct {
-	src string
-	pos int
+	src  string
+	seen placer // in src
+	pos  int
 
-	line, lineAt int // the line of an offset that was asked for
-	closers      [2]closers
+	closers [2]closers
 }
 
 // closers are the next quotes of one kind.
@@ -44,7 +44,7 @@ type quoteAt struct {
 }
 
 func (s *dotenvScanner) init(src string) {
-	s.src, s.line = src, 1
+	s.src, s.seen.text = src, src
 	for i, q := range []byte{'"', '\''} {
 		s.closers[i] = closers{quote: q, last: strings.LastIndexByte(src, q)}
 	}
@@ -238,15 +238,6 @@ func (s *dotenvScanner) skip(i int, lines bool) int {
 		return len(s.src)
 	}
 	return i + n
-}
-
-// place returns the line of an offset and its column in characters, both from 1.
-func (s *dotenvScanner) place(offset int) (line, column int) {
-	s.line += strings.Count(s.src[min(offset, s.lineAt):offset], "\n")
-	s.line -= strings.Count(s.src[min(offset, s.lineAt):s.lineAt], "\n")
-	s.lineAt = offset
-	start := strings.LastIndexByte(s.src[:offset], '\n') + 1
-	return s.line, 1 + utf8.RuneCountInString(s.src[start:offset])
 }
 
 // isPythonSpace reports whether r is a blank for Python's \s.

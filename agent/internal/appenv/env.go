@@ -85,11 +85,11 @@ func (e *Env) setTheirs(source string, theirs bool) {
 	}
 }
 
-// roots is e without what the application's user can write.
-func (e *Env) roots() *Env {
-	kept := &Env{index: map[string]int{}}
+// filter is e with the variables that keep wants, which may change one. theirs: the application's user can write it.
+func (e *Env) filter(keep func(v *Var, theirs bool) bool) *Env {
+	kept := &Env{sources: e.sources, warnings: e.warnings, notes: e.notes, theirs: e.theirs, index: map[string]int{}}
 	for i, v := range e.vars {
-		if !slices.Contains(e.theirs, e.source[i]) {
+		if keep(&v, slices.Contains(e.theirs, e.source[i])) {
 			kept.index[v.Name] = len(kept.vars)
 			kept.vars, kept.source = append(kept.vars, v), append(kept.source, e.source[i])
 		}
@@ -112,21 +112,4 @@ func (e *Env) warnf(format string, args ...any) {
 	case n == maxWarnings:
 		e.warnings = append(e.warnings, "further warnings about the environment are not shown")
 	}
-}
-
-// remove deletes variables by name, or by NAME=value with that value only.
-func (e *Env) remove(unset []string) {
-	if len(unset) == 0 {
-		return
-	}
-	kept := Env{sources: e.sources, warnings: e.warnings, notes: e.notes, theirs: e.theirs, index: map[string]int{}}
-	for i, v := range e.vars {
-		if slices.Contains(unset, v.Name) || slices.Contains(unset, v.Assignment()) {
-			continue
-		}
-		kept.index[v.Name] = len(kept.vars)
-		kept.vars = append(kept.vars, v)
-		kept.source = append(kept.source, e.source[i])
-	}
-	*e = kept
 }

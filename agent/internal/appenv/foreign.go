@@ -29,26 +29,20 @@ var loaders = []string{
 // properties and the unit are, and of that nothing by which that user would run, or read, what the application can
 // write. The application's own user could make him, root too, run its code otherwise.
 func (r *Resolver) foreign(e *Env) *Env {
-	kept := &Env{foreign: true, index: map[string]int{}}
-	for i, v := range e.vars {
+	kept := e.filter(func(v *Var, theirs bool) bool {
 		switch {
-		case slices.Contains(e.theirs, e.source[i]), slices.Contains(ofUser, v.Name),
+		case theirs, slices.Contains(ofUser, v.Name),
 			slices.ContainsFunc(loaders, func(l string) bool { return strings.HasPrefix(v.Name+"=", l) }):
-			continue
+			return false
 		case v.Name == "PATH":
-			dirs := filepath.SplitList(v.Value())
-			dirs = slices.DeleteFunc(dirs, func(dir string) bool { return !r.rootsAlone(dir) })
-			if len(dirs) == 0 {
-				continue
-			}
-			v = NewVar("PATH", strings.Join(dirs, ":"))
-		case r.namesApplication(v.Value()):
-			continue
+			dirs := slices.DeleteFunc(filepath.SplitList(v.Value()),
+				func(dir string) bool { return !r.rootsAlone(dir) })
+			*v = NewVar("PATH", strings.Join(dirs, ":"))
+			return len(dirs) > 0
 		}
-		kept.index[v.Name] = len(kept.vars)
-		kept.vars = append(kept.vars, v)
-		kept.source = append(kept.source, e.source[i])
-	}
+		return !r.namesApplication(v.Value())
+	})
+	kept.foreign = true
 	return kept
 }
 

@@ -26,7 +26,7 @@ func Hint(err error) string {
 type Writer struct {
 	byOwner bool // a command in it runs as uid, and as no other user
 	uid     uint32
-	refused OwnerError // the zero value: it is that user's, and no other can replace it
+	err     error // nil: it is that user's, and no other can replace it
 }
 
 // strict reports whether owners matter: off Beanstalk they name the user of a root agent's commands. On Beanstalk the
@@ -62,49 +62,33 @@ func (r *Resolver) ownerOf(way strictpath.Way) (uid, gid uint32, err error) {
 }
 
 // Writer says whose word the file is that was opened as name below the application's directory.
-func (r *Resolver) Writer(name string, opened fs.FileInfo) Writer {
-	w, err := r.writer(name, opened)
-	if e, ok := errors.AsType[OwnerError](err); ok {
-		w.refused = e
-	} else if err != nil {
-		w.refused = OwnerError{Problem: err.Error()}
+func (r *Resolver) Writer(name string, opened fs.FileInfo) (w Writer) {
+	if !r.strict() {
+		return w
+	}
+	w.byOwner = r.cfg.User == ""
+	way, err := r.followTo(opened, r.cfg.AppDir, name)
+	if err != nil {
+		w.err = err
+		return w
+	}
+	w.uid, _, w.err = r.ownerOf(way)
+	if !w.byOwner && r.readable(way, r.cfg.User) { // root named the user, who is handed nothing new
+		w.err = nil
 	}
 	return w
 }
 
-func (r *Resolver) writer(name string, opened fs.FileInfo) (Writer, error) {
-	if !r.strict() {
-		return Writer{}, nil
-	}
-	way, err := r.followTo(opened, r.cfg.AppDir, name)
-	if err != nil {
-		return Writer{byOwner: r.cfg.User == ""}, err
-	}
-	uid, _, err := r.ownerOf(way)
-	switch {
-	case r.cfg.User == "":
-		return Writer{byOwner: true, uid: uid}, err
-	case err != nil && r.readable(way, r.cfg.User): // root named the user, who is handed nothing new
-		return Writer{}, nil
-	}
-	return Writer{}, err
-}
-
 // Err is why no command of the file runs.
-func (w Writer) Err() error {
-	if w.refused == (OwnerError{}) {
-		return nil
-	}
-	return w.refused
-}
+func (w Writer) Err() error { return w.err }
 
 // speaksFor reports with an error that a command which a file names may not run as user uid.
 func (r *Resolver) speaksFor(w Writer, uid uint32) error {
-	if w.byOwner && w.uid != uid && w.Err() == nil {
+	if w.byOwner && w.uid != uid && w.err == nil {
 		return OwnerError{Problem: fmt.Sprintf("commands run as %s now, but a file of the application's directory was "+
 			"%s's when it was read", r.userName(uid), r.userName(w.uid)), Hint: "agent reload"}
 	}
-	return w.Err()
+	return w.err
 }
 
 // followTo goes the way of the last path, from the ends of the others. It is an error if another file was opened by it.
@@ -116,13 +100,17 @@ func (r *Resolver) followTo(opened fs.FileInfo, paths ...string) (strictpath.Way
 	return way, err
 }
 
-// onlyRoots reports with an error that another user than root can replace the file at the end of a way.
-func (r *Resolver) onlyRoots(path string, way strictpath.Way) error {
+// onlyRoots returns the way to what was opened, and an error if another user than root can replace it.
+func (r *Resolver) onlyRoots(opened fs.FileInfo, path string) (strictpath.Way, error) {
+	way, err := r.followTo(opened, path)
+	if err != nil {
+		return nil, err
+	}
 	problem := r.intruder(way, 0)
 	if problem == "" {
-		return nil
+		return way, nil
 	}
-	return OwnerError{Problem: fmt.Sprintf("only root may be able to change %q, but %s", path, problem),
+	return way, OwnerError{Problem: fmt.Sprintf("only root may be able to change %q, but %s", path, problem),
 		Hint: "chown and chmod what is not so: namei -l " + path}
 }
 

@@ -153,15 +153,16 @@ func TestOtherProgramsFilesHaveLimits(t *testing.T) {
 	}
 }
 
-// A placer finds what place finds, forwards and backwards.
-func TestPlacerCountsAsPlaceDoes(t *testing.T) {
+// From whichever offset, forwards or backwards, a placer counts as one does from the beginning.
+func TestPlacerCountsAsFromTheBeginning(t *testing.T) {
 	text := "ä=1\n\nB='x\ny' C=\"ü\"\nlast"
 	for from := range len(text) + 2 {
 		for to := range len(text) + 2 {
 			p := placer{text: text}
 			p.of(from)
 			line, column := p.of(to)
-			wantLine, wantColumn := place(text, to)
+			lines := strings.Split(text[:min(to, len(text))], "\n")
+			wantLine, wantColumn := len(lines), 1+utf8.RuneCountInString(lines[len(lines)-1])
 			if utf8.ValidString(text[:min(from, len(text))]) && (line != wantLine || column != wantColumn) {
 				t.Errorf("from %d to %d: %d:%d, want %d:%d", from, to, line, column, wantLine, wantColumn)
 			}

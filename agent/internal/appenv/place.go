@@ -33,24 +33,21 @@ func invalidUTF8(s string) int {
 	return -1
 }
 
-// place returns the line of an offset and its column in characters, both from 1.
-func place(text string, offset int) (line, column int) {
-	before := text[:min(offset, len(text))]
-	start := strings.LastIndexByte(before, '\n') + 1
-	return 1 + strings.Count(before, "\n"), 1 + utf8.RuneCountInString(before[start:])
-}
+// place is for one offset of a text.
+func place(text string, offset int) (line, column int) { return (&placer{text: text}).of(offset) }
 
-// placer finds the places of offsets that grow in one pass over a text.
+// placer finds the places of offsets in a text, each from the last one.
 type placer struct {
 	text string
 
 	at, lines, columns int // the last offset, and how many lines and characters of its line are before it
 }
 
-// of is place. An offset before the last one costs a pass of its own.
+// of returns the line of an offset and its column in characters, both from 1.
 func (p *placer) of(offset int) (line, column int) {
-	if offset = min(offset, len(p.text)); offset < p.at {
-		p.at, p.lines, p.columns = 0, 0, 0
+	if offset = min(offset, len(p.text)); offset < p.at { // back to the start of its line
+		start := strings.LastIndexByte(p.text[:offset], '\n') + 1
+		p.at, p.lines, p.columns = start, p.lines-strings.Count(p.text[start:p.at], "\n"), 0
 	}
 	between := p.text[p.at:offset]
 	if n := strings.Count(between, "\n"); n > 0 {

@@ -86,9 +86,7 @@ func (r *Resolver) Profile(ctx context.Context, o ProfileOptions) (Profile, erro
 	if err != nil {
 		return Profile{}, err
 	}
-	defaults := slices.DeleteFunc(r.defaults(rd, env, user), func(v Var) bool {
-		return slices.Contains(rd.unit.unset, v.Name) || slices.Contains(rd.unit.unset, v.Assignment())
-	})
+	defaults := slices.DeleteFunc(r.defaults(rd, env, user), rd.unit.unsets)
 	own := env.vars
 	if rd.process && o.User != "" { // a process has its user's variables, a file rarely
 		own = slices.DeleteFunc(slices.Clone(own), func(v Var) bool { return slices.Contains(ofUser, v.Name) })

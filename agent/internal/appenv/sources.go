@@ -54,7 +54,7 @@ func (r *Resolver) beanstalk(ctx context.Context, rd *reading) error {
 	if err := errors.Join(baseErr, otherErr); err != nil {
 		return r.fallBackToLiveProcess(ctx, rd, baseErr, err)
 	}
-	rd.env.remove(rd.unit.unset)
+	rd.env = *rd.env.filter(func(v *Var, _ bool) bool { return !rd.unit.unsets(*v) })
 	return nil
 }
 
@@ -186,11 +186,10 @@ func (r *Resolver) systemdFile(ctx context.Context, rd *reading, path string) er
 			if os.Geteuid() != 0 || path == r.path(r.cfg.DeploymentEnv) || path == r.path(r.cfg.Secrets) {
 				return nil
 			}
-			way, err := r.followTo(opened, path)
-			if err != nil {
+			way, err := r.onlyRoots(opened, path)
+			if way == nil {
 				return err
 			}
-			err = r.onlyRoots(path, way)
 			switch theirs = err != nil; {
 			case theirs && opened.Size() > maxTheirs:
 				return fmt.Errorf("has %d bytes, at most %d are read", opened.Size(), maxTheirs)
@@ -219,11 +218,8 @@ func (r *Resolver) dotenv(ctx context.Context, rd *reading, name string, optiona
 			if os.Geteuid() != 0 {
 				return nil
 			}
-			way, err := r.followTo(opened, name)
-			if err != nil {
-				return err
-			}
-			return r.onlyRoots(name, way)
+			_, err := r.onlyRoots(opened, name)
+			return err
 		})
 	}
 	var writer Writer
@@ -232,9 +228,8 @@ func (r *Resolver) dotenv(ctx context.Context, rd *reading, name string, optiona
 		path = filepath.Join(r.cfg.AppDir, rel)
 		open = func() (*os.File, error) {
 			return admit(appfile.Open(r.cfg.AppDir, rel))(func(opened fs.FileInfo) error {
-				var err error
-				writer, err = r.writer(rel, opened)
-				return err
+				writer = r.Writer(rel, opened)
+				return writer.err
 			})
 		}
 	}

@@ -159,6 +159,11 @@ func (u *unit) set(key, value string) {
 	}
 }
 
+// unsets reports whether systemd takes a variable away: by its name, or with this value.
+func (u *unit) unsets(v Var) bool {
+	return slices.Contains(u.unset, v.Name) || slices.Contains(u.unset, v.Assignment())
+}
+
 func appendOrReset(list []string, value string, words []string) []string {
 	if value == "" {
 		return nil

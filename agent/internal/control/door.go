@@ -35,24 +35,44 @@ type door struct {
 	refusals *refusals
 	turned   sync.WaitGroup // connections that are refused
 
-	mu     sync.Mutex
-	guests map[uint32]*guest // who has a connection, but for the owner
-	conns  int
-	told   int
-
-	watched map[uint32]*watch
-}
-
-// guest is what one user holds.
-type guest struct {
-	conns int
-	told  int
-	work  *places
+	mu          sync.Mutex
+	conns, told quota
+	places      map[uint32]*places // of users who have a connection
+	watched     map[uint32]*watch
 }
 
 func newDoor(s *Server) *door {
 	return &door{Listener: s.Listener, allowed: s.Allowed, refusals: newRefusals(s.Log),
-		guests: map[uint32]*guest{}, watched: map[uint32]*watch{}}
+		conns:  quota{ofOne: maxUserConns, ofAll: maxConns, by: map[uint32]int{}},
+		told:   quota{ofOne: maxUserTold, ofAll: maxTold, by: map[uint32]int{}},
+		places: map[uint32]*places{}, watched: map[uint32]*watch{}}
+}
+
+// quota counts what users hold.
+type quota struct {
+	ofOne, ofAll int // at most
+	all          int
+	by           map[uint32]int
+}
+
+// take counts one more of a user, and reports whether there may be one.
+func (q *quota) take(uid uint32) bool {
+	if q.by[uid] >= q.ofOne || q.all >= q.ofAll {
+		return false
+	}
+	q.all++
+	q.by[uid]++
+	return true
+}
+
+// give takes one back, and reports whether it was the user's last.
+func (q *quota) give(uid uint32) (last bool) {
+	q.all--
+	if q.by[uid]--; q.by[uid] > 0 {
+		return false
+	}
+	delete(q.by, uid)
+	return true
 }
 
 // places are what the requests of one user take.
@@ -92,21 +112,18 @@ func (d *door) enter(c *fdconn.Conn) *api.Error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	u := d.guest(p.UID)
-	if u.conns >= maxUserConns || d.conns >= maxConns {
+	if !d.conns.take(p.UID) {
 		return &api.Error{Status: http.StatusTooManyRequests, Exit: 125,
 			Message: fmt.Sprintf("too many connections at once: %s has %d, all users %d",
-				nameOf(number(p.UID)), u.conns, d.conns),
+				nameOf(number(p.UID)), d.conns.by[p.UID], d.conns.all),
 			Hint: fmt.Sprintf("a user may have %d; agent logs -f and agent wait hold one each", maxUserConns)}
 	}
-	u.conns++
-	d.conns++
 	c.OnClose(func() {
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		u.conns--
-		d.conns--
-		d.tidy(p.UID)
+		if d.conns.give(p.UID) {
+			delete(d.places, p.UID)
+		}
 	})
 	return nil
 }
@@ -115,12 +132,7 @@ func (d *door) enter(c *fdconn.Conn) *api.Error {
 func (d *door) turnAway(c *fdconn.Conn, why *api.Error) {
 	uid := c.Peer().UID
 	d.mu.Lock()
-	u := d.guest(uid)
-	tell := u.told < maxUserTold && d.told < maxTold
-	if tell {
-		u.told++
-		d.told++
-	}
+	tell := d.told.take(uid)
 	d.mu.Unlock()
 	if !tell {
 		d.discard(c)
@@ -133,26 +145,8 @@ func (d *door) turnAway(c *fdconn.Conn, why *api.Error) {
 		d.discard(c)
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		u.told--
-		d.told--
-		d.tidy(uid)
+		d.told.give(uid)
 	})
-}
-
-// guest returns what a user holds. d.mu is held.
-func (d *door) guest(uid uint32) *guest {
-	if d.guests[uid] == nil {
-		d.guests[uid] = &guest{work: &places{
-			make(chan struct{}, maxAtWork), make(chan struct{}, maxAtWork+maxOrphans)}}
-	}
-	return d.guests[uid]
-}
-
-// tidy forgets a user of whom nothing is left. d.mu is held.
-func (d *door) tidy(uid uint32) {
-	if u := d.guests[uid]; u != nil && u.conns == 0 && u.told == 0 {
-		delete(d.guests, uid)
-	}
 }
 
 // visit is a connection: who made it, and the places of its user at work.
@@ -169,8 +163,11 @@ func (d *door) connContext(ctx context.Context, c net.Conn) context.Context {
 	v := &visit{Caller: callerOf(conn.Peer(), conn.PeerLives)}
 	if !v.Owner {
 		d.mu.Lock()
-		v.work = d.guest(v.UID).work
-		d.mu.Unlock()
+		defer d.mu.Unlock()
+		if d.places[v.UID] == nil {
+			d.places[v.UID] = &places{make(chan struct{}, maxAtWork), make(chan struct{}, maxAtWork+maxOrphans)}
+		}
+		v.work = d.places[v.UID]
 	}
 	return context.WithValue(fdconn.ConnContext(ctx, c), visitKey{}, v)
 }

@@ -23,6 +23,16 @@ type OutputReader struct {
 
 var errCut = errors.New("output was cut here")
 
+// output opens a run's spool.
+func (c *Client) output(ctx context.Context, id string) (Run, *OutputReader, error) {
+	run, err := c.Get(ctx, id)
+	if err != nil {
+		return run, nil, err
+	}
+	r, err := OpenOutput(run)
+	return run, r, err
+}
+
 // OpenOutput opens a run's spool, which only the supervisor's user may do. A run without one is fs.ErrNotExist.
 func OpenOutput(run Run) (*OutputReader, error) {
 	if run.Output == "" {
@@ -74,10 +84,7 @@ func (r *OutputReader) skipHole() error {
 		r.pending = []byte("\n[agent: output was cut here]\n")
 		r.at = info.Size()
 	}
-	if r.at >= info.Size() {
-		return io.EOF
-	}
-	if !ok {
+	if r.at >= info.Size() || !ok {
 		return io.EOF
 	}
 	if next > r.at {
@@ -129,11 +136,7 @@ func lastLines(r io.ReaderAt, start, end int64, n int) (int64, error) {
 // Logs copies a run's output to w. With follow it goes on until the run has ended and all is copied. lines
 // above 0 begins with the last so many.
 func (c *Client) Logs(ctx context.Context, w io.Writer, id string, lines int, follow bool) error {
-	run, err := c.Get(ctx, id)
-	if err != nil {
-		return err
-	}
-	r, err := OpenOutput(run)
+	run, r, err := c.output(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -143,11 +146,7 @@ func (c *Client) Logs(ctx context.Context, w io.Writer, id string, lines int, fo
 			return err
 		}
 	}
-	if !follow || !run.Live() {
-		_, err := io.Copy(w, r)
-		return err
-	}
-	return c.follow(ctx, w, run.ID, r)
+	return c.copy(ctx, w, run, r, follow)
 }
 
 // Position says where an output is to be read from.
@@ -159,11 +158,7 @@ type Position struct {
 // Follow copies a run's output to w from a position on, until the run has ended or to where its output was cut. It
 // calls begin first with the place of the first byte, so that the caller knows where to go on after an error.
 func (c *Client) Follow(ctx context.Context, w io.Writer, id string, from Position, begin func(at int64)) error {
-	run, err := c.Get(ctx, id)
-	if err != nil {
-		return err
-	}
-	r, err := OpenOutput(run)
+	run, r, err := c.output(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -172,15 +167,10 @@ func (c *Client) Follow(ctx context.Context, w io.Writer, id string, from Positi
 		return err
 	}
 	begin(r.at)
-	if run.Live() {
-		err = c.follow(ctx, w, run.ID, r)
-	} else {
-		_, err = io.Copy(w, r)
+	if err := c.copy(ctx, w, run, r, true); !errors.Is(err, errCut) {
+		return err
 	}
-	if errors.Is(err, errCut) {
-		return nil
-	}
-	return err
+	return nil
 }
 
 // seek moves to a position, or to what comes after it where it was cut.
@@ -200,12 +190,17 @@ func (r *OutputReader) seek(p Position) error {
 	return nil
 }
 
-// follow copies until a copy that began after the run's end has found nothing more.
-func (c *Client) follow(ctx context.Context, w io.Writer, id string, r *OutputReader) error {
+// copy copies what is there, and with follow what a live run adds, until a copy that began after its end has found
+// nothing more.
+func (c *Client) copy(ctx context.Context, w io.Writer, run Run, r *OutputReader, follow bool) error {
+	if !follow || !run.Live() {
+		_, err := io.Copy(w, r)
+		return err
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() {
-		_, err := c.Wait(ctx, id)
+		_, err := c.Wait(ctx, run.ID)
 		ended <- err
 	}()
 	defer func() { <-ended }()

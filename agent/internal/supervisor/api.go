@@ -69,7 +69,7 @@ func (s *server) postRun(w http.ResponseWriter, r *http.Request) *runs.Refused {
 		return e
 	}
 	c, _ := fdconn.FromContext(r.Context())
-	run, e := s.start(r.Context(), body, c.Take())
+	run, e := s.start(r.Context(), body, c.Take)
 	if e != nil {
 		return e
 	}

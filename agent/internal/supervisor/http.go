@@ -69,3 +69,7 @@ func denied(format string, args ...any) *runs.Refused {
 		Status: 403, Code: command.CodeRefused, Kind: runs.KindDenied, Message: fmt.Sprintf(format, args...),
 	}
 }
+
+func callerGone() *runs.Refused {
+	return &runs.Refused{Status: 408, Message: "the caller has gone: nothing was started"}
+}

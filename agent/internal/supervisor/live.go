@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"beanstalk-agent/agent/internal/command"
-	"beanstalk-agent/agent/internal/fdconn"
 	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/agent/internal/session"
 )
@@ -34,16 +33,15 @@ type live struct {
 }
 
 // launch starts the command, unless its caller has gone meanwhile. On error nothing of it is left but the record.
-func (l *live) launch(ctx context.Context, body runs.StartBody, cred *command.Credential, files []int) *runs.Refused {
-	if ctx.Err() != nil || body.HasConn && len(files) > 0 && hungUp(files[0]) {
-		fdconn.CloseAll(body.Caller.UID, files)
-		return &runs.Refused{Status: 408, Message: "the caller has gone: nothing was started"}
+func (l *live) launch(ctx context.Context, body runs.StartBody, cred *command.Credential,
+	take func() []int) *runs.Refused {
+	if ctx.Err() != nil {
+		return callerGone()
 	}
 	if refusal := l.lease.lapsed(); refusal != nil {
-		fdconn.CloseAll(body.Caller.UID, files)
 		return refusal
 	}
-	io, refusal := connect(body, l.s.store.path(l.id, "output"), files)
+	io, refusal := connect(body, l.s.store.path(l.id, "output"), take())
 	if refusal != nil {
 		return refusal
 	}

@@ -14,23 +14,21 @@ import (
 	"time"
 )
 
-// start does what a request asks for. The descriptors are its own to close.
-func (s *server) start(ctx context.Context, body runs.StartBody, files []int) (runs.Run, *runs.Refused) {
+// start does what a request asks for. It takes the descriptors that came with it when the command can be started:
+// until then they are the connection's to close.
+func (s *server) start(ctx context.Context, body runs.StartBody, take func() []int) (runs.Run, *runs.Refused) {
 	cred, refusal := s.cfg.check(&body.Request)
 	if refusal != nil {
-		fdconn.CloseAll(body.Caller.UID, files)
 		return runs.Run{}, refusal
 	}
 	if refusal = crowded(body.UID, body.Caller.UID); refusal != nil {
-		fdconn.CloseAll(body.Caller.UID, files)
 		return runs.Run{}, refusal
 	}
 	l, refusal := s.reserve(ctx, &body.Request)
 	if refusal != nil {
-		fdconn.CloseAll(body.Caller.UID, files)
 		return runs.Run{}, refusal
 	}
-	if refusal = l.launch(ctx, body, cred, files); refusal != nil {
+	if refusal = l.launch(ctx, body, cred, take); refusal != nil {
 		s.store.remove(l.id)
 		s.store.acknowledge(l.run.StartSeq)
 		s.forget(l)

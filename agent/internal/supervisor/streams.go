@@ -37,7 +37,12 @@ type owner interface {
 
 // connect makes a run's streams of what was handed over; output is the file of a spool. It owns the files: on
 // refusal they are closed.
-func connect(body runs.StartBody, output string, files []int) (streams, *runs.Refused) {
+func connect(body runs.StartBody, output string, files []int) (io streams, refusal *runs.Refused) {
+	defer func() {
+		if refusal != nil {
+			fdconn.CloseAll(body.Caller.UID, files)
+		}
+	}()
 	want := 0
 	if body.HasConn {
 		want++
@@ -46,25 +51,24 @@ func connect(body runs.StartBody, output string, files []int) (streams, *runs.Re
 		want += 3
 	}
 	if len(files) != want {
-		fdconn.CloseAll(body.Caller.UID, files)
 		return nil, misuse("%d descriptors came with the request, expected %d", len(files), want)
 	}
+	if body.HasConn && hungUp(files[0]) {
+		return nil, callerGone()
+	}
 	if e := refuseTerminals(body, files); e != nil {
-		fdconn.CloseAll(body.Caller.UID, files)
 		return nil, e
 	}
 	var conn net.Conn
 	if body.HasConn {
 		c, err := connOf(files[0])
-		if err != nil {
-			fdconn.CloseAll(body.Caller.UID, files[1:])
+		if files = files[1:]; err != nil {
 			return nil, misuse("take over the client's connection: %v", err)
 		}
-		conn, files = c, files[1:]
+		conn = c
 	}
 	io, err := streamsFor(body, output, conn, files)
 	if err != nil {
-		fdconn.CloseAll(body.Caller.UID, files)
 		if conn != nil {
 			conn.Close()
 		}
