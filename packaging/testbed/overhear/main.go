@@ -3,6 +3,8 @@
 //
 //	go test -json ./... | go run ./packaging/testbed/overhear
 //
+// It also shows which tests took long: the gate has a budget, and each of them a share of it.
+//
 // A test that failed of itself is not searched: it may say what it got. It fails the gate, or is run again.
 package main
 
@@ -30,12 +32,17 @@ func main() {
 // event is a line of `go test -json`: see `go doc test2json`.
 type event struct {
 	Action, Package, Test, Output string
+	Elapsed                       float64 // seconds
 }
+
+// long is how many seconds of a test are shown.
+const long = 5
 
 // heard is what was printed in a package whose tests run: by whom, in order.
 type heard struct {
 	lines []event
 	ended map[string]string // how each test ended
+	slow  []string
 }
 
 // overhear returns how many tests let the secret be seen.
@@ -60,6 +67,9 @@ func overhear(in io.Reader, out io.Writer) (leaks int, err error) {
 			p.lines = append(p.lines, e)
 		case "pass", "fail", "skip":
 			p.ended[e.Test] = e.Action
+			if e.Elapsed >= long && e.Test != "" && !strings.Contains(e.Test, "/") {
+				p.slow = append(p.slow, fmt.Sprintf("    \t%.0f s %s\n", e.Elapsed, e.Test))
+			}
 			if e.Test == "" {
 				p.show(out)
 				leaks += p.search(out, e.Package)
@@ -79,6 +89,7 @@ func (p *heard) show(out io.Writer) {
 			fmt.Fprint(out, l.Output)
 		}
 	}
+	fmt.Fprint(out, strings.Join(p.slow, ""))
 }
 
 // search tells each test that let the secret be seen. Long lines come in pieces.
