@@ -13,7 +13,8 @@ import (
 
 // The grammar is that of crontab(5) as cronie has it, without the user column.
 var (
-	assignment = regexp.MustCompile(`^[ \t]*([A-Za-z_][A-Za-z0-9_]*)[ \t]*=[ \t]*(.*?)[ \t]*$`)
+	assignment = regexp.MustCompile(`^[ \t]*["']?([A-Za-z_][A-Za-z0-9_.-]*)["']?[ \t]*=[ \t]*(.*?)[ \t]*$`)
+	halfQuoted = regexp.MustCompile(`^(?:"[^"]*(?:$|"[ \t]*[^ \t].*)|'[^']*(?:$|'[ \t]*[^ \t].*))$`)
 	cronField  = regexp.MustCompile(`^(\*|[0-9]+|(?i:sun|mon|tue|wed|thu|fri|sat)(-[a-z]+)?)([-/,][0-9*]+)*$`)
 	program    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.+-]*$`)
 	plainWord  = regexp.MustCompile(`^[A-Za-z][A-Za-z_.:-]*$`)
@@ -27,6 +28,7 @@ const maxWord = 40
 // that name, too.
 var accounts = map[string]bool{
 	"root": true, "webapp": true, "ec2-user": true, "www-data": true, "apache": true, "ubuntu": true, "nobody": true,
+	"www": true, "debian": true, "centos": true, "bitnami": true,
 	"nginx": false, "daemon": false, "deploy": false, "app": false,
 }
 
@@ -50,6 +52,12 @@ func (p *parser) crontab() {
 			continued = part && strings.HasSuffix(line, `\`)
 			continue
 		}
+		if strings.HasPrefix(trimmed, "//") || trimmed[0] == ';' {
+			c.inJob = true
+			c.fault(i+1, yamlnode.Column(line, len(line)-len(trimmed)), "begin it with #", "a comment of another language")
+			c.inJob = false
+			continue
+		}
 		if continued = strings.HasSuffix(line, `\`); continued {
 			const hint = "write it on one line, or use cron.yaml"
 			c.inJob = true
@@ -71,6 +79,11 @@ func (p *parser) crontab() {
 				c.inJob = true
 				c.fault(i+1, at, hint, "a job after %s= on its line, where cron reads a value", m[1])
 				c.inJob = false
+				continue
+			}
+			if halfQuoted.MatchString(m[2]) {
+				const hint = "quote all of it, or nothing"
+				c.fault(i+1, at, hint, "the value of %s does not end with the quote that it begins with", m[1])
 				continue
 			}
 			c.assign(m[1], unquote(m[2]), i+1, at)
@@ -164,7 +177,11 @@ func (c *crontab) entry(line string, number int) {
 	case ok && n == 5 && cronField.MatchString(words[5]):
 		fail(at[0], "drop the first, or use cron.yaml with seconds: true", "six time fields where five are expected")
 		return
-	case len(words) > n+1 && accounts[words[n]] && words[n+1][0] != '-':
+	case ok && n == 1 && cronField.MatchString(words[1]):
+		fail(at[1], "a macro stands for all five fields: drop it, or what follows",
+			"a time field after the macro %s; an anacrontab is not read", words[0])
+		return
+	case len(words) > n+1 && (accounts[words[n]] || isHome(words[n+1], words[n])) && words[n+1][0] != '-':
 		fail(at[n], "drop it: commands run as the application's user",
 			"%q looks like the user column of /etc/crontab", words[n])
 		return
@@ -194,6 +211,9 @@ func (c *crontab) entry(line string, number int) {
 		c.add(j)
 	}
 }
+
+// isHome reports whether a path is in the home of a user of that name.
+func isHome(path, user string) bool { return strings.HasPrefix(path, "/home/"+user+"/") }
 
 // isJob reports whether a value without quotes around it all has a schedule and a command after its first word: cron
 // takes all of it for the value, and runs nothing.

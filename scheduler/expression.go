@@ -91,6 +91,9 @@ func parseExpr(w when) (s Schedule, wrongs, warns []exprError) {
 		wrongs = append(wrongs, moved(bad, at[i])...)
 		warns = append(warns, moved(warn, at[i])...)
 	}
+	if len(wrongs) > 2 { // prose: each word would be told
+		return nil, exprErr(wrongs[0].at, "minute, hour, day of month, month, day of week", " is no schedule"), nil
+	}
 	if len(wrongs) > 0 {
 		return nil, wrongs, warns
 	}

@@ -193,12 +193,12 @@ func (p *parser) checkCommand(name string, line, column int) {
 // no program has it in its name, and warns of an invisible one anywhere else: it may be a text for people.
 func (p *parser) checkText(command string, line, column int) {
 	word, _, _ := strings.Cut(command, " ")
-	if r, at := odd(word); at >= 0 {
+	if r, at := yamlnode.Odd(word); at >= 0 {
 		column += utf8.RuneCountInString(word[:at])
-		p.fault(line, column, "type it anew", "the command begins with %s", charName(r))
-	} else if at := strings.IndexFunc(command, isInvisible); at >= 0 {
+		p.fault(line, column, "type it anew", "the command begins with %s", yamlnode.CharName(r))
+	} else if at := strings.IndexFunc(command, yamlnode.IsInvisible); at >= 0 {
 		r, _ := utf8.DecodeRuneInString(command[at:])
-		p.Warn(line, column+utf8.RuneCountInString(command[:at]), "", "the command has %s", charName(r))
+		p.Warn(line, column+utf8.RuneCountInString(command[:at]), "", "the command has %s", yamlnode.CharName(r))
 	}
 }
 

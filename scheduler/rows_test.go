@@ -29,9 +29,26 @@ func TestOtherSchedulersAreNamed(t *testing.T) {
 		"0 3 15W * *":             "as Quartz has it",
 		"0 3 * * 1#2":             "as Quartz has it",
 		"0 0 3 ? * 6L":            "as Quartz has it",
-		"0 3\u00a0* * *":          "a no-break space (U+00A0)",
-		"“0 3 * * *”":             "a curved quote (U+201C)",
-		"0 3 * * 1–5":             "an en dash (U+2013)",
+		"0/30 0/1 * 1/1 * ? *":    "as Quartz has it, with seconds before and a year after the five fields; write 0/1 * 1/1 * *",
+		"at(2026-01-01T00:00:00)": "an expression of EventBridge; write minute, hour",
+
+		"every 24 hours":                   "as App Engine's cron.yaml says it; write @every 24h",
+		"every 12 hours synchronized":      "write @every 12h",
+		"every 10 mins":                    "write */10 * * * *",
+		"every 7 minutes":                  "as App Engine's cron.yaml says it; write @every 7m",
+		"every day 00:00":                  "as App Engine's cron.yaml says it; write 0 0 * * *",
+		"every monday 09:05":               "write 5 9 * * mon",
+		"every tuesday,sat 23:00":          "write 0 23 * * tue,sat",
+		"every weekday 09:00":              "write minute, hour", // no word of theirs, and none of ours
+		"1st monday of month 17:00":        "as App Engine's cron.yaml says it; write minute, hour",
+		"2nd,third mon,wed of march 17:00": "as App Engine's cron.yaml says it",
+		"daily":                            "a macro without its first letter; write @daily",
+		"Weekly":                           "write @weekly",
+		"The job is not enabled":           "is no schedule; minute, hour",
+		"1 5 cron.daily nice run-parts":    "is no schedule", // of an anacrontab
+		"0 3\u00a0* * *":                   "a no-break space (U+00A0)",
+		"“0 3 * * *”":                      "a curved quote (U+201C)",
+		"0 3 * * 1–5":                      "an en dash (U+2013)",
 	} {
 		_, wrongs, _ := parseExpr(when{expr: expr, loc: time.UTC})
 		if len(wrongs) != 1 || !strings.Contains(wrongs[0].message+"; "+wrongs[0].hint, want) {
@@ -52,6 +69,14 @@ func TestLinesThatAreReadOtherwise(t *testing.T) {
 		"0 3 * * *\u00a0python manage.py x":             {`1:10: schedule "0 3 * * *\u00a0python" has a no-break space (U+00A0); type it anew`},
 		"0 3 * * * \u200bpython manage.py x":            {`1:11: the command begins with a zero width space (U+200B); type it anew`},
 		"0 3 * * * “python manage.py x”":                {`1:11: the command begins with a curved quote (U+201C); type it anew`},
+		"// nightly":                                    {`1:1: a comment of another language; begin it with #`},
+		"0 3 * * * x\n  ; nightly":                      {`2:3: a comment of another language; begin it with #`},
+		"@monthly 45 cron.monthly nice x":               {`1:10: a time field after the macro @monthly; an anacrontab is not read; a macro stands for all five fields: drop it, or what follows`},
+		"@daily * * * * x":                              {`1:8: a time field after the macro @daily; an anacrontab is not read; a macro stands for all five fields: drop it, or what follows`},
+		"*/5 * * * * ann /home/ann/x.sh":                {`1:13: "ann" looks like the user column of /etc/crontab; drop it: commands run as the application's user`},
+		`A="b" c` + "\n@daily x":                        {`1:3: the value of A does not end with the quote that it begins with; quote all of it, or nothing`},
+		"A='b\n@daily x":                                {`1:3: the value of A does not end with the quote that it begins with; quote all of it, or nothing`},
+		`A="b" and "c"` + "\n@daily x":                  {`1:3: the value of A does not end with the quote that it begins with; quote all of it, or nothing`},
 		"0 3 * * * root /usr/bin/x":                     {`1:11: "root" looks like the user column of /etc/crontab; drop it: commands run as the application's user`},
 	} {
 		if got := faultLines(t, "crontab", line); !slices.Equal(got, want) {
@@ -92,6 +117,38 @@ func TestJobsWithANote(t *testing.T) {
 		all := strings.Join(got, "\n")
 		if len(tab.Jobs) != 1 || !strings.Contains(all, want) || want == "" && all != "" {
 			t.Errorf("%q: %d jobs, %q, want %q", line, len(tab.Jobs), all, want)
+		}
+	}
+}
+
+// Names of variables that cron takes; a job whose line has "=" further on is no variable.
+func TestVariablesOfACrontab(t *testing.T) {
+	tab := mustParse(t, "crontab", "A-B=1\n\"C\" = 'two words'\nd.e=\"x\"\nF=it's\n* * * * * G=1 x\n")
+	if got := strings.Join(tab.Jobs[0].Env, "|"); got != "A-B=1|C=two words|d.e=x|F=it's" || tab.Jobs[0].Command != "G=1 x" {
+		t.Errorf("%s, %q", got, tab.Jobs[0].Command)
+	}
+}
+
+// A file of another program, or with another name for the list, was good and had no jobs, without a word but on its keys.
+func TestFilesWithoutAListOfJobs(t *testing.T) {
+	for text, want := range map[string]string{
+		"apiVersion: batch/v1\nkind: CronJob\n":          "2:1: the file has no key cron; the jobs are a list below the key cron",
+		"version: 1\njobs:\n- {name: a, url: /a}\n":      "2:1: the file has no key cron",
+		"foo:\n  minute: '*/5'\n":                        "1:1: the file has no key cron",
+		"version: 1\ncrons:\n- name: a\n":                "did you mean cron?",
+		"version: 1\n":                                   "",
+		"":                                               "",
+		"version: 1\nowner: ops\ncron:\n":                "",
+		"version: 1\nx-a: &a {}\n":                       "",
+		"version: 1\ncron:\n — name: a\n   url: /a\n":    "3:2: the line begins with an em dash (U+2014); type it anew",
+		"— name: a\n":                                    `1:1: key "— name" has an em dash (U+2014); type it anew`,
+		"version: 1\ncron:\n– name: a\n  url: /a\n":      "3:1: the line begins with an en dash (U+2013)",
+		"version: 1\ncron:\n• name: a\n":                 "the character U+2022",
+		"version: 1\ncron:\n- name: a\n\u00a0 url: /a\n": "a no-break space (U+00A0)",
+	} {
+		_, err := Parse("cron.yaml", []byte(text), ParseOptions{})
+		if (err != nil) != (want != "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %s", text, err, want)
 		}
 	}
 }

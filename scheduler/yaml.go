@@ -114,7 +114,7 @@ func (y *cronYAML) head(n ast.Node, cut bool) {
 	if n == nil {
 		return
 	}
-	var list ast.Node
+	var list, other ast.Node
 	for _, e := range y.Entries(pair{Value: n}) {
 		switch {
 		case e.Key == "version":
@@ -136,12 +136,17 @@ func (y *cronYAML) head(n ast.Node, cut bool) {
 			y.fleetGroup(e)
 		case strings.HasPrefix(e.Key, "x-"): // a place for anchors
 		default:
+			other = e.KeyNode
 			y.unknown(e, true,
 				[]string{"version", "cron", "timezone", "environments", "enabled", "process_types", "group"})
 		}
 	}
-	if !cut && list != nil {
+	switch {
+	case cut:
+	case list != nil:
 		y.items(list)
+	case other != nil: // of another program, or with another name for the list
+		y.FaultAt(other, "the jobs are a list below the key cron", "the file has no key cron")
 	}
 }
 

@@ -153,7 +153,8 @@ func (y *cronYAML) dir(j *Job, _ *jobNodes, e pair) {
 	}
 }
 
-var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+// variable is a name that a process can be given; a shell reads one with a hyphen or a dot as no variable.
+var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]*$`)
 
 // sharedEnv reads an environment, or gives the one that an earlier reference to it gave.
 func (y *cronYAML) sharedEnv(e pair) []string {
@@ -189,7 +190,7 @@ func (y *cronYAML) env(e pair) (env []string) {
 	}
 	for _, kv := range y.Entries(e) {
 		if !variable.MatchString(kv.Key) {
-			y.FaultAt(kv.KeyNode, "letters, digits and _ only", "env: %q cannot be the name of a variable", kv.Key)
+			y.FaultAt(kv.KeyNode, "letters, digits, _, . and - only", "env: %q cannot be the name of a variable", kv.Key)
 		}
 		kv.Free = true
 		value, ok := y.Scalar(kv)

@@ -56,6 +56,10 @@ func (r *Reader) Entries(e Pair) []Pair {
 			r.FaultAt(k, "", "key %q stands here twice; first in line %d", key, first)
 			continue
 		}
+		if c, at := Odd(key); at >= 0 {
+			r.FaultAt(k, "type it anew", "key %q has %s", key, CharName(c))
+			continue
+		}
 		lines[key], _ = r.Place(k)
 		own = append(own, Pair{Key: key, KeyNode: k, Value: it.Value()})
 	}

@@ -175,6 +175,10 @@ func (r *Reader) syntaxFault(err error) {
 			return
 		}
 		indent := text[:len(text)-len(strings.TrimLeft(text, " \t"))]
+		if c, at := Odd(text[len(indent):]); at == 0 {
+			r.Report(n, Column(text, len(indent)), "type it anew", "the line begins with %s", CharName(c))
+			return
+		}
 		if tab := strings.Index(indent, "\t"); tab >= 0 {
 			r.Report(n, tab+1, "use blanks", "a tab cannot indent YAML")
 			return
