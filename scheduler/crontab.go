@@ -54,7 +54,8 @@ func (p *parser) crontab() {
 		}
 		if strings.HasPrefix(trimmed, "//") || trimmed[0] == ';' {
 			c.inJob = true
-			c.fault(i+1, yamlnode.Column(line, len(line)-len(trimmed)), "begin it with #", "a comment of another language")
+			at := yamlnode.Column(line, len(line)-len(trimmed))
+			c.fault(i+1, at, "begin it with #", "a comment of another language")
 			c.inJob = false
 			continue
 		}

@@ -190,7 +190,8 @@ func (y *cronYAML) env(e pair) (env []string) {
 	}
 	for _, kv := range y.Entries(e) {
 		if !variable.MatchString(kv.Key) {
-			y.FaultAt(kv.KeyNode, "letters, digits, _, . and - only", "env: %q cannot be the name of a variable", kv.Key)
+			const hint = "letters, digits, _, . and - only"
+			y.FaultAt(kv.KeyNode, hint, "env: %q cannot be the name of a variable", kv.Key)
 		}
 		kv.Free = true
 		value, ok := y.Scalar(kv)
