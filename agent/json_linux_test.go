@@ -2,9 +2,11 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -12,6 +14,7 @@ import (
 
 	"beanstalk-agent/packaging/testbed/clidoc"
 	"beanstalk-agent/packaging/testbed/planted"
+	"beanstalk-agent/packaging/testbed/versity"
 )
 
 // prints are the shell's words that have each verb of packaging/docs/cli.md print, on a host where it has something to
@@ -120,6 +123,62 @@ func TestJSONOfARealAgent(t *testing.T) {
 				t.Errorf("agent %s --json has %s: it is in unprinted", verb, f.Path)
 			}
 		}
+	}
+}
+
+// Where one instance of several runs each slot, the verbs of one print what the jobs' registers have of all: each field
+// that needs a claim store is there.
+func TestJSONOfAFleet(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("takes 5 s")
+	}
+	doc := clidoc.Read(t, "../packaging/docs/cli.md")
+	g := newGround(t)
+	store := versity.Start(t, fleetBucket)[0]
+	config := fmt.Sprintf("aws: {region: us-east-1, s3_endpoint: '%s'}\ncron: {claims: 's3://%s/json', group: shop, share_output: true}\n", store, fleetBucket)
+	cron := "cron:\n- {name: fails, schedule: '@every 1s', command: 'echo why; exit 3'}\n" +
+		"- {name: slow, schedule: '@every 1s', command: sleep 60}\n- {name: idle, schedule: '@every 1s', command: 'true'}\n"
+	for range 2 {
+		g.add(config, cron, "AWS_ACCESS_KEY_ID="+versity.AccessKey, "AWS_SECRET_ACCESS_KEY="+versity.SecretKey)
+	}
+	for _, h := range g.hosts {
+		h.answers()
+	}
+	ask := func(h *host, words string) (string, error) {
+		out, err := exec.Command(h.agent, append([]string{"--socket", filepath.Join(h.dir, "s")}, strings.Fields(words)...)...).Output()
+		return string(out), err
+	}
+	here, there := g.hosts[0], g.hosts[1]
+	verb := func(words string) string {
+		out, err := ask(here, words)
+		if err != nil {
+			t.Errorf("agent %s: %v", words, err)
+		}
+		return out
+	}
+	await(t, "one host pauses the job", func() bool { _, err := ask(there, "cron pause --here fails"); return err == nil })
+	await(t, "the other runs it", func() bool { return strings.Contains(verb("cron history fails --json"), `"id"`) })
+	verb("cron pause --here fails")
+	ask(there, "cron resume --here fails")
+	await(t, "it ran there", func() bool { return strings.Contains(verb("cron history fails --json"), `"tail"`) })
+	await(t, "a long run", func() bool { return strings.Contains(verb("cron list --json"), `"running"`) })
+	verb("cron pause idle")
+	for _, name := range []string{"ps", "cron history", "cron list"} {
+		c := clidoc.Check{Doc: doc, Verb: name}
+		c.JSON([]byte(verb(name + " --json")))
+		if name == "ps" {
+			c.JSON([]byte(verb("ps --all --json")))
+		}
+		for _, f := range c.Faults {
+			t.Error(f)
+		}
+		for _, f := range doc.Fields[name] {
+			if unprinted[name+" "+f.Path] == fleetOnly && !c.Seen[f.Path] {
+				t.Errorf("agent %s --json never has %s", name, f.Path)
+			}
+		}
+		checkColumns(t, doc, name, verb(name))
 	}
 }
 

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -187,5 +189,25 @@ func TestHelpNamesNoOtherField(t *testing.T) {
 				t.Errorf("agent help %s names %s, which nothing prints", path, word)
 			}
 		}
+	}
+}
+
+// Times of the agent's zone, or of a job's, are printed in UTC, wherever they stand.
+func TestTimesArePrintedInUTC(t *testing.T) {
+	berlin := time.FixedZone("", 3600)
+	at := time.Date(2026, 12, 1, 2, 30, 0, 5e8, berlin)
+	var b bytes.Buffer
+	v := struct {
+		A time.Time
+		B *time.Time
+		C []struct{ D any }
+		E *time.Time
+		f time.Time
+	}{at, &at, []struct{ D any }{{at}, {nil}}, nil, at}
+	if err := printJSON(&b, "", v); err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(b.String(), `"2026-12-01T01:30:00.5Z"`); n != 3 || strings.Contains(b.String(), "+01:00") {
+		t.Errorf("%s", &b)
 	}
 }

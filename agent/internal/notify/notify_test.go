@@ -367,3 +367,34 @@ func TestRecoveryFromAFailureElsewhere(t *testing.T) {
 		stop()
 	})
 }
+
+// Right after a boot the instance may be known by its id later than a job fails: each attempt says what is known then.
+func TestNoticesSayWhereAsIsKnownWhenTheyAreSent(t *testing.T) {
+	var bodies []string
+	transport := &recorder{statuses: []int{503, 200}}
+	synctest.Test(t, func(t *testing.T) {
+		known := "ip-10-0-0-1"
+		n, err := New(Config{Log: planted.Log(t), Targets: []Target{{Type: Webhook, URL: "https://x.example", On: []Kind{Failed}}},
+			Where: func(context.Context) (string, string) { return known, "shop-prod" },
+			Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+				b, _ := io.ReadAll(r.Body)
+				bodies = append(bodies, string(b))
+				known = "i-0abc"
+				return transport.RoundTrip(r)
+			})})
+		if err != nil {
+			t.Fatal(err)
+		}
+		stop := running(t, n)
+		n.Notify(Event{Job: "job", Kind: Failed, At: time.Now()})
+		time.Sleep(time.Minute) // in the bubble
+		stop()
+	})
+	if len(bodies) != 2 || !strings.Contains(bodies[0], `"host":"ip-10-0-0-1"`) || !strings.Contains(bodies[1], `"host":"i-0abc","environment":"shop-prod"`) {
+		t.Errorf("sent %q", bodies)
+	}
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
