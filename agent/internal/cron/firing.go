@@ -100,9 +100,6 @@ func (c *Cron) run(ctx context.Context, id string, f scheduler.Firing, h *held, 
 	if err != nil && !errors.Is(err, runs.ErrExists) { // which was started before the agent died, and not recorded
 		c.noteEnd(ctx, f, h, "not started", err)
 		c.fleet.unlock(lock)
-		if ctx.Err() != nil { // while it waited for the lock
-			return context.Cause(ctx)
-		}
 		return err
 	}
 	if f.Coalesced > 0 && run.Reason != reason(f) { // that of an existing run is about its own slot
@@ -164,7 +161,15 @@ func (c *Cron) start(ctx context.Context, id string, f scheduler.Firing, h, lock
 		Timeout: f.Job.Timeout, Grace: f.Job.Grace, MaxOutput: f.Job.MaxOutput, Lock: f.Job.Lock,
 		LockWait: lockWait(f), Slot: f.Due, Attempt: f.Attempt, Reason: reason(f)}
 	h.request(&req, lock)
-	return c.cfg.Begin(ctx, o, req)
+	run, ended, err := c.cfg.Begin(ctx, o, req)
+	if err == nil || ctx.Err() == nil {
+		return run, ended, err
+	}
+	// The answer may have been on its way when ctx ended: what the supervisor does not deny may run.
+	if run, err = c.cfg.Runs.Get(context.WithoutCancel(ctx), id); errors.Is(err, runs.ErrUnknown) {
+		return run, nil, context.Cause(ctx)
+	}
+	return run, func() (runs.Run, error) { return c.cfg.Runs.Wait(ctx, id) }, nil
 }
 
 func (c *Cron) argv(f scheduler.Firing) []string {
@@ -221,7 +226,7 @@ func (c *Cron) noteEnd(ctx context.Context, f scheduler.Firing, h *held, outcome
 // wait returns when the run has ended. When the scheduler replaces the run it is stopped; when the agent stops it
 // continues.
 func (c *Cron) wait(ctx context.Context, id string, ended func() (runs.Run, error)) error {
-	for {
+	for done := ctx.Done(); ; {
 		run, err := ended()
 		switch {
 		case err == nil && run.State == runs.StateLost:
@@ -231,8 +236,11 @@ func (c *Cron) wait(ctx context.Context, id string, ended func() (runs.Run, erro
 		case err == nil:
 			return nil
 		case errors.Is(context.Cause(ctx), scheduler.ErrReplaced):
-			_, err := c.cfg.Runs.Interrupt(context.WithoutCancel(ctx), id, runs.StoppedReplaced)
-			return errors.Join(scheduler.ErrReplaced, err)
+			_, err = c.cfg.Runs.Interrupt(context.WithoutCancel(ctx), id, runs.StoppedReplaced)
+			if err == nil || errors.Is(err, runs.ErrEnded) || errors.Is(err, runs.ErrUnknown) {
+				return scheduler.ErrReplaced
+			}
+			done = nil
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case errors.Is(err, runs.ErrUnknown), errors.Is(err, fs.ErrNotExist):
@@ -241,7 +249,7 @@ func (c *Cron) wait(ctx context.Context, id string, ended func() (runs.Run, erro
 		}
 		c.log.Warn("waiting for the supervisor", "run", id, "err", err)
 		select { // it is being replaced, or died: systemd starts it again
-		case <-ctx.Done():
+		case <-done:
 		case <-time.After(time.Second):
 		}
 	}

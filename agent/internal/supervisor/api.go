@@ -135,7 +135,13 @@ func (s *server) stopRun(w http.ResponseWriter, r *http.Request) *runs.Refused {
 	if l == nil {
 		return hasEnded(run)
 	}
-	l.stop(runs.Brief(cmp.Or(body.By, "stop"), 64), body.Grace)
+	select {
+	case <-l.begun: // a start that has passed its last look at its caller cannot be stopped before
+		l.stop(runs.Brief(cmp.Or(body.By, "stop"), 64), body.Grace)
+	case <-l.gone:
+	case <-r.Context().Done():
+		return nil
+	}
 	select {
 	case <-l.gone:
 		return reply(w, l.snapshot())

@@ -24,6 +24,7 @@ type live struct {
 	group *command.Group
 	proc  *command.Process
 	io    streams
+	begun chan struct{} // closed once it can be stopped
 	ended chan struct{} // closed once the status is on disk
 	gone  chan struct{} // closed once no process is left and the lock is free
 
@@ -65,6 +66,7 @@ func (l *live) launch(ctx context.Context, body runs.StartBody, cred *command.Cr
 			l.s.log.Error("cannot record run", "run", run.ID, "err", err)
 		}
 	}
+	close(l.begun)
 	l.s.store.acknowledge(run.StartSeq)
 	io.begun(l)
 	if body.IO == runs.IOTerminal {

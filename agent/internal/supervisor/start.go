@@ -57,7 +57,7 @@ func (s *server) reserve(ctx context.Context, req *runs.Request) (*live, *runs.R
 	run.Supervisor = s.cfg.Version
 	l := &live{
 		s: s, id: run.ID, member: memberOf(req), lock: req.Lock, grace: cmp.Or(req.Grace, stopGrace), run: run,
-		ended: make(chan struct{}), gone: make(chan struct{}),
+		begun: make(chan struct{}), ended: make(chan struct{}), gone: make(chan struct{}),
 	}
 	l.lease = s.leases.hold(l.id, req.Lease, req.LeaseFrom)
 	if refusal := s.enlist(ctx, l, req.LockWait); refusal != nil {
