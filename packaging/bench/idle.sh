@@ -26,10 +26,10 @@ go build -o "$dir/fake" ./packaging/testbed/fakecloudwatch
 go build -o "$dir/demo" ./packaging/demo
 
 web=$(port) health=$(port) cw=$(port) metadata=$(port)
-mkdir "$dir/app"
+mkdir "$dir/app" "$dir/etc" # the agent watches what happens beside its configuration, and one directory up
 printf 'PORT=%s\nHEALTH_HOST=www.example.com\n' "$web" >"$dir/app/.env"
 printf 'version: 1\ncron:\n  - {name: minutely, schedule: "* * * * *", command: "true"}\n' >"$dir/app/cron.yaml"
-cat >"$dir/agent.yaml" <<C
+cat >"$dir/etc/agent.yaml" <<C
 state_dir: $dir/state
 health: {listen: '127.0.0.1:$health'}
 metrics: {interval: $interval, sample: 5s, send: on}
@@ -58,7 +58,7 @@ if command -v amazon-cloudwatch-agent >/dev/null; then
   cwagent=$!
   pids+=("$cwagent")
 else echo "amazon-cloudwatch-agent: absent (not in PATH)"; fi
-"$dir/agent" run --app "$dir/app" --socket "$dir/s" --config "$dir/agent.yaml" 2>"$dir/agent.log" &
+"$dir/agent" run --app "$dir/app" --socket "$dir/s" --config "$dir/etc/agent.yaml" 2>"$dir/agent.log" &
 agent=$!
 pids+=("$agent")
 for _ in $(seq 100); do "$dir/agent" --socket "$dir/s" status >/dev/null 2>&1 && break; sleep 0.1; done

@@ -15,6 +15,7 @@ type Instance struct {
 	facts      atomic.Pointer[Facts]
 	identified chan struct{}
 	wanted     chan struct{} // has an element while a caller awaits a fact
+	nginx      asRead[Nginx]
 }
 
 // NewInstance reads local files.

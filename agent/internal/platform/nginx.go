@@ -1,6 +1,7 @@
 package platform
 
 import (
+	"io/fs"
 	"os"
 
 	"beanstalk-agent/packaging/nginxconf"
@@ -15,13 +16,19 @@ type Nginx struct {
 	known  bool
 }
 
-// Nginx reads it now: each deployment may change it, one of the environment's properties alone too.
-func (i *Instance) Nginx() Nginx { return host{i.options}.nginx() }
+// Nginx is as it stands now: each deployment may change it, one of the environment's properties alone too. Safe for
+// concurrent use. Each health check asks, and parsing costs about 1 ms.
+func (i *Instance) Nginx() Nginx { return i.nginx.get(host{i.options}.nginxFiles(), parseNginx) }
 
-// nginx reads root's files, of limited size. Without an nginx.conf the files that Beanstalk's own includes are a
+// nginx reads root's files, of limited size.
+func (h host) nginx() Nginx { return parseNginx(h.nginxFiles()) }
+
+func (h host) nginxFiles() fs.FS { return os.DirFS(h.path(nginxDir)) }
+
+// parseNginx reads files, those below nginxDir. Without an nginx.conf the files that Beanstalk's own includes are a
 // server.
-func (h host) nginx() (n Nginx) {
-	tree := nginxconf.Tree{FS: os.DirFS(h.path(nginxDir)), Root: nginxDir}
+func parseNginx(files fs.FS) (n Nginx) {
+	tree := nginxconf.Tree{FS: files, Root: nginxDir}
 	n.conf, _ = tree.Read("nginx.conf")
 	n.server, n.known = nginxconf.DefaultServer(n.conf)
 	if len(n.conf) == 0 {
