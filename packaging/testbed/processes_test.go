@@ -60,6 +60,15 @@ func TestProcessTypesOfOneBundleInABox(t *testing.T) {
 
 	table("group: shop\nprocess_types: [web, worker, clock]\n", "", "", "")
 	b.Do("deploy", app)
+	old, err := filepath.Glob(filepath.Join(b.Dir, "s3/*/beanstalk-agent/claims/shop-*")) // as if they had always had a group
+	if err != nil || len(old) != len(kinds) {
+		t.Fatal(old, err)
+	}
+	for _, registers := range old {
+		if err := os.RemoveAll(registers); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for i := range kinds {
 		b.On(strconv.Itoa(i+1), "systemctl restart agent") // which then looks for doubles
 		wait(t, "the group is known", func() bool { return b.Holds(strconv.Itoa(i+1), `agent cron list --json | grep -q '"group": *"shop"'`) })
