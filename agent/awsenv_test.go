@@ -63,6 +63,9 @@ func TestApplicationsAWSVariablesDoNotTurnTheAgent(t *testing.T) {
 		}, "AKIDROLE", "us-east-1", 0, false},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if testing.Short() && c.own != nil {
+				t.Skip("takes seconds: that each would turn them if it reached the agent")
+			}
 			t.Parallel()
 			h := newAWSHost(t)
 			own := map[string]string{"AWS_EC2_METADATA_SERVICE_ENDPOINT": gotool.Metadata(t, gotool.Role("AKIDROLE", planted.Value, planted.Value)), "AWS_ENDPOINT_URL_CLOUDWATCH": h.cloudwatch}

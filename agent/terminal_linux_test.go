@@ -335,6 +335,9 @@ func TestTypedAtATerminalWithoutOneInside(t *testing.T) {
 
 // Without any agent, another user's command behaves as under sudo with use_pty.
 func TestDirectOnATerminalOfItsOwn(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 4 s")
+	}
 	t.Parallel()
 	r := othersApplication(t)
 	agent, err := exec.LookPath("agent")

@@ -32,18 +32,22 @@ func mixture(vars []Var) string {
 	return ""
 }
 
-// Replaced by rename as fast as the disk takes it, 10,000 times, while it is read: never a mixture, and what was
+// Replaced by rename as fast as the disk takes it while it is read: never a mixture, and what was
 // there before a reading began is never older than what the reading gives. Without the resting time: a rename
 // needs none.
 func TestAFileReplacedMidReadIsNeverAMixture(t *testing.T) {
 	in := newInstance(t)
 	in.write(t, DefaultDeploymentEnv, version(0))
 	path := filepath.Join(in.root, DefaultDeploymentEnv)
+	times := 3000
+	if testing.Short() {
+		times = 500
+	}
 	var written atomic.Int64
 	done := make(chan error, 1)
 	go func() {
 		var err error
-		for n := 1; n <= 10000 && err == nil; n++ {
+		for n := 1; n <= times && err == nil; n++ {
 			tmp := path + ".new"
 			if err = os.WriteFile(tmp, []byte(version(n)), 0o600); err == nil {
 				err = os.Rename(tmp, path)

@@ -63,7 +63,11 @@ func unitCases(r *rand.Rand) []unitCase {
 		{service: "EnvironmentFile=/envtest/d\n"},
 	}
 	pieces := []string{"A=", "B=", "C=", "x", "y z", "\"", "'", "\\\\", "\\n", "\\x20", "\\\"", " ", " ", "%%", "$HOME", "#", ";", "=", "é"}
-	for range 150 {
+	many := 150
+	if testing.Short() {
+		many = 30
+	}
+	for range many {
 		var text strings.Builder
 		for range 1 + r.IntN(3) {
 			text.WriteString("Environment=" + []string{"A=", "\"A=", "", "'B="}[r.IntN(4)])

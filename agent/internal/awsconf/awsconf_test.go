@@ -81,7 +81,7 @@ func TestNothingAnswers(t *testing.T) {
 		}
 		w.WriteHeader(http.StatusNotFound)
 	}))
-	defer roleless.Close()
+	t.Cleanup(roleless.Close)
 	for name, tt := range map[string]struct {
 		vars  map[string]string
 		words string
@@ -92,6 +92,7 @@ func TestNothingAnswers(t *testing.T) {
 		"no role":  {map[string]string{"AWS_EC2_METADATA_SERVICE_ENDPOINT": roleless.URL}, "and the instance has no role: give its environment an instance profile"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // they wait
 			vars := tt.vars
 			a, err := New(Config{Getenv: env(vars)})
 			if err != nil {
@@ -288,6 +289,7 @@ func TestMetadataServicesThatFail(t *testing.T) {
 		"no address": {"http://[::1", "ask the instance metadata service"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // they wait
 			start := time.Now()
 			got, err := metadataAt(t, c.endpoint).Metadata(t.Context(), "dynamic/instance-identity/document")
 			if err == nil || !strings.Contains(err.Error(), c.want) {
@@ -298,9 +300,11 @@ func TestMetadataServicesThatFail(t *testing.T) {
 			}
 		})
 	}
-	if v1.Load() > 0 {
-		t.Errorf("%d requests of version 1", v1.Load())
-	}
+	t.Cleanup(func() {
+		if v1.Load() > 0 {
+			t.Errorf("%d requests of version 1", v1.Load())
+		}
+	})
 }
 
 // deaf accepts into its backlog and never answers.

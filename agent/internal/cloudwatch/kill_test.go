@@ -59,6 +59,9 @@ func child(url, dir string) {
 // What was on disk when the process was killed arrives, whatever it was doing; and what may arrive twice is known from
 // the files alone. The far side applies each request and loses its answer, which is the worst moment there is.
 func TestKill9(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 4 s")
+	}
 	fake := &cloudwatchfake.Server{}
 	server := httptest.NewServer(fake)
 	defer server.Close()

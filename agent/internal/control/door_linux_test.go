@@ -255,6 +255,9 @@ func TestRequestsOfOneUserAreLimited(t *testing.T) {
 
 // A client that stops in the middle, or never begins, or leaves its connection open, is not waited for.
 func TestStalledClientsAreGivenUp(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 10 s: the server's own limits")
+	}
 	t.Parallel()
 	socket := serveAt(t, &fake{}, member)
 	stalled := map[string]string{

@@ -52,6 +52,9 @@ func ran(t *testing.T, s *groupStore, jobs []scheduler.Job) {
 // A clone of production, and whoever shares a bundle, is told at its first look which environments run its jobs too,
 // and how to have them run once; what only has a name in common, or is its own, is none of them.
 func TestDoublesAreNoticed(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a gateway")
+	}
 	t.Parallel()
 	endpoint := versity.Start(t, "bucket")[0]
 	jobs := cronJobs(t, "@every 1m bin/invoices\n@every 1h bin/report\n@every 1m bin/mine\n")

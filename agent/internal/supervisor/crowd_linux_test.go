@@ -116,7 +116,10 @@ func TestRootsPlacesAreLeftWhoeverComesFirst(t *testing.T) {
 func TestDescriptorsOfRunsAreReckonedWith(t *testing.T) {
 	d := start(t)
 	null := devNull(t)
-	const some = 20
+	some := 20
+	if testing.Short() {
+		some = 4
+	}
 	for name, begin := range map[string]func() error{
 		"output": func() error {
 			_, err := d.Start(t.Context(), spooled("exec sleep 1000"), runs.Handover{})

@@ -40,6 +40,7 @@ func TestAClientThatReadsNothingHoldsUpNoRun(t *testing.T) {
 		"output, exit":       {spooled, 0, false},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // they wait
 			d := start(t)
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // not for ever
 			defer cancel()

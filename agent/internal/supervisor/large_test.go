@@ -77,6 +77,9 @@ func TestArgumentsAreHashedAsTheKernelHasThem(t *testing.T) {
 // A list of as many fat runs as are kept is bounded, and says what is not in it; to make it takes a bounded amount of
 // memory, and so do the events of all of them.
 func TestListsAreBounded(t *testing.T) {
+	if testing.Short() {
+		t.Skip("writes 900 large records")
+	}
 	s := &server{store: open(t, filepath.Join(t.TempDir(), "runs"), Keep{PerName: 1000})}
 	const n = 900
 	for i := range n {
@@ -178,6 +181,9 @@ func plant(t *testing.T, dir, id string, seq uint64, args []string, ended time.D
 
 // After an upgrade: what an older supervisor wrote, with megabytes of arguments each, must not end the new one.
 func TestLargeRecordsOfAnOlderVersion(t *testing.T) {
+	if testing.Short() {
+		t.Skip("writes 120 MB")
+	}
 	dir := t.TempDir()
 	large := make([]string, 23)
 	for i := range large {

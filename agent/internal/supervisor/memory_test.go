@@ -15,6 +15,9 @@ import (
 // Issue 4's budgets: 64 kB of ours for a session without terminal, 300 kB with one. The processes of the
 // sessions are not ours. Measured over many, so that one page more or less does not show.
 func TestSessionMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts 120 commands")
+	}
 	const n = 60
 	for io, budget := range map[string]int{runs.IOPipes: 64, runs.IOTerminal: 300} {
 		d := start(t)
