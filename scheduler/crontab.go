@@ -15,7 +15,7 @@ import (
 var (
 	assignment = regexp.MustCompile(`^[ \t]*["']?([A-Za-z_][A-Za-z0-9_.-]*)["']?[ \t]*=[ \t]*(.*?)[ \t]*$`)
 	halfQuoted = regexp.MustCompile(`^(?:"[^"]*(?:$|"[ \t]*[^ \t].*)|'[^']*(?:$|'[ \t]*[^ \t].*))$`)
-	cronField  = regexp.MustCompile(`^(\*|[0-9]+|(?i:sun|mon|tue|wed|thu|fri|sat)(-[a-z]+)?)([-/,][0-9*]+)*$`)
+	cronField  = regexp.MustCompile(`^([*?]|[0-9]+|(?i:sun|mon|tue|wed|thu|fri|sat)(-[a-z]+)?)([-/,][0-9*]+)*$`)
 	program    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.+-]*$`)
 	plainWord  = regexp.MustCompile(`^[A-Za-z][A-Za-z_.:-]*$`)
 )
@@ -114,9 +114,9 @@ func (c *crontab) assign(name, value string, line, col int) {
 		const hint = "leave it out, or name the virtualenv's bin first"
 		c.Warn(line, 1, hint, "PATH takes the place of the application's, also of its virtualenv")
 	}
-	if strings.Contains(value, "$") {
+	if strings.ContainsAny(value, "$`") || value == "~" || strings.HasPrefix(value, "~/") {
 		const hint = "write the value in full, or set the variable in the command"
-		c.Warn(line, col, hint, "nothing is expanded in a crontab: the jobs below get %s with the dollar sign", name)
+		c.Warn(line, col, hint, "nothing is expanded in a crontab: the jobs below get %s as it is written", name)
 	}
 	kv := name + "=" + value
 	if i := slices.IndexFunc(c.env, func(old string) bool { return strings.HasPrefix(old, kv[:len(name)+1]) }); i >= 0 {
@@ -192,10 +192,13 @@ func (c *crontab) entry(line string, number int) {
 		c.Warn(number, yamlnode.Column(line, at[n]), hint,
 			"%q is taken for the program, and not for the user column of /etc/crontab", words[n])
 	}
-	command, percent := unpercent(strings.TrimRight(line[at[n]:], " \t"))
-	if percent >= 0 {
-		fail(at[n]+percent, `write \% for a percent sign, or use cron.yaml`,
-			"cron would make %% a line break and the rest standard input, which is not supported")
+	if words[n] == "-n" && len(words) > n+1 {
+		c.Warn(number, yamlnode.Column(line, at[n]), "drop it", "-n before a command has no effect: no mail is sent")
+		n++
+	}
+	command, wrong := commandOf(strings.TrimRight(line[at[n]:], " \t"))
+	if wrong != nil {
+		fail(at[n]+wrong.at, wrong.hint, "%s", wrong.message)
 		return
 	}
 	c.checkText(command, number, yamlnode.Column(line, at[n]))
@@ -253,15 +256,18 @@ func (c *crontab) spaced(w when, number int, line string, at []int) (Schedule, b
 	return s, ok
 }
 
-// unpercent gives the command as cron hands it to the shell, or the place of the first
-// percent sign that would make the rest its standard input.
-func unpercent(s string) (command string, at int) {
-	for i := 0; i < len(s); i++ {
+// commandOf gives the command as cron hands it to the shell, or what cron would take otherwise.
+func commandOf(s string) (command string, wrong *exprError) {
+	if s[0] == '-' {
+		return "", &exprError{0, "a command cannot begin with a hyphen, which is an option of cron's", ""}
+	}
+	for i := range len(s) {
 		if s[i] == '%' && (i == 0 || s[i-1] != '\\') {
-			return "", i
+			const text = "cron would make % a line break and the rest standard input, which is not supported"
+			return "", &exprError{i, text, `write \% for a percent sign, or use cron.yaml`}
 		}
 	}
-	return strings.ReplaceAll(s, `\%`, "%"), -1
+	return strings.ReplaceAll(s, `\%`, "%"), nil
 }
 
 // unquote takes the quotes off a value that begins and ends with the same one.

@@ -180,7 +180,7 @@ cron.yaml:4:63: dir "gone": no such file`
 // What a message or an excerpt's owner prints must not give away an environment's value.
 func TestFaultsDoNotTellValues(t *testing.T) {
 	for _, text := range []string{
-		"cron:\n- {name: a, schedule: '@daily', command: x, env: {BAD-NAME: planted-5c1e}}\n",
+		"cron:\n- {name: a, schedule: '@daily', command: x, env: {BAD NAME: planted-5c1e}}\n",
 		"cron:\n- {name: a, schedule: '@daily', command: x, env: [planted-5c1e]}\n",
 		"cron:\n- {name: a, schedule: '@daily', command: x, env: {A: [planted-5c1e]}}\n",
 		"cron:\n- {name: a, schedule: '@daily', command: [x, {planted-5c1e: 1}]}\n",

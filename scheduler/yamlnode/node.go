@@ -149,10 +149,12 @@ func (r *Reader) Text(e Pair) (string, bool) {
 		return v.Value, r.plain(e, v.Value)
 	case *ast.LiteralNode:
 		return v.Value.Value, r.plain(e, v.Value.Value)
-	case *ast.NullNode:
+	case ast.MapNode, ast.ScalarNode:
+		if !IsNull(v) {
+			r.wrong(e, "put it in quotes", "text")
+			break
+		}
 		r.wrong(e, "", "text")
-	case ast.ScalarNode:
-		r.wrong(e, "put it in quotes", "text")
 	default:
 		r.wrong(e, "", "text")
 	}

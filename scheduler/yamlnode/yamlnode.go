@@ -184,5 +184,14 @@ func (r *Reader) syntaxFault(err error) {
 			return
 		}
 	}
+	if line <= len(r.Lines) {
+		text := []rune(r.Lines[line-1])
+		for i := max(col-2, 0); i < min(col, len(text)); i++ {
+			if strings.ContainsRune("*&@`%", text[i]) {
+				r.Report(line, i+1, "put it in quotes", "a value cannot begin with %c in YAML", text[i])
+				return
+			}
+		}
+	}
 	r.Report(line, col, "", "not valid YAML: %s", msg)
 }

@@ -251,8 +251,19 @@ func (w *watcher) ignored() (notes []string) {
 		if name != read && read != "" && w.has(name) {
 			notes = append(notes, fmt.Sprintf("%s is not read, since there is a %s", name, read))
 		}
+		for _, other := range otherNames[name] {
+			if read == "" && w.has(other) {
+				notes = append(notes, fmt.Sprintf("%s is not read: it must be called %s", other, name))
+			}
+		}
 	}
 	return notes
+}
+
+// otherNames are what public repositories call such files. Beside one that is read they are somebody else's.
+var otherNames = map[string][]string{
+	"cron.yaml": {"Cron.yaml", "cron.YAML", "crontab.yaml"},
+	"crontab":   {"Crontab", ".crontab", "crontab.txt", "crontab.conf", "config/crontab", "docker/crontab"},
 }
 
 func (w *watcher) has(name string) bool {

@@ -239,6 +239,8 @@ func TestFilesThatNobodyReadsAreNamed(t *testing.T) {
 		put  string
 		want []string
 	}{
+		{"crontab.txt", []string{"crontab.txt is not read: it must be called crontab"}},
+		{"config/crontab", []string{"crontab.txt is not read: it must be called crontab", "config/crontab is not read: it must be called crontab"}},
 		{"crontab", nil},
 		{"cron.yml", []string{"cron.yml is not read: it must be called cron.yaml"}},
 		{"cron.yaml", []string{"cron.yml is not read: it must be called cron.yaml", "crontab is not read, since there is a cron.yaml"}},
