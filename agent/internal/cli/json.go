@@ -14,14 +14,14 @@ import (
 	"beanstalk-agent/scheduler"
 )
 
-// printJSON writes v as scripts rely on it: one value, indented, HTML left alone, times in UTC, each fact by the name
-// that packaging/docs/cli.md has for verb. What a terminal would obey is escaped, which means the same; encoding/json
-// does it for the first 32 characters only.
+// printJSON writes v as scripts rely on it: one value, indented, HTML left alone, times in UTC, [] and not null, each
+// fact by the name that packaging/docs/cli.md has for verb. What a terminal would obey is escaped, which means the
+// same; encoding/json does it for the first 32 characters only.
 func printJSON(w io.Writer, verb string, v any) error {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
-	if err := e.Encode(inUTC(v)); err != nil {
+	if err := e.Encode(regular(v)); err != nil {
 		return err
 	}
 	named, err := api.Printed[verb].Rename(b.Bytes())
@@ -50,30 +50,34 @@ func printJSON(w io.Writer, verb string, v any) error {
 
 func escapedInJSON(r rune) bool { return r != '\n' && obeyed(r) }
 
-// inUTC returns v with its times in UTC: what the agent says has the offset of its zone, or of a job's.
-func inUTC(v any) any {
+// regular returns v with its times in UTC, and lists in place of nil: what the agent says has the offset of its zone,
+// or of a job's.
+func regular(v any) any {
 	if v == nil {
 		return nil
 	}
 	out := reflect.New(reflect.TypeOf(v)).Elem()
 	out.Set(reflect.ValueOf(v))
-	timesInUTC(out)
+	makeRegular(out)
 	return out.Interface()
 }
 
-func timesInUTC(v reflect.Value) {
+func makeRegular(v reflect.Value) {
 	switch v.Kind() {
 	case reflect.Pointer:
 		if !v.IsNil() {
-			timesInUTC(v.Elem())
+			makeRegular(v.Elem())
 		}
 	case reflect.Interface:
 		if !v.IsNil() {
-			v.Set(reflect.ValueOf(inUTC(v.Elem().Interface())))
+			v.Set(reflect.ValueOf(regular(v.Elem().Interface())))
 		}
 	case reflect.Slice:
+		if v.IsNil() {
+			v.Set(reflect.MakeSlice(v.Type(), 0, 0))
+		}
 		for i := range v.Len() {
-			timesInUTC(v.Index(i))
+			makeRegular(v.Index(i))
 		}
 	case reflect.Struct:
 		if t, ok := v.Interface().(time.Time); ok {
@@ -82,7 +86,7 @@ func timesInUTC(v reflect.Value) {
 		}
 		for i := range v.NumField() {
 			if v.Type().Field(i).IsExported() {
-				timesInUTC(v.Field(i))
+				makeRegular(v.Field(i))
 			}
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -59,8 +60,7 @@ func TestJSONIsDocumented(t *testing.T) {
 		}
 	}
 	seen := map[string]map[string]bool{}
-	for _, full := range []bool{true, false} {
-		answer := answering(t, full)
+	for how, answer := range map[string]http.HandlerFunc{"full": answering(t, true), "sparse": answering(t, false), "empty": emptyAnswers} {
 		socket := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			kept := httptest.NewRecorder()
 			answer(kept, r)
@@ -76,7 +76,7 @@ func TestJSONIsDocumented(t *testing.T) {
 			c := clidoc.Check{Doc: doc, Verb: verb}
 			c.JSON(printed(t, socket, args))
 			for _, f := range c.Faults {
-				t.Errorf("full answers: %v: %s", full, f)
+				t.Errorf("%s answers: %s", how, f)
 			}
 			if seen[verb] == nil {
 				seen[verb] = map[string]bool{}
@@ -93,6 +93,16 @@ func TestJSONIsDocumented(t *testing.T) {
 			}
 		}
 	}
+}
+
+// emptyAnswers are those of an agent that has nothing to tell.
+func emptyAnswers(w http.ResponseWriter, r *http.Request) {
+	of, ok := answersOf[r.URL.Path]
+	if !ok {
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	json.NewEncoder(w).Encode(reflect.Zero(reflect.TypeOf(of)).Interface()) // its lists are null
 }
 
 // verbsByPath are all verbs that do something.
