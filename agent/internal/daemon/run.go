@@ -117,7 +117,7 @@ func build(ctx context.Context, cfg config.Config, now func() time.Time, callers
 		{Name: "notices", Run: cron.SendNotices},
 		{Name: "metrics", Run: metrics.Publish, Grace: 8 * time.Second},
 		{Name: "sampling", Run: metrics.Sample},
-		{Name: "health", Run: serveHealth(cfg, check)},
+		{Name: "health", Run: serveHealth(cfg, check, log)},
 		{Name: "termination notices", Run: leave.Run},
 		{Name: "scheduler", Run: cron.Run, Grace: 5 * time.Second},
 		{Name: "cron file", Run: cron.WatchFile},

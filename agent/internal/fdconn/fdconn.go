@@ -15,6 +15,7 @@
 package fdconn
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,7 +45,8 @@ type Peer struct {
 // Conn is an accepted or dialled connection. Read and Take may be called by different goroutines.
 type Conn struct {
 	*net.UnixConn
-	peer Peer
+	peer  Peer
+	alone bool // as Listener.Alone
 
 	mu      sync.Mutex
 	files   []int
@@ -126,6 +128,9 @@ func (c *Conn) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
+	if c.alone {
+		return c.readBytes(p)
+	}
 	var oob [oobSize]byte // on the stack: an idle connection needs no buffer
 	n, oobn, flags, _, err := c.ReadMsgUnix(p, oob[:])
 	n, oobn = max(n, 0), max(oobn, 0) // -1 with an error, which io.Reader does not allow
@@ -141,6 +146,34 @@ func (c *Conn) Read(p []byte) (int, error) {
 		err = io.EOF // ReadMsgUnix does not say so itself
 	}
 	return n, err
+}
+
+// ErrFiles reports that descriptors came where none are taken.
+var ErrFiles = errors.New("file descriptors were sent, and none are taken here")
+
+// readBytes reads no byte with which descriptors come: one that is never received is freed with the connection, without
+// asking its file system, which closing it would.
+func (c *Conn) readBytes(p []byte) (n int, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var rerr error
+	err = raw.Read(func(fd uintptr) bool {
+		var flags int
+		n, _, flags, _, rerr = unix.Recvmsg(int(fd), p, nil, unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		switch {
+		case rerr == nil && flags&unix.MSG_CTRUNC != 0:
+			n, rerr = 0, ErrFiles
+		case rerr == nil && n > 0:
+			n, _, rerr = unix.Recvfrom(int(fd), p[:n], unix.MSG_DONTWAIT)
+		}
+		return !errors.Is(rerr, unix.EAGAIN)
+	})
+	if err = cmp.Or(err, rerr); err == nil && n == 0 {
+		err = io.EOF
+	}
+	return max(n, 0), err
 }
 
 var oobSpace = unix.CmsgSpace(MaxFiles * 4)
@@ -190,13 +223,20 @@ func (c *Conn) Take() []int {
 	return files
 }
 
-// Close closes the connection and every descriptor still with it. It does not shut the connection down:
-// another process's copy of it goes on working.
+// Close closes the connection and every descriptor still with it. Unless it is alone it does not shut the connection
+// down: another process's copy of it goes on working.
 func (c *Conn) Close() (err error) {
 	c.mu.Lock()
 	files, first := c.files, !c.closed
 	c.files, c.closed = nil, true
 	c.mu.Unlock()
+	if first && len(files) == 0 && c.alone && drained(c.UnixConn) {
+		err = c.UnixConn.Close()
+		if c.onClose != nil {
+			c.onClose()
+		}
+		return err
+	}
 	if first && !c.peer.Owner() { // descriptors that were not read close with the last copy of it
 		_ = Use(c.UnixConn, func(fd int) error {
 			if fd, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3); err == nil {

@@ -1,6 +1,7 @@
 package fdconn
 
 import (
+	"net"
 	"os"
 	"runtime"
 	"sync"
@@ -38,4 +39,26 @@ func withoutLinger(f func()) {
 	closing = false
 	mu.Unlock()
 	again.Stop()
+}
+
+// drained discards what is unread of c, and reports whether no descriptor is among it, since none comes without a byte.
+// Nothing comes afterwards.
+func drained(c *net.UnixConn) (clean bool) {
+	_ = Use(c, func(fd int) error {
+		err := unix.Shutdown(fd, unix.SHUT_RD)
+		for b := make([]byte, 4<<10); err == nil; {
+			var n, flags int
+			n, _, flags, _, err = unix.Recvmsg(fd, b, nil, unix.MSG_PEEK|unix.MSG_DONTWAIT)
+			switch {
+			case err != nil || flags&unix.MSG_CTRUNC != 0: // descriptors come with these bytes
+				return err
+			case n <= 0:
+				clean = true
+				return nil
+			}
+			_, _, err = unix.Recvfrom(fd, b[:n], unix.MSG_DONTWAIT)
+		}
+		return err
+	})
+	return clean
 }

@@ -45,6 +45,10 @@ type Listener struct {
 	// Admit, where it is set, decides about each connection before anything is read from it: who is refused is closed.
 	Admit func(Peer) bool
 
+	// Alone says that connections are handed to no other process, and that no descriptors are taken from them. Closing
+	// one with which none came costs no thread then, which would be most of what a flood of them costs.
+	Alone bool
+
 	path string
 	own  fs.FileInfo // the socket as it was made
 	lock *os.File    // with a flock, until Close
@@ -252,6 +256,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 		if err != nil {
 			continue
 		}
+		fc.alone = l.Alone
 		if l.Admit == nil || l.Admit(fc.peer) {
 			return fc, nil
 		}

@@ -81,15 +81,25 @@ func (a client) counts() bool { return !a.ownHost || a.origin == here }
 
 // lastVerdict answers a client that starts no probe: as the last load balancer was.
 func (c *Checker) lastVerdict(from client) Verdict {
+	if v, ok := c.lastKnown(); ok {
+		return v
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, v := range []Verdict{c.lastHere, c.lastElsewhere} {
-		if time.Since(v.At) < lastFor {
-			return v
-		}
-	}
 	reason := fmt.Sprintf("no Host is set, and no load balancer has asked within %s", lastFor)
 	return c.judgeLocked(noProbe(from, reason), from)
+}
+
+// lastKnown is the last verdict of the configured Host, or of a load balancer's own.
+func (c *Checker) lastKnown() (Verdict, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, v := range []Verdict{c.lastConfigured, c.lastHere, c.lastElsewhere} {
+		if time.Since(v.At) < lastFor {
+			return v, true
+		}
+	}
+	return Verdict{}, false
 }
 
 // addresses are this machine's, read again every ten seconds: an interface may come later.

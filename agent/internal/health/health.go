@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"beanstalk-agent/agent/internal/endpoint"
@@ -24,24 +25,29 @@ type Checker struct {
 	probes     sync.WaitGroup
 	machineHas func(netip.Addr) bool // whether it is an address of this machine
 
+	probing atomic.Int32 // requests that may wait for a probe
+
+	floods floods
+
 	fallbackMu sync.Mutex
 	fallback   string // content of NginxFile, as last written
 
-	mu            sync.Mutex
-	prober        *prober          // of the last target; nil before the first probe
-	host          string           // last answer of Config.Host
-	hostKnown     bool             // there was one
-	hostErr       error            // why there was none; nil once hostKnown
-	servedUnknown bool             // load balancers are answered 200 although the state is unknown
-	calls         map[client]*call // in flight, or younger than Config.Lifetime
-	lastHere      Verdict          // given to a load balancer whose Host is an address of this machine
-	lastElsewhere Verdict          // or another one
-	judge         judge
-	history       ring
-	figures       Figures
-	port          listenState
-	socket        listenState       // zero where there is none
-	nonces        map[string]string // of our own requests in flight: over which network each has arrived
+	mu             sync.Mutex
+	prober         *prober          // of the last target; nil before the first probe
+	host           string           // last answer of Config.Host
+	hostKnown      bool             // there was one
+	hostErr        error            // why there was none; nil once hostKnown
+	servedUnknown  bool             // load balancers are answered 200 although the state is unknown
+	calls          map[client]*call // in flight, or younger than Config.Lifetime
+	lastConfigured Verdict          // of the configured Host
+	lastHere       Verdict          // given to a load balancer whose Host is an address of this machine
+	lastElsewhere  Verdict          // or another one
+	judge          judge
+	history        ring
+	figures        Figures
+	port           listenState
+	socket         listenState       // zero where there is none
+	nonces         map[string]string // of our own requests in flight: over which network each has arrived
 }
 
 // call is one probe with all the clients that wait for it.
@@ -316,6 +322,8 @@ func (c *Checker) recordLocked(r Result, from client) Verdict {
 	v := c.judgeLocked(r, from)
 	v.Host, v.Target = r.Host, r.Target
 	switch {
+	case !from.ownHost:
+		c.lastConfigured = v
 	case from.origin == elsewhere:
 		c.lastElsewhere = v
 	case from.host != "":

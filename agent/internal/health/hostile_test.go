@@ -23,6 +23,9 @@ import (
 // TestMain makes the test binary a server of health checks when it is told a target, so that its
 // memory can be measured apart from that of those who attack it.
 func TestMain(m *testing.M) {
+	if kind := os.Getenv("HEALTH_TEST_FLOOD"); kind != "" {
+		connectWithoutEnd(kind, os.Getenv("HEALTH_TEST_SOCKET"))
+	}
 	target := os.Getenv("HEALTH_TEST_TARGET")
 	if target == "" {
 		os.Exit(m.Run())

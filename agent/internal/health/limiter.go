@@ -2,162 +2,285 @@ package health
 
 import (
 	"bytes"
+	"errors"
 	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"beanstalk-agent/agent/internal/fdconn"
 )
 
-// patience is how long a connection may take to send its request while others wait.
-const patience = 50 * time.Millisecond
+const (
+	headerTimeout = time.Second // nginx sends a request in one piece
 
-// limiter is a listener that keeps at most max connections open. Then the next connection waits in the
-// kernel's queue until one ends, or until the oldest one without a request is older than patience: that
-// one is closed. One whose request has arrived but was not read yet, on a busy machine, stays. So slow
-// clients delay others by milliseconds, a burst of normal ones is answered, and memory is limited.
+	// secondLook is how much later a connection that waits for its client is looked at again, before it is closed: at
+	// one moment its request may have arrived without being read.
+	secondLook = 10 * time.Millisecond
+
+	// patience is how long a connection may take to send its request while others wait, where the kernel does not say
+	// whose it is: then it may be nginx's as well as another's.
+	patience = 50 * time.Millisecond
+
+	maxHead = 8 << 10 // bytes of a request without its body
+)
+
+// limiter is a listener that stops accepting for no longer than secondLook, whatever its clients do: the kernel refuses
+// whoever finds its queue full. At most max connections are open. When the next one comes, one that has not sent its
+// request is closed: of the process that has most of them, the oldest. So whoever connects without end takes its own
+// places, not nginx's, also as the same user. A connection whose request has arrived is never closed, and waits for
+// us alone.
+//
+// At a port the kernel does not say whose a connection is, and each has patience: there slow clients delay others.
+//
+// The server is handed connections whose request has been read: one that waits costs 4 kB, and no place of the
+// server's.
 type limiter struct {
 	net.Listener
 	max    int
-	onShed func()
+	onShed func(from peer)
+	peerOf func(net.Conn) peer
+
+	arrived chan net.Conn // with their requests
+	ended   chan struct{} // run has
+	err     error         // why; set before
+	closing chan struct{}
+	close   sync.Once
+	heads   sync.WaitGroup
 
 	mu      sync.Mutex
-	open    []*limitedConn // oldest first
+	open    int
+	waiting []*limitedConn // for their requests, oldest first
+	of      map[peer]int   // how many of them
 	freed   chan struct{}  // has a token after a connection ended
-	closing chan struct{}
-	once    sync.Once
+}
+
+// peer is the process that made a connection, as the kernel knows it; the zero value where it does not say.
+type peer struct {
+	fdconn.Peer
+	known bool
+}
+
+func peerOf(c net.Conn) peer {
+	if fc, ok := c.(*fdconn.Conn); ok {
+		return peer{fc.Peer(), true}
+	}
+	return peer{}
 }
 
 type limitedConn struct {
 	net.Conn
 	l     *limiter
+	from  peer
 	since time.Time
-	once  sync.Once
-	idle  time.Time // since when it was seen waiting for its client; zero: it was not; guarded by l.mu
+	head  []byte // of the request, not yet read by the server
+	whole atomic.Bool
 
-	reading    atomic.Bool
-	headerRead atomic.Bool // the answer has a time limit
-	tail       []byte      // the last bytes read, until headerRead
+	// Guarded by l.mu.
+
+	waits bool      // it is in l.waiting
+	idle  time.Time // since when it was seen waiting for its client; zero: it was not
+	left  bool      // its place is free
 }
 
-// Read also notices the end of the header. The server reports it too late: it reads on before it calls
-// the handler, to notice a client that disconnects.
-func (c *limitedConn) Read(p []byte) (int, error) {
-	c.reading.Store(true)
-	defer c.reading.Store(false)
-	n, err := c.Conn.Read(p)
-	if !c.headerRead.Load() {
-		c.tail = append(c.tail, p[:n]...)
-		if bytes.Contains(c.tail, []byte("\n\r\n")) || bytes.Contains(c.tail, []byte("\n\n")) {
-			c.headerRead.Store(true)
-		}
-		c.tail = c.tail[max(0, len(c.tail)-2):]
-	}
-	return n, err
+func newLimiter(ln net.Listener, max int, onShed func(peer)) *limiter {
+	return &limiter{Listener: ln, max: max, onShed: onShed, peerOf: peerOf,
+		arrived: make(chan net.Conn), ended: make(chan struct{}), closing: make(chan struct{}),
+		of: map[peer]int{}, freed: make(chan struct{}, 1)}
 }
 
-// waitsForClient reports whether a read of c is pending and no byte has arrived.
-func (c *limitedConn) waitsForClient() bool {
-	if !c.reading.Load() {
-		return false
-	}
-	unread := false
-	if sc, ok := c.Conn.(syscall.Conn); ok {
-		if raw, err := sc.SyscallConn(); err == nil {
-			raw.Control(func(fd uintptr) {
-				n, _, err := syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-				unread = err == nil && n > 0
-			})
-		}
-	}
-	return !unread
-}
-
-// slowLocked reports whether c is older than patience and has waited for its client for a while: at one
-// moment the request may have arrived without being read.
-func (c *limitedConn) slowLocked(now time.Time) bool {
-	switch {
-	case c.headerRead.Load() || now.Sub(c.since) < patience || !c.waitsForClient():
-		c.idle = time.Time{}
-	case c.idle.IsZero():
-		c.idle = now
-	}
-	return !c.idle.IsZero() && now.Sub(c.idle) >= patience/5
-}
-
-func newLimiter(ln net.Listener, max int, onShed func()) *limiter {
-	return &limiter{Listener: ln, max: max, onShed: onShed, freed: make(chan struct{}, 1), closing: make(chan struct{})}
-}
-
-func (l *limiter) Accept() (net.Conn, error) {
-	if err := l.waitForPlace(); err != nil {
-		return nil, err
-	}
-	conn, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	c := &limitedConn{Conn: conn, l: l, since: time.Now()}
-	l.mu.Lock()
-	l.open = append(l.open, c)
-	l.mu.Unlock()
-	return c, nil
-}
-
-// waitForPlace returns once fewer than max connections are open. Only Accept adds one.
-func (l *limiter) waitForPlace() error {
+// run accepts until the listener is closed, or fails. It returns when nothing of it is left but what Accept has
+// returned.
+func (l *limiter) run() {
 	for {
-		full, slow := l.findSlow()
-		switch {
-		case !full:
-			return nil
-		case slow != nil:
-			slow.Close()
-			l.onShed()
+		conn, err := l.Listener.Accept()
+		if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) { // until a descriptor is free
+			time.Sleep(5 * time.Millisecond)
 			continue
+		}
+		if err != nil {
+			l.err = err
+			break
+		}
+		c := &limitedConn{Conn: conn, l: l, from: l.peerOf(conn), since: time.Now(), waits: true}
+		if !l.enter(c) {
+			conn.Close()
+			continue
+		}
+		l.heads.Go(c.awaitRequest)
+	}
+	close(l.ended)
+	l.Close()
+	l.heads.Wait()
+}
+
+// Accept returns a connection whose request has arrived.
+func (l *limiter) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.arrived:
+		return c, nil
+	case <-l.ended:
+		return nil, l.err
+	}
+}
+
+// enter makes room for c. It waits for a second look, and while as many requests as there are places are answered.
+func (l *limiter) enter(c *limitedConn) bool {
+	for {
+		entered, shed := l.tryEnter(c)
+		if shed != nil {
+			shed.Conn.Close()
+			l.onShed(shed.from)
+		}
+		if entered {
+			return true
 		}
 		select {
 		case <-l.freed:
-		case <-time.After(patience / 5):
+		case <-time.After(secondLook / 5):
 		case <-l.closing:
-			return net.ErrClosed
+			return false
 		}
 	}
 }
 
-// findSlow reports whether max connections are open, and which one to close, if any.
-func (l *limiter) findSlow() (full bool, slow *limitedConn) {
+func (l *limiter) tryEnter(c *limitedConn) (entered bool, shed *limitedConn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.open) < l.max {
-		return false, nil
-	}
-	now := time.Now()
-	for _, c := range l.open {
-		if c.slowLocked(now) {
-			return true, c
+	if l.open >= l.max {
+		if shed = l.idleLocked(); shed == nil {
+			return false, nil
 		}
+		l.leaveLocked(shed)
 	}
-	return true, nil
+	l.open++
+	l.of[c.from]++
+	l.waiting = append(l.waiting, c)
+	return true, shed
 }
 
+// idleLocked is the connection to close: one that was seen idle before, and still is.
+func (l *limiter) idleLocked() *limitedConn {
+	now, most := time.Now(), 0
+	for _, n := range l.of {
+		most = max(most, n)
+	}
+	for _, c := range l.waiting {
+		switch {
+		case l.of[c.from] < most:
+		case c.whole.Load() || c.hasUnread():
+			c.idle = time.Time{}
+		case c.idle.IsZero():
+			c.idle = now
+		case now.Sub(c.idle) >= secondLook && (c.from.known || now.Sub(c.since) >= patience):
+			return c
+		}
+	}
+	return nil
+}
+
+// dropLocked has c wait no longer, and reports whether it did.
+func (l *limiter) dropLocked(c *limitedConn) bool {
+	if !c.waits {
+		return false
+	}
+	c.waits = false
+	l.waiting = slices.DeleteFunc(l.waiting, func(other *limitedConn) bool { return other == c })
+	if l.of[c.from]--; l.of[c.from] == 0 {
+		delete(l.of, c.from)
+	}
+	return true
+}
+
+// Close also ends the connections that wait.
 func (l *limiter) Close() error {
-	l.once.Do(func() { close(l.closing) })
+	l.close.Do(func() {
+		close(l.closing)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		for _, c := range l.waiting {
+			c.SetReadDeadline(time.Now()) // awaitRequest closes it
+		}
+	})
 	return l.Listener.Close()
 }
 
-func (c *limitedConn) Close() error {
-	c.once.Do(c.release)
-	return c.Conn.Close()
+// awaitRequest reads a request but for its body and hands it to the server, or closes c.
+func (c *limitedConn) awaitRequest() {
+	c.SetReadDeadline(time.Now().Add(headerTimeout))
+	head := make([]byte, 0, 512)
+	for !c.whole.Load() {
+		n, err := c.Conn.Read(head[len(head):cap(head)])
+		from := max(0, len(head)-3)
+		head = head[:len(head)+n]
+		if tail := head[from:]; bytes.Contains(tail, []byte("\n\r\n")) || bytes.Contains(tail, []byte("\n\n")) {
+			c.whole.Store(true)
+		} else if err != nil || len(head) >= maxHead {
+			c.Close()
+			return
+		}
+		head = slices.Grow(head, 512)
+	}
+	c.head = head
+	c.l.mu.Lock()
+	mine := c.l.dropLocked(c)
+	c.l.mu.Unlock()
+	if !mine { // it was closed meanwhile
+		return
+	}
+	select {
+	case c.l.arrived <- c:
+	case <-c.l.closing:
+		c.Close()
+	}
 }
 
-func (c *limitedConn) release() {
+// Read reads the request from its beginning.
+func (c *limitedConn) Read(p []byte) (int, error) {
+	if len(c.head) > 0 {
+		n := copy(p, c.head)
+		c.head = c.head[n:]
+		return n, nil
+	}
+	return c.Conn.Read(p)
+}
+
+// hasUnread reports whether bytes have arrived that were not read.
+func (c *limitedConn) hasUnread() (unread bool) {
+	sc, ok := c.Conn.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return false
+	}
+	_ = raw.Control(func(fd uintptr) {
+		var b [1]byte
+		n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		unread = err == nil && n > 0
+	})
+	return unread
+}
+
+// Close gives the place back.
+func (c *limitedConn) Close() error {
 	c.l.mu.Lock()
-	defer c.l.mu.Unlock()
-	c.l.open = slices.DeleteFunc(c.l.open, func(other *limitedConn) bool { return other == c })
+	c.l.leaveLocked(c)
+	c.l.mu.Unlock()
 	select {
 	case c.l.freed <- struct{}{}:
 	default:
+	}
+	return c.Conn.Close()
+}
+
+func (l *limiter) leaveLocked(c *limitedConn) {
+	l.dropLocked(c)
+	if !c.left {
+		c.left = true
+		l.open--
 	}
 }

@@ -87,7 +87,7 @@ func TestTenThousandThroughNginx(t *testing.T) {
 		t.Skip("takes 5 s")
 	}
 	const clients, laps = 500, 5 // of four connections each
-	honest := make(chan struct{}, maxConns*3/4)
+	honest := make(chan struct{}, maxConns/4)
 	var asked, byNginx atomic.Int32
 	began := time.Now()
 	p := startProxied(t, "4700ms", "a.example", func(_ http.ResponseWriter, r *http.Request) {

@@ -232,6 +232,7 @@ func socketAt(path string) func() (net.Listener, error) {
 		if err != nil {
 			return nil, err
 		}
+		ln.Alone = true
 		return ln, os.Chmod(path, 0o666)
 	}
 }

@@ -14,8 +14,9 @@ import (
 )
 
 const (
-	headerTimeout = time.Second // nginx sends a request in one piece
-	maxConns      = 128         // about 20 kB each; a busy check is answered in microseconds
+	maxConns   = 384      // 4 kB each until the request has arrived, then 20 kB for microseconds
+	maxProbing = 64       // requests that wait for a probe at a time
+	maxSent    = 64 << 10 // after a larger one the server would keep its end of a connection for half a second
 )
 
 // nonceHeader has a number by which the agent recognises its own request. The nginx snippet passes it on.
@@ -26,6 +27,9 @@ const nonceHeader = "X-Agent-Check"
 // its name, if it is a load balancer, reach the application.
 func (c *Checker) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength > maxSent {
+			panic(http.ErrAbortHandler)
+		}
 		if r.ContentLength != 0 { // do not wait for a body
 			defer http.NewResponseController(w).SetReadDeadline(time.Now())
 		}
@@ -41,9 +45,21 @@ func (c *Checker) Handler() http.Handler {
 		case c.recordRequest(r.Header.Get(nonceHeader), networkOf(r), from):
 			respond(w, http.StatusServiceUnavailable)
 		default:
-			respond(w, c.check(r.Context(), from).Status)
+			respond(w, c.checkInTurn(r.Context(), from).Status)
 		}
 	})
+}
+
+// checkInTurn is check for as many as may wait for a probe, and the last verdict for more of them: whoever asks in
+// great numbers must not keep the next one from being answered.
+func (c *Checker) checkInTurn(ctx context.Context, from client) Verdict {
+	defer c.probing.Add(-1)
+	if c.probing.Add(1) > maxProbing {
+		if v, ok := c.lastKnown(); ok {
+			return v
+		}
+	}
+	return c.check(ctx, from)
 }
 
 // recordRequest counts a request, or marks its nonce if it is our own, and reports whether a drain refuses it.
@@ -146,12 +162,15 @@ func (c *Checker) serveListener(ctx context.Context, ln net.Listener) error {
 		Handler:           c.Handler(),
 		ReadHeaderTimeout: headerTimeout,
 		WriteTimeout:      c.cfg.Timeout + 2*time.Second,
-		MaxHeaderBytes:    4 << 10,
+		MaxHeaderBytes:    maxHead,
 		ErrorLog:          log.New(io.Discard, "", 0), // errors of strangers are not logged
 	}
 	server.SetKeepAlivesEnabled(false)
 	stop := context.AfterFunc(ctx, func() { limited.Close() })
 	defer stop()
+	var accepting sync.WaitGroup
+	defer accepting.Wait()
+	accepting.Go(limited.run)
 	err := server.Serve(limited)
 	ending, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -188,8 +207,9 @@ func (c *Checker) setListening(state *listenState, ln net.Listener, err error) {
 	}
 }
 
-func (c *Checker) countShed() {
+func (c *Checker) countShed(from peer) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.figures.Shed++
+	c.mu.Unlock()
+	c.floods.count(from, c.log)
 }

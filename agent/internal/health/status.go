@@ -9,7 +9,7 @@ import (
 
 // Status says who may ask for the verdict, and what the application answers now; with probe false it is not asked.
 func (c *Checker) Status(ctx context.Context, probe bool) []api.Line {
-	var lines []api.Line
+	lines := c.floods.lines()
 	where := ""
 	port, socket := c.listening()
 	switch {
