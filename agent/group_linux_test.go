@@ -87,7 +87,7 @@ func (s slots) offset(i int) int64 { return int64(i) % int64(s.period/time.Secon
 func (s slots) due(from, to time.Time) (all []slot) {
 	period := int64(s.period / time.Second)
 	for i := range s.jobs {
-		for at := from.Unix() + 1; at < to.Unix(); at++ {
+		for at := from.Unix() + 1; at <= to.Unix(); at++ {
 			if at%period == s.offset(i) {
 				all = append(all, slot{s.job(i), at})
 			}
