@@ -54,7 +54,11 @@ func (g *ground) fleet(z fleetSize, command string, endpoint func(i int) string)
 	}
 	for i := range z.hosts {
 		config := fmt.Sprintf("aws: {region: us-east-1, s3_endpoint: '%s'}\ncron: {claims: 's3://%s/claims'}\n", endpoint(i), fleetBucket)
-		h := g.add(config, cron, "AWS_ACCESS_KEY_ID="+versity.AccessKey, "AWS_SECRET_ACCESS_KEY="+versity.SecretKey)
+		env := []string{"AWS_ACCESS_KEY_ID=" + versity.AccessKey, "AWS_SECRET_ACCESS_KEY=" + versity.SecretKey}
+		if g.identified {
+			env = append(env, identity(g.t, i)...)
+		}
+		h := g.add(config, cron, env...)
 		h.write("clock", (time.Duration(i%(2*z.skew+1)-z.skew) * z.period).String())
 	}
 	for _, h := range g.hosts {

@@ -40,6 +40,8 @@ type ground struct {
 	hosts  []*host
 	agent  func(i int) string // the program of host i; nil: the present one
 	eb     string             // of the next host
+
+	identified bool // hosts of a fleet have instance ids
 }
 
 // signs is what a job of the ground does first: it names the newest output of the job's, which lies in the host's
