@@ -32,8 +32,9 @@ func TestOtherSchedulersAreNamed(t *testing.T) {
 		"0/30 0/1 * 1/1 * ? *":    "as Quartz has it, with seconds before and a year after the five fields; write 0/1 * 1/1 * *",
 		"at(2026-01-01T00:00:00)": "an expression of EventBridge; write minute, hour",
 
-		"every 24 hours":                   "as App Engine's cron.yaml says it; write @every 24h",
-		"every 12 hours synchronized":      "write @every 12h",
+		"every 24 hours":                   "as App Engine's cron.yaml says it; write 0 0 * * *",
+		"every 12 hours synchronized":      "write 0 */12 * * *",
+		"every 36 hours":                   "write @every 36h",
 		"every 10 mins":                    "write */10 * * * *",
 		"every 7 minutes":                  "as App Engine's cron.yaml says it; write @every 7m",
 		"every day 00:00":                  "as App Engine's cron.yaml says it; write 0 0 * * *",
@@ -140,7 +141,7 @@ func TestFilesWithoutAListOfJobs(t *testing.T) {
 	for text, want := range map[string]string{
 		"apiVersion: batch/v1\nkind: CronJob\n":          "2:1: the file has no key cron; the jobs are a list below the key cron",
 		"version: 1\njobs:\n- {name: a, url: /a}\n":      "2:1: the file has no key cron",
-		"foo:\n  minute: '*/5'\n":                        "1:1: the file has no key cron",
+		"foo:\n  minute: '*/5'\nbar: 1\n":                "1:1: the file has no key cron",
 		"version: 1\ncrons:\n- name: a\n":                "did you mean cron?",
 		"version: 1\n":                                   "",
 		"":                                               "",
@@ -217,6 +218,17 @@ func TestKeysOfOthersAreNoFault(t *testing.T) {
 		}
 		if want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%s%v, want %q", text, err, want)
+		}
+	}
+}
+
+// Other schedulers' words for a key are known.
+func TestOthersKeysAreKnown(t *testing.T) {
+	for key, want := range map[string]string{"path": "did you mean url?", "cmd": "did you mean command?", "Run": "did you mean command?",
+		"tz": "did you mean timezone?", "nmae": "did you mean name?", "colour": "one of backoff, catch_up, command"} {
+		_, err := Parse("cron.yaml", []byte("cron:\n- {name: a, schedule: '@daily', command: x, "+key+": y}\n"), ParseOptions{})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", key, err, want)
 		}
 	}
 }

@@ -33,6 +33,12 @@ func inWords(expr string) (what, write string) {
 		}
 		return heroku, dailyAt("*/"+words[1], "*", "*")
 	case words[0] == "every" && digits(words[1]) && strings.HasPrefix(words[2], "hour"):
+		switch n, _ := strconv.Atoi(words[1]); {
+		case n == 24:
+			return appEngine, "0 0 * * *"
+		case n > 0 && 24%n == 0: // a worker tier's daemon does not know @every
+			return appEngine, "0 */" + words[1] + " * * *"
+		}
 		return appEngine, "@every " + words[1] + "h"
 	case words[0] == "every" && strings.Contains(last, ":"):
 		minute, hour := last[strings.Index(last, ":")+1:], last[:strings.Index(last, ":")]

@@ -136,7 +136,9 @@ func (y *cronYAML) head(n ast.Node, cut bool) {
 			y.fleetGroup(e)
 		case strings.HasPrefix(e.Key, "x-"): // a place for anchors
 		default:
-			other = e.KeyNode
+			if other == nil {
+				other = e.KeyNode
+			}
 			y.unknown(e, true,
 				[]string{"version", "cron", "timezone", "environments", "enabled", "process_types", "group"})
 		}
@@ -260,5 +262,18 @@ func (y *cronYAML) unknown(e pair, shared bool, known []string) {
 		y.Warn(line, column, "", "key %q has no meaning here", e.Key)
 		return
 	}
+	if ours := elsewhere[strings.ToLower(e.Key)]; slices.Contains(known, ours) {
+		y.FaultAt(e.KeyNode, "did you mean "+ours+"?", "unknown key %q", e.Key)
+		return
+	}
 	y.Unknown(e, known)
+}
+
+// elsewhere are other schedulers' words for our keys.
+var elsewhere = map[string]string{
+	"path": "url", "endpoint": "url", "uri": "url", "cmd": "command", "run": "command", "script": "command",
+	"cron": "schedule", "expression": "schedule", "when": "schedule", "time": "schedule",
+	"tz": "timezone", "zone": "timezone", "id": "name", "title": "name", "label": "name",
+	"cwd": "dir", "workdir": "dir", "working_directory": "dir", "environment": "env", "jobs": "cron", "tasks": "cron",
+	"schedules": "cron",
 }
