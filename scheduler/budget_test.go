@@ -101,6 +101,9 @@ func TestFaultsOfLongValuesAreShort(t *testing.T) {
 }
 
 func TestTenThousandJobsAreTheMost(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 2 s")
+	}
 	for name, text := range map[string]func(int) string{"cron.yaml": tenThousand, "crontab": tenThousandLines} {
 		tab, err := Parse(name, []byte(text(10_000)), ParseOptions{})
 		if err != nil || len(tab.Jobs) != 10_000 {

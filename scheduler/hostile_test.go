@@ -12,6 +12,9 @@ import (
 // The application's user can write the cron file, and the agent that reads it is root on
 // a small host: no file may cost it much, whatever is in it.
 func TestHostileFilesCostLittle(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 3 s")
+	}
 	bomb := "x-0: &a0 {K: v}\n"
 	for i := range 20 {
 		bomb += fmt.Sprintf("x-%d: &a%d {<<: [*a%d, *a%d, *a%d], K%d: v}\n", i+1, i+1, i, i, i, i)

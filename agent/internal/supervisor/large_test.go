@@ -235,6 +235,9 @@ func peakOf(t *testing.T, pid int) (kb int) {
 
 // A disk that let nothing be removed for long, or a state directory that somebody restored.
 func TestTooManyRecords(t *testing.T) {
+	if testing.Short() {
+		t.Skip("writes 300 records")
+	}
 	dir := t.TempDir()
 	for i := range 300 {
 		plant(t, dir, fmt.Sprint("r", i), uint64(i), nil, time.Duration(400-i)*time.Second)

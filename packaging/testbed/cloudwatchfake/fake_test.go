@@ -216,6 +216,9 @@ func TestDecodesTheSDKsOwnSnapshot(t *testing.T) {
 
 // Debian's awscli is by others and speaks another protocol: what it reads back is what a person would see.
 func TestCommandLineReadsBack(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 8 s: the command line is slow")
+	}
 	_, c, url := serve(t)
 	one, other := datum(), datum()
 	at := *one.Timestamp // the command line is slow: minutes may pass

@@ -43,8 +43,24 @@ var leaks = []string{
 	`m/leaks TestStarts: SECRET`,
 }
 
+// A test that takes long is shown with its package's line, and a leak in it is one.
+func TestShowsWhatTookLong(t *testing.T) {
+	var out strings.Builder
+	n, err := overhear(strings.NewReader(`{"Action":"output","Package":"m/p","Test":"TestLong","Output":"`+planted.Value+`\n"}
+		{"Action":"pass","Package":"m/p","Test":"TestLong","Elapsed":7.2}
+		{"Action":"pass","Package":"m/p","Test":"TestQuick","Elapsed":0.1}
+		{"Action":"output","Package":"m/p","Output":"ok  \tm/p\t7.3s\n"}
+		{"Action":"pass","Package":"m/p","Elapsed":7.3}`), &out)
+	if err != nil || n != 1 || !strings.HasPrefix(out.String(), "ok  \tm/p\t7.3s\n    \t7 s TestLong\n") || strings.Contains(out.String(), "Quick") {
+		t.Errorf("%d leaks, %v, shown:\n%s", n, err, &out)
+	}
+}
+
 // The reader of the gate sees what plain go test shows, and each leak with its package and its test.
 func TestShowsWhatGoTestShows(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 10 s: it runs go test twice")
+	}
 	if _, err := exec.LookPath("go"); err != nil {
 		gotool.Need(t, "Go")
 	}
