@@ -1,6 +1,7 @@
 package cron
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,8 +37,10 @@ type held struct {
 	late    bool  // it has been logged that the lease is not renewed
 	ended   error // why this process ended the run, if it did
 
-	stopped bool   // the supervisor has taken that; keep's
-	stop    func() // ends keep
+	// keep's own.
+	lapses  runs.BootTime // when the supervisor ends the run, since it did not take the last lease; 0: it did
+	stopped bool          // it has been asked to end it, and did
+	stop    func()        // ends keep
 }
 
 // leases are the slots that this instance has claimed and whose runs are in progress.
@@ -191,8 +194,14 @@ func (h *held) next() (wait time.Duration, renews bool) {
 	return max(due, renewPause), true
 }
 
-// tryRenew renews the lease in the register and at the supervisor.
+// tryRenew renews the lease in the register and at the supervisor. Where the supervisor is gone, so is the run, and the
+// register must not have it as in progress for ever.
 func (h *held) tryRenew(ctx context.Context, id string) {
+	before, _ := h.leaseUntil()
+	if h.lapses != 0 && runs.BootNow() >= h.lapses {
+		h.end(ctx, id, fmt.Errorf("%w: the supervisor took no lease", scheduler.ErrInterrupted))
+		return
+	}
 	limited, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	by, err := h.renew(limited)
@@ -205,7 +214,7 @@ func (h *held) tryRenew(ctx context.Context, id string) {
 	case by != "" && h.replaced:
 		h.end(ctx, id, fmt.Errorf("%w: %s asked for it", scheduler.ErrReplaced, printable(by)))
 	default:
-		h.extend(ctx, id)
+		h.extend(ctx, id, before)
 	}
 }
 
@@ -227,8 +236,8 @@ func (h *held) lookForEnd(ctx context.Context, id string) {
 	}
 }
 
-// extend has the supervisor let the run go on.
-func (h *held) extend(ctx context.Context, id string) {
+// extend has the supervisor let the run go on, which it did until before.
+func (h *held) extend(ctx context.Context, id string, before runs.BootTime) {
 	until, known := h.leaseUntil()
 	now := runs.BootNow()
 	if !known || until <= now {
@@ -238,7 +247,9 @@ func (h *held) extend(ctx context.Context, id string) {
 	switch {
 	case err == nil, ctx.Err() != nil, errors.Is(err, runs.ErrNoLease), errors.Is(err, runs.ErrUnknown),
 		errors.Is(err, runs.ErrEnded): // not begun yet, over, or the supervisor is older
+		h.lapses = 0
 	default:
+		h.lapses = cmp.Or(h.lapses, before)
 		h.leases.log.Warn("the supervisor does not take the lease", "job", h.job, "run", id, "err", err)
 	}
 }

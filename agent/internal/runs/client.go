@@ -184,8 +184,8 @@ func (c *Client) Get(ctx context.Context, id string) (run Run, err error) {
 	return run, err
 }
 
-// Wait returns the run once it has ended. It goes on waiting through a replacement of the supervisor for
-// as long as Patience allows.
+// Wait returns the run once its command has ended; a job's, once what that left behind has, too. It goes on waiting
+// through a replacement of the supervisor for as long as Patience allows.
 func (c *Client) Wait(ctx context.Context, id string) (run Run, err error) {
 	err = c.call(ctx, "GET", "/runs/"+url.PathEscape(id)+"/wait", nil, &run)
 	return run, err

@@ -102,6 +102,8 @@ func (s *server) getRun(w http.ResponseWriter, r *http.Request) *runs.Refused {
 	return reply(w, run)
 }
 
+// waitRun answers when the run's command has ended; a job's, when what that left behind has, too, as its lock has it:
+// then its next run may start, on another host as well.
 func (s *server) waitRun(w http.ResponseWriter, r *http.Request) *runs.Refused {
 	run, l, e := s.find(r.PathValue("id"))
 	if e != nil {
@@ -110,17 +112,25 @@ func (s *server) waitRun(w http.ResponseWriter, r *http.Request) *runs.Refused {
 	if l == nil {
 		return reply(w, run)
 	}
+	ended := l.ended
+	if l.member.cron {
+		ended = l.gone
+	}
 	select {
-	case <-l.ended:
-		return reply(w, l.snapshot())
+	case <-ended:
 	case <-l.gone: // perhaps without having begun
-		if run, _, e = s.find(l.id); e != nil {
-			return e
-		}
-		return reply(w, run)
 	case <-r.Context().Done():
 		return nil
 	}
+	select {
+	case <-l.ended:
+		return reply(w, l.snapshot())
+	default:
+	}
+	if run, _, e = s.find(l.id); e != nil {
+		return e
+	}
+	return reply(w, run)
 }
 
 func (s *server) stopRun(w http.ResponseWriter, r *http.Request) *runs.Refused {

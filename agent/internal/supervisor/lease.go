@@ -90,9 +90,9 @@ func (l *lease) lapsed() *runs.Refused {
 // leases does not.
 const leaseLook = 5 * time.Second
 
-// ended returns when the lease has ended, or reports that gone was closed before.
-func (l *lease) ended(gone <-chan struct{}) bool {
-	for left := l.left(); left > 0; left = l.left() {
+// ended returns when the lease has ended for so long, or reports that gone was closed before.
+func (l *lease) ended(gone <-chan struct{}, ago time.Duration) bool {
+	for left := l.left() + ago; left > 0; left = l.left() + ago {
 		select {
 		case <-gone:
 			return false

@@ -233,14 +233,12 @@ const hangupWait = time.Second
 // person has given it, its last process is killed when the run's own is over, which counts from the end of the lease:
 // then another instance may start it. After a suspend of the machine both may have passed.
 func (l *live) watchLease() {
-	if !l.lease.ended(l.gone) {
+	if !l.lease.ended(l.gone, 0) {
 		return
 	}
 	l.s.log.Warn("the agent did not renew the lease of a run: it is ended", "run", l.id)
 	l.stop(runs.StoppedLease, 0)
-	select {
-	case <-l.gone:
-	case <-time.After(l.grace + l.lease.left()): // left is negative
+	if l.lease.ended(l.gone, l.grace) {
 		if err := l.group.End(); err != nil {
 			l.s.log.Error("cannot end run", "run", l.id, "err", err)
 		}

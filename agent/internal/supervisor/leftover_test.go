@@ -1,0 +1,81 @@
+package supervisor
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"beanstalk-agent/agent/internal/runs"
+)
+
+// leaves is a job whose command, a shell, ends at a TERM while the child that it waits for goes on, as
+// "python manage.py a; python manage.py b" has it. pid is the child's, once that ignores TERM.
+func leaves(t *testing.T, kind string) (req runs.Request, pid func() int) {
+	file := filepath.Join(t.TempDir(), "pid")
+	req = spooled("sh -c 'trap \"\" TERM; echo $$ >" + file + ".new; mv " + file + ".new " + file +
+		"; while :; do sleep 0.02; done'; true")
+	req.ID, req.Kind, req.Name, req.Grace = runs.NewID(), kind, "nightly", time.Second
+	return req, func() (pid int) {
+		eventually(t, "the child works", func() bool {
+			text, err := os.ReadFile(file)
+			pid, _ = strconv.Atoi(strings.TrimSpace(string(text)))
+			return err == nil && pid > 0
+		})
+		return pid
+	}
+}
+
+// What the register learns of the end of a job's run lets its next one start, on any instance: it learns that when the
+// last process has ended, not the command alone.
+func TestJobHasEndedWithWhatItLeftBehind(t *testing.T) {
+	d := start(t)
+	for name, c := range map[string]struct {
+		kind    string
+		end     func(id string, child int)
+		alive   bool
+		stopped string
+	}{
+		"a job that is replaced":        {"cron", func(id string, _ int) { go d.Interrupt(t.Context(), id, runs.StoppedReplaced) }, false, "replaced"},
+		"a job whose command is killed": {"cron", func(id string, _ int) { d.Signal(t.Context(), id, syscall.SIGKILL) }, false, ""},
+		"an exec":                       {"exec", func(id string, _ int) { d.Signal(t.Context(), id, syscall.SIGKILL) }, true, ""},
+	} {
+		req, pid := leaves(t, c.kind)
+		_, wait, err := d.Begin(t.Context(), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		child := pid()
+		c.end(req.ID, child)
+		run, err := wait() // as the agent does
+		if err != nil || run.StoppedBy != c.stopped || run.Live() {
+			t.Errorf("%s: ended as %+v, %v", name, run, err)
+		}
+		if alive(child) != c.alive {
+			t.Errorf("%s: when it has ended its child works on: %v, want %v", name, alive(child), c.alive)
+		}
+		if run, err = d.Wait(t.Context(), req.ID); err != nil || run.Live() { // as the next agent process does
+			t.Errorf("%s: ended as %+v, %v", name, run, err)
+		}
+		syscall.Kill(child, syscall.SIGKILL)
+	}
+}
+
+// The timeout of a job does the same, and its lock is free when it has ended.
+func TestLockIsFreeWhenAJobHasEnded(t *testing.T) {
+	d := start(t)
+	req, _ := leaves(t, "cron")
+	req.Lock, req.Timeout = "db", 300*time.Millisecond
+	begin(t, d, req)
+	if run := ended(t, d, req.ID); !run.TimedOut {
+		t.Errorf("ended as %+v", run)
+	}
+	next, _ := leaves(t, "cron")
+	next.Args, next.Lock = []string{"true"}, "db"
+	if _, err := d.Start(t.Context(), next, runs.Handover{}); err != nil {
+		t.Error(err)
+	}
+}
