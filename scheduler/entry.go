@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"reflect"
 	"time"
 )
 
@@ -56,6 +57,7 @@ type run struct {
 	overlaps time.Time // overlapSince before this start
 	owedFrom int64     // doneUntil before this run, until the run is recorded; then never
 	cancel   context.CancelCauseFunc
+	askAgain context.CancelFunc // has the start ask whether it may; nil before it has
 }
 
 func (e *entry) active() *activity {
@@ -71,7 +73,7 @@ func (a *activity) count(r *run, err, cause error) {
 	case errors.Is(err, ErrElsewhere):
 		a.elsewhere(r, err)
 		return
-	case errors.Is(cause, ErrStopping): // it may go on without us
+	case errors.Is(cause, ErrStopping), isTaken(err): // it may go on without us, or has not begun
 		return
 	case err != nil && errors.Is(cause, ErrReplaced):
 		a.counts.Replaced++
@@ -126,6 +128,15 @@ func (j *Job) scheduleKey() string {
 		return "seconds " + j.Expr + " " + j.Location.String()
 	}
 	return j.Expr + " " + j.Location.String()
+}
+
+// equal reports whether two jobs of one name are the same, wherever they stand in their files.
+func (j *Job) equal(o Job) bool {
+	a, b := *j, o
+	for _, x := range []*Job{&a, &b} {
+		x.Line, x.Location, x.Schedule = 0, nil, nil // the schedule is made of Expr
+	}
+	return j.scheduleKey() == o.scheduleKey() && reflect.DeepEqual(a, b)
 }
 
 // splayFor spreads the starts of a fleet and of a host's jobs. It is constant for one host

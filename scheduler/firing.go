@@ -28,6 +28,12 @@ type Firing struct {
 	// Waits is set by the Scheduler. A [Runner] calls it with what the start waits for. While that is elsewhere, on
 	// another host, the start takes neither room nor lock of this one.
 	Waits func(what string, elsewhere bool)
+
+	// MayStart is set by the Scheduler. A [Runner] calls it after each wait: before it claims the slot, and before it
+	// starts the run. It waits while starts are held. The context that it returns is for the next wait: it ends when
+	// MayStart is to be called again. The error is [ErrDropped] or [ErrChanged], which Run returns, or the cause of the
+	// end of its context.
+	MayStart func(context.Context) (context.Context, error)
 }
 
 // Final reports whether no retry follows if this attempt fails.
@@ -36,7 +42,7 @@ func (f Firing) Final() bool { return f.Reason == Manual || f.Attempt > f.Job.Re
 // attemptLeft reports whether the job wants another attempt after this one ended with err.
 func (f Firing) attemptLeft(j *Job, err error) bool {
 	switch {
-	case f.Reason == Manual, errors.Is(err, ErrElsewhere), errors.Is(err, ErrReplaced):
+	case f.Reason == Manual, errors.Is(err, ErrElsewhere), errors.Is(err, ErrReplaced), isTaken(err):
 		return false
 	case errors.Is(err, ErrLost), errors.Is(err, ErrInterrupted) && j.RetryOnLoss:
 		return j.RetryOnLoss && f.Attempt <= max(j.Retries, 1)
@@ -109,10 +115,18 @@ var (
 	// and as after a loss.
 	ErrInterrupted = errors.New("interrupted")
 
+	// ErrDropped says that a start that has waited must not happen any more: the job was paused or turned off, or has
+	// left the table. The Scheduler reports it.
+	ErrDropped = errors.New("the waiting start is dropped")
+	// ErrChanged says that the job of a start that has waited is another now: the Scheduler starts it anew.
+	ErrChanged = errors.New("the job has changed")
+
 	// ErrReplaced is a cause of a Runner's context, and the Runner's error for a run that another instance replaces.
 	ErrReplaced = errors.New("replaced by the next run")
 	ErrStopping = errors.New("the agent stops")
 )
+
+func isTaken(err error) bool { return errors.Is(err, ErrDropped) || errors.Is(err, ErrChanged) }
 
 // RunsElsewhere is a Runner's error for a slot that comes due while another instance runs the job: it counts as
 // overlapped. It is an [ErrElsewhere].

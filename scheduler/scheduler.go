@@ -228,6 +228,7 @@ func (s *Scheduler) held() bool {
 		return true
 	}
 	s.holdUntil = time.Time{}
+	s.askAgain()
 	s.lateReason = "starts were held until the limit"
 	s.report(Event{Kind: HoldEnded, Text: "starts were held until the limit; nobody released them"})
 	return false
@@ -238,6 +239,7 @@ func (s *Scheduler) Hold(limit time.Duration) {
 	s.mu.Lock()
 	defer s.unlock()
 	s.holdUntil = time.Now().Add(limit)
+	s.askAgain()
 	s.poke()
 }
 
@@ -248,6 +250,7 @@ func (s *Scheduler) Release() {
 	if !s.holdUntil.IsZero() {
 		s.holdUntil = time.Time{}
 		s.lateReason = "starts were held"
+		s.askAgain()
 	}
 	s.poke()
 }

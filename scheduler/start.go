@@ -210,19 +210,6 @@ func (s *Scheduler) startWaited(e *entry) {
 	s.launch(e, f, s.cfg.Runner.Run)
 }
 
-// dropWaiting cancels the job's waiting start and its planned retry.
-func (s *Scheduler) dropWaiting(e *entry, why string) {
-	if e.act == nil {
-		return
-	}
-	if f := e.act.waiting; f != nil {
-		e.act.waiting = nil // startWaiting takes it off the list
-		s.goIdle(e)
-		s.reportJob(Dropped, e, f.Due, 1+f.Coalesced, "the waiting start is dropped: "+why)
-	}
-	s.dropRetry(e, why)
-}
-
 func (s *Scheduler) dropRetry(e *entry, why string) {
 	if e.act == nil || e.act.retry == nil {
 		return
@@ -249,6 +236,7 @@ func (s *Scheduler) launch(e *entry, f Firing, do func(context.Context, Firing) 
 	}
 	f.Begun = func() { s.onRecorded(e, r) }
 	f.Waits = func(what string, elsewhere bool) { s.onWaits(r, what, elsewhere) }
+	f.MayStart = func(ctx context.Context) (context.Context, error) { return s.mayStart(ctx, e, r) }
 	r.firing = f
 	switch f.Reason {
 	case Manual:
@@ -342,12 +330,16 @@ func (s *Scheduler) finish(e *entry, r *run, err, cause error) {
 		e.doneUntil = min(e.doneUntil, r.owedFrom)
 		s.reportJob(Owed, e, r.firing.Due, 1+r.firing.Coalesced, "not begun before the agent stops")
 	}
+	owedFrom := r.owedFrom
 	s.recorded(e, r)
 	a.running = slices.DeleteFunc(a.running, func(o *run) bool { return o == r })
 	if !r.parked {
 		s.vacate(r.firing.Job.Lock)
 	}
 	a.count(r, err, cause)
+	if cause == nil && s.base != nil && isTaken(err) {
+		s.takeBack(e, r.firing, owedFrom, err)
+	}
 	if by, ok := errors.AsType[*RunsElsewhere](err); ok {
 		s.reportJob(Overlapped, e, r.firing.Due, 1+r.firing.Coalesced, "skipped: "+by.Error())
 	}

@@ -3,6 +3,7 @@ package scheduler
 import (
 	"container/heap"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -52,6 +53,7 @@ func (s *Scheduler) setTable(t Table) (running bool) {
 		s.remove(e, now)
 	}
 	heap.Init(&s.due) // the jobs' order may have changed
+	s.askAgain()
 	s.poke()
 	return s.base != nil
 }
@@ -178,6 +180,7 @@ func (s *Scheduler) change(name string, do func(*entry, time.Time)) error {
 	}
 	do(e, s.cfg.Now())
 	s.arm(e)
+	s.askAgain()
 	s.poke()
 	s.unlock()
 	if err := s.saveNow(); err != nil {
@@ -231,4 +234,88 @@ func (s *Scheduler) Adopt(f Firing, wait func(context.Context, Firing) error) {
 		return
 	}
 	adopt()
+}
+
+// mayStart is the Firing's MayStart. A user's start is never kept.
+func (s *Scheduler) mayStart(ctx context.Context, e *entry, r *run) (context.Context, error) {
+	for ctx.Err() == nil && r.firing.Reason != Manual {
+		may, askAgain := context.WithCancel(ctx)
+		s.mu.Lock()
+		held, err := s.held(), e.taken(r)
+		if r.askAgain != nil {
+			r.askAgain()
+		}
+		if r.askAgain = askAgain; held {
+			r.waits = "the end of a hold"
+		}
+		s.unlock()
+		if err != nil || !held {
+			return may, err
+		}
+		<-may.Done()
+	}
+	return ctx, context.Cause(ctx)
+}
+
+// askAgain has each start that has not begun ask whether it may: what that depends on has changed.
+func (s *Scheduler) askAgain() {
+	for e := range s.busy {
+		for _, r := range e.act.running {
+			if r.askAgain != nil {
+				r.askAgain()
+			}
+		}
+	}
+}
+
+// taken says why a start that waits is taken from its Runner, as dropWaiting does it and startWaited: it is dropped, or
+// starts anew.
+func (e *entry) taken(r *run) error {
+	why := ""
+	switch changed := !e.job.equal(r.firing.Job); {
+	case e.removed:
+		why = "the job is not in the cron file any more"
+	case e.paused != 0:
+		why = "the job is paused"
+	case e.off != "":
+		why = "off here: " + e.off
+	case e.job.scheduleKey() != r.firing.Job.scheduleKey():
+		why = "the job's schedule has changed"
+	case changed && r.firing.Reason == Adopted:
+		why = "the job has changed"
+	case changed:
+		return ErrChanged
+	default:
+		return nil
+	}
+	return fmt.Errorf("%w: %s", ErrDropped, why)
+}
+
+// takeBack deals with a start that its Runner has given back: it starts anew, with the job as it is now, or is
+// reported. One that waits already stands for it.
+func (s *Scheduler) takeBack(e *entry, f Firing, owedFrom int64, err error) {
+	switch a := e.act; {
+	case f.Reason == Retry && errors.Is(err, ErrDropped):
+		s.giveUp(e, f, err.Error())
+	case errors.Is(err, ErrDropped), !e.enabled():
+		s.reportJob(Dropped, e, f.Due, 1+f.Coalesced, err.Error())
+	case a.waiting != nil:
+		a.waiting.Coalesced += 1 + f.Coalesced
+	default:
+		e.doneUntil = min(e.doneUntil, owedFrom)
+		s.submit(e, f, s.cfg.Now())
+	}
+}
+
+// dropWaiting cancels the job's waiting start and its planned retry.
+func (s *Scheduler) dropWaiting(e *entry, why string) {
+	if e.act == nil {
+		return
+	}
+	if f := e.act.waiting; f != nil {
+		e.act.waiting = nil // startWaiting takes it off the list
+		s.goIdle(e)
+		s.reportJob(Dropped, e, f.Due, 1+f.Coalesced, "the waiting start is dropped: "+why)
+	}
+	s.dropRetry(e, why)
 }

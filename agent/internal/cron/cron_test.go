@@ -94,6 +94,10 @@ func (noSupervisor) Interrupt(context.Context, string, string) (runs.Run, error)
 	return runs.Run{}, nil
 }
 
+func (noSupervisor) Wait(ctx context.Context, _ string) (runs.Run, error) {
+	return runs.Run{}, context.Cause(ctx)
+}
+
 func (noSupervisor) List(context.Context, runs.Filter) ([]runs.Run, error) { return nil, nil }
 
 func (noSupervisor) Events(context.Context, uint64) iter.Seq2[runs.Event, error] {

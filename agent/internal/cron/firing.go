@@ -38,6 +38,7 @@ func (c *Cron) fireBy(ctx context.Context, f scheduler.Firing, run runnerFunc) e
 	err := run(ctx, f)
 	switch {
 	case begun, errors.Is(context.Cause(ctx), scheduler.ErrStopping): // else the next process owes it
+	case errors.Is(err, scheduler.ErrDropped), errors.Is(err, scheduler.ErrChanged): // the scheduler's to report
 	case !errors.Is(err, scheduler.ErrElsewhere):
 		c.notStarted(f, err)
 	case f.Reason == scheduler.Retry: // the one before has failed, and has not been reported
@@ -88,8 +89,7 @@ func (c *Cron) run(ctx context.Context, id string, f scheduler.Firing, h *held, 
 	defer h.keep(id).release()
 	lock, err := c.fleet.lock(ctx, f)
 	if err != nil {
-		c.noteEnd(ctx, f, h, "not started", err)
-		return err
+		return c.notBegun(ctx, f, h, nil, err)
 	}
 	pair(h, lock)
 	defer lock.keep(id).release()
@@ -98,9 +98,7 @@ func (c *Cron) run(ctx context.Context, id string, f scheduler.Firing, h *held, 
 	}
 	run, ended, err := c.start(ctx, id, f, h, lock)
 	if err != nil && !errors.Is(err, runs.ErrExists) { // which was started before the agent died, and not recorded
-		c.noteEnd(ctx, f, h, "not started", err)
-		c.fleet.unlock(lock)
-		return err
+		return c.notBegun(ctx, f, h, lock, err)
 	}
 	if f.Coalesced > 0 && run.Reason != reason(f) { // that of an existing run is about its own slot
 		c.log.Info("run stands for earlier slots, too", "run", id, "name", f.Job.Name, "why", reason(f))
@@ -108,6 +106,17 @@ func (c *Cron) run(ctx context.Context, id string, f scheduler.Firing, h *held, 
 	f.Begun()
 	begun(run)
 	return c.await(ctx, id, ended, f, h, lock)
+}
+
+// notBegun gives back what was claimed for a run that does not begin. One whose job has changed is not tried anew: its
+// slot counts as claimed.
+func (c *Cron) notBegun(ctx context.Context, f scheduler.Firing, h, lock *held, err error) error {
+	if h != nil && errors.Is(err, scheduler.ErrChanged) {
+		err = fmt.Errorf("%w: %v", scheduler.ErrDropped, err)
+	}
+	c.noteEnd(ctx, f, h, "not started", err)
+	c.fleet.unlock(lock)
+	return err
 }
 
 // eligible says why this instance must not claim a slot: an instance that cannot start it must not take it from the
@@ -146,30 +155,47 @@ func (c *Cron) notStarted(f scheduler.Firing, err error) {
 	}
 }
 
-// start starts the run; ended waits for its end, also where it exists already.
+// start starts the run; ended waits for its end, also where it exists already. While the supervisor keeps it for its
+// lock it may be that it must not start: then it is taken back until it may.
 func (c *Cron) start(ctx context.Context, id string, f scheduler.Firing, h, lock *held) (
 	runs.Run, func() (runs.Run, error), error) {
-	if err := cmp.Or(h.why(), lock.why()); err != nil {
-		return runs.Run{}, nil, err
+	for deadline := time.Now().Add(lockWait(f)); ; {
+		may, err := mayStart(ctx, f)
+		if err = cmp.Or(err, h.why(), lock.why()); err != nil {
+			return runs.Run{}, nil, err
+		}
+		o, req := c.request(ctx, id, f)
+		req.LockWait = max(0, time.Until(deadline))
+		h.request(&req, lock)
+		begin, cancel := context.WithCancelCause(ctx)
+		stop := context.AfterFunc(may, func() { cancel(context.Cause(may)) })
+		run, ended, err := c.cfg.Begin(begin, o, req)
+		if stop() && (err == nil || ctx.Err() == nil) {
+			return run, ended, err
+		}
+		// The answer may have been on its way when it was taken back: what the supervisor does not deny may run.
+		if err != nil {
+			run, err = c.cfg.Runs.Get(context.WithoutCancel(ctx), id)
+		}
+		if !errors.Is(err, runs.ErrUnknown) {
+			return run, func() (runs.Run, error) { return c.cfg.Runs.Wait(ctx, id) }, nil
+		}
+		if ctx.Err() != nil {
+			return run, nil, context.Cause(ctx)
+		}
 	}
+}
+
+// request is the run of a slot, and the profile that its environment is made of.
+func (c *Cron) request(ctx context.Context, id string, f scheduler.Firing) (appenv.ProfileOptions, runs.Request) {
 	writer, _ := f.Job.Source.(appenv.Writer)
 	o := appenv.ProfileOptions{Dir: f.Job.Dir, Extra: f.Job.Env, Writer: writer}
 	if f.Job.URL != "" {
 		o.Extra = append(slices.Clone(o.Extra), c.poster.env(ctx, f)...)
 	}
-	req := runs.Request{ID: id, Kind: "cron", Name: f.Job.Name, Args: c.argv(f), IO: runs.IOSpool, Detached: true,
+	return o, runs.Request{ID: id, Kind: "cron", Name: f.Job.Name, Args: c.argv(f), IO: runs.IOSpool, Detached: true,
 		Timeout: f.Job.Timeout, Grace: f.Job.Grace, MaxOutput: f.Job.MaxOutput, Lock: f.Job.Lock,
-		LockWait: lockWait(f), Slot: f.Due, Attempt: f.Attempt, Reason: reason(f)}
-	h.request(&req, lock)
-	run, ended, err := c.cfg.Begin(ctx, o, req)
-	if err == nil || ctx.Err() == nil {
-		return run, ended, err
-	}
-	// The answer may have been on its way when ctx ended: what the supervisor does not deny may run.
-	if run, err = c.cfg.Runs.Get(context.WithoutCancel(ctx), id); errors.Is(err, runs.ErrUnknown) {
-		return run, nil, context.Cause(ctx)
-	}
-	return run, func() (runs.Run, error) { return c.cfg.Runs.Wait(ctx, id) }, nil
+		Slot: f.Due, Attempt: f.Attempt, Reason: reason(f)}
 }
 
 func (c *Cron) argv(f scheduler.Firing) []string {

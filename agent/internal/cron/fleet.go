@@ -89,15 +89,9 @@ func (c *fleet) claim(ctx context.Context, f scheduler.Firing) (*held, error) {
 	if c.setting != "off" {
 		waits(f, "S3")
 	}
-	s, err := c.opened(ctx, window(f))
-	var h *held
-	switch {
-	case errors.Is(err, errNoStore):
+	h, err := c.ask(ctx, f)
+	if errors.Is(err, errNoStore) {
 		err = nil
-	case err != nil:
-		err = unclaimed{err}
-	default:
-		h, err = c.ask(ctx, s, f)
 	}
 	if isUnclaimed(err) && f.Job.OnClaimError == scheduler.ClaimErrorRun {
 		c.log.Warn("run without a claim, as the job says", "job", f.Job.Name, "due", f.Due, "err", err)
@@ -109,9 +103,22 @@ func (c *fleet) claim(ctx context.Context, f scheduler.Firing) (*held, error) {
 	return h, err
 }
 
-// ask claims the slot in its register, and waits where the job's overlap policy does.
-func (c *fleet) ask(ctx context.Context, s *groupStore, f scheduler.Firing) (*held, error) {
+// ask claims the slot in its register, which may be another after a wait. It waits where the job's overlap policy does.
+func (c *fleet) ask(ctx context.Context, f scheduler.Firing) (*held, error) {
 	for again := true; ; {
+		may, err := mayStart(ctx, f)
+		if err != nil {
+			return nil, err
+		}
+		s, err := c.opened(ctx, window(f))
+		switch {
+		case errors.Is(err, errNoStore):
+			return nil, errNoStore
+		case err != nil:
+			return nil, unclaimed{err}
+		case may.Err() != nil && ctx.Err() == nil:
+			continue
+		}
 		out, err := s.Claim(ctx, request(f))
 		c.losses.lost(f.Job, out.Expired)
 		noted := c.finishLeftovers(ctx, s, f, out.Unfinished, false)
@@ -121,7 +128,7 @@ func (c *fleet) ask(ctx context.Context, s *groupStore, f scheduler.Firing) (*he
 		case out.State == claim.Busy && noted && again: // it was our own, and has ended
 			again = false
 		case out.State == claim.Busy && waitsForOthers(f):
-			if err := awaitFree(ctx, c.log, s.Store, f, out); err != nil {
+			if err := awaitFree(may, c.log, s.Store, f, out); err != nil && may.Err() == nil {
 				return nil, err
 			}
 		default:

@@ -43,6 +43,10 @@ func (c *fleet) takeLock(ctx context.Context, f scheduler.Firing) (*held, error)
 	}
 	deadline := time.Now().Add(lockWait(f))
 	for wait := firstLook; ; wait = min(2*wait, lastLook) {
+		may, err := mayStart(ctx, f)
+		if err != nil {
+			return nil, err
+		}
 		out, err := s.Claim(ctx, claim.Request{Job: lockRegister(f.Job.Lock), Manual: true, Window: limit,
 			Timeout: f.Job.Timeout, LockWait: lockWait(f), Grace: f.Job.Grace})
 		switch {
@@ -57,8 +61,7 @@ func (c *fleet) takeLock(ctx context.Context, f scheduler.Firing) (*held, error)
 		waitsElsewhere(f, fmt.Sprintf("the lock %s of the environment, which %s holds since %s",
 			f.Job.Lock, where(out.By), clock(out.By.Claimed)))
 		select {
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+		case <-may.Done():
 		case <-time.After(wait):
 		}
 	}

@@ -1,6 +1,7 @@
 package cron
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"strings"
@@ -50,6 +51,15 @@ func waitsElsewhere(f scheduler.Firing, what string) {
 	if f.Waits != nil {
 		f.Waits(what, true)
 	}
+}
+
+// mayStart asks, after each wait, whether the start may go on now; it waits while starts are held. The next wait is the
+// context's that it returns: when that ends it is to be asked again.
+func mayStart(ctx context.Context, f scheduler.Firing) (context.Context, error) {
+	if f.MayStart == nil {
+		return ctx, nil
+	}
+	return f.MayStart(ctx)
 }
 
 // maxLockWait is how long a job waits at most for a lock that an exec holds; as long as a missed slot of it may be

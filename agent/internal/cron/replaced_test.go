@@ -21,10 +21,6 @@ type answers struct {
 
 func (a *answers) Get(_ context.Context, id string) (runs.Run, error) { return runs.Run{ID: id}, a.get }
 
-func (*answers) Wait(ctx context.Context, _ string) (runs.Run, error) {
-	return runs.Run{}, context.Cause(ctx)
-}
-
 func (a *answers) Interrupt(ctx context.Context, id, by string) (runs.Run, error) {
 	a.ends.Interrupt(ctx, id, by)
 	err := a.interrupt[0]
