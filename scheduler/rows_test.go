@@ -139,7 +139,7 @@ func TestVariablesOfACrontab(t *testing.T) {
 // A file of another program, or with another name for the list, was good and had no jobs, without a word but on its keys.
 func TestFilesWithoutAListOfJobs(t *testing.T) {
 	for text, want := range map[string]string{
-		"apiVersion: batch/v1\nkind: CronJob\n":          "2:1: the file has no key cron; the jobs are a list below the key cron",
+		"apiVersion: batch/v1\nkind: CronJob\n":          "1:1: the file has no key cron; the jobs are a list below the key cron",
 		"version: 1\njobs:\n- {name: a, url: /a}\n":      "2:1: the file has no key cron",
 		"foo:\n  minute: '*/5'\nbar: 1\n":                "1:1: the file has no key cron",
 		"version: 1\ncrons:\n- name: a\n":                "did you mean cron?",
