@@ -94,6 +94,7 @@ type Store struct {
 
 // New checks c, and returns all faults at once. It does not use the network.
 func New(c Config) (*Store, error) {
+	c.Owner = plain(c.Owner) // as it is read back
 	if c.Prefix == "" {
 		c.Prefix = DefaultPrefix
 	}

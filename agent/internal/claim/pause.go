@@ -3,7 +3,6 @@ package claim
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 )
 
@@ -15,7 +14,7 @@ func (s *Store) SetPause(ctx context.Context, job string, p *Pause) error {
 			return false, nil
 		}
 		if r.Paused = nil; p != nil {
-			r.Paused = &Pause{strings.ToValidUTF8(p.By[:min(len(p.By), maxText)], ""), p.Since}
+			r.Paused = &Pause{oneLine(p.By, maxText-len("…")), p.Since}
 			if p.Since.IsZero() {
 				r.Paused.Since = s.s3.clock.low().Truncate(time.Second)
 			}

@@ -154,6 +154,10 @@ func parseRegister(b []byte) (Register, error) {
 	if r.Version != 1 && r.Version != registerVersion {
 		return Register{}, fmt.Errorf("it is no register: version %d", r.Version)
 	}
+	if n := len(r.Runs); n > keptRuns {
+		const why = "it lists %d runs, more than %d, and says that %q has the newest"
+		return Register{}, fmt.Errorf(why, n, keptRuns, oneLine(r.Runs[0].Owner, 100))
+	}
 	for i, run := range r.Runs {
 		if run.Slot.IsZero() || run.Nonce == "" || i > 0 && !run.Slot.Before(r.Runs[i-1].Slot) {
 			return Register{}, fmt.Errorf("run %d has no slot, no nonce, or is out of order", i+1)
@@ -161,9 +165,13 @@ func parseRegister(b []byte) (Register, error) {
 		if run.tooLong() {
 			return Register{}, fmt.Errorf("run %d has a text of more than %d bytes", i+1, maxText)
 		}
+		r.Runs[i].clean()
 	}
-	if r.Paused != nil && len(r.Paused.By) > maxText {
-		return Register{}, fmt.Errorf("it is paused by a text of more than %d bytes", maxText)
+	if r.Paused != nil {
+		if len(r.Paused.By) > maxText {
+			return Register{}, fmt.Errorf("it is paused by a text of more than %d bytes", maxText)
+		}
+		r.Paused.By = printed(r.Paused.By)
 	}
 	if r.Version == 1 {
 		r.upgrade()
@@ -184,6 +192,16 @@ func (r Run) tooLong() bool {
 	all := []string{r.Owner, r.Environment, r.Nonce, r.Command, r.ReplacedBy, r.LostBy, r.TakenFrom, r.Outcome}
 	long := func(s string) bool { return len(s) > maxText }
 	return slices.ContainsFunc(all, long) || len(r.Output) > 4*maxOutput // JSON may have made three of each byte
+}
+
+// clean replaces characters that no agent writes and that JSON makes longer. What is written back then never outgrows
+// maxRegister: keptRuns of the longest texts are some 50 kB.
+func (r *Run) clean() {
+	names := []*string{&r.Owner, &r.Environment, &r.Nonce, &r.Command, &r.ReplacedBy, &r.LostBy, &r.TakenFrom}
+	for _, name := range names {
+		*name = plain(*name)
+	}
+	r.Outcome = printed(r.Outcome)
 }
 
 // leaseOfVersion1 is how long a run that an agent of version 1 claimed counts as in progress: such an agent renews
@@ -227,14 +245,22 @@ func (r *Register) dropOutput() bool {
 	return false
 }
 
-// oneLine is s in n bytes that a log and a terminal can show.
-func oneLine(s string, n int) string {
-	s = strings.Map(func(r rune) rune {
+// printed is s with a space for each character that a log and a terminal cannot show.
+func printed(s string) string {
+	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return ' '
 		}
 		return r
 	}, s)
+}
+
+// plain is a name without characters that JSON makes longer.
+func plain(s string) string { return strings.NewReplacer(`"`, "?", `\`, "?").Replace(printed(s)) }
+
+// oneLine is s in n bytes that a log and a terminal can show.
+func oneLine(s string, n int) string {
+	s = printed(s)
 	if len(s) > n {
 		s = strings.ToValidUTF8(s[:n], "") + "…"
 	}

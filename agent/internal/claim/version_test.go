@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -91,6 +92,7 @@ func TestHostileRegisters(t *testing.T) {
 		"long command":      {run(`,"command":"` + long + `"`), "run 1 has a text"},
 		"long lost_by":      {run(`,"lost_by":"` + long + `"`), "run 1 has a text"},
 		"long pause":        {`{"version":2,"paused":{"by":"` + long + `"},"runs":[]}`, "paused by a text"},
+		"many runs":         {`{"version":2,"runs":[` + strings.Join(slices.Repeat([]string{`{}`}, keptRuns+1), ",") + `]}`, "it lists 17 runs, more than 16"},
 		"two of a slot":     {strings.Replace(run(``), `"}]`, `"},{"slot":"1999-12-31T02:00:00Z","nonce":"m"}]`, 1), "out of order"},
 		"a deep one":        {strings.Repeat(`{"paused":`, 6_000), "it is no register"},
 	} {
@@ -169,6 +171,54 @@ func TestOutputIsBounded(t *testing.T) {
 	})
 	if got := (Result{Output: strings.Repeat("é", maxOutput)}).clipped().Output; len(got) > maxOutput || strings.Contains(got, "?") {
 		t.Errorf("%d bytes, %.20q", len(got), got)
+	}
+}
+
+// Whoever may write the bucket fills a register with texts that JSON makes longer, as many as an agent reads: what is
+// written back is still read, by this agent and by those before it.
+func TestHostileTextsDoNotGrow(t *testing.T) {
+	for name, text := range map[string]string{
+		"quotes": `\"`, "backslashes": `\\`, "line separators": "\u2028", "controls": `\u0001`, "markup": "<&>", "no characters": "\xff", "tabs": `\t`,
+	} {
+		var decoded string
+		json.Unmarshal([]byte(`"`+text+`"`), &decoded)
+		long := strings.Repeat(text, maxText/len(decoded))
+		var runs []string
+		size := 0
+		for i := range keptRuns {
+			fields := fmt.Sprintf(`{"slot":%q,"claimed":"1999-12-31T02:00:00.000000001+23:59","renewed":"1999-12-31T02:00:00.000000001+23:59",`+
+				`"limit":"1999-12-31T02:00:00.000000001+23:59","finished":"1999-12-31T02:00:00.000000001+23:59","attempt":-9223372036854775808,"manual":true,`+
+				`"nonce":"%s","outcome":"%[2]s"`, minute(-i).Format(time.RFC3339), long)
+			for _, key := range []string{"owner", "environment", "command", "replaced_by", "lost_by", "taken_from", "output"} {
+				if more := fmt.Sprintf(`,%q:"%s"`, key, long); size+len(fields)+len(more) < (maxRegister-200)/keptRuns*(i+1) {
+					fields += more
+				}
+			}
+			size += len(fields) + 2
+			runs = append(runs, fields+"}")
+		}
+		body := fmt.Sprintf(`{"version":2,"paused":{"by":"%.100s","since":"1999-12-31T02:00:00Z"},"runs":[%s]}`, "ops", strings.Join(runs, ","))
+		if len(body) > maxRegister {
+			t.Fatalf("%s: the test's own register has %d bytes", name, len(body))
+		}
+		synctest.Test(t, func(t *testing.T) {
+			f, ss := fleet(t, 2)
+			f.objects = map[string][]byte{registerPath: []byte(body)}
+			if err := ss[0].SetPause(t.Context(), "job", nil); err != nil {
+				t.Fatal(name, err)
+			}
+			for i := range 3 {
+				claimed(t, ss[i%2], beside(minute(i+1)), Won)
+				written := f.objects[registerPath]
+				var raw Register
+				if err := json.Unmarshal(written, &raw); err != nil || len(written) > maxRegister || len(raw.Runs) != keptRuns {
+					t.Fatalf("%s: of %d bytes %d were written, %d runs, %v", name, len(body), len(written), len(raw.Runs), err)
+				}
+				if i == 0 {
+					t.Logf("%s: of %d bytes %d are written", name, len(body), len(written))
+				}
+			}
+		})
 	}
 }
 
