@@ -20,7 +20,7 @@ func (s *Store) Claim(ctx context.Context, q Request) (Outcome, error) {
 
 // TakeOver claims a slot whose run is lost or was interrupted, as a claim does, so that this instance runs it again. A
 // slot is taken over once. It is Busy while its owner renews the lease, Lost when it has ended or another instance has
-// taken it over.
+// taken it over, and Superseded when a later slot has been claimed.
 func (s *Store) TakeOver(ctx context.Context, q Request) (Outcome, error) {
 	return s.claim(ctx, ask{Request: q, takeOver: true})
 }
@@ -59,6 +59,7 @@ type attempt struct {
 	stale        bool      // the register is of an earlier claim: only what it says is free can be relied on
 	maybeWritten bool      // a write of ours got no response
 	taken        []Run     // what the last write takes over
+	missed       []Run     // what the last write notes as missed
 	pauses       backoff
 }
 
@@ -142,7 +143,7 @@ func (a *attempt) write(ctx context.Context) (Outcome, error) {
 	case i >= 0: // a further attempt has the nonce of the first
 		a.nonce = next.Runs[i].Nonce
 	}
-	a.taken = a.enter(&next.Register, s.s3.clock.low(), s.s3.clock.high())
+	a.taken, a.missed = a.enter(&next.Register, s.s3.clock.low(), s.s3.clock.high())
 	tag, err := s.s3.put(ctx, next)
 	switch {
 	case err == nil:
@@ -160,7 +161,7 @@ func (a *attempt) write(ctx context.Context) (Outcome, error) {
 func (a *attempt) decided(o Outcome, r register) Outcome {
 	a.store.remember(a.Job, a.Slot, a.nonce, r)
 	if o.State == Won {
-		o.Expired = append(r.notedBy(a.mark, time.Time{}), a.taken...)
+		o.Expired, o.Missed = append(r.notedBy(a.mark, time.Time{}), a.taken...), a.missed
 		o.LeaseUntil = a.store.leaseUntil(o.Run, a.Grace)
 	}
 	return o

@@ -2,6 +2,7 @@ package claim
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -41,7 +42,7 @@ func (q ask) decide(r Register, now time.Time) Outcome {
 		}
 	case r.Paused != nil && !q.Manual:
 		o.State, o.Paused = Paused, r.Paused
-	case i < 0 && (q.takeOver || q.isOld(r)):
+	case q.takeOver && (i < 0 || r.hasLater(q.Slot)), i < 0 && q.isOld(r):
 		o.State, o.By = Superseded, newest(r)
 	default:
 		q.overlap(r, now, &o)
@@ -63,6 +64,11 @@ func (q ask) mayReopen(run Run, now time.Time) bool {
 	}
 	own := run.Owner == q.owner && (q.mine == "" || run.Nonce == q.mine)
 	return q.Attempt > 1 && own && run.Attempt <= q.Attempt
+}
+
+// hasLater reports whether a scheduled slot after that one has been claimed.
+func (r Register) hasLater(slot time.Time) bool {
+	return slices.ContainsFunc(r.Runs, func(run Run) bool { return !run.Manual && run.Slot.After(slot) })
 }
 
 // isOld reports whether the slot is older than all that the register lists.
@@ -99,9 +105,10 @@ func newest(r Register) Run {
 }
 
 // enter writes the run of a free slot into r. The times are bounds of the store's clock. It returns the run that
-// is taken over, if its loss is news.
-func (q ask) enter(r *Register, low, high time.Time) (taken []Run) {
+// is taken over, if its loss is news, and the one before that is not run again.
+func (q ask) enter(r *Register, low, high time.Time) (taken, missed []Run) {
 	r.noteLost(low, q.mark)
+	missed = q.missBefore(r)
 	run := Run{Slot: q.Slot, Owner: q.owner, Environment: q.environment, Nonce: q.nonce, Claimed: stamp(low),
 		Manual: q.Manual, Attempt: attemptNumber(q.Attempt), Command: q.Command}
 	i := r.find(q.Slot)
@@ -123,7 +130,7 @@ func (q ask) enter(r *Register, low, high time.Time) (taken []Run) {
 	} else {
 		r.add(run)
 	}
-	return taken
+	return taken, missed
 }
 
 // renew gives the run a lease from now on. It never lasts beyond the run's limit.
@@ -144,6 +151,36 @@ func (r *Register) noteLost(low time.Time, mark string) bool {
 		}
 	}
 	return lost
+}
+
+// Interrupted reports whether the run has ended since its owner was, or its lease.
+func (r Run) Interrupted() bool { return strings.HasPrefix(r.Outcome, Interrupted) }
+
+// missed begins the outcome of an interrupted run that is not run again.
+const missed = "missed, as "
+
+func (r Run) isMissed() bool { return strings.HasPrefix(r.Outcome, missed) }
+
+// miss notes that the run is not run again, as owner says.
+func (r *Run) miss(owner string) { r.Outcome = oneLine(missedBy(owner)+r.Outcome, maxOutcome) }
+
+func missedBy(owner string) string { return oneLine(missed+owner+" says: ", maxOutcome/2) }
+
+// missBefore notes that the last slot before this one is not run again if its run was interrupted: this one stands for
+// it. It returns that run as it was.
+func (q ask) missBefore(r *Register) []Run {
+	if !q.Rerun || q.Manual || q.takeOver || q.Attempt > 1 {
+		return nil
+	}
+	i := slices.IndexFunc(r.Runs, func(run Run) bool {
+		return !run.Manual && run.Outcome != "" && run.Slot.Before(q.Slot)
+	})
+	if i < 0 || !r.Runs[i].Interrupted() {
+		return nil
+	}
+	before := r.Runs[i]
+	r.Runs[i].miss(q.owner)
+	return []Run{before}
 }
 
 // notedBy returns the runs whose loss was written with that mark, of one slot if it is not zero.

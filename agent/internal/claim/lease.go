@@ -66,6 +66,7 @@ func (s *Store) AskToEnd(ctx context.Context, job, nonce string) error {
 func (s *Store) NoteLost(ctx context.Context, job string) (lost []Run, again time.Duration, err error) {
 	mark := newNonce()
 	err = s.edit(ctx, job, func(r *Register) (bool, error) {
+		s.enterEnds(job, r)
 		low := s.s3.clock.low()
 		again = 0
 		for _, run := range r.Live(low) {

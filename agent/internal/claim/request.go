@@ -81,6 +81,10 @@ type Outcome struct {
 	// no other does.
 	Expired []Run
 
+	// Missed is the interrupted run of the slot before, when this claim of a Rerun job has written that it is not run
+	// again: the caller reports it, as no other does.
+	Missed []Run
+
 	// Unfinished are other runs of the job that the register lists as started and not ended, newest first: in progress,
 	// or their owner died.
 	Unfinished []Run
@@ -103,6 +107,7 @@ type Result struct {
 // clipped is r as registers have it.
 func (r Result) clipped() Result {
 	r.Attempt = attemptNumber(r.Attempt)
+	r.Outcome = printed(r.Outcome)
 	r.Outcome = strings.ToValidUTF8(r.Outcome[:min(len(r.Outcome), maxOutcome)], "")
 	from := max(0, len(r.Output)-maxOutput)
 	for from > 0 && from < len(r.Output) && !utf8.RuneStart(r.Output[from]) {

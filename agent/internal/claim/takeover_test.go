@@ -140,6 +140,86 @@ func TestALostRunIsTakenOverOnce(t *testing.T) {
 	})
 }
 
+// A later slot stands for a lost one from when it is claimed, also where that has ended before anybody takes the lost one
+// over; a run that a user starts stands for none.
+func TestNothingIsTakenOverAfterALaterSlot(t *testing.T) {
+	for name, c := range map[string]struct {
+		later Request
+		want  State
+	}{
+		"a later slot":  {alone(minute(1), Skip), Superseded},
+		"an older slot": {alone(minute(-1), Skip), Won},
+		"a manual run":  {Request{Job: "job", Manual: true, Window: window}, Won},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			_, ss := fleet(t, 3)
+			claimed(t, ss[0], alone(minute(0), Skip), Won)
+			time.Sleep(lease + time.Minute)
+			o := claimed(t, ss[1], c.later, Won)
+			if err := ss[1].Finish(t.Context(), "job", o.Run.Slot, Result{Outcome: "exit 0"}); err != nil {
+				t.Fatal(err)
+			}
+			if o, err := ss[2].TakeOver(t.Context(), alone(minute(0), Skip)); err != nil || o.State != c.want {
+				t.Errorf("%s: %+v, %v", name, o, err)
+			}
+		})
+	}
+}
+
+// An instance that knows how its run ended, and could not write it in time, does not report it as lost.
+func TestAnEndThatIsKnownIsNoLoss(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, ss := fleet(t, 1)
+		claimed(t, ss[0], alone(minute(0), Skip), Won)
+		ss[0].Ended("job", minute(0), Result{Outcome: "exit 0"})
+		time.Sleep(lease + time.Minute)
+		if lost, again, err := ss[0].NoteLost(t.Context(), "job"); len(lost) > 0 || again != 0 || err != nil {
+			t.Errorf("lost %v, again in %s, %v", lost, again, err)
+		}
+		if err := ss[0].Finish(t.Context(), "job", minute(0), Result{Outcome: "exit 0"}); err != nil {
+			t.Error(err)
+		}
+		if r, _ := ss[0].Read(t.Context(), "job"); r.Runs[0].Outcome != "exit 0" {
+			t.Errorf("%+v", r.Runs[0])
+		}
+	})
+}
+
+// A run again on another instance counts as an attempt. Whichever comes first, the owner's own retry or that, the slot has
+// each attempt once, and what is left of them is the second owner's.
+func TestARunAgainCountsAsAnAttempt(t *testing.T) {
+	for _, retriedFirst := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			_, ss := fleet(t, 2)
+			q := alone(minute(0), Skip)
+			attempt := func(n int) Request { r := q; r.Attempt = n; return r }
+			claimed(t, ss[0], q, Won)
+			time.Sleep(lease + time.Minute)
+			if lost, _, err := ss[1].NoteLost(t.Context(), "job"); len(lost) != 1 || err != nil {
+				t.Fatal(lost, err)
+			}
+			n := 2
+			if retriedFirst { // and is lost, too
+				claimed(t, ss[0], attempt(2), Won)
+				if o, err := ss[1].TakeOver(t.Context(), q); err != nil || o.State != Busy {
+					t.Errorf("beside the retry: %+v, %v", o, err)
+				}
+				time.Sleep(lease + time.Minute)
+				n = 3
+			}
+			o, err := ss[1].TakeOver(t.Context(), q)
+			if err != nil || o.State != Won || o.Run.Attempt != n {
+				t.Fatalf("%+v, %v", o, err)
+			}
+			ss[1].Finish(t.Context(), "job", q.Slot, Result{Attempt: n, Outcome: "exit 1"})
+			for a := 2; a <= n+1; a++ {
+				claimed(t, ss[0], attempt(a), Lost)
+			}
+			claimed(t, ss[1], attempt(n+1), Won)
+		})
+	}
+}
+
 // What an instance ended for a reason of its own need not wait for a lease; what ended is not run again.
 func TestAnInterruptedRunIsTakenOver(t *testing.T) {
 	for outcome, want := range map[string]State{Interrupted + ": shutdown": Won, "exit 0": Lost, "exit 1": Lost} {

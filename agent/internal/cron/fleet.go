@@ -4,50 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"sync"
-	"sync/atomic"
 	"time"
 
-	"beanstalk-agent/agent/internal/app"
-	"beanstalk-agent/agent/internal/awsconf"
 	"beanstalk-agent/agent/internal/claim"
-	"beanstalk-agent/agent/internal/notify"
 	"beanstalk-agent/scheduler"
 )
-
-// fleet decides which instance runs a slot, of all that share a register: those of the environment, or of its group.
-type fleet struct {
-	setting  string // as Config.Claims
-	group    func() (string, error)
-	app      *app.App
-	aws      *awsconf.AWS
-	runs     Runs
-	log      *slog.Logger
-	outcomes *outcomes
-	leases   *leases
-	losses   *losses
-
-	store atomic.Pointer[groupStore] // nil until the instance is identified
-
-	mu   sync.Mutex
-	jobs map[string]*fleetJob
-	left map[string]time.Time // when each owner of slots that were left to it was logged
-}
-
-// fleetJob is what this process knows of a job's slots.
-type fleetJob struct {
-	owned    time.Time          // the slot that this instance has claimed last
-	ended    time.Time          // the slot whose outcome this process has noted last
-	before   notify.Kind        // how the run before the owned slot ended, when another process reported it
-	resolved map[time.Time]bool // slots claimed before our start that this process has already dealt with
-	paused   time.Time          // since when, as logged last
-}
-
-// unclaimed is why a slot could be neither won nor lost.
-type unclaimed struct{ error }
-
-func (u unclaimed) Unwrap() error { return u.error }
 
 // leftTo is why a slot is not this instance's: another has it, or has paused the job.
 type leftTo struct {
@@ -64,8 +25,6 @@ func (e *leftTo) Error() string {
 
 // Is makes it a scheduler.ErrElsewhere.
 func (e *leftTo) Is(target error) bool { return target == scheduler.ErrElsewhere }
-
-func isUnclaimed(err error) bool { _, ok := errors.AsType[unclaimed](err); return ok }
 
 func newFleet(cfg Config) *fleet {
 	f := &fleet{setting: cfg.Claims, app: cfg.App, aws: cfg.AWS, runs: cfg.Runs, log: cfg.Log,
@@ -148,15 +107,17 @@ func (c *fleet) decided(ctx context.Context, s *groupStore, f scheduler.Firing, 
 	switch {
 	case out.State == claim.Won:
 		c.noteBefore(job, out.Before)
-		c.losses.superseded(f, out.Before)
+		c.losses.superseded(job, out.Missed)
 		return c.leases.hold(s, f, out.Run.Slot, out.LeaseUntil), nil
-	case out.State == claim.Lost && s.Owner() == out.By.Owner && out.By.Outcome == "":
+	case out.State == claim.Lost && s.Owner() == out.By.Owner && out.By.Outcome == "" &&
+		max(out.By.Attempt, 1) == max(f.Attempt, 1): // else the slot runs again here
 		return c.reclaim(ctx, s, f, out.By)
 	case out.State == claim.Lost:
 		c.noteLeft(f, out.By.Owner)
 		c.losses.lookAt(f.Job, out.By, s.Now())
 		return nil, &leftTo{by: out.By}
 	case out.State == claim.Paused:
+		c.losses.whilePaused(f.Job, out.Unfinished, s.Now())
 		return nil, &leftTo{paused: out.Paused}
 	case out.State == claim.Busy:
 		c.losses.lookAt(f.Job, out.By, s.Now())

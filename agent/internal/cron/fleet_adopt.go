@@ -18,20 +18,30 @@ func (c *fleet) adopt(f scheduler.Firing, r runs.Run) (h, lock *held) {
 	if f.Job.Grace = graceOf(r, f.Job.Grace); claimed || f.Job.On != scheduler.OnAll {
 		h = c.leases.hold(nil, f, r.Slot, 0)
 		h.attempt, h.lenient = r.Attempt, !claimed
-		h.adopted(c, name)
+		h.adopted(c, name, r)
+		lease, known := r.Meta[metaLease]
+		if !known && f.Job.Overlap == scheduler.Allow { // an older agent started it
+			h.lenient = true
+		}
+		if lease == "none" {
+			h.until, h.guessed = 0, false
+		}
 	}
 	if slot, err := time.Parse(time.RFC3339Nano, r.Meta[metaLock]); err == nil {
 		f.Job.Lock = cmp.Or(f.Job.Lock, r.Lock)
 		lock = c.holdLock(nil, f, slot, 0)
-		lock.adopted(c, cmp.Or(r.Meta[metaLockIn], name))
+		lock.adopted(c, cmp.Or(r.Meta[metaLockIn], name), r)
 	}
 	pair(h, lock)
 	return h, lock
 }
 
-// adopted has the lease renewed at once, in the registers of that name. When it ends the supervisor knows, which ends
-// the run then; by what is known here it ends no later than one that began now.
-func (h *held) adopted(c *fleet, register string) {
+// adopted has the lease of run r renewed at once, in the registers of that name. When it ends the supervisor knows,
+// which ends the run then; by what is known here it ends no later than one that began now.
+func (h *held) adopted(c *fleet, register string, r runs.Run) {
+	if unheard, known := r.Meta[metaUnheard]; known {
+		h.prefersRun = unheard == "goes on"
+	}
 	h.open = func(ctx context.Context) (*groupStore, error) { return c.openedAs(ctx, register) }
 	now := runs.BootNow()
 	h.until, h.renewed, h.guessed = now+runs.BootTime(3*claim.RenewEvery), now-runs.BootTime(claim.RenewEvery), true
@@ -43,6 +53,9 @@ func (c *fleet) takeOver(ctx context.Context, f scheduler.Firing) (*held, int, e
 	s, err := c.open()
 	if err != nil {
 		return nil, 0, unclaimed{err}
+	}
+	if err := c.notServed(ctx, s, f); err != nil {
+		return nil, 0, err
 	}
 	out, err := s.TakeOver(ctx, request(f))
 	switch {
@@ -56,6 +69,7 @@ func (c *fleet) takeOver(ctx context.Context, f scheduler.Firing) (*held, int, e
 		return nil, 0, scheduler.ErrElsewhere
 	}
 	c.own(f)
+	c.served(f.Job.Name, f.Due)
 	f.Attempt = max(out.Run.Attempt, 1)
 	return c.leases.hold(s, f, out.Run.Slot, out.LeaseUntil), f.Attempt, nil
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"beanstalk-agent/agent/internal/claim"
+	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/scheduler"
 )
 
@@ -20,6 +21,9 @@ func (c *fleet) finish(f scheduler.Firing, h *held, how, output string) {
 		c.mu.Lock()
 		c.job(f.Job.Name).ended = f.Due
 		c.mu.Unlock()
+		if how == runs.Good {
+			c.served(f.Job.Name, f.Due)
+		}
 	}
 	switch {
 	case h != nil:

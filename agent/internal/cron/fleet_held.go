@@ -97,6 +97,13 @@ func (h *held) leaseUntil() (until runs.BootTime, known bool) {
 	return until, known && (other.until == 0 || !other.guessed)
 }
 
+// hasLease reports whether a lease ends the run.
+func (h *held) hasLease() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.until != 0
+}
+
 // why is why this process ended the run, or nil.
 func (h *held) why() error {
 	if h == nil {

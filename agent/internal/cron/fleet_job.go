@@ -2,15 +2,49 @@ package cron
 
 import (
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
+	"beanstalk-agent/agent/internal/app"
+	"beanstalk-agent/agent/internal/awsconf"
 	"beanstalk-agent/agent/internal/claim"
 	"beanstalk-agent/agent/internal/notify"
 	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/scheduler"
 )
+
+// fleet decides which instance runs a slot, of all that share a register: those of the environment, or of its group.
+type fleet struct {
+	setting  string // as Config.Claims
+	group    func() (string, error)
+	app      *app.App
+	aws      *awsconf.AWS
+	runs     Runs
+	log      *slog.Logger
+	outcomes *outcomes
+	leases   *leases
+	losses   *losses
+
+	store atomic.Pointer[groupStore] // nil until the instance is identified
+
+	mu   sync.Mutex
+	jobs map[string]*fleetJob
+	left map[string]time.Time // when each owner of slots that were left to it was logged
+}
+
+// fleetJob is what this process knows of a job's slots.
+type fleetJob struct {
+	owned    time.Time          // the slot that this instance has claimed last
+	ended    time.Time          // the slot whose outcome this process has noted last
+	served   time.Time          // the newest slot that this instance took over, or saw end well
+	before   notify.Kind        // how the run before the owned slot ended, when another process reported it
+	resolved map[time.Time]bool // slots claimed before our start that this process has already dealt with
+	paused   time.Time          // since when, as logged last
+}
 
 // maxFleetJobs is twice what a table may have. What is forgotten is in the registers.
 const maxFleetJobs = 20_000
@@ -46,7 +80,11 @@ func (c *fleet) owns(f scheduler.Firing) bool {
 func (c *fleet) noteBefore(job string, before claim.Run) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch j := c.job(job); {
+	j := c.job(job)
+	if before.Outcome == runs.Good && !before.Manual && before.Slot.After(j.served) {
+		j.served = before.Slot
+	}
+	switch {
 	case before.Outcome == "", !before.Slot.After(j.ended):
 		j.before = ""
 	case before.Outcome == runs.Good:

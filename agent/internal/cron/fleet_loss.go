@@ -1,6 +1,7 @@
 package cron
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"hash/fnv"
@@ -50,9 +51,22 @@ func (c *losses) lookAt(job scheduler.Job, by claim.Run, now time.Time) {
 
 func (c *losses) lookIn(job scheduler.Job, d time.Duration) {
 	next := job.Schedule.Next(time.Now())
-	if job.OnOwnerLoss == scheduler.OwnerLossReport && !next.IsZero() && time.Until(next) < d {
-		return
+	if job.OnOwnerLoss != scheduler.OwnerLossReport || next.IsZero() || time.Until(next) >= d {
+		c.plan(job, d)
 	}
+}
+
+// whilePaused plans looks for the runs of a paused job: no claim looks at them.
+func (c *losses) whilePaused(job scheduler.Job, unfinished []claim.Run, now time.Time) {
+	for _, r := range unfinished {
+		if !r.Until.IsZero() {
+			c.plan(job, r.Until.Sub(now)+time.Second)
+		}
+	}
+}
+
+// plan plans a look.
+func (c *losses) plan(job scheduler.Job, d time.Duration) {
 	h := fnv.New32a() // the instances of a fleet one after the other: the first writes, the others read
 	h.Write([]byte(c.name + "\x00" + job.Name))
 	d += time.Duration(h.Sum32()%8000) * time.Millisecond
@@ -143,19 +157,23 @@ func (c *losses) look(ctx context.Context, job scheduler.Job, rerun func(schedul
 	if err != nil {
 		return
 	}
+	later := false
 	for _, run := range r.Runs {
 		if run.Manual {
 			continue
 		}
-		switch gone := run.LostBy != "" || run.Interrupted(); {
-		case gone && run.TakenFrom == "" && isRecent(job, run, s.Now()):
-			rerun(job, run)
-		case run.TakenFrom != "":
-			c.noteMissed(ctx, s, job, run, "it has been run again once")
-		default:
-			c.noteMissed(ctx, s, job, run, "it is older than catch_up allows")
+		why := whyNotAgain(job, run, s.Now())
+		if later { // which stands for those before it
+			why = cmp.Or(why, "a later slot has come due")
 		}
-		return // a later slot stands for those before it
+		switch {
+		case run.LostBy == "" && !run.Interrupted():
+		case why == "":
+			rerun(job, run)
+		default:
+			c.noteMissed(ctx, s, job, run, why)
+		}
+		later = true
 	}
 }
 
@@ -185,17 +203,26 @@ func (c *losses) noteMissed(ctx context.Context, s *groupStore, job scheduler.Jo
 	}
 }
 
-// superseded reports the interrupted run of the slot before one that this instance has won: no instance takes it over
-// any more.
-func (c *losses) superseded(f scheduler.Firing, before claim.Run) {
-	if f.Job.OnOwnerLoss == scheduler.OwnerLossRerun && f.Attempt <= 1 && before.Interrupted() && !before.Manual {
-		c.missed(f.Job.Name, before, "a later slot has come due")
+// superseded reports the interrupted run of the slot before one that this instance has won, when the claim of that has
+// written that no instance takes it over any more.
+func (c *losses) superseded(job string, missed []claim.Run) {
+	for _, run := range missed {
+		c.missed(job, run, "a later slot has come due")
 	}
 }
 
-// isRecent reports whether a lost slot is as young as a missed one that is caught up.
-func isRecent(job scheduler.Job, r claim.Run, now time.Time) bool {
-	return now.Sub(r.Slot) <= max(job.CatchUp, scheduler.DefaultCatchUp)
+// whyNotAgain says why a slot is not run again, though its run is gone; "" when it may be. A slot that was never due is
+// not: whoever may write the bucket could have the job run at any time.
+func whyNotAgain(job scheduler.Job, r claim.Run, now time.Time) string {
+	switch age := now.Sub(r.Slot); {
+	case r.TakenFrom != "":
+		return "it has been run again once"
+	case age > max(job.CatchUp, scheduler.DefaultCatchUp):
+		return "it is older than catch_up allows"
+	case age < 0, !job.Schedule.Next(r.Slot.Add(-time.Second)).Equal(r.Slot):
+		return "the job's schedule does not have it"
+	}
+	return ""
 }
 
 // atStart are the jobs to look at when the agent starts, for runs that were lost with an instance that this one

@@ -24,3 +24,10 @@ func (g *groupStore) String() string {
 }
 
 const groupPrefix = "group "
+
+// unclaimed is why a slot could be neither won nor lost.
+type unclaimed struct{ error }
+
+func (u unclaimed) Unwrap() error { return u.error }
+
+func isUnclaimed(err error) bool { _, ok := errors.AsType[unclaimed](err); return ok }

@@ -13,8 +13,12 @@ import (
 
 // request is the claim of a firing's slot.
 func request(f scheduler.Firing) claim.Request {
+	wait := lockWait(f)
+	if f.Job.LockScope == scheduler.LockEnvironment { // and then for the host's
+		wait *= 2
+	}
 	return claim.Request{Job: f.Job.Name, Slot: f.Due, Window: window(f), Overlap: overlaps[f.Job.Overlap],
-		LockWait: lockWait(f), Timeout: f.Job.Timeout, Grace: f.Job.Grace,
+		LockWait: wait, Timeout: f.Job.Timeout, Grace: f.Job.Grace,
 		Rerun: f.Job.OnOwnerLoss == scheduler.OwnerLossRerun, Attempt: f.Attempt, Command: commandHash(f.Job)}
 }
 

@@ -17,6 +17,12 @@
  *     dead when low > until; the owner may use what is left of until − MARGIN by high. Only the sum of both errors
  *     matters: here the supervisor is late by all of it. A run's grace is part of its lease here.
  *
+ * Nobody blocked for ever is explored with two owners (-DTWO), without renewals and late writes: the third adds nothing
+ * that waits, and the states are too many. What is not modelled, and rests on tests alone: replace (AskToEnd only asks,
+ * what follows is the end of a run), allow (its runs have no lease, and are in no other's way), runs that a user starts
+ * with or without --force, locks of the environment (a register each, in which every run is a user's), what is noted and
+ * reported of losses and missed slots, sixteen slots of which the oldest go, and whoever writes the register besides.
+ *
  * Names are those of the code: Claim, Renew, TakeOver, Finish and SetPause are methods of Store; Won, Lost, Busy and
  * Paused states of a claim; live, expired, lost and finished states of a run in the register; owner and attempt here are
  * what the nonce is there.
