@@ -83,7 +83,7 @@ func New(cfg Config) (*Cron, error) {
 		}}
 	c.fleet.group, c.fleet.losses.report, c.fleet.losses.missed = c.group, c.reportLost, c.reportMissed
 	c.doubles = &doubles{open: c.fleet.open, jobs: c.jobsOnHere, log: cfg.Log,
-		own: func() string { return cfg.App.Facts().EnvironmentName }}
+		own: func() string { return cfg.App.Facts().EnvironmentName }, notify: c.reportDouble}
 	c.keepHold()
 	return c, nil
 }
@@ -213,6 +213,12 @@ func (c *Cron) reportLost(job string, r claim.Run) {
 	}
 	c.counts.failed.Add(1)
 	c.notices.send(notify.Event{Job: job, Kind: notify.Failed, At: time.Now(), Reason: printable(r.Outcome)})
+}
+
+// reportDouble reports who runs jobs of this environment too.
+func (c *Cron) reportDouble(who string, jobs []string) {
+	c.notices.send(notify.Event{Job: who, Kind: notify.Doubled, At: time.Now(), Jobs: jobs,
+		Reason: firstNames(jobs) + "; " + doubleHint})
 }
 
 // reportMissed reports an interrupted run whose slot is not run again on any instance.

@@ -3,6 +3,7 @@ package cron
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"log/slog"
@@ -20,14 +21,16 @@ import (
 // doubles notices other environments that run the same jobs: of one bundle each environment runs each job, and so does
 // a clone. They are found by their registers in the bucket, of which a job's has a hash of what it runs.
 type doubles struct {
-	open func() (*groupStore, error)
-	jobs func() []scheduler.Job // those that are on here
-	own  func() string          // this environment's name
-	log  *slog.Logger
+	open   func() (*groupStore, error)
+	jobs   func() []scheduler.Job // those that are on here
+	own    func() string          // this environment's name
+	notify func(who string, jobs []string)
+	log    *slog.Logger
 
-	mu     sync.Mutex
-	found  map[string][]string // jobs, by who runs them too
-	failed bool                // the last look was in vain
+	mu      sync.Mutex
+	found   map[string][]string // jobs, by who runs them too
+	partial bool                // not all was looked at
+	failed  bool                // the last look was in vain
 }
 
 // Limits of looking: a list and some reads an hour, which MonthlyCost counts. The first look comes when an instance
@@ -36,15 +39,17 @@ const (
 	looksEach   = time.Hour
 	firstLookIn = 30 * time.Second
 	doubleReads = 50
-	doubleAge   = 24 * time.Hour
-	maxDoubles  = 10 // that are named
+	doubleAge   = 24 * time.Hour // and between two notices
+	maxDoubles  = 10             // that are named
+
+	doubleWindow = 10 * time.Second
 )
 
 // watch looks each hour until ctx is done, at another time than other hosts.
 func (d *doubles) watch(ctx context.Context, host string) {
 	h := fnv.New32a()
 	h.Write([]byte(host))
-	wait := firstLookIn + time.Duration(h.Sum32()%30)*time.Second
+	wait, idle := firstLookIn+time.Duration(h.Sum32()%30)*time.Second, firstLookIn
 	for {
 		select {
 		case <-ctx.Done():
@@ -52,7 +57,12 @@ func (d *doubles) watch(ctx context.Context, host string) {
 		case <-time.After(wait):
 		}
 		wait = looksEach
-		if s, err := d.open(); err == nil {
+		switch s, err := d.open(); {
+		case errors.Is(err, errNoStore):
+		case err != nil || len(d.jobs()) == 0: // right after a boot, or before the first deployment: nobody is asked
+			wait = idle
+			idle = min(2*idle, looksEach)
+		default:
 			d.look(ctx, s)
 		}
 	}
@@ -88,6 +98,22 @@ func (d *doubles) look(ctx context.Context, s *groupStore) {
 		}
 	}
 	d.note(found, whole)
+	for who, jobs := range found {
+		d.report(ctx, s, who, jobs)
+	}
+}
+
+// report sends a notice of who runs the same jobs, once a day from all instances that share the registers: the one that
+// wins the day as a slot sends it.
+func (d *doubles) report(ctx context.Context, s *groupStore, who string, jobs []string) {
+	o, err := s.Claim(ctx, claim.Request{Job: claim.LockPrefix + "doubles/" + who, Window: doubleWindow,
+		Slot: s.Now().Truncate(doubleAge), Overlap: claim.Allow})
+	switch {
+	case err != nil && ctx.Err() == nil: // the next look tries again
+		d.log.Info("who runs the same jobs is not sent as a notice yet", "who", who, "err", err)
+	case o.State == claim.Won:
+		d.notify(who, jobs)
+	}
 }
 
 // candidates are the registers that others wrote lately for these jobs, the latest first.
@@ -146,7 +172,7 @@ func (d *doubles) noteFailed(ctx context.Context, err error) {
 func (d *doubles) note(found map[string][]string, whole bool) {
 	d.mu.Lock()
 	before := d.found
-	d.found, d.failed = found, false
+	d.found, d.partial, d.failed = found, !whole, false
 	d.mu.Unlock()
 	for who, jobs := range found {
 		if before[who] == nil {
@@ -170,6 +196,10 @@ func (d *doubles) lines() (lines []api.Line) {
 	for _, who := range slices.Sorted(maps.Keys(d.found)) {
 		text := who + " runs these jobs too: " + firstNames(d.found[who])
 		lines = append(lines, api.NewLine("cron", api.Warn, doubleHint, "%s", text))
+	}
+	if d.partial {
+		lines = append(lines, api.NewLine("cron", api.Warn, "cron.claims: s3://BUCKET/PREFIX of its own in agent.yaml",
+			"others may run these jobs too: the bucket has more registers than are looked at"))
 	}
 	return lines
 }

@@ -3,11 +3,22 @@ package cron
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
+	"io"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
 
 	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/claim"
@@ -67,8 +78,10 @@ func TestDoublesAreNoticed(t *testing.T) {
 
 	var said bytes.Buffer
 	own := storeOf(t, endpoint, "prod-clone", "")
+	var notices []string
+	notify := func(who string, jobs []string) { notices = append(notices, who+": "+firstNames(jobs)) }
 	d := &doubles{jobs: func() []scheduler.Job { return jobs }, own: func() string { return "prod-clone" },
-		log: slog.New(slog.NewTextHandler(&said, nil))}
+		log: slog.New(slog.NewTextHandler(&said, nil)), notify: notify}
 	d.look(t.Context(), own)
 	var text []string
 	for _, l := range d.lines() {
@@ -82,6 +95,13 @@ func TestDoublesAreNoticed(t *testing.T) {
 		t.Errorf("status says\n%s\nwant\n%s", got, want)
 	}
 	d.look(t.Context(), own)
+	for range 2 { // a second instance, whose agent restarts: one notice a day is sent for all
+		another := &doubles{jobs: d.jobs, own: d.own, log: planted.Log(t), notify: notify}
+		another.look(t.Context(), storeOf(t, endpoint, "prod-clone", ""))
+	}
+	if slices.Sort(notices); !slices.Equal(notices, []string{"prod-web: " + names, "prod-worker in group shop: " + jobs[0].Name}) {
+		t.Errorf("notices of %q", notices)
+	}
 	if n := strings.Count(said.String(), "runs these jobs too"); n != 2 {
 		t.Errorf("logged %d times:\n%s", n, &said)
 	}
@@ -93,11 +113,65 @@ func TestDoublesAreNoticed(t *testing.T) {
 		"the same environment, before it had a group": {own: func() string { return "prod-web" }},
 		"its jobs are off here":                       {own: func() string { return "prod-clone" }, jobs: func() []scheduler.Job { return nil }},
 	} {
+		d.notify = notify
 		if d.log = planted.Log(t); d.jobs == nil {
 			d.jobs = func() []scheduler.Job { return jobs[1:2] }
 		}
 		if d.look(t.Context(), storeOf(t, endpoint, d.own(), "shop")); len(d.lines()) > 0 {
 			t.Errorf("%s: %v", name, d.lines())
+		}
+	}
+}
+
+// Fifty registers that somebody has made up, newer than all others, hide a double. Then status says that not all were
+// looked at; where all were it does not.
+func TestDoublesThatAreNotLookedAtAreSaid(t *testing.T) {
+	jobs := cronJobs(t, "@every 1m bin/invoices\n")
+	for _, forged := range []int{doubleReads - 1, doubleReads} {
+		bucket := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Etag", `"x"`)
+			if !r.URL.Query().Has("list-type") {
+				io.WriteString(w, `{"version":2,"runs":[]}`)
+				return
+			}
+			io.WriteString(w, "<ListBucketResult>")
+			for i := range forged + 1 {
+				fmt.Fprintf(w, "<Contents><Key>claims/e%d/%s.json</Key><LastModified>%s</LastModified></Contents>", i,
+					jobs[0].Name, time.Now().Add(-time.Duration(i)*time.Second).UTC().Format(time.RFC3339))
+			}
+			io.WriteString(w, "</ListBucketResult>")
+		}))
+		t.Cleanup(bucket.Close)
+		d := &doubles{jobs: func() []scheduler.Job { return jobs }, own: func() string { return "prod" }, log: planted.Log(t)}
+		d.look(t.Context(), storeOf(t, bucket.URL, "prod", ""))
+		lines := d.lines()
+		if got, want := len(lines), map[bool]int{true: 1}[forged == doubleReads]; got != want || got > 0 && lines[0].State != api.Warn {
+			t.Errorf("%d registers beside the double: %v", forged, lines)
+		}
+	}
+}
+
+// A notice that cannot be sent for want of the store is sent after a later look.
+func TestADoubleIsReportedWhenTheStoreIsBack(t *testing.T) {
+	var away atomic.Bool
+	store := versity.Careless(t)
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if away.Load() {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		to, _ := url.Parse(store)
+		httputil.NewSingleHostReverseProxy(to).ServeHTTP(w, r)
+	}))
+	t.Cleanup(proxy.Close)
+	n := 0
+	d := &doubles{log: planted.Log(t), notify: func(string, []string) { n++ }}
+	for i, want := range []int{0, 1, 1} {
+		away.Store(i == 0)
+		ctx, cancel := context.WithTimeout(t.Context(), []time.Duration{time.Second, time.Minute}[min(i, 1)])
+		d.report(ctx, storeOf(t, proxy.URL, "prod", ""), "prod-worker", []string{"a"})
+		if cancel(); n != want {
+			t.Errorf("after %d tries %d notices, want %d", i+1, n, want)
 		}
 	}
 }
@@ -149,4 +223,49 @@ func TestDoublesAreLookedForOnceAnHour(t *testing.T) {
 			t.Errorf("looked %d times in a day", looks)
 		}
 	})
+}
+
+// The first deployment of a clone brings its jobs some minutes after its agent has started: the first look is then, and
+// an agent without jobs asks nobody.
+func TestDoublesAreLookedForAfterTheFirstDeployment(t *testing.T) {
+	for name, since := range map[string]time.Duration{"at once": 0, "in five minutes": 5 * time.Minute, "never": 100 * time.Hour} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 48*time.Hour)
+			defer cancel()
+			begin, asked := time.Now(), 0
+			var first, last time.Duration
+			d := &doubles{log: planted.Log(t), own: func() string { return "prod" }, jobs: func() []scheduler.Job {
+				if asked++; time.Since(begin) < since {
+					return nil
+				}
+				if last = time.Since(begin); first == 0 {
+					first = last
+				}
+				return []scheduler.Job{{}}
+			}, open: func() (*groupStore, error) { return lookedAt(t), nil }}
+			d.watch(ctx, "i-1")
+			if name != "never" && (first < since || first > 2*since+2*time.Minute || last < 46*time.Hour) {
+				t.Errorf("%s: the first look after %s, the last after %s", name, first, last)
+			}
+			if asked > 48*2+10 {
+				t.Errorf("%s: asked %d times in two days", name, asked)
+			}
+		})
+	}
+}
+
+// lookedAt is a store in which no look finds anything.
+func lookedAt(t *testing.T) *groupStore {
+	s, err := claim.New(claim.Config{Bucket: "bucket", Region: "us-east-1", Environment: "prod", Owner: "i-1",
+		Credentials: aws.AnonymousCredentials{}, Client: &http.Client{Transport: nobody{}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &groupStore{s, ""}
+}
+
+type nobody struct{}
+
+func (nobody) RoundTrip(*http.Request) (*http.Response, error) {
+	return nil, errors.New("nobody is there")
 }

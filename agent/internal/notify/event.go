@@ -11,7 +11,8 @@ const (
 	Failed    Kind = "failed"
 	Overdue   Kind = "overdue" // should have started or ended, and did not
 	Recovered Kind = "recovered"
-	Missed    Kind = "missed" // was due and did not run
+	Missed    Kind = "missed"  // was due and did not run
+	Doubled   Kind = "doubled" // another environment, which is the event's Job, runs Jobs too
 )
 
 func (k Kind) problem() bool { return k == Failed || k == Overdue || k == Missed }
@@ -34,6 +35,7 @@ type Event struct {
 	Environment string
 	Tail        string   // last lines of output; sent only to targets with Tail set
 	To          []string // targets to notify beside check-ins; none, or only unknown ones: all
+	Jobs        []string // of a Doubled event
 	Before      Kind     // Failed or Succeeded: the job's last outcome, when it was no event on this instance
 }
 

@@ -36,7 +36,7 @@ func (t Target) format(n notice) (message, error) {
 		return t.checkIn(n), nil
 	}
 	return asJSON(t.URL, nil, webhookBody{
-		Version: 1, Kind: n.Kind, Job: n.Job, At: n.At.UTC(), Run: n.Run, Exit: n.Exit, Reason: n.Reason,
+		Version: 1, Kind: n.Kind, Job: n.Job, At: n.At.UTC(), Run: n.Run, Exit: n.Exit, Reason: n.Reason, Jobs: n.Jobs,
 		Seconds: n.Took.Seconds(), Host: n.Host, Environment: n.Environment, HeldBack: n.heldBack, Tail: n.Tail,
 	})
 }
@@ -50,6 +50,7 @@ type webhookBody struct {
 	Run         string    `json:"run,omitempty"`
 	Exit        int       `json:"exit"`
 	Reason      string    `json:"reason,omitempty"`
+	Jobs        []string  `json:"jobs,omitempty"` // that environment "job" runs too, when "doubled"
 	Seconds     float64   `json:"seconds,omitempty"`
 	Host        string    `json:"host,omitempty"`
 	Environment string    `json:"environment,omitempty"`
@@ -89,6 +90,8 @@ func verb(k Kind) string {
 		return "was missed"
 	case Recovered:
 		return "has recovered"
+	case Doubled:
+		return "runs these jobs too"
 	}
 	return string(k)
 }
@@ -102,9 +105,12 @@ func where(n notice) string {
 // Source: api.slack.com/reference/surfaces/formatting.
 func slackText(n notice) string {
 	escape := strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;")
-	mark := ":red_circle:"
-	if !n.Kind.problem() {
-		mark = ":large_green_circle:"
+	mark := ":large_green_circle:"
+	switch {
+	case n.Kind == Doubled:
+		mark = ":large_yellow_circle:"
+	case n.Kind.problem():
+		mark = ":red_circle:"
 	}
 	text := mark + " " + escape.Replace(sentence(n))
 	if at := where(n); at != "" {
@@ -120,7 +126,10 @@ func slackText(n notice) string {
 // Source: docs.rollbar.com/reference/create-item.
 func (t Target) rollbar(n notice) (message, error) {
 	level := "info"
-	if n.Kind.problem() {
+	switch {
+	case n.Kind == Doubled:
+		level = "warning"
+	case n.Kind.problem():
 		level = "error"
 	}
 	text := map[string]any{"body": sentence(n), "job": n.Job, "exit": n.Exit}

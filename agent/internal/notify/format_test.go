@@ -22,10 +22,15 @@ var nightly = Event{
 // TestGolden: each format's body, byte for byte.
 func TestGolden(t *testing.T) {
 	recovered := Event{Job: "nightly", Kind: Recovered, At: nightly.At, Environment: "shop-prod"}
+	doubled := Event{Job: "shop-worker", Kind: Doubled, At: nightly.At, Environment: "shop-prod", Host: "i-0abc",
+		Jobs: []string{"invoices", "nightly"}, Reason: "invoices, nightly; group: NAME in both cron files"}
 	for name, tt := range map[string]struct {
 		target Target
 		notice notice
 	}{
+		"slack-doubled":        {Target{Type: Slack, URL: "https://hooks.example/T0/B0/x"}, notice{doubled, 0}},
+		"webhook-doubled":      {Target{Type: Webhook, URL: "https://example.com/in"}, notice{doubled, 0}},
+		"rollbar-doubled":      {Target{Type: Rollbar, Token: "planted-5c1e"}, notice{doubled, 0}},
 		"slack":                {Target{Type: Slack, URL: "https://hooks.example/T0/B0/x", Tail: true}, notice{nightly, 2}},
 		"slack-recovered":      {Target{Type: Slack, URL: "https://hooks.example/T0/B0/x"}, notice{recovered, 0}},
 		"webhook":              {Target{Type: Webhook, URL: "https://example.com/in", Tail: true}, notice{nightly, 2}},

@@ -226,6 +226,30 @@ func TestNamedTargets(t *testing.T) {
 	})
 }
 
+// Another environment that runs the same jobs is no failure of one of them: it goes to who wants one of these jobs, by
+// default too, never to a check-in, and holds no notice of a failure back.
+func TestDoubledIsANoticeOfItsOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		web := &recorder{statuses: []int{200}}
+		target := func(name string, jobs []string, on ...Kind) Target {
+			return Target{Type: Webhook, Name: name, URL: "https://" + name + ".example", Jobs: jobs, On: on}
+		}
+		n := mustNew(t, Config{Transport: web, Targets: []Target{target("all", nil), target("of-a", []string{"a"}), target("of-c", []string{"c"}),
+			target("failed", nil, Failed), target("doubled", nil, Doubled), {Type: CheckIn, Name: "hc", URL: "https://hc.example"}}})
+		stop := running(t, n)
+		doubled := Event{Job: "prod-worker", Kind: Doubled, At: time.Now(), Jobs: []string{"a", "b"}}
+		n.Notify(doubled)
+		n.Notify(doubled)
+		n.Notify(failed("prod-worker"))
+		synctest.Wait()
+		stop()
+		got := strings.NewReplacer("https://", "", ".example", "").Replace(strings.Join(web.urls, " "))
+		if want := "all of-a doubled all of-a doubled all failed hc/fail"; sorted(got) != sorted(want) {
+			t.Errorf("sent %s, want %s", got, want)
+		}
+	})
+}
+
 // sorted makes the order between targets, which is not promised, not matter.
 func sorted(s string) string {
 	counts := map[string]int{}

@@ -33,7 +33,7 @@ type Target struct {
 	Name  string   // in logs and status; default the type and its place in the list
 	Token string   // Rollbar's post_server_item access token: required there
 	Jobs  []string // patterns of job names (as path.Match); default all
-	On    []Kind   // default: problems and recoveries; a check-in always gets starts, ends and failures
+	On    []Kind   // default: problems, recoveries and doubles; a check-in always gets starts, ends and failures
 	Tail  bool     // send the last lines of output too
 
 	Cooldown time.Duration // default Config.Cooldown
@@ -71,8 +71,8 @@ func (t Target) Check(fault func(key, format string, args ...any)) {
 		}
 	}
 	for _, k := range t.On {
-		if !slices.Contains([]Kind{Started, Succeeded, Failed, Overdue, Recovered, Missed}, k) {
-			fault("on", "%q: want started, succeeded, failed, overdue, missed or recovered", k)
+		if !slices.Contains([]Kind{Started, Succeeded, Failed, Overdue, Recovered, Missed, Doubled}, k) {
+			fault("on", "%q: want started, succeeded, failed, overdue, missed, recovered or doubled", k)
 		}
 	}
 }
@@ -88,16 +88,19 @@ func checkURL(address string) error {
 
 // wants reports whether t gets notices of e.
 func (t Target) wants(e Event) bool {
-	matches := func(pattern string) bool { ok, _ := path.Match(pattern, e.Job); return ok }
+	matches := func(pattern string) bool {
+		match := func(job string) bool { ok, _ := path.Match(pattern, job); return ok }
+		return match(e.Job) || slices.ContainsFunc(e.Jobs, match)
+	}
 	switch {
 	case len(t.Jobs) > 0 && !slices.ContainsFunc(t.Jobs, matches):
 		return false
 	case t.Type == CheckIn: // its server notices an overdue or missed job itself
-		return e.Kind != Overdue && e.Kind != Missed
+		return e.Kind != Overdue && e.Kind != Missed && e.Kind != Doubled
 	case len(t.On) > 0:
 		return slices.Contains(t.On, e.Kind)
 	}
-	return e.Kind.problem() || e.Kind == Recovered
+	return e.Kind.problem() || e.Kind == Recovered || e.Kind == Doubled
 }
 
 func defaultName(t Type, i int) string { return fmt.Sprintf("%s-%d", t, i+1) }
