@@ -154,10 +154,6 @@ func parseRegister(b []byte) (Register, error) {
 	if r.Version != 1 && r.Version != registerVersion {
 		return Register{}, fmt.Errorf("it is no register: version %d", r.Version)
 	}
-	if n := len(r.Runs); n > keptRuns {
-		const why = "it lists %d runs, more than %d, and says that %q has the newest"
-		return Register{}, fmt.Errorf(why, n, keptRuns, oneLine(r.Runs[0].Owner, 100))
-	}
 	for i, run := range r.Runs {
 		if run.Slot.IsZero() || run.Nonce == "" || i > 0 && !run.Slot.Before(r.Runs[i-1].Slot) {
 			return Register{}, fmt.Errorf("run %d has no slot, no nonce, or is out of order", i+1)
@@ -217,7 +213,8 @@ func (r *Register) upgrade() {
 	}
 }
 
-// encode drops the output of the oldest runs when there is too much: no agent reads a larger register.
+// encode drops the output of the oldest runs when there is too much, and then runs that no agent has added: no agent
+// reads a larger register.
 func (r Register) encode() ([]byte, error) {
 	for {
 		var b bytes.Buffer
@@ -227,7 +224,13 @@ func (r Register) encode() ([]byte, error) {
 		if err := e.Encode(r); err != nil {
 			return nil, fmt.Errorf("encode the register: %w", err)
 		}
-		if b.Len() <= maxRegister || !r.dropOutput() {
+		switch {
+		case b.Len() <= maxRegister:
+			return b.Bytes(), nil
+		case r.dropOutput():
+		case len(r.Runs) > keptRuns:
+			r.Runs = r.Runs[:keptRuns]
+		default:
 			return b.Bytes(), nil
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -92,7 +91,6 @@ func TestHostileRegisters(t *testing.T) {
 		"long command":      {run(`,"command":"` + long + `"`), "run 1 has a text"},
 		"long lost_by":      {run(`,"lost_by":"` + long + `"`), "run 1 has a text"},
 		"long pause":        {`{"version":2,"paused":{"by":"` + long + `"},"runs":[]}`, "paused by a text"},
-		"many runs":         {`{"version":2,"runs":[` + strings.Join(slices.Repeat([]string{`{}`}, keptRuns+1), ",") + `]}`, "it lists 17 runs, more than 16"},
 		"two of a slot":     {strings.Replace(run(``), `"}]`, `"},{"slot":"1999-12-31T02:00:00Z","nonce":"m"}]`, 1), "out of order"},
 		"a deep one":        {strings.Repeat(`{"paused":`, 6_000), "it is no register"},
 	} {
@@ -177,6 +175,7 @@ func TestOutputIsBounded(t *testing.T) {
 // Whoever may write the bucket fills a register with texts that JSON makes longer, as many as an agent reads: what is
 // written back is still read, by this agent and by those before it.
 func TestHostileTextsDoNotGrow(t *testing.T) {
+	bodies := map[string]string{}
 	for name, text := range map[string]string{
 		"quotes": `\"`, "backslashes": `\\`, "line separators": "\u2028", "controls": `\u0001`, "markup": "<&>", "no characters": "\xff", "tabs": `\t`,
 	} {
@@ -201,6 +200,14 @@ func TestHostileTextsDoNotGrow(t *testing.T) {
 		if len(body) > maxRegister {
 			t.Fatalf("%s: the test's own register has %d bytes", name, len(body))
 		}
+		bodies[name] = body
+	}
+	var many []string
+	for i := range 1000 {
+		many = append(many, fmt.Sprintf(`{"slot":%q,"nonce":"n"}`, minute(-i).Format(time.RFC3339)))
+	}
+	bodies["many runs"] = `{"version":2,"paused":{"by":"ops","since":"1999-12-31T02:00:00Z"},"runs":[` + strings.Join(many, ",") + "]}"
+	for name, body := range bodies {
 		synctest.Test(t, func(t *testing.T) {
 			f, ss := fleet(t, 2)
 			f.objects = map[string][]byte{registerPath: []byte(body)}
