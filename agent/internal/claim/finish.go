@@ -44,7 +44,7 @@ func (s *Store) FinishAll(ctx context.Context, job string, ends []End) error {
 			switch {
 			case r.Runs[i].Attempt > result.Attempt:
 			case r.Runs[i].Outcome == result.Outcome, r.Runs[i].isMissed() && r.Runs[i].Attempt == result.Attempt:
-				// By an earlier try of ours, whose response was lost. What is missed was in the register as interrupted.
+				// By an earlier try of ours, whose response was lost. What is missed was there as interrupted.
 			default:
 				r.Runs[i].finish(result, s.s3.clock.low())
 				write = true
