@@ -108,8 +108,11 @@ func (a *App) configuredPort(ctx context.Context, doubt string, ports []uint16) 
 
 func list(ports []uint16) string {
 	var words []string
-	for _, p := range ports {
+	for _, p := range ports[:min(len(ports), 5)] {
 		words = append(words, strconv.Itoa(int(p)))
+	}
+	if n := len(ports) - len(words); n > 0 {
+		words = append(words, fmt.Sprintf("%d more", n))
 	}
 	return "ports " + strings.Join(words, " and ")
 }

@@ -8,13 +8,22 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// table is held while a thread copies this process's descriptors and closes those that it is not given: a copy of one
-// that is moved meanwhile could be the last, and its close hang there.
-var table sync.Mutex
+// table is held (has a token) while a thread copies this process's descriptors and closes those that it is not given: a
+// copy of one that is moved meanwhile could be the last, and its close hang there.
+var table = make(chan struct{}, 1)
+
+// movesWithin is how long moving descriptors may take. It hangs where one is of a file system that asks its owner at
+// each close, of a copy too (FUSE's FLUSH), and who does not answer.
+const movesWithin = time.Second
+
+// hangs says since when descriptors are being moved; 0: they are not.
+var hangs atomic.Int64
 
 // Apart moves descriptors to a new thread that has no others of this process, and calls f there. It returns when they
 // are moved: their numbers are free here, and f's are the same. The thread ends with f, which must not start processes
@@ -23,17 +32,50 @@ var table sync.Mutex
 // Reason: reading, writing or closing what an application has a copy of can hang in the kernel for as long as the
 // application likes, whatever this process is sent (a pipe's lock, held by a writer that stalls in a page fault). A
 // process that is killed then keeps the descriptors of that thread. So those are no locks and no sockets.
+//
+// Where an earlier call hangs for longer than movesWithin, f is called with this process's descriptors: everything goes
+// on, and only a process that is killed then may keep the others.
 func Apart(move []int, f func()) {
-	table.Lock()
-	defer table.Unlock()
-	moved, closed := make(chan bool), make(chan struct{})
-	go apart(move, moved, func() { <-closed; f() }) // ends with f, which nobody can end
-	if <-moved {
-		for _, fd := range move {
-			unix.Close(fd) // never the last of its kind
-		}
+	if !takeTable() {
+		go f() // ends with f, too
+		return
 	}
-	close(closed)
+	done := make(chan struct{})
+	go func() { // ends with the thread's and our own closes
+		defer close(done)
+		hangs.Store(time.Now().UnixNano())
+		defer func() { hangs.Store(0); <-table }()
+		moved, closed := make(chan bool), make(chan struct{})
+		go apart(move, moved, func() { <-closed; f() }) // ends with f, which cannot be ended
+		if <-moved {
+			for _, fd := range move {
+				unix.Close(fd) // never the last of its kind
+			}
+		}
+		close(closed)
+	}()
+	select {
+	case <-done:
+	case <-time.After(movesWithin):
+	}
+}
+
+// takeTable reports whether table could be taken, which it waits for unless whoever has it hangs.
+func takeTable() bool {
+	select {
+	case table <- struct{}{}:
+		return true
+	default:
+	}
+	if since := hangs.Load(); since != 0 && time.Since(time.Unix(0, since)) > movesWithin {
+		return false
+	}
+	select {
+	case table <- struct{}{}:
+		return true
+	case <-time.After(movesWithin):
+		return false
+	}
 }
 
 // apart makes this goroutine's thread one that has only keep, and sends whether it could.
