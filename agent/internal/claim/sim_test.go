@@ -242,7 +242,7 @@ func (m *machine) follow(ctx context.Context, s *Store, q Request, o Outcome, er
 	w := m.w
 	for _, run := range o.Expired {
 		w.mu.Lock()
-		w.reports[run.Nonce]++
+		w.reports[run.Nonce+" of "+run.Renewed.Format(time.TimeOnly)]++ // its owner may come back, and lose it again
 		w.mu.Unlock()
 	}
 	if err != nil {
