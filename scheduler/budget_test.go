@@ -101,8 +101,8 @@ func TestFaultsOfLongValuesAreShort(t *testing.T) {
 }
 
 func TestTenThousandJobsAreTheMost(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes 2 s")
+	if testing.Short() || raceDetector {
+		t.Skip("takes 2 s, many more with the race detector, and starts nothing")
 	}
 	for name, text := range map[string]func(int) string{"cron.yaml": tenThousand, "crontab": tenThousandLines} {
 		tab, err := Parse(name, []byte(text(10_000)), ParseOptions{})
