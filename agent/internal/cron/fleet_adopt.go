@@ -58,9 +58,9 @@ func (c *fleet) takeOver(ctx context.Context, f scheduler.Firing) (*held, int, e
 		return nil, 0, err
 	}
 	out, err := s.TakeOver(ctx, request(f))
+	c.losses.lost(f.Job, out.Expired)
 	switch {
 	case err != nil:
-		c.losses.lookIn(f.Job, time.Minute)
 		return nil, 0, unclaimed{err}
 	case out.State != claim.Won:
 		c.notTaken(ctx, s, f, out)

@@ -15,7 +15,7 @@ import (
 // finishLeftovers deals with slots that this instance claimed before a restart and whose outcome the register lacks.
 // Those that have no run are logged: no other instance starts them, and a later slot stands for them at best. How runs
 // ended while there was no agent is noted, and it reports whether any had. With owed a slot without a run is left to
-// the scheduler, which still starts it.
+// the scheduler, which still starts it, but not one that this instance has taken over: the newest of those is reported.
 //
 // However many the register lists, whoever wrote it: they cost one question, one line and one write.
 func (c *fleet) finishLeftovers(ctx context.Context, s *groupStore, f scheduler.Firing, unfinished []claim.Run,
@@ -31,7 +31,7 @@ func (c *fleet) finishLeftovers(ctx context.Context, s *groupStore, f scheduler.
 		run, err := runOf(r)
 		text := runs.Describe(run)
 		switch {
-		case errors.Is(err, runs.ErrUnknown) && !owed:
+		case errors.Is(err, runs.ErrUnknown) && (!owed || r.TakenFrom != ""):
 			text = "not started: the agent was ended first"
 			forgotten = append(forgotten, r)
 		case err != nil || run.Live():
@@ -47,6 +47,10 @@ func (c *fleet) finishLeftovers(ctx context.Context, s *groupStore, f scheduler.
 	c.forgetResolved(f, unfinished)
 	if len(ends) == 0 || c.app.Facts().InstanceID == "" { // the claims may be another's, of the same host name
 		return false
+	}
+	if i := slices.IndexFunc(forgotten, func(r claim.Run) bool { return r.TakenFrom != "" }); i >= 0 {
+		lost := claim.Run{Slot: forgotten[i].Slot, Owner: forgotten[i].TakenFrom, Outcome: claim.Interrupted}
+		c.losses.missed(f.Job.Name, lost, "the agent that took it over ended before its start")
 	}
 	for _, e := range ends {
 		s.Ended(f.Job.Name, e.Slot, e.Result)

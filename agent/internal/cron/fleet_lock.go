@@ -49,6 +49,9 @@ func (c *fleet) takeLock(ctx context.Context, f scheduler.Firing) (*held, error)
 		}
 		out, err := s.Claim(ctx, claim.Request{Job: lockRegister(f.Job.Lock), Manual: true, Window: limit,
 			Timeout: f.Job.Timeout, LockWait: lockWait(f), Grace: f.Job.Grace})
+		for _, r := range out.Expired {
+			c.losses.report(lockRegister(f.Job.Lock), r)
+		}
 		switch {
 		case err != nil:
 			return nil, unclaimed{err}

@@ -91,6 +91,11 @@ func (c *Cron) rerun(job scheduler.Job, lost claim.Run) {
 			return err
 		}
 		h, attempt, err := c.fleet.takeOver(ctx, f)
+		if isUnclaimed(err) { // a retry of this instance's would find the slot another's
+			c.log.Info("a lost slot does not run again here yet", "job", job.Name, "due", f.Due, "err", err)
+			c.fleet.losses.lookIn(job, time.Minute)
+			return scheduler.ErrElsewhere
+		}
 		if err != nil {
 			return err
 		}
