@@ -233,6 +233,17 @@ func TestOthersKeysAreKnown(t *testing.T) {
 	}
 }
 
+// What follows a # is lost: with a blank after it that is meant.
+func TestACommentThatMayBeOfTheCommandIsNoted(t *testing.T) {
+	for command, want := range map[string]bool{"echo #5": true, "curl http://h/ #top": true, "x # nightly": false, "x ##": false,
+		"'echo #5'": false, "x#5": false, "|\n    echo #5": false} {
+		tab := mustParse(t, "cron.yaml", "cron:\n- name: a\n  schedule: '@daily'\n  command: "+command+"\n")
+		if got := strings.Contains(tab.Warnings.Error(), "a comment begins here"); got != want {
+			t.Errorf("%s: %v, want %v", command, tab.Warnings, want)
+		}
+	}
+}
+
 // What YAML takes for something else is said by the value and not by one spelling of its line.
 func TestValuesThatNeedQuotes(t *testing.T) {
 	for line, want := range map[string]string{

@@ -9,8 +9,10 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/token"
 )
 
 // jobKeys reads each key of a job. Values that depend on other keys go into jobNodes.
@@ -91,8 +93,20 @@ func (y *cronYAML) command(j *Job, b *jobNodes, e pair) {
 		return
 	}
 	j.Command = t
+	if ok && v.GetToken().Type == token.StringType && line <= len(y.Lines) {
+		y.noteComment(line, y.Lines[line-1])
+	}
 	y.checkText(t, line, col)
 	y.checkShell(t, line, col)
+}
+
+// noteComment warns where a # without a blank after it ends a command: echo #5 prints an empty line.
+func (y *cronYAML) noteComment(number int, line string) {
+	before, after, found := strings.Cut(line, " #")
+	if after = strings.TrimLeft(after, "#"); found && after != "" && after[0] != ' ' {
+		const hint = "quote the command, if this is a part of it"
+		y.Warn(number, utf8.RuneCountInString(before)+2, hint, "a comment begins here")
+	}
 }
 
 func (y *cronYAML) url(j *Job, b *jobNodes, e pair) {
