@@ -228,3 +228,16 @@ func (c *Cron) reportMissed(job string, r claim.Run, why string) {
 	c.notices.send(notify.Event{Job: job, Kind: notify.Missed, At: time.Now(),
 		Reason: printable(r.Outcome) + "; it is not run again: " + why})
 }
+
+// judged reports what is wrong with the cron file, once for each state of it, and that it is mended.
+func (c *Cron) judged(file string, err error) {
+	e := notify.Event{Job: file, Kind: notify.Succeeded, At: time.Now()}
+	if err != nil {
+		c.counts.failed.Add(1)
+		first, _, more := strings.Cut(err.Error(), "\n")
+		if e.Kind, e.Reason = notify.Failed, first; more {
+			e.Reason += " (agent cron check shows all that is wrong)"
+		}
+	}
+	c.notices.send(e)
+}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"time"
 
 	"beanstalk-agent/agent/internal/app"
@@ -108,19 +107,6 @@ func (n *notices) event(e scheduler.Event) {
 	if ok {
 		n.send(notify.Event{Job: e.Job, Kind: kind, At: time.Now(), Reason: e.Text})
 	}
-}
-
-// judged reports what is wrong with the cron file, once for each state of it, and that it is mended.
-func (c *Cron) judged(file string, err error) {
-	e := notify.Event{Job: file, Kind: notify.Succeeded, At: time.Now()}
-	if err != nil {
-		c.counts.failed.Add(1)
-		first, _, more := strings.Cut(err.Error(), "\n")
-		if e.Kind, e.Reason = notify.Failed, first; more {
-			e.Reason += " (agent cron check shows all that is wrong)"
-		}
-	}
-	c.notices.send(e)
 }
 
 // lastLines is the end of a run's output.

@@ -1,7 +1,6 @@
 package cron
 
 import (
-	"slices"
 	"sync/atomic"
 
 	"beanstalk-agent/agent/internal/runs"
@@ -30,21 +29,6 @@ func (n *counters) ended(r runs.Run) {
 	if r.ExitCode != 0 && !r.Interrupted() && !r.Replaced() || r.State == runs.StateLost {
 		n.failed.Add(1)
 	}
-}
-
-// Samples appends what was counted since the last call. Without jobs it is nothing: five series that are always 0 are
-// five series paid for.
-func (c *Cron) Samples(out []collectors.Sample) []collectors.Sample {
-	if n := c.counts.exec.Swap(0); n > 0 { // only then: most environments see one in a month
-		out = append(out, collectors.Sample{Name: "exec_runs", Unit: collectors.Count, Value: float64(n)})
-	}
-	before := len(out)
-	out = c.counts.take(out)
-	counted := func(s collectors.Sample) bool { return s.Value != 0 }
-	if len(c.watcher.State().Table.Jobs) == 0 && !slices.ContainsFunc(out[before:], counted) {
-		return out[:before]
-	}
-	return out
 }
 
 // ZeroSamples appends what Samples does where there are jobs and nothing has happened.

@@ -9,6 +9,7 @@ import (
 
 	"beanstalk-agent/agent/internal/api"
 	"beanstalk-agent/agent/internal/appenv"
+	"beanstalk-agent/collectors"
 	"beanstalk-agent/scheduler"
 )
 
@@ -36,6 +37,21 @@ func (c *Cron) Status(context.Context) []api.Line {
 		}
 	}
 	return append(lines, c.notices.lines()...)
+}
+
+// Samples appends what was counted since the last call. Without jobs it is nothing: five series that are always 0 are
+// five series paid for.
+func (c *Cron) Samples(out []collectors.Sample) []collectors.Sample {
+	if n := c.counts.exec.Swap(0); n > 0 { // only then: most environments see one in a month
+		out = append(out, collectors.Sample{Name: "exec_runs", Unit: collectors.Count, Value: float64(n)})
+	}
+	before := len(out)
+	out = c.counts.take(out)
+	counted := func(s collectors.Sample) bool { return s.Value != 0 }
+	if len(c.watcher.State().Table.Jobs) == 0 && !slices.ContainsFunc(out[before:], counted) {
+		return out[:before]
+	}
+	return out
 }
 
 func (c *Cron) fileLines() []api.Line {
