@@ -172,7 +172,7 @@ func (s *server) signalRun(w http.ResponseWriter, r *http.Request) *runs.Refused
 	if body.Signal <= 0 || body.Signal > 64 {
 		return misuse("signal %d: expected 1 to 64", body.Signal)
 	}
-	if l == nil || errors.Is(l.signal(syscall.Signal(body.Signal)), syscall.ESRCH) {
+	if !run.Live() || errors.Is(l.signal(syscall.Signal(body.Signal)), syscall.ESRCH) {
 		return hasEnded(run)
 	}
 	return reply(w, l.snapshot())
@@ -188,8 +188,8 @@ func (s *server) renewLease(w http.ResponseWriter, r *http.Request) *runs.Refuse
 		return misuse("lease of %s: expected more than 0s and at most %s", body.Lease, runs.MaxLease)
 	}
 	id := r.PathValue("id")
-	run, l, e := s.find(id)
-	if e == nil && l == nil {
+	run, _, e := s.find(id)
+	if e == nil && !run.Live() {
 		return hasEnded(run)
 	}
 	left, known := s.leases.renew(id, body.Lease, body.From)

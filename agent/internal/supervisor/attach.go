@@ -65,11 +65,11 @@ func (s *server) attachTo(id string, conn net.Conn, size session.Size) error {
 		<-l.ended
 		return attachEnded(conn, l.snapshot(), t.last())
 	}
-	run, l, e := s.find(id) // again: it may have ended since
+	run, _, e := s.find(id) // again: it may have ended since
 	switch {
 	case e != nil:
 		return errors.New(e.Message)
-	case l != nil:
+	case run.Live():
 		return fmt.Errorf("run %s is only just starting: try again", id)
 	}
 	var last []byte

@@ -10,7 +10,8 @@ import (
 	"beanstalk-agent/agent/internal/runs"
 )
 
-// find returns a run by its id or a beginning of it that is unique among all, runs.Begins. l is nil once it has ended.
+// find returns a run by its id or a beginning of it that is unique among all, runs.Begins. l is nil once it has ended,
+// and a job's once no process of it is left.
 func (s *server) find(id string) (run runs.Run, l *live, e *runs.Refused) {
 	s.mu.Lock()
 	l = s.live[id]
@@ -42,7 +43,7 @@ func (s *server) find(id string) (run runs.Run, l *live, e *runs.Refused) {
 	}
 	if l != nil {
 		run = l.snapshot()
-		if run.Live() {
+		if run.Live() || l.member.cron {
 			return run, l, nil
 		}
 		return run, nil, nil

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -77,5 +78,29 @@ func TestLockIsFreeWhenAJobHasEnded(t *testing.T) {
 	next.Args, next.Lock = []string{"true"}, "db"
 	if _, err := d.Start(t.Context(), next, runs.Handover{}); err != nil {
 		t.Error(err)
+	}
+}
+
+// So does what asks for it when the command has ended already, and what ends it for the next run.
+func TestJobWhoseCommandHasEndedIsWaitedFor(t *testing.T) {
+	d := start(t)
+	for name, ask := range map[string]func(id string) error{
+		"wait": func(id string) error { _, err := d.Wait(t.Context(), id); return err },
+		"end":  func(id string) error { _, err := d.Interrupt(t.Context(), id, runs.StoppedReplaced); return err },
+	} {
+		req, pid := leaves(t, "cron")
+		begin(t, d, req)
+		child := pid()
+		d.Signal(t.Context(), req.ID, syscall.SIGKILL)
+		eventually(t, "its command has ended", func() bool {
+			run, err := d.Get(t.Context(), req.ID)
+			return err == nil && !run.Live()
+		})
+		if err := d.RenewLease(t.Context(), req.ID, time.Minute, 0); !errors.Is(err, runs.ErrEnded) {
+			t.Errorf("%s: a lease: %v", name, err)
+		}
+		if err := ask(req.ID); err != nil || alive(child) {
+			t.Errorf("%s: %v, its child works on: %v", name, err, alive(child))
+		}
 	}
 }
