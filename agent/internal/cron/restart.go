@@ -2,6 +2,7 @@ package cron
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -101,7 +102,11 @@ func (c *Cron) rerun(job scheduler.Job, lost claim.Run) {
 		}
 		f.Attempt = attempt
 		c.log.Info("a lost slot runs again here", "job", job.Name, "due", f.Due, "why", f.Why)
-		return c.run(ctx, runs.SlotID(job.Name, f.Due, attempt), f, h, func(runs.Run) {})
+		err = c.run(ctx, runs.SlotID(job.Name, f.Due, attempt), f, h, func(runs.Run) {})
+		if errors.Is(err, scheduler.ErrDropped) && lost.Interrupted() { // a lost run has been reported
+			c.reportMissed(job.Name, lost, err.Error())
+		}
+		return err
 	}
 	c.sched.Adopt(f, func(ctx context.Context, f scheduler.Firing) error { return c.fireBy(ctx, f, again) })
 }

@@ -1,12 +1,14 @@
 package cron
 
 import (
+	"context"
 	"errors"
 	"io"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"beanstalk-agent/agent/internal/appenv"
 	"beanstalk-agent/agent/internal/claim"
 	"beanstalk-agent/agent/internal/runs"
 	"beanstalk-agent/packaging/testbed/versity"
@@ -120,4 +122,34 @@ func TestTakeoverWithoutAnswerIsNoAttempt(t *testing.T) {
 		t.Errorf("%+v", st)
 	}
 	until(t, "it is looked at again", func() bool { return len(c.fleet.losses.planned()) == 1 })
+}
+
+// A slot that was taken over and waits for its lock is dropped when its job is paused, and that is reported: the
+// interrupted run's instance does not, nor does any other run it again.
+func TestSlotThatWasTakenOverAndIsDroppedIsReported(t *testing.T) {
+	t.Parallel()
+	for outcome, want := range map[string]int64{"interrupted: shutdown": 1, "lost: no word from it": 0} {
+		store := versity.Start(t, "bucket")[0]
+		slot, _ := interruptedThere(t, store)
+		asked := make(chan bool, 1)
+		c := newCron(t, io.Discard, func(cfg *Config) {
+			cfg.Begin = func(ctx context.Context, _ appenv.ProfileOptions, _ runs.Request) (runs.Run, func() (runs.Run, error), error) {
+				asked <- true
+				<-ctx.Done()
+				return runs.Run{}, nil, context.Cause(ctx)
+			}
+		})
+		c.fleet = fleetAt(t, store, ours)
+		running(t, c, "cron:\n- {name: job, schedule: '0 0 1 1 *', command: x, lock: db, on_owner_loss: rerun}\n")
+		job, _ := c.watcher.State().Table.Job("job")
+		c.rerun(job, claim.Run{Slot: slot.Due, Owner: theirs, Outcome: outcome})
+		<-asked
+		if err := c.sched.Pause("job"); err != nil {
+			t.Fatal(err)
+		}
+		until(t, "it is dropped", func() bool { return len(c.sched.Snapshot()[0].Running) == 0 })
+		if n := c.counts.missed.Load(); n != want {
+			t.Errorf("%s: reported %d times, want %d", outcome, n, want)
+		}
+	}
 }
