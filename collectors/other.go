@@ -107,7 +107,7 @@ func (s *Self) Collect(ctx context.Context) ([]Sample, error) {
 type Ports struct{}
 
 // Of returns none.
-func (*Ports) Of([]int) ([]uint16, error) { return nil, ErrNoData }
+func (*Ports) Of(context.Context, []int) ([]uint16, error) { return nil, ErrNoData }
 
 // Close does nothing.
 func (*Ports) Close() error { return nil }

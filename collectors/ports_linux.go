@@ -1,7 +1,10 @@
 package collectors
 
 import (
-	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"slices"
@@ -11,68 +14,64 @@ import (
 )
 
 // Ports finds the TCP ports on which processes listen. It looks at the processes' descriptors again only when they, or
-// the host's listeners, are others than before, and seldom where that takes long: a server may have thousands, and
-// anybody can make a listener that comes and goes. The zero value is ready; it is not safe for
-// concurrent use.
+// the host's listeners, are others than before: a server may have thousands. Both may be as many as the application
+// likes, so each is bounded, and a look keeps its pace. The zero value is ready; it is not safe for concurrent use.
 type Ports struct {
-	diag      diagConn
-	pids      []int
-	listeners []listener // by inode
-	last      []uint16
-	notBefore time.Time // the next look
-}
+	diag diagConn
+	proc fs.FS // nil: /proc
+	pace pace
 
-// listener is a listening socket of the host.
-type listener struct {
-	inode uint32
-	port  uint16
+	pids      []int
+	listeners map[uint32]uint16 // ports by the socket's inode
+	last      []uint16
+	cut       error // of the last look
 }
 
 const (
-	maxListening = 64                    // processes that are looked at: a server's workers all have its listener
-	maxOpen      = 10_000                // descriptors of one
-	maxLooked    = 20_000                // of all: of more workers the first ones tell
-	maxListeners = 65_536                // of the host
-	lookShare    = 20                    // a look is followed by so many times its length without one,
-	quickLook    = 50 * time.Millisecond // if it was longer
+	maxListeners = 1 << 16 // of the host; more are in no order: then none is known
+	maxListening = 64      // processes that are looked at: a server's workers all have its listener
+	maxOpen      = 10_000  // descriptors of one
+	maxLinks     = 30_000  // of all of them: some 60 ms
 )
 
-// Of returns the ports in ascending order, none for nil. Processes that may not be looked at count for nothing.
-func (p *Ports) Of(pids []int) ([]uint16, error) {
+// ErrCut is the error beside figures that are not of everything, since there is more than is looked at.
+var ErrCut = errors.New("there is more than is looked at")
+
+// Of returns the ports in ascending order, none for nil; with ErrCut there may be others. Processes that may not be
+// looked at count for nothing. Within the pause after a look it is that look's answer.
+func (p *Ports) Of(ctx context.Context, pids []int) ([]uint16, error) {
+	began := time.Now()
+	if !p.pace.open(began) {
+		return slices.Clone(p.last), p.cut
+	}
+	defer p.pace.since(began)
 	if len(pids) > maxListening {
 		pids = pids[:maxListening]
 	}
-	var now []listener
-	err := p.diag.tcp(tcpFamilies, 0, 1<<stateListen, func(s *diagSocket) {
-		if s.state == stateListen && len(now) < maxListeners {
-			now = append(now, listener{s.inode, s.port})
-		}
-	})
+	now, err := p.listening()
 	if err != nil {
+		p.pids, p.last, p.cut = nil, nil, err
 		return nil, err
 	}
-	slices.SortFunc(now, func(a, b listener) int { return cmp.Compare(a.inode, b.inode) })
-	began := time.Now()
-	if same := slices.Equal(now, p.listeners) && slices.Equal(pids, p.pids); !same && !began.Before(p.notBefore) {
+	if !maps.Equal(now, p.listeners) || !slices.Equal(pids, p.pids) {
 		p.listeners, p.pids = now, slices.Clone(pids)
-		p.look()
-		if took := time.Since(began); took > quickLook {
-			p.notBefore = began.Add((1 + lookShare) * took)
-		}
+		p.last, p.cut = p.look(ctx)
 	}
-	return slices.Clone(p.last), nil
+	return slices.Clone(p.last), p.cut
 }
 
-// look finds the ports of the processes.
-func (p *Ports) look() {
-	ports := map[uint16]bool{}
-	left := maxLooked
-	for _, pid := range p.pids {
-		if left -= p.add(pid, min(left, maxOpen), ports); left <= 0 {
-			break
+// listening returns the listeners of the host.
+func (p *Ports) listening() (map[uint32]uint16, error) {
+	found := map[uint32]uint16{}
+	err := p.diag.tcp(tcpFamilies, 0, 1<<stateListen, func(s *diagSocket) {
+		if s.state == stateListen && len(found) <= maxListeners {
+			found[s.inode] = s.port
 		}
+	})
+	if len(found) > maxListeners {
+		return nil, fmt.Errorf("%w: more than %d listening sockets", ErrCut, maxListeners)
 	}
-	p.last = slices.Sorted(maps.Keys(ports))
+	return found, err
 }
 
 // Close gives the connection to the kernel back.
@@ -81,26 +80,51 @@ func (p *Ports) Close() error {
 	return nil
 }
 
-// add adds the ports of one process, of whose descriptors it looks at most so many. It returns how many there were.
-func (p *Ports) add(pid, most int, ports map[uint16]bool) (looked int) {
-	dir := "/proc/" + strconv.Itoa(pid) + "/fd"
-	f, err := os.Open(dir)
+// look returns the ports of the processes. One that ctx ends is made again.
+func (p *Ports) look(ctx context.Context) (ports []uint16, err error) {
+	if p.proc == nil {
+		p.proc = os.DirFS("/proc")
+	}
+	found := map[uint16]bool{}
+	left := maxLinks
+	for _, pid := range p.pids {
+		if left == 0 {
+			err = fmt.Errorf("%w: more than %d descriptors of the web process's processes", ErrCut, maxLinks)
+			break
+		}
+		if err = context.Cause(ctx); err != nil {
+			p.pids = nil
+			break
+		}
+		left -= p.add(found, strconv.Itoa(pid)+"/fd", min(maxOpen, left))
+	}
+	return slices.Sorted(maps.Keys(found)), err
+}
+
+// add adds the ports of one process, by at most so many of its descriptors, and returns how many it has read.
+func (p *Ports) add(found map[uint16]bool, dir string, most int) (read int) {
+	open, err := p.proc.Open(dir)
 	if err != nil {
 		return 0
 	}
-	defer f.Close()
-	names, _ := f.Readdirnames(most)
-	for _, name := range names {
-		link, err := os.Readlink(dir + "/" + name)
-		number, socket := strings.CutPrefix(strings.TrimSuffix(link, "]"), "socket:[")
-		inode, bad := strconv.ParseUint(number, 10, 32)
-		if err != nil || !socket || bad != nil {
-			continue
+	defer open.Close()
+	list, ok := open.(fs.ReadDirFile)
+	for ok && read < most {
+		fds, err := list.ReadDir(min(descriptorsRead, most-read))
+		for _, fd := range fds {
+			link, err := fs.ReadLink(p.proc, dir+"/"+fd.Name())
+			number, socket := strings.CutPrefix(strings.TrimSuffix(link, "]"), "socket:[")
+			inode, bad := strconv.ParseUint(number, 10, 32)
+			if err != nil || !socket || bad != nil {
+				continue
+			}
+			if port, listens := p.listeners[uint32(inode)]; listens {
+				found[port] = true
+			}
 		}
-		byInode := func(l listener, inode uint32) int { return cmp.Compare(l.inode, inode) }
-		if i, ok := slices.BinarySearchFunc(p.listeners, uint32(inode), byInode); ok {
-			ports[p.listeners[i].port] = true
+		if read += len(fds); err != nil {
+			break
 		}
 	}
-	return len(names)
+	return read
 }

@@ -128,7 +128,8 @@ func (a *App) listens(ctx context.Context) []uint16 {
 	}
 	a.portsMu.Lock()
 	defer a.portsMu.Unlock()
-	ports, _ := a.ports.Of(pids) // an error: not known
+	ports, err := a.ports.Of(ctx, pids) // with an error: not known, or not all
+	a.portsCut.Store(errors.Is(err, collectors.ErrCut))
 	return ports
 }
 
@@ -138,6 +139,9 @@ func (a *App) addressLines(ctx context.Context) []api.Line {
 		return nil
 	}
 	p := a.find(ctx)
+	if p.doubt == "" && a.portsCut.Load() {
+		p.doubt = "the web process has too many processes, descriptors or listeners to look at all of them"
+	}
 	if p.doubt == "" {
 		return nil
 	}

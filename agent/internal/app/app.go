@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"beanstalk-agent/agent/internal/appenv"
@@ -38,8 +39,9 @@ type App struct {
 	inst *platform.Instance
 	env  *appenv.Resolver
 
-	portsMu sync.Mutex
-	ports   collectors.Ports // on which the web process listens
+	portsMu  sync.Mutex
+	ports    collectors.Ports // on which the web process listens
+	portsCut atomic.Bool      // they were not all looked at
 }
 
 // New returns the application on inst. It reads nothing yet.

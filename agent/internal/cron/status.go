@@ -19,6 +19,11 @@ func (c *Cron) Status(context.Context) []api.Line {
 	for _, text := range c.watcher.ignored() {
 		lines = append(lines, api.NewLine("cron", api.Warn, "", "%s", text))
 	}
+	return append(lines, c.OwnStatus()...)
+}
+
+// OwnStatus is the part of Status that is in memory: no file is read for it, and nobody is asked.
+func (c *Cron) OwnStatus() (lines []api.Line) {
 	if until := c.sched.HeldUntil(); !until.IsZero() {
 		lines = append(lines, api.NewLine("cron", api.Warn, "agent release",
 			"starts are held until %s", until.Format(time.DateTime)))

@@ -11,13 +11,23 @@ import (
 	"beanstalk-agent/agent/internal/runs"
 )
 
-// Status is the one screen: each part says how it stands in lines of its own. For self, the agent's own watchdog, the
-// application is not asked: it would be all day long.
+// Status is the one screen: each part says how it stands in lines of its own. For self, the agent's own watchdog, each
+// part is asked for what it has in memory, to see that it answers, and nothing is shown: what the application can make
+// slow, its files, its processes, its environment and its answers, must not end the agent. Nor is the supervisor asked,
+// which has a watchdog of its own.
 func (b *backend) Status(ctx context.Context, self bool) api.Status {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	s := api.Status{Version: buildinfo.Version(), PID: os.Getpid(), Started: b.started, Ready: true}
-	answers := func(ctx context.Context) []api.Line { return b.check.Status(ctx, !self) }
+	if self {
+		b.callers.Status(ctx)
+		b.cron.OwnStatus()
+		b.check.Status(ctx, false)
+		b.drain.Status(ctx)
+		b.metrics.Status(ctx)
+		return s
+	}
+	answers := func(ctx context.Context) []api.Line { return b.check.Status(ctx, true) }
 	for _, part := range []func(context.Context) []api.Line{
 		b.app.Status, b.callers.Status, b.runLines, b.cron.Status, answers, b.drain.Status, b.metrics.Status,
 	} {

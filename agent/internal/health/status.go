@@ -7,7 +7,8 @@ import (
 	"beanstalk-agent/agent/internal/api"
 )
 
-// Status says who may ask for the verdict, and what the application answers now; with probe false it is not asked.
+// Status says who may ask for the verdict, and what the application answers now; with probe false neither it nor
+// anything of it is looked at.
 func (c *Checker) Status(ctx context.Context, probe bool) []api.Line {
 	lines := c.floods.lines()
 	where := ""
@@ -28,13 +29,13 @@ func (c *Checker) Status(ctx context.Context, probe bool) []api.Line {
 	if asked := cmp.Or(socket.addr, port.addr); asked != "" {
 		where = " (load balancers ask " + asked + ")"
 	}
+	if !probe {
+		return lines
+	}
 	if _, worker := c.cfg.Process(ctx); c.cfg.Host != nil && !worker {
 		if host, err := c.cfg.Host(ctx); host == "" && err == nil {
 			lines = append(lines, c.noHost())
 		}
-	}
-	if !probe {
-		return lines
 	}
 	v := c.Check(ctx)
 	state := api.Good
