@@ -2,7 +2,6 @@ package collectors
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -33,9 +32,6 @@ const (
 	maxOpen      = 10_000  // descriptors of one
 	maxLinks     = 30_000  // of all of them: some 60 ms
 )
-
-// ErrCut is the error beside figures that are not of everything, since there is more than is looked at.
-var ErrCut = errors.New("there is more than is looked at")
 
 // Of returns the ports in ascending order, none for nil; with ErrCut there may be others. Processes that may not be
 // looked at count for nothing. Within the pause after a look it is that look's answer.

@@ -27,6 +27,10 @@ import (
 // one, the group has never been seen. It is no fault; match it with errors.Is.
 var ErrNoData = errors.New("no data on this host")
 
+// ErrCut is the error beside figures that are not of everything, since there is more than is looked at: who is measured
+// chooses how much there is.
+var ErrCut = errors.New("there is more than is looked at")
+
 // Unit is one of CloudWatch's units, as PutMetricData spells them. The same
 // name with another unit is another series there, so a unit never changes.
 type Unit string
