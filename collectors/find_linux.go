@@ -18,13 +18,15 @@ import (
 
 // finder looks for a group's processes. A walk of all of /proc costs 25 ms with a hundred processes. For a port it is
 // done only when there is a listening socket that the last search did not fail to match; for a pattern, ever more
-// rarely.
+// rarely; and the more there was to look at, the later the next one.
 type finder struct {
 	cfg       *GroupConfig
 	hierarchy hierarchy
 	socket    *listenSocket
 	buf       []byte
 	line      []byte
+	pace      pace // of walks
+	steps     int  // of the walk at hand: processes, descriptors and kB of command lines
 
 	owned    []uint32      // listeners that led to the group; nil: something else did
 	nextLook time.Time     // when to compare them with those there are now
@@ -94,11 +96,18 @@ func (f *finder) byCgroup(now time.Time) *source {
 	return f.hierarchy.cgroup(f.lastUnit)
 }
 
+// maxSlices bounds what is looked at in a tree of cgroups: whoever a part of it is delegated to makes more.
+const maxSlices = 20_000
+
 // unit searches the slices for the unit's cgroup: Slice= may have put it
 // anywhere, and a template's instances have a slice of their own.
 func (f *finder) unit() (found string) {
 	for _, tree := range f.hierarchy.trees() {
+		left := maxSlices
 		fs.WalkDir(f.hierarchy.sys, tree, func(p string, d fs.DirEntry, err error) error {
+			if left--; left < 0 {
+				return fs.SkipAll
+			}
 			if err != nil || !d.IsDir() || p == tree {
 				return nil
 			}
@@ -126,15 +135,16 @@ func (f *finder) byListener(now time.Time) (*source, error) {
 		return nil, nil
 	}
 	switch err := f.socket.look(now); {
-	case err == errPause:
+	case err == errPause, err == errMany:
 		return nil, nil
 	case err != nil:
 		return nil, fmt.Errorf("find listener: %w", err)
 	}
 	inodes := f.socket.found.inodes
-	if len(inodes) == 0 || slices.Equal(inodes, f.vain) {
+	if len(inodes) == 0 || slices.Equal(inodes, f.vain) || !f.pace.open(now) {
 		return nil, nil
 	}
+	defer f.walked(now)
 	holders, err := f.holders()
 	if err != nil {
 		return nil, err
@@ -152,7 +162,7 @@ func (f *finder) byListener(now time.Time) (*source, error) {
 // moved reports whether the port has other listeners than those that led to the group: a new server may have taken over
 // while the old one lives on. It looks once a minute.
 func (f *finder) moved(now time.Time) bool {
-	if f.owned == nil || now.Before(f.nextLook) {
+	if f.owned == nil || now.Before(f.nextLook) || !f.pace.open(now) {
 		return false
 	}
 	f.nextLook = now.Add(time.Minute)
@@ -163,9 +173,9 @@ func (f *finder) moved(now time.Time) bool {
 // holders returns the processes with a descriptor of one of the listeners. PID
 // 1 holds those it activates, and we may have been handed one: neither counts.
 func (f *finder) holders() (pids []int, err error) {
-	var want []string
+	want := map[string]bool{}
 	for _, inode := range f.socket.found.inodes {
-		want = append(want, fmt.Sprintf("socket:[%d]", inode))
+		want[fmt.Sprintf("socket:[%d]", inode)] = true
 	}
 	err = f.eachPID(func(pid int, dir string) {
 		if pid == 1 || pid == os.Getpid() || f.stranger(dir) != nil {
@@ -181,25 +191,27 @@ func (f *finder) holders() (pids []int, err error) {
 // A process can have half a million descriptors. They are listed by number: a listener comes before its connections.
 const (
 	maxDescriptors  = 1 << 16 // of one process are looked at: some 100 ms
+	maxWalk         = 1 << 19 // steps of a walk: then processes are only counted
 	descriptorsRead = 1 << 10 // at once
 )
 
 // holds reports whether one of the targets is among the descriptors in dir.
-func (f *finder) holds(dir string, targets []string) bool {
+func (f *finder) holds(dir string, targets map[string]bool) bool {
 	open, err := f.cfg.Proc.Open(dir)
 	if err != nil {
 		return false // gone, or not ours to see
 	}
 	defer open.Close()
 	list, ok := open.(fs.ReadDirFile)
-	for n := 0; ok && n < maxDescriptors; {
+	for n := 0; ok && n < maxDescriptors && f.steps < maxWalk; {
 		fds, err := list.ReadDir(descriptorsRead)
 		for _, fd := range fds {
 			target, err := fs.ReadLink(f.cfg.Proc, dir+"/"+fd.Name())
-			if err == nil && slices.Contains(targets, target) {
+			if err == nil && targets[target] {
 				return true
 			}
 		}
+		f.steps += len(fds)
 		if n += len(fds); err != nil {
 			return false
 		}
@@ -210,9 +222,10 @@ func (f *finder) holds(dir string, targets []string) bool {
 // byPattern matches command lines, their arguments separated by blanks. Those of users who do not count are read only
 // when none that counts matches, to say so.
 func (f *finder) byPattern(ctx context.Context, now time.Time) (*source, error) {
-	if now.Before(f.next) {
+	if now.Before(f.next) || !f.pace.open(now) {
 		return nil, nil
 	}
+	defer f.walked(now)
 	var pids []int
 	strangers := map[int]*uint32{}
 	err := f.eachPID(func(pid int, dir string) {
@@ -235,15 +248,6 @@ func (f *finder) byPattern(ctx context.Context, now time.Time) (*source, error) 
 	}
 	f.wait = 0
 	return f.from(roots), err
-}
-
-// matches reports whether the command line of a user's process matches the pattern.
-func (f *finder) matches(ctx context.Context, pid int, owner uint32) bool {
-	b, err := f.cmdline(ctx, pid, owner)
-	if err != nil || len(b) == 0 || pid == os.Getpid() {
-		return false // gone, a kernel thread, or one that does not answer
-	}
-	return f.cfg.Match.Match(bytes.ReplaceAll(bytes.TrimRight(b, "\x00"), []byte{0}, []byte{' '}))
 }
 
 // counts reports whether what a user has may be the group's.
@@ -279,27 +283,6 @@ func (f *finder) stranger(dir string) (uid *uint32) {
 	return nil
 }
 
-// cmdlineTime is how long one process may hold up the search, the first time that it does.
-const cmdlineTime = 100 * time.Millisecond
-
-// cmdline reads a process's command line.
-func (f *finder) cmdline(ctx context.Context, pid int, owner uint32) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, cmdlineTime)
-	defer cancel()
-	var b []byte
-	var err error
-	buf := f.line
-	silent := procread.Do(ctx, pid, owner, func() {
-		b, err = readOnce(f.cfg.Proc, strconv.Itoa(pid)+"/cmdline", &buf)
-	})
-	if silent != nil {
-		f.line = nil // the reader's
-		return nil, silent
-	}
-	f.line = buf
-	return b, err
-}
-
 func (f *finder) eachPID(visit func(pid int, dir string)) error {
 	entries, err := fs.ReadDir(f.cfg.Proc, ".")
 	if err != nil {
@@ -307,20 +290,31 @@ func (f *finder) eachPID(visit func(pid int, dir string)) error {
 	}
 	for _, e := range entries {
 		if pid, err := strconv.Atoi(e.Name()); err == nil {
+			f.steps++
 			visit(pid, e.Name())
 		}
 	}
 	return nil
 }
 
+// walked ends a walk.
+func (f *finder) walked(now time.Time) {
+	f.pace.after(now, f.steps)
+	f.steps = 0
+}
+
 // topmost leaves out the processes whose parent is among them.
 func (f *finder) topmost(pids []int) (roots []int) {
+	among := map[int]bool{}
+	for _, pid := range pids {
+		among[pid] = true
+	}
 	for _, pid := range pids {
 		b, err := readOnce(f.cfg.Proc, strconv.Itoa(pid)+"/stat", &f.buf)
 		if err != nil {
 			continue
 		}
-		if st, err := procstat.Parse(b); err == nil && !slices.Contains(pids, st.Parent) {
+		if st, err := procstat.Parse(b); err == nil && !among[st.Parent] {
 			roots = append(roots, pid)
 		}
 	}
@@ -352,6 +346,7 @@ func (f *finder) whole(s *source, roots []int) bool {
 			return false
 		}
 	}
+	f.steps += len(pids)
 	top := f.topmost(pids)
 	slices.Sort(top)
 	return slices.Equal(top, slices.Sorted(slices.Values(roots)))

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"slices"
 	"strconv"
@@ -24,6 +23,8 @@ type Group struct {
 	mu      sync.Mutex // held while collecting
 	source  *source    // where the group is; nil: not found
 	members members
+	more    int // processes that were not looked at: there are more than maxMembers
+	threads int // that may be looked at in this tick
 	cpu     cpuClock
 	budget  pssBudget
 	denied  error     // why PSS cannot be read
@@ -80,7 +81,7 @@ func (g *Group) Collect(ctx context.Context) ([]Sample, error) {
 	defer g.publish()
 	g.at, g.out = time.Now(), g.out[:0]
 	err := g.refresh(ctx)
-	g.last = groupFigures{processes: len(g.members.byPID), exits: g.members.exits}
+	g.last = groupFigures{processes: len(g.members.byPID) + g.more, exits: g.members.exits}
 	if err != nil || len(g.members.byPID) == 0 {
 		g.out = g.last.samples(g.out, g.label)
 		return g.out, g.missing(err)
@@ -91,7 +92,17 @@ func (g *Group) Collect(ctx context.Context) ([]Sample, error) {
 	cpuErr := g.cpuTime()
 	g.out = g.last.samples(g.out, g.label)
 	g.addCPU()
-	return g.out, errors.Join(pssErr, memErr, cpuErr)
+	return g.out, errors.Join(g.isCut(), pssErr, memErr, cpuErr)
+}
+
+// isCut says that figures are of a part of the group: its CPU time, where its cgroup does not count that, and all of its
+// memory that is not the cgroup's own count.
+func (g *Group) isCut() error {
+	if !g.members.cut {
+		return nil
+	}
+	return fmt.Errorf("%w: %d processes of group %q or more, memory is that of %d of them",
+		ErrCut, g.last.processes, g.cfg.Name, len(g.members.byPID))
 }
 
 func (g *Group) missing(err error) error {
@@ -127,18 +138,21 @@ func (g *Group) lose() {
 		g.source.close()
 	}
 	g.source, g.cpu, g.budget, g.denied = nil, cpuClock{}, pssBudget{}, nil
-	g.late = nil
+	g.late, g.more = nil, 0
 	g.members.clear()
 }
 
 func (g *Group) list() (err error) {
 	g.members.tick++
+	g.threads = maxThreads
 	if len(g.source.procs) > 0 {
 		err = g.fromCgroup()
 	} else {
 		err = g.fromRoots()
 	}
 	g.members.sweep()
+	g.more = max(len(g.pids)-maxMembers, 0)
+	g.members.cut = g.more > 0 || g.threads < 0 || g.source.cut
 	return err
 }
 
@@ -157,7 +171,7 @@ func (g *Group) fromCgroup() error {
 		}
 	}
 	g.source.listed = g.at
-	for _, pid := range g.pids {
+	for _, pid := range g.pids[:min(len(g.pids), maxMembers)] {
 		if _, _, err := g.members.see(pid); err != nil {
 			return err
 		}
@@ -168,7 +182,7 @@ func (g *Group) fromCgroup() error {
 // fromRoots walks from the processes that were found down to their children.
 func (g *Group) fromRoots() error {
 	g.pids = append(g.pids[:0], g.source.roots...)
-	for i := 0; i < len(g.pids); i++ {
+	for i := 0; i < min(len(g.pids), maxMembers); i++ {
 		m, alive, err := g.members.see(g.pids[i])
 		if err != nil {
 			return err
@@ -192,10 +206,16 @@ func (g *Group) children(m *member) error {
 		if err == nil {
 			g.pids, err = parsePIDs(b, g.pids)
 		}
+		if !m.kept {
+			m.children.close()
+		}
 		return err
 	}
 	dir := strconv.Itoa(m.pid) + "/task"
-	threads, err := fs.ReadDir(g.cfg.Proc, dir)
+	threads, err := firstOf(g.cfg.Proc, dir, max(g.threads, 0)+1)
+	if g.threads -= len(threads); g.threads < 0 {
+		return err
+	}
 	for _, t := range threads {
 		b, err := readOnce(g.cfg.Proc, dir+"/"+t.Name()+"/children", &g.buf)
 		if err != nil {
@@ -234,6 +254,8 @@ func (g *Group) cpuTime() error {
 	used, ok, err := g.source.cpuUsed(&g.buf)
 	if ok {
 		g.members.cpu = used
+	} else if g.members.cut {
+		g.cpu = cpuClock{} // those that were not looked at may have used any time
 	}
 	return err
 }

@@ -69,6 +69,41 @@ func readFromStart(f fs.File, buf *[]byte) ([]byte, error) {
 	}
 }
 
+// firstOf lists the first entries of a directory, most at most, in the order in which it has them.
+func firstOf(fsys fs.FS, dir string, most int) ([]fs.DirEntry, error) {
+	f, err := fsys.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	list, ok := f.(fs.ReadDirFile)
+	if !ok {
+		return nil, errors.New("the directory cannot be listed")
+	}
+	entries, err := list.ReadDir(most)
+	if err == io.EOF {
+		err = nil
+	}
+	return entries, err
+}
+
+// readHead reads the beginning of a file that is not kept, up to most bytes.
+func readHead(fsys fs.FS, name string, most int, buf *[]byte) ([]byte, error) {
+	f, err := fsys.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if len(*buf) < most {
+		*buf = make([]byte, most)
+	}
+	n, err := io.ReadFull(f, (*buf)[:most])
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		return nil, fmt.Errorf("read %q: %w", name, err)
+	}
+	return (*buf)[:n], nil
+}
+
 // readOnce is read for a file that is not kept.
 func readOnce(fsys fs.FS, name string, buf *[]byte) ([]byte, error) {
 	k := kernelFile{fsys: fsys, name: name}

@@ -36,22 +36,25 @@ const (
 // Of returns the ports in ascending order, none for nil; with ErrCut there may be others. Processes that may not be
 // looked at count for nothing. Within the pause after a look it is that look's answer.
 func (p *Ports) Of(ctx context.Context, pids []int) ([]uint16, error) {
-	began := time.Now()
-	if !p.pace.open(began) {
+	if !p.pace.open(time.Now()) {
 		return slices.Clone(p.last), p.cut
 	}
-	defer p.pace.since(began)
+	steps := 0
+	defer func() { p.pace.after(time.Now(), steps) }()
 	if len(pids) > maxListening {
 		pids = pids[:maxListening]
 	}
 	now, err := p.listening()
+	steps += len(now)
 	if err != nil {
 		p.pids, p.last, p.cut = nil, nil, err
 		return nil, err
 	}
 	if !maps.Equal(now, p.listeners) || !slices.Equal(pids, p.pids) {
 		p.listeners, p.pids = now, slices.Clone(pids)
-		p.last, p.cut = p.look(ctx)
+		var read int
+		p.last, read, p.cut = p.look(ctx)
+		steps += read
 	}
 	return slices.Clone(p.last), p.cut
 }
@@ -65,7 +68,7 @@ func (p *Ports) listening() (map[uint32]uint16, error) {
 		}
 	})
 	if len(found) > maxListeners {
-		return nil, fmt.Errorf("%w: more than %d listening sockets", ErrCut, maxListeners)
+		return found, fmt.Errorf("%w: more than %d listening sockets", ErrCut, maxListeners)
 	}
 	return found, err
 }
@@ -76,15 +79,14 @@ func (p *Ports) Close() error {
 	return nil
 }
 
-// look returns the ports of the processes. One that ctx ends is made again.
-func (p *Ports) look(ctx context.Context) (ports []uint16, err error) {
+// look returns the ports of the processes, and how many descriptors it has read. One that ctx ends is made again.
+func (p *Ports) look(ctx context.Context) (ports []uint16, read int, err error) {
 	if p.proc == nil {
 		p.proc = os.DirFS("/proc")
 	}
 	found := map[uint16]bool{}
-	left := maxLinks
 	for _, pid := range p.pids {
-		if left == 0 {
+		if read == maxLinks {
 			err = fmt.Errorf("%w: more than %d descriptors of the web process's processes", ErrCut, maxLinks)
 			break
 		}
@@ -92,9 +94,9 @@ func (p *Ports) look(ctx context.Context) (ports []uint16, err error) {
 			p.pids = nil
 			break
 		}
-		left -= p.add(found, strconv.Itoa(pid)+"/fd", min(maxOpen, left))
+		read += p.add(found, strconv.Itoa(pid)+"/fd", min(maxOpen, maxLinks-read))
 	}
-	return slices.Sorted(maps.Keys(found)), err
+	return slices.Sorted(maps.Keys(found)), read, err
 }
 
 // add adds the ports of one process, by at most so many of its descriptors, and returns how many it has read.

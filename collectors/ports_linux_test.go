@@ -19,7 +19,6 @@ type fdProc struct {
 	fs.FS       // no other files
 	each        int
 	last        string
-	opened      time.Duration // what opening a process's takes
 	reads, dirs int
 }
 
@@ -28,7 +27,6 @@ func (p *fdProc) Open(name string) (fs.File, error) {
 		return nil, fs.ErrNotExist
 	}
 	p.dirs++
-	time.Sleep(p.opened)
 	return &fdDir{left: p.each}, nil
 }
 
@@ -68,7 +66,7 @@ func (fdEntry) Type() fs.FileMode          { return fs.ModeSymlink }
 func (fdEntry) Info() (fs.FileInfo, error) { return nil, fs.ErrInvalid }
 
 // The application chooses how many processes and descriptors it has, and when one of them is another: a look reads so
-// many in all, says so, and the next is later the longer it took.
+// many in all, says so, and the next is the later the more it was.
 func TestManyDescriptorsOfManyProcessesCostOneLook(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -86,14 +84,14 @@ func TestManyDescriptorsOfManyProcessesCostOneLook(t *testing.T) {
 		t.Skip(err)
 	}
 	synctest.Test(t, func(t *testing.T) {
-		proc := &fdProc{each: maxOpen, last: ours, opened: 10 * time.Millisecond}
+		proc := &fdProc{each: maxOpen, last: ours}
 		ports := Ports{proc: proc}
 		defer ports.Close()
 		pids := make([]int, 1000)
 		for i := range pids {
 			pids[i] = i + 2
 		}
-		for look := range 1000 { // in 10 s: a process is another each time
+		for look := range 3000 { // in 30 s: a process is another each time
 			pids[0] = 10_000 + look
 			got, err := ports.Of(t.Context(), pids)
 			if !errors.Is(err, ErrCut) || !slices.Equal(got, []uint16{port}) {
@@ -101,11 +99,11 @@ func TestManyDescriptorsOfManyProcessesCostOneLook(t *testing.T) {
 			}
 			time.Sleep(10 * time.Millisecond)
 		}
-		if looks := proc.dirs / 3; proc.reads > maxLinks*looks || looks > 8 {
-			t.Errorf("%d descriptors in %d looks, want %d in each, and a look of 30 ms each 1.5 s", proc.reads, looks, maxLinks)
+		if looks := proc.dirs / 3; proc.reads > maxLinks*looks || looks > 3 {
+			t.Errorf("%d descriptors in %d looks, want %d in each, one each 10 s", proc.reads, looks, maxLinks)
 		}
 		proc.each = 100 // of few nothing is left out
-		time.Sleep(2 * time.Second)
+		time.Sleep(time.Minute)
 		if got, err := ports.Of(t.Context(), pids[1:3]); err != nil || !slices.Equal(got, []uint16{port}) {
 			t.Errorf("a usual server: got %d, %v", got, err)
 		}

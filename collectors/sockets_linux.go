@@ -29,6 +29,8 @@ type listenSocket struct {
 
 	nextStat time.Time // when to look at the path again, though that file has a listener
 
+	pace  pace        // of looks
+	seen  int         // sockets, by the look at hand
 	found listenQueue // by the look at hand
 	named listenQueue // those bound to a file of that name, whether it is the same or not
 	estab uint64      // connections seen by the count at hand
@@ -53,18 +55,29 @@ var tcpFamilies = []uint8{familyInet, familyInet6}
 // errPause says that /proc/net was read less than a minute ago.
 var errPause = errors.New("not now")
 
+// errMany says that it is too early for another look at so many sockets.
+var errMany = fmt.Errorf("%w: too many sockets to read them at each tick", ErrCut)
+
+// maxInodes bounds the listeners of one port or path that are told apart: a port has as many as 127/8 has addresses.
+const maxInodes = 1000
+
 func newListenSocket(port uint16, path string, counts func(uid uint32) bool, proc fs.FS) *listenSocket {
 	l := &listenSocket{port: port, path: path, counts: counts, proc: proc}
 	l.eachListener, l.eachConn = l.listener, l.connection
 	return l
 }
 
-// look finds the listeners as they are now, in l.found. It returns errPause when
-// it is too early to read /proc/net again.
+// look finds the listeners as they are now, in l.found. It returns errPause or errMany
+// when it is too early to look again.
 func (l *listenSocket) look(now time.Time) error {
 	if now.Before(l.nextProc) {
 		return errPause
 	}
+	if !l.pace.open(now) {
+		return errMany
+	}
+	l.seen = 0
+	defer func() { l.pace.after(now, l.seen) }()
 	if l.port == 0 && !now.Before(l.nextStat) {
 		l.nextStat = now.Add(time.Minute)
 		l.file.stat(l.path)
@@ -107,6 +120,7 @@ func (l *listenSocket) clear() {
 }
 
 func (l *listenSocket) listener(s *diagSocket) {
+	l.seen++
 	switch {
 	case s.state != stateListen, !l.ours(s.uid):
 	case l.port != 0 && s.port == l.port, l.port == 0 && l.file.is(s):
@@ -124,9 +138,15 @@ func (l *listenSocket) ours(uid uint32) bool {
 func (q *listenQueue) add(s *diagSocket) {
 	q.backlog += uint64(s.queue)
 	q.limit += uint64(s.limit)
-	q.inodes = append(q.inodes, s.inode)
+	q.addInode(s.inode)
 	if !slices.Contains(q.families, s.family) {
 		q.families = append(q.families, s.family)
+	}
+}
+
+func (q *listenQueue) addInode(inode uint32) {
+	if len(q.inodes) < maxInodes {
+		q.inodes = append(q.inodes, inode)
 	}
 }
 
@@ -178,6 +198,7 @@ func (l *listenSocket) scan(name string) error {
 	lines := bufio.NewScanner(f)
 	lines.Scan() // the heading
 	for n := 2; lines.Scan(); n++ {
+		l.seen++
 		if err := l.line(lines.Bytes()); err != nil {
 			return fmt.Errorf("read %s: line %d: %w", name, n, err)
 		}
@@ -190,7 +211,7 @@ func (l *listenSocket) line(text []byte) error {
 		s, err := parseTCPLine(text)
 		if err == nil && s.state == stateListen && s.port == l.port && l.ours(s.uid) {
 			l.found.backlog += uint64(s.queue)
-			l.found.inodes = append(l.found.inodes, uint32(s.inode))
+			l.found.addInode(uint32(s.inode))
 		}
 		return err
 	}
@@ -200,7 +221,7 @@ func (l *listenSocket) line(text []byte) error {
 	}
 	switch {
 	case s.listen:
-		l.found.inodes = append(l.found.inodes, uint32(s.inode))
+		l.found.addInode(uint32(s.inode))
 	case s.inode == 0:
 		l.found.backlog++
 	}

@@ -38,6 +38,7 @@ type source struct {
 	roots []int
 
 	procs  []kernelFile // cgroup.procs, of the cgroup and those below it
+	cut    bool         // there are more of them
 	stale  bool         // version 1: a cgroup.procs read again soon must not be believed
 	listed time.Time    // when they were read last
 	memory kernelFile   // memory.stat; no name: not accounted
@@ -53,26 +54,37 @@ func (h *hierarchy) cgroup(name string) *source {
 		return nil // the root cgroup holds every process
 	}
 	for _, tree := range h.trees() {
-		procs := h.procs(path.Join(tree, name))
+		procs, cut := h.procs(path.Join(tree, name))
 		if len(procs) == 0 {
 			continue
 		}
-		s := &source{found: fmt.Sprintf("cgroup %q", name), procs: procs, stale: !h.isUnified()}
+		s := &source{found: fmt.Sprintf("cgroup %q", name), procs: procs, cut: cut, stale: !h.isUnified()}
 		h.accounting(s, name)
 		return s
 	}
 	return nil
 }
 
-// procs lists the cgroup.procs files at and below dir.
-func (h *hierarchy) procs(dir string) (files []kernelFile) {
+// maxCgroups bounds the cgroups below a group's: they are made by whoever it is delegated to, and each has an open file.
+const maxCgroups = 64
+
+// procs lists the cgroup.procs files at and below dir, and reports whether there are more.
+func (h *hierarchy) procs(dir string) (files []kernelFile, cut bool) {
+	own := path.Join(dir, "cgroup.procs")
+	if _, err := fs.Stat(h.sys, own); err != nil {
+		return nil, false
+	}
+	files = append(files, kernelFile{fsys: h.sys, name: own}) // whatever sorts before it
 	fs.WalkDir(h.sys, dir, func(p string, d fs.DirEntry, err error) error {
-		if err == nil && d.Name() == "cgroup.procs" {
+		if err == nil && d.Name() == "cgroup.procs" && p != own {
+			if cut = len(files) == maxCgroups; cut {
+				return fs.SkipAll
+			}
 			files = append(files, kernelFile{fsys: h.sys, name: p})
 		}
 		return nil
 	})
-	return files
+	return files, cut
 }
 
 // accounting finds the files that tell the cgroup's memory and CPU time. On
