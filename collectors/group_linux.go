@@ -95,8 +95,8 @@ func (g *Group) Collect(ctx context.Context) ([]Sample, error) {
 	return g.out, errors.Join(g.isCut(), pssErr, memErr, cpuErr)
 }
 
-// isCut says that figures are of a part of the group: its CPU time, where its cgroup does not count that, and all of its
-// memory that is not the cgroup's own count.
+// isCut says that figures are of a part of the group: its CPU time, where its cgroup does not count that, and all
+// of its memory that is not the cgroup's own count.
 func (g *Group) isCut() error {
 	if !g.members.cut {
 		return nil

@@ -14,7 +14,7 @@ import (
 // Who forks chooses how many processes a group has.
 const (
 	maxMembers = 1000 // are looked at in a tick: some 10 ms
-	maxKept    = 128  // of them have files that stay open: 7 kB each of the kernel's memory that are charged to the agent
+	maxKept    = 128  // of them have files that stay open: each is 7 kB of the agent's memory, in the kernel
 	maxThreads = 2000 // are looked at in a tick for what they have forked
 )
 

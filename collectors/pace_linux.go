@@ -2,8 +2,8 @@ package collectors
 
 import "time"
 
-// pace keeps apart searches whose size others choose: how many processes, descriptors and sockets there are. A step, one
-// of those, takes 1 to 50 µs. The zero value is open.
+// pace keeps apart searches whose size others choose: how many processes, descriptors and sockets there are. A step,
+// one of those, takes 1 to 50 µs. The zero value is open.
 type pace struct {
 	next time.Time
 }

@@ -65,7 +65,7 @@ func (h *hierarchy) cgroup(name string) *source {
 	return nil
 }
 
-// maxCgroups bounds the cgroups below a group's: they are made by whoever it is delegated to, and each has an open file.
+// maxCgroups bounds the cgroups below a group's: whoever it is delegated to makes them, and each has an open file.
 const maxCgroups = 64
 
 // procs lists the cgroup.procs files at and below dir, and reports whether there are more.
