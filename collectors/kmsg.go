@@ -64,8 +64,11 @@ func (o *oomReader) read(text string) (v Victim, ok bool) {
 
 func (o *oomReader) readSummary(text string) {
 	o.group = ""
-	o.summary.limit = between(text, ",oom_memcg=", ",task_memcg=")
-	o.summary.cgroup = between(text, ",task_memcg=", ",task=")
+	o.summary.limit, o.summary.cgroup = "", ""
+	if strings.Count(text, ",task_memcg=") == 1 && strings.Count(text, ",task=") == 1 { // a group may be named so
+		o.summary.limit = between(text, ",oom_memcg=", ",task_memcg=")
+		o.summary.cgroup = between(text, ",task_memcg=", ",task=")
+	}
 	rest := text[strings.LastIndex(text, ",pid=")+1:]
 	pid, _, _ := strings.Cut(strings.TrimPrefix(rest, "pid="), ",")
 	n, _ := number([]byte(pid))

@@ -189,6 +189,16 @@ func TestOOMLines(t *testing.T) {
 			"oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),cpuset=/,mems_allowed=0,global_oom,task_memcg=/a,task=sh,pid=10,uid=0",
 			"Out of memory: Killed process 99 (x) total-vm:1kB, anon-rss:1kB",
 		}, Victim{PID: 99, Command: "x", Anon: 1 << 10}},
+		{"a group that is named like the kernel's own words", []string{
+			"oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,mems_allowed=0,oom_memcg=/u/x,task_memcg=/system.slice/agent-runs.service/nightly-1/y," +
+				"task_memcg=/u/x,task_memcg=/system.slice/agent-runs.service/nightly-1/y,task=python3,pid=5163,uid=0",
+			"Memory cgroup out of memory: Killed process 5163 (python3) total-vm:1kB, anon-rss:1kB",
+		}, Victim{PID: 5163, Command: "python3", Anon: 1 << 10}},
+		{"a cpuset that is", []string{
+			"oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),cpuset=x,task_memcg=/system.slice/agent-runs.service/nightly-1,task=a,mems_allowed=0,global_oom," +
+				"task_memcg=/u/x,task=python3,pid=5163,uid=0",
+			"Out of memory: Killed process 5163 (python3) total-vm:1kB, anon-rss:1kB",
+		}, Victim{PID: 5163, Command: "python3", Anon: 1 << 10}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var o oomReader
