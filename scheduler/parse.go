@@ -81,6 +81,7 @@ func (p *parser) table(partial bool) Table {
 // parser is shared by both formats: it checks a job's parts, and collects jobs and faults.
 // Zones and schedules are made once and shared between jobs.
 type parser struct {
+	unknowns int // keys of a cron.yaml that are unknown
 	yamlnode.Source
 	inJob bool // what is read now belongs to one job alone
 	whole bool // a fault was not of one job alone: no job of the file can be taken

@@ -19,7 +19,8 @@ type cronYAML struct {
 	*parser
 	*yamlnode.Reader
 
-	versioned bool // it has the key version, or the missing one has been noted
+	jobKeys   []string // by name
+	versioned bool     // it has the key version, or the missing one has been noted
 
 	envs map[ast.Node][]string // environments shared by references
 	job  Job                   // the defaults of each job
@@ -40,7 +41,8 @@ func (p *parser) yaml(text string) {
 func (p *parser) newYAML() *cronYAML {
 	r := &yamlnode.Reader{Lines: p.Lines, Report: p.fault, Spend: p.spend,
 		Words: "schedule|command|name|url|timezone"}
-	return &cronYAML{parser: p, Reader: r, job: newJob(0, p.opt.Location), envs: map[ast.Node][]string{}}
+	return &cronYAML{parser: p, Reader: r, jobKeys: slices.Collect(maps.Keys(jobKeys)),
+		job: newJob(0, p.opt.Location), envs: map[ast.Node][]string{}}
 }
 
 // read reports whether all of it was YAML.
@@ -186,7 +188,7 @@ func (y *cronYAML) item(n ast.Node) {
 	for _, e := range entries {
 		read, ok := jobKeys[e.Key]
 		if !ok {
-			y.unknown(e, posted, slices.Collect(maps.Keys(jobKeys)))
+			y.unknown(e, posted, y.jobKeys)
 			continue
 		}
 		read(y, &j, &b, e)
@@ -254,9 +256,18 @@ func (y *cronYAML) indent(line int) int {
 	return len(l) - len(strings.TrimLeft(l, " -")) + 1
 }
 
+// maxUnknown is how many unknown keys of a file are compared with those that there are: a file has room for a million.
+const maxUnknown = 1000
+
 // unknown reports an unknown key. Where Beanstalk's daemon, or others, read the file too, a key that is like none of
 // ours is theirs, and no fault.
 func (y *cronYAML) unknown(e pair, shared bool, known []string) {
+	if y.unknowns++; y.unknowns > maxUnknown {
+		if !shared {
+			y.FaultAt(e.KeyNode, "", "unknown key %q", e.Key)
+		}
+		return
+	}
 	if shared && yamlnode.Suggest(e.Key, known) == "" {
 		line, column := y.Place(e.KeyNode)
 		y.Warn(line, column, "", "key %q has no meaning here", e.Key)

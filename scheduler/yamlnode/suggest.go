@@ -21,9 +21,9 @@ func Suggest(word string, known []string) string {
 }
 
 // bare is a word without case and without the marks between its parts.
-func bare(word string) string {
-	return strings.ToLower(strings.NewReplacer("_", "", "-", "", " ", "").Replace(word))
-}
+func bare(word string) string { return strings.ToLower(marks.Replace(word)) }
+
+var marks = strings.NewReplacer("_", "", "-", "", " ", "")
 
 // distance counts the letters to add, to leave out, to change, and the neighbours to exchange, between two words. Words
 // of very different lengths are far, however long.
