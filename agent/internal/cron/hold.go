@@ -6,6 +6,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"beanstalk-agent/agent/internal/strictpath"
 )
 
 // Hold keeps jobs from starting until Release or until limit has passed, also in the next agent process: a deployment
@@ -13,7 +15,7 @@ import (
 func (c *Cron) Hold(limit time.Duration) {
 	c.sched.Hold(limit)
 	until := time.Now().Add(limit).UTC().Format(time.RFC3339)
-	if err := os.WriteFile(c.cfg.HoldFile, []byte(until+"\n"), 0o600); err != nil {
+	if err := strictpath.WriteOwn(c.cfg.HoldFile, []byte(until+"\n")); err != nil {
 		c.log.Warn("a restart of the agent would end the hold", "err", err)
 	}
 }
@@ -26,7 +28,10 @@ func (c *Cron) Release() {
 
 // keepHold continues the hold of an earlier process for what is left of its limit.
 func (c *Cron) keepHold() {
-	text, err := os.ReadFile(c.cfg.HoldFile)
+	text, err := strictpath.ReadOwn(c.cfg.HoldFile, 100)
+	if strictpath.IsForeign(err) {
+		c.log.Warn("no hold of before is taken up", "err", err)
+	}
 	if err != nil {
 		return // as a rule there is none
 	}

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"beanstalk-agent/agent/internal/runs"
+	"beanstalk-agent/agent/internal/strictpath"
 )
 
 // Values of Reason.By besides the kinds of termination notice.
@@ -176,21 +177,25 @@ func write(path string, reasons []Reason) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(path+".new", b, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(path+".new", path)
+	return strictpath.WriteOwn(path, b)
 }
+
+// maxFile is far above what the reasons take.
+const maxFile = 1 << 20
 
 // read takes up the reasons of before the agent's restart. Nothing but a reboot, which takes the file away, ends a
 // shutdown or a termination. A file that cannot be read counts as an operator's drain: it is there because this
-// instance was to get no traffic.
+// instance was to get no traffic. Another user's is none of ours.
 func (d *Drain) read() {
 	if d.cfg.File == "" {
 		return
 	}
-	b, err := os.ReadFile(d.cfg.File)
+	b, err := strictpath.ReadOwn(d.cfg.File, maxFile)
 	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	if strictpath.IsForeign(err) {
+		d.log.Warn("a drain that another user wrote is not taken up", "err", err, "removed", os.Remove(d.cfg.File) == nil)
 		return
 	}
 	if err == nil {

@@ -124,3 +124,17 @@ func TestDrainsOutliveTheAgent(t *testing.T) {
 		}
 	}
 }
+
+// Whoever makes the file before the agent does, in a sticky directory, drains nothing, and a hold is none.
+func TestAStrangersDrainIsNone(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "drain")
+	if err := os.Symlink("/etc/passwd", file); err != nil {
+		t.Fatal(err)
+	}
+	if d, _ := newDrain(t, file); len(d.Reasons()) != 0 {
+		t.Errorf("got %+v", d.Reasons())
+	}
+	if _, err := os.Lstat(file); err == nil {
+		t.Error("nginx would still refuse load balancers")
+	}
+}
