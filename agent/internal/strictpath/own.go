@@ -14,8 +14,8 @@ import (
 // ErrForeign is of a file that another user made where one of ours was to be: in a sticky directory anybody can.
 var ErrForeign = errors.New("it is not a file of this user's own")
 
-// ReadOwn reads a file that WriteOwn has written, of at most limit bytes. It follows no link at the end of the path, and
-// waits for nobody.
+// ReadOwn reads a file that WriteOwn has written, of at most limit bytes. It follows no link at the end of the path,
+// and waits for nobody.
 func ReadOwn(path string, limit int64) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if errors.Is(err, unix.ELOOP) {
