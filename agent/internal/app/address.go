@@ -43,6 +43,13 @@ type place struct {
 	err   error  // it is a guess
 }
 
+// isSocket reports whether path is a socket. The application's user owns the directory: a link there may lead to a
+// socket that only root may connect to, which the agent is.
+func isSocket(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && info.Mode().Type() == fs.ModeSocket
+}
+
 func socketAt(path string) endpoint.Endpoint {
 	return endpoint.Endpoint{Network: "unix", Address: path}
 }
@@ -58,7 +65,7 @@ func portAt(port int) endpoint.Endpoint {
 // nginx has more than one port in its files, of websockets or of another service, and a file may be of no use. A
 // process knows where it listens; but one that listens on several does not know which is the site's.
 func (a *App) find(ctx context.Context) place {
-	if info, err := os.Stat(pumaSocket); err == nil && info.Mode().Type() == fs.ModeSocket {
+	if isSocket(pumaSocket) {
 		return place{Endpoint: socketAt(pumaSocket)}
 	}
 	ports := a.listens(ctx)

@@ -147,3 +147,21 @@ func TestConnectionsOfTheApplication(t *testing.T) {
 		t.Errorf("nobody listens: %d", n)
 	}
 }
+
+// Where the application's user may make a link, it could have root's agent ask any socket of this host.
+func TestALinkIsNoSocketOfTheApplications(t *testing.T) {
+	dir := t.TempDir()
+	ln, err := net.Listen("unix", filepath.Join(dir, "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	if err := os.Symlink(filepath.Join(dir, "s"), filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]bool{"s": true, "link": false, "none": false, ".": false} {
+		if got := isSocket(filepath.Join(dir, name)); got != want {
+			t.Errorf("%s: got %v", name, got)
+		}
+	}
+}

@@ -169,13 +169,17 @@ func (r *Resolver) outside(rd *reading, below bool) func(name string) (string, b
 		before = rd.env.filter(func(_ *Var, theirs bool) bool { return !theirs })
 	}
 	var defaults Env
+	asked := false // a file has ten thousands of names, and who the user is, is read from files
 	return func(name string) (string, bool) {
 		value, ok := before.Lookup(name)
 		if ok {
 			return value, true
 		}
-		if user, _, err := r.user(rd.unit); defaults.index == nil && err == nil {
-			defaults.add("", File{Vars: r.defaults(rd, before, user)})
+		if !asked {
+			asked = true
+			if user, _, err := r.user(rd.unit); err == nil {
+				defaults.add("", File{Vars: r.defaults(rd, before, user)})
+			}
 		}
 		value, ok = defaults.Lookup(name)
 		rd.live = rd.live || ok // it depends on more than the files: not to be reused

@@ -33,6 +33,9 @@ func WebPIDs(_ context.Context, o Options, unit string) ([]int, error) {
 			if err != nil || pid <= 0 { // 0: of another pid namespace
 				continue
 			}
+			if len(procs) == maxProcesses {
+				break
+			}
 			if p, ok := h.process(pid); ok {
 				procs[pid] = p
 			}
@@ -41,6 +44,10 @@ func WebPIDs(_ context.Context, o Options, unit string) ([]int, error) {
 	}
 	return workers(procs), nil
 }
+
+// maxProcesses bounds those that are looked at, for each health check and each status: the unit's user starts as many
+// as it likes. The oldest, which the kernel lists first, are the server's.
+const maxProcesses = 1000
 
 // process is what distinguishes a worker from a program it runs.
 type process struct {

@@ -1,6 +1,9 @@
 package platform
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 )
@@ -19,5 +22,30 @@ func TestWhatAWorkerRunsIsNoWorker(t *testing.T) {
 	}
 	if got, want := workers(procs), []int{10, 12, 14, 11, 19}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// The first of a crowd of processes are looked at, and the others cost nothing.
+func TestWebProcessAmongACrowd(t *testing.T) {
+	root := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		name = filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list := ""
+	for pid := 10; pid < 10+maxProcesses+50; pid++ {
+		list += fmt.Sprintln(pid)
+		write(fmt.Sprintf("proc/%d/stat", pid), fmt.Sprintf("%d (w) S 1 1 1 0 -1 0 0 0 0 0 1 0 0 0 20 0 1 0 %d 0 1000 0\n", pid, pid))
+	}
+	write("sys/fs/cgroup/system.slice/web.service/cgroup.procs", list)
+	pids, err := WebPIDs(t.Context(), Options{Root: root}, "web.service")
+	if err != nil || len(pids) != maxProcesses || pids[0] != 10 {
+		t.Errorf("%d processes, %v", len(pids), err)
 	}
 }
