@@ -18,6 +18,9 @@ func newest(ctx context.Context, cl *api.Client, name string) (string, error) {
 	if err == nil {
 		return r.ID, nil
 	}
+	if !answered(err) {
+		return "", err
+	}
 	var list []runs.Run
 	if cl.Get(ctx, "/v1/runs?all=1&n=1&kind=cron&name="+url.QueryEscape(name), &list) != nil || len(list) == 0 {
 		return "", err
@@ -29,12 +32,18 @@ func newest(ctx context.Context, cl *api.Client, name string) (string, error) {
 	return list[0].ID, nil
 }
 
+// answered reports whether the agent answered, if only that there is no such run: a silent one is not asked again.
+func answered(err error) bool { _, ok := errors.AsType[*api.Error](err); return ok }
+
 // running returns the id of a run, or of a job's only run in progress, with the same exception.
 func running(ctx context.Context, cl *api.Client, name string) (string, error) {
 	var r runs.Run
 	err := cl.Get(ctx, api.Path("runs", name), &r)
 	if err == nil {
 		return r.ID, nil
+	}
+	if !answered(err) {
+		return "", err
 	}
 	var list []runs.Run
 	failed := cl.Get(ctx, "/v1/runs?kind=cron&name="+url.QueryEscape(name), &list) != nil
