@@ -10,7 +10,7 @@ func newHoldCmd(g *globals) *cobra.Command {
 	var limit time.Duration
 	c := post(g, "hold", "start no cron job until release, or until a limit has passed (a deployment does this)",
 		func() (path, done string) {
-			until := time.Now().Add(limit).UTC().Format("15:04:05 UTC")
+			until := time.Now().Add(limit).UTC().Format("2006-01-02 15:04:05 UTC")
 			return "/v1/hold?limit=" + limit.String(), "no cron job starts here until " + until +
 				", or until agent release; what comes due meanwhile runs once then"
 		})

@@ -1,7 +1,12 @@
 package cli
 
 import (
+	"errors"
+	"net/http"
+
 	"github.com/spf13/cobra"
+
+	"beanstalk-agent/agent/internal/api"
 )
 
 func newReloadCmd(g *globals) *cobra.Command {
@@ -20,7 +25,10 @@ func post(g *globals, use, short string, ask func() (path, done string)) *cobra.
 			return err
 		}
 		path, done := ask()
-		if err := cl.Post(c.Context(), path, nil, nil); err != nil {
+		err = cl.Post(c.Context(), path, nil, nil)
+		if e, ok := errors.AsType[*api.Error](err); ok && e.Status == http.StatusBadRequest {
+			return misuse(err)
+		} else if err != nil {
 			return err
 		}
 		return printf(g.Err, "%s\n", done)
