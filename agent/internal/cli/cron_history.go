@@ -22,7 +22,7 @@ output (agent logs). Where one instance runs each slot, the last 16 runs of a jo
 on any instance are shown too, with the instance and the result, also of one that
 has been replaced since. --here leaves those out.`,
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := o.check(c); err != nil {
+			if err := cmp.Or(o.check(c), notEmpty(args)); err != nil {
 				return misuse(err)
 			}
 			if len(args) > 0 {

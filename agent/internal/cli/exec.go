@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 
 	"github.com/spf13/cobra"
@@ -49,7 +50,7 @@ executable; 127 not found; 2 misuse of these flags.
   agent exec -d --timeout 2h -- python manage.py rebuild_index`,
 		RunE: func(c *cobra.Command, args []string) error {
 			o.req.Args = args
-			if err := o.check(g); err != nil {
+			if err := cmp.Or(o.check(g), emptyFlag(c)); err != nil {
 				return misuse(err)
 			}
 			if o.req.Mode == api.Terminal && !term.IsTerminal(int(g.In.Fd())) { // before anything runs

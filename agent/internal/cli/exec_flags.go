@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
 	"beanstalk-agent/agent/internal/api"
@@ -17,7 +18,7 @@ import (
 
 // anyCommand is what exec takes: a command with all that follows it.
 func anyCommand(c *cobra.Command, args []string) error {
-	if len(args) == 0 {
+	if len(args) == 0 || args[0] == "" {
 		return fmt.Errorf("%s needs a command, such as: %[1]s -- bash", c.CommandPath())
 	}
 	return nil
@@ -62,6 +63,16 @@ func (o *execOptions) check(g *globals) error {
 		o.req.Env = withTerm(o.req.Env, os.Getenv("TERM"))
 	}
 	return nil
+}
+
+// emptyFlag refuses a flag whose value is empty, as a script's variable that is not set: it would count as left out.
+func emptyFlag(c *cobra.Command) (err error) {
+	c.Flags().Visit(func(f *pflag.Flag) {
+		if f.Value.Type() == "string" && f.Value.String() == "" {
+			err = fmt.Errorf("--%s is empty: leave it out, or give a value", f.Name)
+		}
+	})
+	return err
 }
 
 // wantsTerminal reports whether the command is to get a terminal: as asked, else when stdin and stdout are one.

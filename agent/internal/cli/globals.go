@@ -135,14 +135,3 @@ func group(use, short string, subs ...*cobra.Command) *cobra.Command {
 	c.AddCommand(subs...)
 	return c
 }
-
-// oneID takes one argument, which names something: an empty one would ask another route.
-func oneID(c *cobra.Command, args []string) error {
-	if err := arguments(c, args); err != nil {
-		return err
-	}
-	if args[0] == "" {
-		return errors.New("an empty id")
-	}
-	return nil
-}

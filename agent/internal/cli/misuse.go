@@ -28,6 +28,22 @@ func arguments(c *cobra.Command, args []string) error {
 	return nil
 }
 
+// oneID takes one argument, which names something: an empty one would ask another route.
+func oneID(c *cobra.Command, args []string) error {
+	if err := arguments(c, args); err != nil {
+		return err
+	}
+	return notEmpty(args)
+}
+
+// notEmpty refuses an argument that is empty: a script's variable was not set, and no argument means all.
+func notEmpty(args []string) error {
+	if len(args) > 0 && args[0] == "" {
+		return errors.New("an empty id")
+	}
+	return nil
+}
+
 // flagError says in our words what is wrong with a flag.
 func flagError(_ *cobra.Command, err error) error {
 	if e, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
@@ -89,6 +105,9 @@ func suggest(root *cobra.Command, args []string, err error) error {
 		c = root
 	}
 	e := &api.Error{Message: err.Error(), Hint: c.CommandPath() + " --help"}
+	if len(rest) > 0 && c.ParseFlags(rest) == nil { // --socket and --config stand before a verb, too
+		rest = c.Flags().Args()
+	}
 	if len(rest) == 0 {
 		return e
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/url"
@@ -29,7 +30,7 @@ func newPsCmd(g *globals) *cobra.Command {
 			"and with --json to root its arguments, too.",
 		Args: arguments,
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := o.check(c); err != nil {
+			if err := cmp.Or(o.check(c), notEmpty(args)); err != nil {
 				return misuse(err)
 			}
 			o.id = strings.Join(args, "")

@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"fmt"
+
 	"github.com/spf13/cobra"
 
 	"beanstalk-agent/agent/internal/api"
@@ -12,6 +14,9 @@ func newStopCmd(g *globals) *cobra.Command {
 	c := &cobra.Command{Use: "stop ID|JOB", Args: oneID,
 		Short: "end a run and everything it started: TERM, grace, KILL",
 		RunE: func(c *cobra.Command, args []string) error {
+			if req.Grace < 0 {
+				return misuse(fmt.Errorf("--grace: expected 0s or more, have %s", req.Grace))
+			}
 			cl, err := g.client()
 			if err != nil {
 				return err
