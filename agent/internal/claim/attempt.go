@@ -29,7 +29,7 @@ func (s *Store) claim(ctx context.Context, q ask) (Outcome, error) {
 	if q.Slot = q.Slot.UTC(); !q.Manual {
 		q.Slot = q.Slot.Truncate(time.Second)
 	}
-	q.owner, q.nonce, q.mark = s.config.Owner, newNonce(), newNonce()
+	q.owner, q.nonce, q.mark = s.config.Owner, newNonce(), s.mark
 	if s.config.Group != "" {
 		q.environment = s.config.Environment
 	}
@@ -58,8 +58,6 @@ type attempt struct {
 	register     register  // as last read; no tag: must be read
 	stale        bool      // the register is of an earlier claim: only what it says is free can be relied on
 	maybeWritten bool      // a write of ours got no response
-	taken        []Run     // what the last write takes over
-	missed       []Run     // what the last write notes as missed
 	pauses       backoff
 }
 
@@ -143,7 +141,7 @@ func (a *attempt) write(ctx context.Context) (Outcome, error) {
 	case i >= 0: // a further attempt has the nonce of the first
 		a.nonce = next.Runs[i].Nonce
 	}
-	a.taken, a.missed = a.enter(&next.Register, s.s3.clock.low(), s.s3.clock.high())
+	a.enter(&next.Register, s.s3.clock.low(), s.s3.clock.high())
 	tag, err := s.s3.put(ctx, next)
 	switch {
 	case err == nil:
@@ -160,8 +158,8 @@ func (a *attempt) write(ctx context.Context) (Outcome, error) {
 // decided completes the outcome according to r.
 func (a *attempt) decided(o Outcome, r register) Outcome {
 	a.store.remember(a.Job, a.Slot, a.nonce, r)
+	o.Expired, o.Missed = a.store.owed(r.Register, time.Time{})
 	if o.State == Won {
-		o.Expired, o.Missed = append(r.notedBy(a.mark, time.Time{}), a.taken...), a.missed
 		o.LeaseUntil = a.store.leaseUntil(o.Run, a.Grace)
 	}
 	return o

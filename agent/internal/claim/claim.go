@@ -85,8 +85,10 @@ type Store struct {
 	config Config
 	s3     *bucket
 	logger *slog.Logger
+	mark   string // of this process, in what it notes of others' runs
 
 	mu     sync.Mutex // guards the fields below
+	given  map[string]bool
 	jobs   map[string]*jobState
 	known  int // jobs whose last register is kept
 	counts Status
@@ -118,7 +120,8 @@ func New(c Config) (*Store, error) {
 		return nil, err
 	}
 	counts := Status{Won: map[string]int{}}
-	return &Store{config: c, s3: b, logger: c.Logger, jobs: map[string]*jobState{}, counts: counts}, nil
+	return &Store{config: c, s3: b, logger: c.Logger, mark: newNonce(), given: map[string]bool{},
+		jobs: map[string]*jobState{}, counts: counts}, nil
 }
 
 // Owner is this instance as the registers name it.

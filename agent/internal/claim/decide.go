@@ -14,7 +14,7 @@ type ask struct {
 	environment string // as Run.Environment
 	nonce       string // of this claim
 	mine        string // nonce of the slot's run, when this process has claimed it before
-	mark        string // of the losses that this claim notes
+	mark        string // of the process, on what this claim notes of other runs
 	takeOver    bool   // the slot's run is lost, and this instance runs it again
 }
 
@@ -104,20 +104,21 @@ func newest(r Register) Run {
 	return r.Runs[0]
 }
 
-// enter writes the run of a free slot into r. The times are bounds of the store's clock. It returns the run that
-// is taken over, if its loss is news, and the one before that is not run again.
-func (q ask) enter(r *Register, low, high time.Time) (taken, missed []Run) {
+// enter writes the run of a free slot into r, the losses of others, and that the one before is not run again. The times
+// are bounds of the store's clock.
+func (q ask) enter(r *Register, low, high time.Time) {
 	r.noteLost(low, q.mark)
-	missed = q.missBefore(r)
+	q.missBefore(r, low)
 	run := Run{Slot: q.Slot, Owner: q.owner, Environment: q.environment, Nonce: q.nonce, Claimed: stamp(low),
 		Manual: q.Manual, Attempt: attemptNumber(q.Attempt), Command: q.Command}
 	i := r.find(q.Slot)
 	switch {
 	case i >= 0 && q.takeOver:
-		run.TakenFrom = r.Runs[i].Owner
-		taken = r.notedBy(q.mark, q.Slot)
+		if run.TakenFrom = r.Runs[i].Owner; r.Runs[i].Untold != nil {
+			run.Untold = &Untold{q.mark, stamp(low)}
+		}
 	case i >= 0:
-		run.Nonce, run.TakenFrom = r.Runs[i].Nonce, r.Runs[i].TakenFrom
+		run.Nonce, run.TakenFrom, run.Untold = r.Runs[i].Nonce, r.Runs[i].TakenFrom, r.Runs[i].untoldOf()
 	}
 	if q.Timeout > 0 {
 		run.Limit = stamp(high.Add(q.LockWait + q.Timeout + q.Grace + lease + margin))
@@ -130,7 +131,6 @@ func (q ask) enter(r *Register, low, high time.Time) (taken, missed []Run) {
 	} else {
 		r.add(run)
 	}
-	return taken, missed
 }
 
 // renew gives the run a lease from now on. It never lasts beyond the run's limit.
@@ -141,56 +141,51 @@ func (r *Run) renew(low, high time.Time, grace time.Duration) {
 	}
 }
 
-// noteLost writes the loss of each run whose owner let its lease pass, and reports whether there was one.
-func (r *Register) noteLost(low time.Time, mark string) bool {
-	lost := false
+// noteLost writes the loss of each run whose owner let its lease pass, and takes over what another process has not
+// reported. It reports whether there was any.
+func (r *Register) noteLost(low time.Time, mark string) (any bool) {
 	for i, run := range r.Runs {
-		if run.expired(low) {
+		switch {
+		case run.expired(low):
 			r.Runs[i].Outcome, r.Runs[i].Finished, r.Runs[i].LostBy = lostText(run), stamp(low), mark
-			lost = true
+		case run.Untold == nil || run.Untold.By == mark || run.Untold.left(low) > 0:
+			continue
 		}
+		r.Runs[i].Untold, any = &Untold{mark, stamp(low)}, true
 	}
-	return lost
+	return any
 }
 
 // Interrupted reports whether the run has ended since its owner was, or its lease.
 func (r Run) Interrupted() bool { return strings.HasPrefix(r.Outcome, Interrupted) }
 
 // missed begins the outcome of an interrupted run that is not run again.
-const missed = "missed, as "
+const (
+	missed = "missed, as "
+	says   = " says: "
+)
 
 func (r Run) isMissed() bool { return strings.HasPrefix(r.Outcome, missed) }
 
-// miss notes that the run is not run again, as owner says.
-func (r *Run) miss(owner string) { r.Outcome = oneLine(missedBy(owner)+r.Outcome, maxOutcome) }
+// miss notes that the run is not run again, as owner says, whose process of that mark reports it.
+func (r *Run) miss(owner, mark string, low time.Time) {
+	r.Outcome, r.Untold = oneLine(missedBy(owner)+r.Outcome, maxOutcome), &Untold{mark, stamp(low)}
+}
 
-func missedBy(owner string) string { return oneLine(missed+owner+" says: ", maxOutcome/2) }
+func missedBy(owner string) string { return oneLine(missed+owner, maxOutcome/2) + says }
 
 // missBefore notes that the last slot before this one is not run again if its run was interrupted: this one stands for
-// it. It returns that run as it was.
-func (q ask) missBefore(r *Register) []Run {
+// it.
+func (q ask) missBefore(r *Register, low time.Time) {
 	if !q.Rerun || q.Manual || q.takeOver || q.Attempt > 1 {
-		return nil
+		return
 	}
 	i := slices.IndexFunc(r.Runs, func(run Run) bool {
 		return !run.Manual && run.Outcome != "" && run.Slot.Before(q.Slot)
 	})
-	if i < 0 || !r.Runs[i].Interrupted() {
-		return nil
+	if i >= 0 && r.Runs[i].Interrupted() {
+		r.Runs[i].miss(q.owner, q.mark, low)
 	}
-	before := r.Runs[i]
-	r.Runs[i].miss(q.owner)
-	return []Run{before}
-}
-
-// notedBy returns the runs whose loss was written with that mark, of one slot if it is not zero.
-func (r Register) notedBy(mark string, slot time.Time) (lost []Run) {
-	for _, run := range r.Runs {
-		if run.LostBy == mark && (slot.IsZero() || run.Slot.Equal(slot)) {
-			lost = append(lost, run)
-		}
-	}
-	return lost
 }
 
 // lostText is the outcome of a run whose owner let its lease pass.

@@ -62,6 +62,7 @@ func (s *Store) FinishAll(ctx context.Context, job string, ends []End) error {
 }
 
 func (r *Run) finish(result Result, now time.Time) {
+	r.Untold = r.untoldOf()
 	r.Outcome, r.Output, r.Finished, r.LostBy = result.Outcome, result.Output, stamp(now), ""
 }
 

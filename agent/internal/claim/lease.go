@@ -31,6 +31,7 @@ func (s *Store) Renew(ctx context.Context, job string, slot time.Time, grace tim
 		if run.Until.IsZero() {
 			return false, nil
 		}
+		run.Untold = run.untoldOf()
 		run.Outcome, run.Finished, run.LostBy = "", time.Time{}, ""
 		run.renew(low, s.s3.clock.high(), grace)
 		r.Runs[i] = run
@@ -58,28 +59,4 @@ func (s *Store) AskToEnd(ctx context.Context, job, nonce string) error {
 		return fmt.Errorf("ask for the end of %q: %w", job, err)
 	}
 	return nil
-}
-
-// NoteLost writes the loss of each run whose owner let its lease pass, as the next claim would, for a job whose next
-// slot is far. It returns those that it has written: the caller reports them. Again is when the first run that is in
-// progress can be lost, from now; 0: there is none.
-func (s *Store) NoteLost(ctx context.Context, job string) (lost []Run, again time.Duration, err error) {
-	mark := newNonce()
-	err = s.edit(ctx, job, func(r *Register) (bool, error) {
-		s.enterEnds(job, r)
-		low := s.s3.clock.low()
-		again = 0
-		for _, run := range r.Live(low) {
-			if d := until(run, low); again == 0 || d < again {
-				again = d
-			}
-		}
-		write := r.noteLost(low, mark)
-		lost = r.notedBy(mark, time.Time{})
-		return write, nil
-	})
-	if err != nil {
-		return nil, 0, fmt.Errorf("look for lost runs of %q: %w", job, err)
-	}
-	return lost, again, nil
 }

@@ -51,8 +51,10 @@ type Run struct {
 
 	// Written by others while it runs, or when it is lost.
 	ReplacedBy string `json:"replaced_by,omitempty"` // the instance that asks its owner to end it
-	LostBy     string `json:"lost_by,omitempty"`     // nonce of the write that noted its loss
+	LostBy     string `json:"lost_by,omitempty"`     // mark of the process that noted its loss
 	TakenFrom  string `json:"taken_from,omitempty"`  // the instance that lost it; Owner runs it again
+
+	Untold *Untold `json:"untold,omitempty"` // what is to be reported of its loss, or of TakenFrom's, or that it is missed
 
 	// Written at its end.
 	Finished time.Time `json:"finished,omitzero"`
@@ -186,6 +188,9 @@ func writer(b []byte) string {
 
 func (r Run) tooLong() bool {
 	all := []string{r.Owner, r.Environment, r.Nonce, r.Command, r.ReplacedBy, r.LostBy, r.TakenFrom, r.Outcome}
+	if r.Untold != nil {
+		all = append(all, r.Untold.By)
+	}
 	long := func(s string) bool { return len(s) > maxText }
 	return slices.ContainsFunc(all, long) || len(r.Output) > 4*maxOutput // JSON may have made three of each byte
 }
@@ -194,6 +199,9 @@ func (r Run) tooLong() bool {
 // maxRegister: keptRuns of the longest texts are some 50 kB.
 func (r *Run) clean() {
 	names := []*string{&r.Owner, &r.Environment, &r.Nonce, &r.Command, &r.ReplacedBy, &r.LostBy, &r.TakenFrom}
+	if r.Untold != nil {
+		names = append(names, &r.Untold.By)
+	}
 	for _, name := range names {
 		*name = plain(*name)
 	}

@@ -77,13 +77,9 @@ type Outcome struct {
 	// Again is when the run that is Busy can be free at the latest, from now.
 	Again time.Duration
 
-	// Expired are runs whose loss this claim has written into the register, newest first: the caller reports them, as
-	// no other does.
-	Expired []Run
-
-	// Missed is the interrupted run of the slot before, when this claim of a Rerun job has written that it is not run
-	// again: the caller reports it, as no other does.
-	Missed []Run
+	// Expired are lost runs, newest first, and Missed are interrupted ones that are not run again: what this claim, or
+	// an earlier call of this process, has written of them. The caller reports them, and says so: Told.
+	Expired, Missed []Run
 
 	// Unfinished are other runs of the job that the register lists as started and not ended, newest first: in progress,
 	// or their owner died.

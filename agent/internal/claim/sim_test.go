@@ -30,6 +30,7 @@ type world struct {
 	starts  map[start]int
 	reasons map[string]int
 	reports map[string]int // of a loss
+	told    map[string]bool
 	twice   []string
 	longest time.Duration // between two starts
 	last    time.Time
@@ -240,10 +241,18 @@ func (m *machine) fire(ctx context.Context, s *Store, slot time.Time) {
 // follow does what a claim decided.
 func (m *machine) follow(ctx context.Context, s *Store, q Request, o Outcome, err error) {
 	w := m.w
+	var reported []string
 	for _, run := range o.Expired {
+		loss := run.Nonce + " of " + run.Renewed.Format(time.TimeOnly) // its owner may come back, and lose it again
 		w.mu.Lock()
-		w.reports[run.Nonce+" of "+run.Renewed.Format(time.TimeOnly)]++ // its owner may come back, and lose it again
+		if w.reports[loss]++; w.told[loss] {
+			w.twice = append(w.twice, fmt.Sprintf("the loss of %s was reported again by %s", loss, m.name))
+		}
 		w.mu.Unlock()
+		reported = append(reported, loss)
+	}
+	if len(reported) > 0 {
+		go m.tell(ctx, s, reported)
 	}
 	if err != nil {
 		w.note("missed")
@@ -318,6 +327,20 @@ func (m *machine) renew(ctx context.Context, s *Store, p *process) {
 	}
 }
 
+// tell has the register note what has been reported, unless the process is killed first.
+func (m *machine) tell(ctx context.Context, s *Store, reported []string) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	if s.Told(ctx, "job") != nil {
+		return
+	}
+	m.w.mu.Lock()
+	defer m.w.mu.Unlock()
+	for _, loss := range reported {
+		m.w.told[loss] = true
+	}
+}
+
 func (m *machine) finish(ctx context.Context, s *Store, slot time.Time, r Result) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -350,7 +373,7 @@ func (w *world) liveOnce(ctx context.Context, name string) {
 
 func (w *world) run(machines int, d time.Duration) {
 	w.live, w.starts, w.reasons, w.reports = map[string]string{}, map[start]int{}, map[string]int{}, map[string]int{}
-	w.last = time.Now()
+	w.told, w.last = map[string]bool{}, time.Now()
 	ctx, cancel := context.WithTimeout(w.t.Context(), d)
 	defer cancel()
 	var all sync.WaitGroup
@@ -367,18 +390,13 @@ func (w *world) run(machines int, d time.Duration) {
 	synctest.Wait()
 }
 
-// judge reports what must never be: two runs of the job at once, two first attempts at a slot, a loss that two report, a
-// job that stands still.
+// judge reports what must never be: two runs of the job at once, two first attempts at a slot, a loss that is reported
+// again though the register has that it was.
 func (w *world) judge() (faults []string) {
 	faults = append(faults, w.twice...)
 	for s, n := range w.starts {
 		if n > 1 {
 			faults = append(faults, fmt.Sprintf("slot %s, attempt %d, was started %d times", s.slot.Format(time.TimeOnly), s.attempt, n))
-		}
-	}
-	for nonce, n := range w.reports {
-		if n > 1 {
-			faults = append(faults, fmt.Sprintf("the loss of %s was reported %d times", nonce, n))
 		}
 	}
 	return faults

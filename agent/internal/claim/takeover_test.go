@@ -35,7 +35,7 @@ func TestOneReportsALoss(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			f, ss := fleet(t, 6)
 			claimed(t, ss[5], alone(minute(0), Skip), Won)
-			if lost, again, err := ss[0].NoteLost(t.Context(), "job"); len(lost) > 0 || again < lease || err != nil {
+			if lost, _, again, err := ss[0].NoteLost(t.Context(), "job"); len(lost) > 0 || again < lease || err != nil {
 				t.Errorf("while it runs: %v, %s, %v", lost, again, err)
 			}
 			time.Sleep(lease + time.Minute)
@@ -46,7 +46,7 @@ func TestOneReportsALoss(t *testing.T) {
 			var mu sync.Mutex
 			var lost []Run
 			each(ss[:5], func(s *Store) {
-				l, _, err := s.NoteLost(t.Context(), "job")
+				l, _, _, err := s.NoteLost(t.Context(), "job")
 				if err != nil {
 					t.Error(err)
 				}
@@ -173,7 +173,7 @@ func TestAnEndThatIsKnownIsNoLoss(t *testing.T) {
 		claimed(t, ss[0], alone(minute(0), Skip), Won)
 		ss[0].Ended("job", minute(0), Result{Outcome: "exit 0"})
 		time.Sleep(lease + time.Minute)
-		if lost, again, err := ss[0].NoteLost(t.Context(), "job"); len(lost) > 0 || again != 0 || err != nil {
+		if lost, _, again, err := ss[0].NoteLost(t.Context(), "job"); len(lost) > 0 || again != 0 || err != nil {
 			t.Errorf("lost %v, again in %s, %v", lost, again, err)
 		}
 		if err := ss[0].Finish(t.Context(), "job", minute(0), Result{Outcome: "exit 0"}); err != nil {
@@ -195,7 +195,7 @@ func TestARunAgainCountsAsAnAttempt(t *testing.T) {
 			attempt := func(n int) Request { r := q; r.Attempt = n; return r }
 			claimed(t, ss[0], q, Won)
 			time.Sleep(lease + time.Minute)
-			if lost, _, err := ss[1].NoteLost(t.Context(), "job"); len(lost) != 1 || err != nil {
+			if lost, _, _, err := ss[1].NoteLost(t.Context(), "job"); len(lost) != 1 || err != nil {
 				t.Fatal(lost, err)
 			}
 			n := 2

@@ -59,6 +59,9 @@ func TestARegisterOfVersion1(t *testing.T) {
 		if len(beside.Expired) != 1 || beside.Expired[0].Nonce != "b" {
 			t.Errorf("lost: %+v", beside.Expired)
 		}
+		if err := ss[0].Told(t.Context(), "job"); err != nil {
+			t.Error(err)
+		}
 		if err := version1(f.objects[registerPath]); err == nil || !strings.Contains(err.Error(), "version 2") {
 			t.Errorf("an agent of version 1 takes what was written: %v", err)
 		}
@@ -189,10 +192,11 @@ func TestHostileTextsDoNotGrow(t *testing.T) {
 				`"limit":"1999-12-31T02:00:00.000000001+23:59","finished":"1999-12-31T02:00:00.000000001+23:59","attempt":-9223372036854775808,"manual":true,`+
 				`"nonce":"%s","outcome":"%[2]s"`, minute(-i).Format(time.RFC3339), long)
 			for _, key := range []string{"owner", "environment", "command", "replaced_by", "lost_by", "taken_from", "output"} {
-				if more := fmt.Sprintf(`,%q:"%s"`, key, long); size+len(fields)+len(more) < (maxRegister-200)/keptRuns*(i+1) {
+				if more := fmt.Sprintf(`,%q:"%s"`, key, long); size+len(fields)+len(more) < (maxRegister-1600)/keptRuns*(i+1) {
 					fields += more
 				}
 			}
+			fields += fmt.Sprintf(`,"untold":{"by":"%s"}`, strings.Repeat(text, 10))
 			size += len(fields) + 2
 			runs = append(runs, fields+"}")
 		}

@@ -32,8 +32,8 @@ func newFleet(cfg Config) *fleet {
 		leases: &leases{runs: cfg.Runs, log: cfg.Log, held: map[*held]bool{}},
 		jobs:   map[string]*fleetJob{}, left: map[string]time.Time{}}
 	f.losses = &losses{open: f.open, log: cfg.Log, name: cfg.App.Name(), report: func(string, claim.Run) {},
-		missed: func(string, claim.Run, string) {},
-		looks:  map[string]look{}, wake: make(chan struct{}, 1)}
+		missed: func(string, claim.Run, string) {}, told: f.noteTold,
+		looks: map[string]look{}, wake: make(chan struct{}, 1)}
 	f.outcomes = newOutcomes(f.record, cfg.Log)
 	return f
 }
@@ -79,7 +79,7 @@ func (c *fleet) ask(ctx context.Context, f scheduler.Firing) (*held, error) {
 			continue
 		}
 		out, err := s.Claim(ctx, request(f))
-		c.losses.lost(f.Job, out.Expired)
+		c.losses.tell(s, f.Job, out.Expired, out.Missed)
 		noted := c.finishLeftovers(ctx, s, f, out.Unfinished, false)
 		switch {
 		case err != nil:
@@ -107,7 +107,6 @@ func (c *fleet) decided(ctx context.Context, s *groupStore, f scheduler.Firing, 
 	switch {
 	case out.State == claim.Won:
 		c.noteBefore(job, out.Before)
-		c.losses.superseded(job, out.Missed)
 		return c.leases.hold(s, f, out.Run.Slot, out.LeaseUntil), nil
 	case out.State == claim.Lost && s.Owner() == out.By.Owner && out.By.Outcome == "" &&
 		max(out.By.Attempt, 1) == max(f.Attempt, 1): // else the slot runs again here

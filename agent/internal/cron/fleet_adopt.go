@@ -58,7 +58,7 @@ func (c *fleet) takeOver(ctx context.Context, f scheduler.Firing) (*held, int, e
 		return nil, 0, err
 	}
 	out, err := s.TakeOver(ctx, request(f))
-	c.losses.lost(f.Job, out.Expired)
+	c.losses.tell(s, f.Job, out.Expired, out.Missed)
 	switch {
 	case err != nil:
 		return nil, 0, unclaimed{err}

@@ -41,8 +41,19 @@ func (c *fleet) noteResult(h *held, r claim.Result) {
 	c.outcomes.add(outcome{job: h.job, slot: h.slot, Result: r, store: h.store, open: h.open})
 }
 
+// noteTold has a register note that what this process had to report by it has been.
+func (c *fleet) noteTold(s *groupStore, register string) {
+	c.outcomes.add(outcome{job: register, store: s, told: true})
+}
+
 // record writes an outcome into its register.
 func (c *fleet) record(ctx context.Context, o outcome) {
+	if o.told {
+		if err := o.store.Told(ctx, o.job); err != nil {
+			c.log.Warn("another instance may report once more what this one has", "job", o.job, "err", err)
+		}
+		return
+	}
 	claimed := o.store != nil || o.open != nil
 	s, err := c.storeOf(ctx, o)
 	if errors.Is(err, errNoStore) || err != nil && !claimed {

@@ -51,6 +51,7 @@ func (c *fleet) takeLock(ctx context.Context, f scheduler.Firing) (*held, error)
 			Timeout: f.Job.Timeout, LockWait: lockWait(f), Grace: f.Job.Grace})
 		for _, r := range out.Expired {
 			c.losses.report(lockRegister(f.Job.Lock), r)
+			c.losses.told(s, lockRegister(f.Job.Lock))
 		}
 		switch {
 		case err != nil:

@@ -33,6 +33,7 @@ type losses struct {
 	open   func() (*groupStore, error)
 	report func(job string, r claim.Run)
 	missed func(job string, r claim.Run, why string) // an interrupted one that is not run again
+	told   func(s *groupStore, register string)      // notes in the register that what it had to report is
 	log    *slog.Logger
 	name   string // of this instance: others look at another time
 
@@ -116,7 +117,18 @@ func (c *losses) nextLook() (next look, wait time.Duration) {
 // mostLost is how many runs of one register are reported as lost at once: no agent lists more.
 const mostLost = 16
 
-// lost reports runs whose loss this instance has written into the register: no other does.
+// tell reports what this instance has written into the register of others' runs, and has that noted there: no other
+// reports it, unless this one ends before.
+func (c *losses) tell(s *groupStore, job scheduler.Job, lost, missed []claim.Run) {
+	c.lost(job, lost)
+	for _, run := range missed {
+		c.missed(job.Name, run, cmp.Or(whyNotAgain(job, run, s.Now()), "a later slot has come due"))
+	}
+	if len(lost)+len(missed) > 0 {
+		c.told(s, job.Name)
+	}
+}
+
 func (c *losses) lost(job scheduler.Job, lost []claim.Run) {
 	for i, r := range lost {
 		if i == mostLost {
@@ -142,8 +154,8 @@ func (c *losses) look(ctx context.Context, job scheduler.Job, rerun func(schedul
 	}
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	lost, again, err := s.NoteLost(ctx, job.Name)
-	c.lost(job, lost)
+	lost, missed, again, err := s.NoteLost(ctx, job.Name)
+	c.tell(s, job, lost, missed)
 	switch {
 	case err != nil && context.Cause(ctx) != context.Canceled:
 		c.lookIn(job, time.Minute)
@@ -200,14 +212,7 @@ func (c *losses) noteMissed(ctx context.Context, s *groupStore, job scheduler.Jo
 		c.lookIn(job, time.Minute)
 	case noted:
 		c.missed(job.Name, run, why)
-	}
-}
-
-// superseded reports the interrupted run of the slot before one that this instance has won, when the claim of that has
-// written that no instance takes it over any more.
-func (c *losses) superseded(job string, missed []claim.Run) {
-	for _, run := range missed {
-		c.missed(job, run, "a later slot has come due")
+		c.told(s, job.Name)
 	}
 }
 

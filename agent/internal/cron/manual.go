@@ -61,7 +61,7 @@ func (c *fleet) claimManual(ctx context.Context, f scheduler.Firing, force bool)
 	var out claim.Outcome
 	if err == nil {
 		out, err = s.Claim(ctx, q)
-		c.losses.lost(f.Job, out.Expired)
+		c.losses.tell(s, f.Job, out.Expired, out.Missed)
 	}
 	hint := fmt.Sprintf("agent cron run --force %s runs it all the same", f.Job.Name)
 	switch {

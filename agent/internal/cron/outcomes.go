@@ -24,6 +24,7 @@ type outcome struct {
 	job  string
 	slot time.Time
 	claim.Result
+	told   bool                                       // that what was to be reported has been, in place of an end
 	others []claim.End                                // of the job, that are written with it
 	store  *groupStore                                // where it was claimed; nil: not known, and perhaps nowhere
 	open   func(context.Context) (*groupStore, error) // that, in place of store
