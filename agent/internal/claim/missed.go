@@ -7,25 +7,6 @@ import (
 	"time"
 )
 
-// Untold is on a run of which something is to be reported: By does, the mark of a process. Once it has, it takes this
-// away again (Told). Where it does not, its instance has died, or S3 is away for it: another looks and reports. An
-// agent that does not know of this takes it away with its next write.
-type Untold struct {
-	By    string    `json:"by"`
-	Since time.Time `json:"since"` // by the store's clock
-}
-
-// left is how long others leave the report to its process. A second report is better than none.
-func (u *Untold) left(now time.Time) time.Duration { return u.Since.Add(lease).Sub(now) }
-
-// untoldOf is what stays to be reported when the run turns out not to be lost: the loss that it was taken over for.
-func (r Run) untoldOf() *Untold {
-	if r.LostBy != "" || r.isMissed() || r.TakenFrom == "" {
-		return nil
-	}
-	return r.Untold
-}
-
 // NoteLost writes the loss of each run whose owner let its lease pass, as the next claim would, for a job whose next
 // slot is far. Of what it, or an earlier call of this process, has written it returns what has not been: the caller
 // reports that, and says so: Told. Again is when the first run that is in progress can be lost, or another's report is

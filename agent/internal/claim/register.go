@@ -54,12 +54,31 @@ type Run struct {
 	LostBy     string `json:"lost_by,omitempty"`     // mark of the process that noted its loss
 	TakenFrom  string `json:"taken_from,omitempty"`  // the instance that lost it; Owner runs it again
 
-	Untold *Untold `json:"untold,omitempty"` // what is to be reported of its loss, or of TakenFrom's, or that it is missed
+	Untold *Untold `json:"untold,omitempty"` // its loss, or TakenFrom's, or that it is missed, is to be reported
 
 	// Written at its end.
 	Finished time.Time `json:"finished,omitzero"`
 	Outcome  string    `json:"outcome,omitempty"` // "" until it has ended
 	Output   string    `json:"output,omitempty"`
+}
+
+// Untold is on a run of which something is to be reported: By does, the mark of a process. Once it has, it takes this
+// away again (Told). Where it does not, its instance has died, or S3 is away for it: another looks and reports. An
+// agent that does not know of this takes it away with its next write.
+type Untold struct {
+	By    string    `json:"by"`
+	Since time.Time `json:"since"` // by the store's clock
+}
+
+// left is how long others leave the report to its process. A second report is better than none.
+func (u *Untold) left(now time.Time) time.Duration { return u.Since.Add(lease).Sub(now) }
+
+// untoldOf is what stays to be reported when the run turns out not to be lost: the loss that it was taken over for.
+func (r Run) untoldOf() *Untold {
+	if r.LostBy != "" || r.isMissed() || r.TakenFrom == "" {
+		return nil
+	}
+	return r.Untold
 }
 
 // Pause keeps every instance from claiming scheduled slots of a job.
