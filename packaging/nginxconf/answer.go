@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"net/url"
 	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -60,10 +61,13 @@ func Servers(conf []Directive) (list []Directive) {
 	return list
 }
 
-// DefaultServer is the server that answers a Host which no server has as its name, on port 80: a load balancer's, an
-// address. With several of port 80 it is the one that says so, else the first.
+// DefaultServer is the server that answers a load balancer on port 80, whose Host is an address: one whose name is an
+// expression for such, else the one that says that it is the default, else the first.
 func DefaultServer(conf []Directive) (Directive, bool) {
 	list := Servers(conf)
+	if i := slices.IndexFunc(list, NamesAddresses); i >= 0 {
+		return list[i], true
+	}
 	for _, s := range list {
 		if listens(s, "default_server") || listens(s, "default") {
 			return s, true
@@ -73,6 +77,18 @@ func DefaultServer(conf []Directive) (Directive, bool) {
 		return Directive{}, false
 	}
 	return list[0], true
+}
+
+// NamesAddresses reports whether a name of the server is an expression that an address fits. One that Go cannot read
+// is not.
+func NamesAddresses(server Directive) bool {
+	return slices.ContainsFunc(server.Block, func(d Directive) bool {
+		return d.Name == "server_name" && slices.ContainsFunc(d.Args, func(name string) bool {
+			text, isExpression := strings.CutPrefix(name, "~")
+			re, err := regexp.Compile("(?i)" + text)
+			return isExpression && err == nil && re.MatchString("172.31.16.8")
+		})
+	})
 }
 
 func isListen(d Directive) bool { return d.Name == "listen" }
@@ -101,17 +117,12 @@ type Target struct {
 	Doubt string
 }
 
-// Passes follows the requests for pages that have no location of their own, those of "location /": through try_files
-// and named upstreams, to where they leave nginx.
+// Passes follows the requests for pages that have no location of their own, those of "location /", or of an expression
+// that fits any page and comes before it: through try_files and named upstreams, to where they leave nginx.
 func Passes(conf []Directive, server Directive) Target {
 	s := site{conf: conf, server: server}
-	for _, l := range Locations(server) {
-		if l.Path == "/" && (l.Kind == "" || l.Kind == "^~") {
-			if t := s.follow(l.Directive, 0); t.Protocol != "" || t.Doubt != "" {
-				return t
-			}
-			break
-		}
+	if t := s.follow(anyPage(server), 0); t.Protocol != "" || t.Doubt != "" {
+		return t
 	}
 	for _, l := range Locations(server) { // PHP: location / leads to a page, which a regular expression takes
 		if d, ok := First(l.Block, "fastcgi_pass"); ok {
@@ -119,6 +130,27 @@ func Passes(conf []Directive, server Directive) Target {
 		}
 	}
 	return Target{Doubt: "no location / sends requests on"}
+}
+
+// anyPage is the location of a page that no location names; without one it is the server itself.
+func anyPage(server Directive) Directive {
+	found := server
+	for _, l := range Locations(server) {
+		switch {
+		case l.Path == "/" && l.Kind == "^~": // no expression is tried
+			return l.Directive
+		case l.Path == "/" && l.Kind == "":
+			found = l.Directive
+		}
+	}
+	for _, d := range server.Block { // the first that fits
+		l := locationOf(d)
+		if re, err := regexp.Compile(l.Path); d.Name == "location" && (l.Kind == "~" || l.Kind == "~*") && err == nil &&
+			re.MatchString("/") && re.MatchString("/a-page/of.none") {
+			return d
+		}
+	}
+	return found
 }
 
 type site struct {
@@ -141,12 +173,15 @@ func (s site) follow(l Directive, depth int) Target {
 		return Target{}
 	}
 	for _, inner := range l.Block {
-		if inner.Name == "location" && locationOf(inner).Path == "/" {
+		if l.Name == "location" && inner.Name == "location" && locationOf(inner).Path == "/" {
 			return s.follow(inner, depth+1)
 		}
 	}
 	if d, ok := First(l.Block, "proxy_pass"); ok {
-		scheme, rest, _ := strings.Cut(d.Arg(0), "://")
+		scheme, rest, ok := strings.Cut(d.Arg(0), "://")
+		if !ok { // all of it is in a variable
+			scheme, rest = "http", d.Arg(0)
+		}
 		return s.address(d, strings.ToLower(scheme), rest)
 	}
 	for _, protocol := range []string{"fastcgi", "uwsgi", "scgi", "grpc"} {
@@ -163,6 +198,9 @@ func (s site) follow(l Directive, depth int) Target {
 	return Target{}
 }
 
+// wholeAddress is an address that has ended: what follows is the path.
+var wholeAddress = regexp.MustCompile(`^[^/]+(:[0-9]+$|/)`)
+
 func (s site) named(name string, depth int) Target {
 	for _, l := range Locations(s.server) {
 		if l.Kind == "@" && l.Path == name {
@@ -175,7 +213,9 @@ func (s site) named(name string, depth int) Target {
 // address reads what stands after the scheme: an upstream's name, an address, a UNIX socket; and a path.
 func (s site) address(d Directive, protocol, rest string) Target {
 	t := Target{Protocol: protocol, At: d.At()}
-	if strings.Contains(rest, "$") {
+	if before, _, ok := strings.Cut(rest, "$"); ok && wholeAddress.MatchString(before) { // the path alone
+		rest = before
+	} else if ok {
 		t.Doubt = d.Name + " has a variable: " + d.Arg(0)
 		return t
 	}
