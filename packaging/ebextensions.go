@@ -17,7 +17,8 @@ type ebextension struct {
 	Files          map[string]any `yaml:"files"`
 }
 
-// ebextensions reads them in Beanstalk's order. One that cannot be read, or is ours, is left out.
+// ebextensions reads them, and the environment's manifest, in Beanstalk's order. One that cannot be read, or is
+// ours, is left out.
 func (h *host) ebextensions() (list []ebextension) {
 	names, _ := fs.Glob(h.repo, ".ebextensions/*.config")
 	for _, name := range names {
@@ -26,6 +27,13 @@ func (h *host) ebextensions() (list []ebextension) {
 		if err == nil && name != configName && yaml.Unmarshal([]byte(text), &e) == nil {
 			list = append(list, e)
 		}
+	}
+	var manifest struct { // of the environment; its options come before those of .ebextensions
+		OptionSettings any `yaml:"OptionSettings"`
+	}
+	text, err := smallFile(h.repo, "env.yaml")
+	if err == nil && yaml.Unmarshal([]byte(text), &manifest) == nil {
+		list = append(list, ebextension{name: "env.yaml", OptionSettings: manifest.OptionSettings})
 	}
 	return list
 }

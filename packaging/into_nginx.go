@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"fmt"
 	"io/fs"
+	"regexp"
 	"strings"
 
 	"beanstalk-agent/packaging/nginxconf"
@@ -16,6 +17,8 @@ const (
 	nginxFile  = nginxDir + "/" + nginxName
 	healthPath = "/agent-health" // of the location
 	downName   = "agent_down"    // of the other location in the file
+
+	includeOurs = "include conf.d/elasticbeanstalk/*.conf;" // with which a server has our file
 )
 
 // nginx writes the file with our locations, which Beanstalk includes in its server block, unless nginx would refuse it
@@ -83,10 +86,20 @@ func (h *host) readSite() (s site) {
 	configs := h.ebextensions()
 	s.proxy = otherProxy(configs)
 	s.clash = cmp.Or(h.clash(), clashOf(configs))
+	if _, err := fs.Stat(h.repo, ".platform/httpd"); err == nil && s.proxy == "" {
+		s.note(".platform/httpd configures Apache: where the environment's ProxyServer is apache, nginx does not run " +
+			"and the load balancer's check through the agent does not work")
+	}
 	tree := &nginxconf.Tree{FS: sub, Root: "/etc/nginx"}
 	conf, err := tree.Read("nginx.conf")
 	if len(conf) == 0 { // Beanstalk's own, which includes these files
 		s.before(tree.Included("conf.d/elasticbeanstalk/*.conf"))
+		for _, other := range nginxconf.Servers(tree.Included("conf.d/*.conf")) {
+			if nginxconf.NamesAddresses(other) {
+				s.note("%s/%s, a server whose name is an expression for addresses, answers a load balancer: the agent "+
+					"is not asked. Put into it: %s", nginxDir, other.At(), includeOurs)
+			}
+		}
 		return s
 	}
 	if err != nil {
@@ -102,7 +115,6 @@ func (s *site) note(format string, args ...any) {
 
 // own looks at the repository's own nginx.conf: where it includes our file, and who answers a load balancer.
 func (s *site) own(tree *nginxconf.Tree, conf []nginxconf.Directive) {
-	const include = "include conf.d/elasticbeanstalk/*.conf;"
 	server, found := nginxconf.DefaultServer(conf)
 	seen := map[string]bool{}
 	for _, place := range tree.Places(conf, nginxName) {
@@ -121,7 +133,7 @@ func (s *site) own(tree *nginxconf.Tree, conf []nginxconf.Directive) {
 		return
 	case !seen[server.At()]:
 		s.note("%s/%s, the server that answers a load balancer, does not include our location: the agent is not "+
-			"asked. Put into it: %s", nginxDir, server.At(), include)
+			"asked. Put into it: %s", nginxDir, server.At(), includeOurs)
 	}
 	s.before(server.Block)
 	for _, user := range nginxconf.Find(conf, "user") {
@@ -147,21 +159,26 @@ func (s *site) before(server []nginxconf.Directive) {
 
 // clash names the first file of the repository's nginx configuration with which nginx would refuse ours.
 func (h *host) clash() (found string) {
-	fs.WalkDir(h.repo, nginxDir, func(name string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() || name == nginxFile {
+	for _, dir := range []string{nginxDir, ".platform/hooks", ".platform/confighooks", ".ebextensions"} {
+		fs.WalkDir(h.repo, dir, func(name string, d fs.DirEntry, err error) error {
+			if found != "" || err != nil || !d.Type().IsRegular() || name == nginxFile || name == configName {
+				return nil
+			}
+			text, err := smallFile(h.repo, name)
+			if written := ourLocation.FindStringSubmatch(text); dir != nginxDir && written != nil {
+				found = fmt.Sprintf("%s writes location %s", name, written[1])
+			} else if dir == nginxDir && err == nil {
+				found = clashIn(name, text)
+			}
 			return nil
-		}
-		text, err := smallFile(h.repo, name)
-		if err == nil {
-			found = clashIn(name, text)
-		}
-		if found != "" {
-			return fs.SkipAll
-		}
-		return nil
-	})
+		})
+	}
 	return found
 }
+
+// ourLocation is one of our locations in a command or script, which may write it into nginx's configuration.
+var ourLocation = regexp.MustCompile(`(?m)^[^#\n]*\blocation[ \t]*(?:=|~\*?|\^~)?[ \t]*["']?(` +
+	healthPath + `|@` + downName + `)/?["' \t{]`)
 
 // clashIn names a location of text that nginx would not have beside ours. Of a text that cannot be read whole our names
 // are enough.

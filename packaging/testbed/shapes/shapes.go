@@ -62,6 +62,9 @@ var All = []Shape{
 		Fault: "without an answer", Files: map[string]string{"nginx.conf": http + "    server { listen 80 default_server; server_name _; return 444; }\n" +
 			"    server {\n    listen 80;\n    server_name www.example.com;\n    include conf.d/elasticbeanstalk/*.conf;\n    }\n}\n"}},
 
+	{Name: "a server named for addresses", Note: "a server whose name is an expression", Status: 0, Fault: "without an answer",
+		Files: map[string]string{"conf.d/ip.conf": "server {\n    listen 80;\n    server_name ~^[0-9.]+$;\n    return 444;\n}\n"}},
+
 	{Name: "upstream by name, in another file", ByAgent: true, // [kleros/ipfs-proxy]
 		Files: map[string]string{"conf.d/upstream.conf": "upstream app_server {\n    server 127.0.0.1:8000;\n    keepalive 32;\n}\n",
 			elastic + "00_application.conf": "location / {\n    proxy_pass http://app_server;\n    " + proxied + "}\n"}},
