@@ -451,7 +451,8 @@ func TestAddresses(t *testing.T) {
 			t.Errorf("got %q, %q, %v, want %q, %q", b.root, b.arn, err, tt.url, tt.arn)
 		}
 	}
-	for in, want := range map[string]string{"s3://b-1": "b-1|", "s3://b-1/": "b-1|", "s3://b-1/x/y/": "b-1|x/y", "b-1": "", "s3://B": "", "s3://b-1/a b": "", "s3://b-1/../x": ""} {
+	for in, want := range map[string]string{"s3://b-1": "b-1|", "s3://b-1/": "b-1|", "s3://b-1/x/y/": "b-1|x/y", "b-1": "", "s3://B": "", "s3://b-1/a b": "", "s3://b-1/../x": "",
+		"s3://b..1/x": "", "s3://192.168.5.4": "", "s3://b.1.2.3.4": "b.1.2.3.4|", "s3://b-s3alias/x": "b-s3alias|x"} {
 		bucket, prefix, err := ParseURL(in)
 		if got := bucket + "|" + prefix; (err == nil) != (want != "") || err == nil && got != want {
 			t.Errorf("%q: got %q, %v", in, got, err)

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"strings"
@@ -42,7 +43,13 @@ var (
 	regionText = regexp.MustCompile(`^[a-z0-9-]+$`)
 )
 
-func isBucket(s string) bool { return len(s) <= 63 && bucketText.MatchString(s) }
+// isBucket reports whether S3 has buckets of such names. Source: its User Guide, "General purpose bucket naming rules".
+// The names that those reserve, such as an access point's alias, S3 takes in a bucket's place.
+func isBucket(s string) bool {
+	_, notAddress := netip.ParseAddr(s)
+	return len(s) <= 63 && bucketText.MatchString(s) && notAddress != nil && !strings.Contains(s, "..")
+}
+
 func isRegion(s string) bool { return len(s) <= 63 && regionText.MatchString(s) }
 
 // ParseURL reads s3://BUCKET/PREFIX; the prefix may be missing.
