@@ -31,7 +31,7 @@ func newStopCmd(g *globals) *cobra.Command {
 			}
 			how := "is being ended: agent wait " + r.ID + " returns when it has"
 			if !r.Live() {
-				how = "ended, " + runs.Describe(r)
+				how = "is over: " + runs.Describe(r)
 			}
 			return printf(g.Err, "%s %s %s\n", r.Name, r.ID, how)
 		}}
