@@ -74,7 +74,7 @@ func (a *App) find(ctx context.Context) place {
 	switch {
 	case to.Socket != "" && speaksHTTP:
 		return place{Endpoint: socketAt(to.Socket)}
-	case len(ports) == 1:
+	case len(ports) == 1 && (speaksHTTP || to.Port != int(ports[0])):
 		p := place{Endpoint: portAt(int(ports[0]))}
 		if to.Port != 0 && to.Port != int(ports[0]) {
 			p.doubt = fmt.Sprintf("the web process listens there, and nginx sends requests to port %d (%s)",
@@ -224,8 +224,11 @@ func (a *App) accepts(ctx context.Context) endpoint.Endpoint {
 		return e
 	}
 	p := a.find(ctx)
-	if to := a.inst.Nginx().Passes(); p.err != nil && to.Socket != "" {
+	switch to := a.inst.Nginx().Passes(); {
+	case p.err != nil && to.Socket != "":
 		return socketAt(to.Socket)
+	case p.err != nil && to.Port != 0:
+		return portAt(to.Port)
 	}
 	return p.Endpoint
 }

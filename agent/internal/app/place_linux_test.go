@@ -141,6 +141,22 @@ func TestPHPHasNoPort(t *testing.T) {
 	}
 }
 
+// A port on which the web process listens is not asked with HTTP where nginx speaks something else to it: uWSGI's own
+// protocol waits for the rest of a packet. Figures are of that port.
+func TestApplicationThatSpeaksNoHTTP(t *testing.T) {
+	for _, pass := range []string{"uwsgi_pass 127.0.0.1:%d", "fastcgi_pass localhost:%d", "grpc_pass grpc://127.0.0.1:%d"} {
+		web, stop := listen(t)
+		a := instance(t, map[string]string{"etc/nginx/conf.d/elasticbeanstalk/00_application.conf": "location / { " + fmt.Sprintf(pass, web) + "; }"})
+		if got, err := a.Page(t.Context()); err == nil || !strings.Contains(err.Error(), "http://127.0.0.1:80/PAGE") {
+			t.Errorf("%s: %q, %v", pass, got, err)
+		}
+		if w := a.Workers(t.Context()); int(w.Port) != web {
+			t.Errorf("%s: figures are of %+v, want port %d", pass, w, web)
+		}
+		stop()
+	}
+}
+
 // Names to try are hosts with a dot, in any form that settings have, each once.
 func TestNames(t *testing.T) {
 	a := instance(t, map[string]string{
