@@ -66,7 +66,7 @@ func (s *server) events(after uint64) (all []runs.Event, last uint64, more bool)
 	if last <= after {
 		return nil, after, false
 	}
-	list := s.liveRuns()
+	list := s.liveRuns((*live).snapshot)
 	last, more = s.someNumbers(list, after, last)
 	add := func(run runs.Run) {
 		run.Args, run.AllArgs = nil, runs.AllArgs{}

@@ -10,8 +10,7 @@ import (
 	"beanstalk-agent/agent/internal/runs"
 )
 
-// find returns a run by its id or a beginning of it that is unique among all, runs.Begins. l is nil once it has ended,
-// and a job's once no process of it is left.
+// find returns a run by its id or a beginning of it that is unique among all, runs.Begins. l is nil once it has ended.
 func (s *server) find(id string) (run runs.Run, l *live, e *runs.Refused) {
 	s.mu.Lock()
 	l = s.live[id]
@@ -42,8 +41,8 @@ func (s *server) find(id string) (run runs.Run, l *live, e *runs.Refused) {
 		s.mu.Unlock()
 	}
 	if l != nil {
-		run = l.snapshot()
-		if run.Live() || l.member.cron {
+		run = l.seen()
+		if run.Live() {
 			return run, l, nil
 		}
 		return run, nil, nil
@@ -58,7 +57,7 @@ func (s *server) find(id string) (run runs.Run, l *live, e *runs.Refused) {
 // list returns the runs that f chooses, each as JSON: the live ones, then the ended, each newest first. It reads one
 // record after the other and no more than fit in MaxList; left is how many of the chosen do not.
 func (s *server) list(f runs.Filter) (list []json.RawMessage, left int) {
-	live := slices.DeleteFunc(s.liveRuns(), func(r runs.Run) bool {
+	live := slices.DeleteFunc(s.liveRuns((*live).seen), func(r runs.Run) bool {
 		return !r.Live() || f.Kind != "" && r.Kind != f.Kind || f.Name != "" && r.Name != f.Name
 	})
 	slices.SortFunc(live, func(a, b runs.Run) int { return cmp.Compare(b.StartSeq, a.StartSeq) })

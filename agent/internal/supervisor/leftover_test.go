@@ -1,7 +1,6 @@
 package supervisor
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -91,16 +90,78 @@ func TestJobWhoseCommandHasEndedIsWaitedFor(t *testing.T) {
 		req, pid := leaves(t, "cron")
 		begin(t, d, req)
 		child := pid()
-		d.Signal(t.Context(), req.ID, syscall.SIGKILL)
-		eventually(t, "its command has ended", func() bool {
-			run, err := d.Get(t.Context(), req.ID)
-			return err == nil && !run.Live()
-		})
-		if err := d.RenewLease(t.Context(), req.ID, time.Minute, 0); !errors.Is(err, runs.ErrEnded) {
-			t.Errorf("%s: a lease: %v", name, err)
-		}
+		killCommand(t, d, req.ID)
 		if err := ask(req.ID); err != nil || alive(child) {
 			t.Errorf("%s: %v, its child works on: %v", name, err, alive(child))
 		}
+	}
+}
+
+// killCommand ends the command of a run, not what that started.
+func killCommand(t *testing.T, d *daemon, id string) {
+	t.Helper()
+	for e, err := range d.Events(t.Context(), 0) {
+		switch {
+		case err != nil:
+			t.Fatal(err)
+		case e.Run.ID == id && e.Type == runs.EventStarted:
+			d.Signal(t.Context(), id, syscall.SIGKILL)
+		case e.Run.ID == id:
+			return
+		}
+	}
+}
+
+// An agent that starts meanwhile finds such a run among those that go on, by its id and in the list, renews its lease and
+// waits for it. Only then is it one that has ended, with the end that was reported when its command did.
+func TestJobIsLiveUntilItsLastProcessHasEnded(t *testing.T) {
+	d := start(t)
+	listed := func(f runs.Filter, id string) (n int, live bool) {
+		list, err := d.List(t.Context(), f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, run := range list {
+			if run.ID == id {
+				n++
+				live = run.Live()
+			}
+		}
+		return n, live
+	}
+	for _, kind := range []string{"cron", "exec"} {
+		job := kind == "cron"
+		req, pid := leaves(t, kind)
+		if job {
+			req.Lease = time.Minute
+		}
+		begin(t, d, req)
+		child := pid()
+		killCommand(t, d, req.ID)
+		run, err := d.Get(t.Context(), req.ID)
+		if err != nil || run.Live() != job || run.Ended.IsZero() != job || (run.Signal == 0) != job {
+			t.Errorf("%s: %+v, %v", kind, run, err)
+		}
+		if n, live := listed(runs.Filter{}, req.ID); n != 1 || live != job {
+			t.Errorf("%s: listed %d times, live: %v", kind, n, live)
+		}
+		if n, _ := listed(runs.Filter{Live: true, Kind: kind}, req.ID); (n == 1) != job {
+			t.Errorf("%s: listed %d times as live", kind, n)
+		}
+		if err := d.RenewLease(t.Context(), req.ID, time.Minute, 0); (err == nil) != job {
+			t.Errorf("%s: a lease: %v", kind, err)
+		}
+		if err := d.Signal(t.Context(), req.ID, syscall.SIGUSR1); err == nil {
+			t.Errorf("%s: a command that has ended took a signal", kind)
+		}
+		if job {
+			if run, err = d.Wait(t.Context(), req.ID); err != nil || alive(child) {
+				t.Errorf("%v, its child works on: %v", err, alive(child))
+			}
+		}
+		if n, live := listed(runs.Filter{}, req.ID); n != 1 || live || run.Signal != int(syscall.SIGKILL) {
+			t.Errorf("%s: then listed %d times, live: %v, ended by %d", kind, n, live, run.Signal)
+		}
+		syscall.Kill(child, syscall.SIGKILL)
 	}
 }

@@ -309,6 +309,17 @@ func (l *live) snapshot() runs.Run {
 	return run
 }
 
+// seen is the run as clients see it: a job's is live until no process of it is left, as its lock has it. An agent that
+// starts while what the command left behind still has its grace then waits for that.
+func (l *live) seen() runs.Run {
+	run := l.snapshot()
+	if l.member.cron && !run.Live() {
+		run.State, run.Ended, run.EndSeq = runs.StateRunning, time.Time{}, 0
+		run.ExitCode, run.Signal, run.OOM, run.TimedOut = 0, 0, false, false
+	}
+	return run
+}
+
 func exitOf(run runs.Run) session.Exit {
 	return session.Exit{
 		Run: run.ID, Code: run.ExitCode, Signal: run.Signal, OOM: run.OOM, PeakMemory: run.PeakMemory,

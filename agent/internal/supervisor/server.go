@@ -102,7 +102,7 @@ func (s *server) announce() (closing bool) {
 	return s.closing
 }
 
-func (s *server) liveRuns() []runs.Run {
+func (s *server) liveRuns(as func(*live) runs.Run) []runs.Run {
 	s.mu.Lock()
 	all := make([]*live, 0, len(s.live))
 	for _, l := range s.live {
@@ -111,7 +111,7 @@ func (s *server) liveRuns() []runs.Run {
 	s.mu.Unlock()
 	list := make([]runs.Run, 0, len(all))
 	for _, l := range all {
-		if run := l.snapshot(); run.State != runs.StateStarting {
+		if run := as(l); run.State != runs.StateStarting {
 			list = append(list, run)
 		}
 	}
