@@ -16,15 +16,14 @@ func (s *Server) exec(c *call) error {
 	if err := c.decode(&req); err != nil {
 		return err
 	}
-	files := c.take()
+	conn, _ := fdconn.FromContext(c.ctx())
+	if err := conn.Refused(); err != nil {
+		return err
+	}
+	files := conn.Take()
 	defer fdconn.CloseAll(c.UID, files)
 	if err := checkExec(req, len(files)); err != nil {
 		return err
-	}
-	if !c.Owner {
-		if err := checkForeign(files); err != nil {
-			return err
-		}
 	}
 	start, err := s.Backend.Prepare(c.ctx(), c.Caller, req)
 	if err != nil {
@@ -72,11 +71,6 @@ func checkExec(r api.ExecRequest, files int) error {
 }
 
 func hasNUL(s string) bool { return slices.Contains([]byte(s), 0) }
-
-func (c *call) take() []int {
-	conn, _ := fdconn.FromContext(c.ctx())
-	return conn.Take()
-}
 
 // handOver takes the connection from the HTTP server, which then reads it no more, and gives it to f. When f fails,
 // its error is the answer on the connection.

@@ -14,8 +14,9 @@ import (
 )
 
 // checkForeign refuses descriptors of files whose file system a user may have made (FUSE): closing one asks its owner,
-// who may not answer, and the supervisor's next children would have to close their copies before they begin. Nothing is
-// asked of a file system here: it answers from what the kernel has (AT_STATX_DONT_SYNC).
+// who may not answer, and so would the supervisor's next children, before they begin. Root's too: root need not know
+// whose it is. Nothing is asked of a file system here: it answers from what the kernel has (AT_STATX_DONT_SYNC). The
+// descriptors are the calling thread's.
 func checkForeign(files []int) error {
 	for _, fd := range files {
 		var st unix.Statx_t
@@ -34,7 +35,7 @@ func checkForeign(files []int) error {
 		return &api.Error{Status: http.StatusForbidden, Exit: 125,
 			Message: "standard input or output is a file of a file system that a user may have made, " +
 				"or that is not mounted here",
-			Hint: "put cat between: cat FILE | agent exec …, agent exec … | cat >FILE\nor try again with sudo"}
+			Hint: "put cat between: cat FILE | agent exec …, agent exec … | cat >FILE"}
 	}
 	return nil
 }
@@ -42,7 +43,7 @@ func checkForeign(files []int) error {
 // mountedHere reports whether fd's mount is one of the host's, or of the agent's own copies of them, and not FUSE. What
 // its device's number is says nothing: an overlay's files have others than it has itself.
 func mountedHere(fd int) bool {
-	info, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", fd))
+	info, err := os.ReadFile(fmt.Sprintf("/proc/thread-self/fdinfo/%d", fd))
 	if err != nil {
 		return false
 	}

@@ -1,8 +1,11 @@
 package control
 
 import (
+	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -55,6 +58,23 @@ func TestFilesOfFileSystemsOfUsersAreRefused(t *testing.T) {
 	}
 	if err := checkForeign([]int{null, unmounted(t), null}); err == nil {
 		t.Error("a file system that is mounted nowhere here is trusted")
+	}
+}
+
+// Who sends such files, root too, is told what to do, and answered on the next connection.
+func TestFilesOfFileSystemsOfUsersAreAnswered(t *testing.T) {
+	socket := serveAt(t, &fake{}, member)
+	const body = `{"args":["true"],"mode":"pipes"}`
+	request := fmt.Sprintf("POST /v1/runs HTTP/1.1\r\nHost: agent\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	for _, uid := range []int{0, member} {
+		fd := unmounted(t)
+		c := dialAs(t, uid, socket)
+		if code, text := ask(t, c, request, fd, fd, fd); code != http.StatusForbidden || !strings.Contains(text, "cat FILE | agent exec") {
+			t.Errorf("user %d is answered %d %s", uid, code, text)
+		}
+		if code, text := ask(t, dialAs(t, uid, socket), getStatus); code != http.StatusOK {
+			t.Errorf("user %d is answered %d %s afterwards", uid, code, text)
+		}
 	}
 }
 

@@ -2,4 +2,5 @@
 
 package control
 
-func checkForeign([]int) error { return nil }
+// checkForeign is none: descriptors are taken from the agent's own user and root.
+var checkForeign func([]int) error

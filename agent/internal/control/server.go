@@ -31,6 +31,7 @@ type Server struct {
 // Run serves until ctx is done, then lets requests in flight end for two seconds.
 func (s *Server) Run(ctx context.Context) error {
 	s.door = newDoor(s)
+	s.Listener.Check = checkForeign
 	defer s.door.turned.Wait()
 	srv := &http.Server{
 		Handler:           s.handler(),

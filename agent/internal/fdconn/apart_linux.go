@@ -8,22 +8,13 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// table is held (has a token) while a thread copies this process's descriptors and closes those that it is not given: a
-// copy of one that is moved meanwhile could be the last, and its close hang there.
-var table = make(chan struct{}, 1)
-
-// movesWithin is how long moving descriptors may take. It hangs where one is of a file system that asks its owner at
-// each close, of a copy too (FUSE's FLUSH), and who does not answer.
-const movesWithin = time.Second
-
-// hangs says since when descriptors are being moved; 0: they are not.
-var hangs atomic.Int64
+// table is held while a thread copies this process's descriptors and closes those that it is not given: a copy of one
+// that is moved meanwhile could be the last, and its close hang there.
+var table sync.Mutex
 
 // Apart moves descriptors to a new thread that has no others of this process, and calls f there. It returns when they
 // are moved: their numbers are free here, and f's are the same. The thread ends with f, which must not start processes
@@ -32,50 +23,21 @@ var hangs atomic.Int64
 // Reason: reading, writing or closing what an application has a copy of can hang in the kernel for as long as the
 // application likes, whatever this process is sent (a pipe's lock, held by a writer that stalls in a page fault). A
 // process that is killed then keeps the descriptors of that thread. So those are no locks and no sockets.
-//
-// Where an earlier call hangs for longer than movesWithin, f is called with this process's descriptors: everything goes
-// on, and only a process that is killed then may keep the others.
-func Apart(move []int, f func()) {
-	if !takeTable() {
-		go f() // ends with f, too
-		return
-	}
-	done := make(chan struct{})
-	go func() { // ends with the thread's and our own closes
-		defer close(done)
-		hangs.Store(time.Now().UnixNano())
-		defer func() { hangs.Store(0); <-table }()
-		moved, closed := make(chan bool), make(chan struct{})
-		go apart(move, moved, func() { <-closed; f() }) // ends with f, which cannot be ended
-		if <-moved {
-			for _, fd := range move {
-				unix.Close(fd) // never the last of its kind
-			}
-		}
-		close(closed)
-	}()
-	select {
-	case <-done:
-	case <-time.After(movesWithin):
-	}
-}
+func Apart(move []int, f func()) { runApart(move, func(bool) { f() }) }
 
-// takeTable reports whether table could be taken, which it waits for unless whoever has it hangs.
-func takeTable() bool {
-	select {
-	case table <- struct{}{}:
-		return true
-	default:
+// runApart tells f whether its thread has descriptors of its own.
+func runApart(move []int, f func(own bool)) {
+	table.Lock()
+	defer table.Unlock()
+	moved, closed := make(chan bool), make(chan struct{})
+	own := false
+	go apart(move, moved, func() { <-closed; f(own) }) // ends with f, which cannot be ended
+	if own = <-moved; own {
+		for _, fd := range move {
+			unix.Close(fd) // never the last of its kind
+		}
 	}
-	if since := hangs.Load(); since != 0 && time.Since(time.Unix(0, since)) > movesWithin {
-		return false
-	}
-	select {
-	case table <- struct{}{}:
-		return true
-	case <-time.After(movesWithin):
-		return false
-	}
+	close(closed)
 }
 
 // apart makes this goroutine's thread one that has only keep, and sends whether it could.
@@ -109,20 +71,27 @@ func blockSignals() {
 	_ = unix.PthreadSigmask(unix.SIG_SETMASK, &all, nil)
 }
 
-// closeAllBut closes the descriptors of this thread.
+// closeAllBut closes the descriptors of this thread, the locks first (Early).
 func closeAllBut(keep []int) {
 	slices.Sort(keep)
-	from := 0
+	if !closeBetween(earlyFrom, ^uint(0), keep) || !closeBetween(0, earlyFrom-1, keep) {
+		closeListed(keep) // kernels before 5.9
+	}
+}
+
+// closeBetween closes those from one to another, and reports whether the kernel can.
+func closeBetween(from, to uint, keep []int) bool {
 	for _, fd := range keep {
-		if fd > from && unix.CloseRange(uint(from), uint(fd-1), 0) != nil {
-			closeListed(keep) // kernels before 5.9
-			return
+		fd := uint(fd)
+		if fd < from || fd > to {
+			continue
+		}
+		if fd > from && unix.CloseRange(from, fd-1, 0) != nil {
+			return false
 		}
 		from = fd + 1
 	}
-	if unix.CloseRange(uint(from), ^uint(0), 0) != nil {
-		closeListed(keep)
-	}
+	return from > to || unix.CloseRange(from, to, 0) == nil
 }
 
 func closeListed(keep []int) {

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -100,32 +99,6 @@ func TestApartIsSafeAmongMany(t *testing.T) {
 	}
 	if after := len(listed("/proc/self/fd")); after > before+2 { // of the poller
 		t.Errorf("%d descriptors, %d before", after, before)
-	}
-}
-
-// A close that hangs while descriptors are moved, as of a copy of a file of a file system in user space, held up every
-// later one, and with them who accepts connections.
-func TestAMoveThatHangsHoldsUpNoOther(t *testing.T) {
-	table <- struct{}{}
-	hangs.Store(1) // since long ago
-	defer func() { hangs.Store(0); <-table }()
-	began := time.Now()
-	for range 100 {
-		var p [2]int
-		if err := unix.Pipe2(p[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
-			t.Fatal(err)
-		}
-		CloseAll(77, p[:1])
-		for { // until it is closed
-			if _, err := unix.Write(p[1], []byte("x")); err == unix.EPIPE {
-				break
-			}
-		}
-		unix.Close(p[1])
-	}
-	t.Logf("100 closes beside one that hangs took %s", time.Since(began))
-	for Closing.Of(77) > 0 {
-		runtime.Gosched()
 	}
 }
 

@@ -60,12 +60,14 @@ func closeAll(uid uint32, files []int, then func()) {
 	}
 	Closing.Add(uid, 1)
 	Apart(files, func() {
-		withoutLinger(func() {
-			for _, fd := range files {
-				unix.Close(fd)
-			}
-		})
+		withoutLinger(func() { closeEach(files) })
 		Closing.Add(uid, -1)
 		then()
 	})
+}
+
+func closeEach(files []int) {
+	for _, fd := range files {
+		unix.Close(fd)
+	}
 }

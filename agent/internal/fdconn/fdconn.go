@@ -23,7 +23,6 @@ import (
 	"net"
 	"os"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -46,10 +45,13 @@ type Peer struct {
 type Conn struct {
 	*net.UnixConn
 	peer  Peer
-	alone bool // as Listener.Alone
+	alone bool              // as Listener.Alone
+	bytes bool              // no descriptors are taken
+	check func([]int) error // as Listener.Check
 
 	mu      sync.Mutex
 	files   []int
+	refused error // by check
 	closed  bool
 	onClose func()
 }
@@ -123,13 +125,22 @@ func (p Peer) Owner() bool { return p.UID == 0 || int(p.UID) == os.Geteuid() }
 // connection is shared.
 func (c *Conn) OnClose(f func()) { c.onClose = f }
 
-// Read reads bytes and keeps the descriptors that came with them.
+// BytesOnly has Read end with ErrFiles where descriptors come. It is called before the connection is shared.
+func (c *Conn) BytesOnly() { c.bytes = true }
+
+// Read reads bytes and keeps the descriptors that came with them. Where they are checked, they have a number in this
+// process only afterwards: closing one could hang for as long as the peer likes (a file of a file system in user space,
+// which is asked at the close of each copy), and a thread that hangs keeps what its process has.
 func (c *Conn) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	if c.alone {
-		return c.readBytes(p)
+	if c.alone || c.bytes || c.check != nil || !c.peer.Owner() {
+		n, err := c.readBytes(p)
+		if err == ErrFiles && c.check != nil {
+			return c.readApart(p)
+		}
+		return n, err
 	}
 	var oob [oobSize]byte // on the stack: an idle connection needs no buffer
 	n, oobn, flags, _, err := c.ReadMsgUnix(p, oob[:])
@@ -223,6 +234,13 @@ func (c *Conn) Take() []int {
 	return files
 }
 
+// Refused is why descriptors that came are not there.
+func (c *Conn) Refused() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.refused
+}
+
 // Close closes the connection and every descriptor still with it. Unless it is alone it does not shut the connection
 // down: another process's copy of it goes on working.
 func (c *Conn) Close() (err error) {
@@ -283,19 +301,6 @@ func Send(c *net.UnixConn, b []byte, files ...int) error {
 		_, err = c.Write(b[n:])
 	}
 	return err
-}
-
-// Use calls f with the descriptor behind c, which stays open and in its mode until f returns.
-func Use(c syscall.Conn, f func(fd int) error) error {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var ferr error
-	if err := raw.Control(func(fd uintptr) { ferr = f(int(fd)) }); err != nil {
-		return err
-	}
-	return ferr
 }
 
 type contextKey struct{}

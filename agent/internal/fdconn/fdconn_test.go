@@ -30,11 +30,16 @@ func TestMain(m *testing.M) {
 			fmt.Println(err)
 			os.Exit(1)
 		}
+		if os.Getenv("FDCONN_TEST_REFUSE") != "" {
+			l.Check = func([]int) error { return errors.New("refused") }
+		}
 		fmt.Println("held")
 		for {
-			if _, err := l.Accept(); err != nil {
+			c, err := l.Accept()
+			if err != nil {
 				os.Exit(1)
 			}
+			go io.Copy(c, c) // what descriptors come with is refused
 		}
 	}
 	if path := os.Getenv("FDCONN_TEST_DIAL"); path != "" {
@@ -242,14 +247,14 @@ func TestLiveSocketIsRefusedWithItsPID(t *testing.T) {
 	}
 }
 
-func hold(t *testing.T, path string) *exec.Cmd {
+func hold(t *testing.T, path string, env ...string) *exec.Cmd {
 	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(exe)
-	cmd.Env = append(os.Environ(), "FDCONN_TEST_HOLD="+path)
+	cmd.Env = append(append(os.Environ(), "FDCONN_TEST_HOLD="+path), env...)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -49,6 +49,10 @@ type Listener struct {
 	// one with which none came costs no thread then, which would be most of what a flood of them costs.
 	Alone bool
 
+	// Check decides about descriptors that come, which it does not close. It is called on a thread apart; its error is
+	// what Conn.Refused returns. Where it is not set, they are taken from this user and root only.
+	Check func(files []int) error
+
 	path string
 	own  fs.FileInfo // the socket as it was made
 	lock *os.File    // with a flock, until Close
@@ -256,7 +260,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 		if err != nil {
 			continue
 		}
-		fc.alone = l.Alone
+		fc.alone, fc.check = l.Alone, l.Check
 		if l.Admit == nil || l.Admit(fc.peer) {
 			return fc, nil
 		}

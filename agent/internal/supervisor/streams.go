@@ -105,8 +105,8 @@ func streamsFor(body runs.StartBody, output string, conn net.Conn, files []int) 
 	}
 }
 
-// connOf makes a connection of a descriptor that was handed over. It is consumed in any case. Descriptors that the
-// client sends on it are closed apart.
+// connOf makes a connection of a descriptor that was handed over. It is consumed in any case. Nothing is read
+// of it with which descriptors come.
 func connOf(fd int) (net.Conn, error) {
 	f := os.NewFile(uintptr(fd), "client")
 	defer f.Close()
@@ -119,7 +119,12 @@ func connOf(fd int) (net.Conn, error) {
 		c.Close()
 		return nil, errors.New("it is no unix socket")
 	}
-	return fdconn.NewConn(u)
+	client, err := fdconn.NewConn(u)
+	if err != nil {
+		return nil, err
+	}
+	client.BytesOnly()
+	return client, nil
 }
 
 // atOnce is for what a client is sent when a run begins or ends: its socket has room for that, or the client reads

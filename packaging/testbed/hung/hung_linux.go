@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -15,6 +16,24 @@ import (
 // Mount returns a directory in which no path is ever answered, to any user, until the test ends. A process that waits
 // for one can be killed, unless the file system has taken the request: for ever.
 func Mount(t testing.TB, takes bool) (dir string) {
+	t.Helper()
+	dir, fd := mount(t)
+	if takes {
+		answerInit(t, fd)
+		go func() { // ends with the test
+			request := make([]byte, 1<<20)
+			for {
+				if _, err := unix.Read(fd, request); err != nil && err != unix.EINTR {
+					return
+				}
+			}
+		}()
+	}
+	return dir
+}
+
+// mount mounts a file system whose requests are to be read from fd.
+func mount(t testing.TB) (dir string, fd int) {
 	t.Helper()
 	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil || os.Getuid() != 0 {
@@ -36,18 +55,71 @@ func Mount(t testing.TB, takes bool) (dir string) {
 		unix.Close(fd)
 		os.Remove(dir)
 	})
-	if takes {
-		answerInit(t, fd)
-		go func() { // ends with the test
-			request := make([]byte, 1<<20)
-			for {
-				if _, err := unix.Read(fd, request); err != nil && err != unix.EINTR {
-					return
-				}
+	return dir, fd
+}
+
+// Unclosed returns the path of a file that opens, and that a process of which one thread closes it is held up for ever,
+// until the test ends. Only this process is answered; one that it starts meanwhile is not.
+func Unclosed(t testing.TB) (path string) {
+	t.Helper()
+	dir, fd := mount(t)
+	answerInit(t, fd)
+	go func() { // ends with the test
+		request := make([]byte, 1<<20)
+		for {
+			n, err := unix.Read(fd, request)
+			if err == nil && n >= 40 {
+				answer(fd, request)
+			} else if err != unix.EINTR {
+				return
 			}
-		}()
+		}
+	}()
+	return filepath.Join(dir, "file")
+}
+
+// answer answers a request, unless it is another process's close. The formats are those of linux/fuse.h, 7.19.
+func answer(fd int, request []byte) {
+	const lookup, forget, getattr, open, release, flush, interrupt, batchForget = 1, 2, 3, 14, 18, 25, 36, 42
+	le := binary.NativeEndian
+	node, thread := le.Uint64(request[16:]), le.Uint32(request[32:])
+	attr := func(node uint64) []byte {
+		mode := uint32(unix.S_IFREG | 0o666)
+		if node == 1 {
+			mode = unix.S_IFDIR | 0o755
+		}
+		b := make([]byte, 88)
+		le.PutUint64(b, node)
+		le.PutUint32(b[60:], mode)
+		le.PutUint32(b[64:], 1) // links
+		return b
 	}
-	return dir
+	var body []byte
+	errno := int32(0)
+	switch le.Uint32(request[4:]) {
+	case lookup:
+		entry := make([]byte, 40)
+		le.PutUint64(entry, 2)
+		body = append(entry, attr(2)...)
+	case getattr:
+		body = append(make([]byte, 16), attr(node)...)
+	case open:
+		body = make([]byte, 16)
+	case flush:
+		if _, err := os.Stat(fmt.Sprintf("/proc/self/task/%d", thread)); err != nil {
+			return
+		}
+	case forget, interrupt, batchForget:
+		return
+	case release:
+	default:
+		errno = -int32(unix.ENOSYS)
+	}
+	b := make([]byte, 16, 16+len(body))
+	le.PutUint32(b, uint32(16+len(body)))
+	le.PutUint32(b[4:], uint32(errno))
+	copy(b[8:], request[8:16]) // unique
+	unix.Write(fd, append(b, body...))
 }
 
 // answerInit makes the mount ready: FUSE's first request, answered as its protocol 7.19 was.
