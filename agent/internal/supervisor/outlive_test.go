@@ -4,6 +4,7 @@ package supervisor
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -266,12 +267,22 @@ func TestOutliveTerminal(t *testing.T) {
 
 func ps(t *testing.T, flags ...string) (list []runs.Run) {
 	t.Helper()
+	var printed []struct {
+		runs.Run
+		Supervisor string `json:"supervisor_version"` // an older agent prints what the supervisor says
+		PeakMemory uint64 `json:"peak_memory_bytes"`
+	}
 	out, err := exec.Command("agent", append([]string{"ps", "--json"}, flags...)...).Output()
 	if err == nil {
-		err = json.Unmarshal(out, &list)
+		err = json.Unmarshal(out, &printed)
 	}
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
+	}
+	for _, p := range printed {
+		p.Run.Supervisor = cmp.Or(p.Supervisor, p.Run.Supervisor)
+		p.Run.PeakMemory = cmp.Or(p.PeakMemory, p.Run.PeakMemory)
+		list = append(list, p.Run)
 	}
 	return list
 }
