@@ -218,6 +218,9 @@ func (r Run) tooLong() bool {
 // maxRegister: keptRuns of the longest texts are some 50 kB.
 func (r *Run) clean() {
 	names := []*string{&r.Owner, &r.Environment, &r.Nonce, &r.Command, &r.ReplacedBy, &r.LostBy, &r.TakenFrom}
+	if r.LostBy == "" && r.TakenFrom == "" && !r.isMissed() {
+		r.Untold = nil // nobody would take it away
+	}
 	if r.Untold != nil {
 		names = append(names, &r.Untold.By)
 	}

@@ -166,3 +166,20 @@ func TestWhatMayNotHaveBeenReportedIs(t *testing.T) {
 		})
 	}
 }
+
+// Of a run of which there is nothing to report, whoever wrote that there is, nobody looks again or writes.
+func TestNothingIsUntoldOfARunThatEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, ss := fleet(t, 2)
+		f.objects = map[string][]byte{registerPath: []byte(`{"version":2,"job":"job","runs":[{"slot":"1999-12-31T02:00:00Z","owner":"i-0",
+			"nonce":"n","claimed":"1999-12-31T02:00:00Z","outcome":"exit 0","untold":{"by":"x","since":"1999-12-31T02:00:00Z"}}]}`)}
+		for _, s := range ss {
+			if lost, missed, again, err := s.NoteLost(t.Context(), "job"); len(lost)+len(missed) > 0 || again != 0 || err != nil {
+				t.Errorf("%v, %v, again in %s, %v", lost, missed, again, err)
+			}
+		}
+		if f.puts != 0 {
+			t.Errorf("%d writes", f.puts)
+		}
+	})
+}
