@@ -219,7 +219,7 @@ func (r Run) tooLong() bool {
 func (r *Run) clean() {
 	names := []*string{&r.Owner, &r.Environment, &r.Nonce, &r.Command, &r.ReplacedBy, &r.LostBy, &r.TakenFrom}
 	if r.LostBy == "" && r.TakenFrom == "" && !r.isMissed() {
-		r.Untold = nil // nobody would take it away
+		r.Untold = nil // no process would take it away
 	}
 	if r.Untold != nil {
 		names = append(names, &r.Untold.By)
