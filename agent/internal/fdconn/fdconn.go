@@ -3,8 +3,8 @@
 // The kernel decides who may connect (Listen), and whoever does is known before anything of it is read.
 //
 // Contract: every Read of a Conn is a recvmsg, so the connection keeps descriptors attached to any byte of
-// a request until a handler calls Take; Close closes the rest. The caller's uid, gid and pid come from the
-// kernel at accept time, never from the request.
+// a request until a handler calls Take; Close closes the rest. Those that Listener.Check refuses never come
+// so far. The caller's uid, gid and pid come from the kernel at accept time, never from the request.
 //
 // Reason: a net/http server reads ahead. Its plain read loses descriptors that a client sends after its
 // request, without waiting for an answer, in four cases of five. With the listener wrapped they may be
