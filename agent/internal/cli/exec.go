@@ -78,7 +78,7 @@ executable; 127 not found; 2 misuse of these flags.
 	f.StringVar(&o.req.Dir, "dir", "", "run in this `directory`, relative to the application's")
 	f.StringArrayVarP(&o.req.Env, "env", "e", nil, "set `NAME=value` over the application's environment")
 	f.DurationVar(&o.req.Timeout, "timeout", 0, "end it after this long: TERM, grace, KILL (exit 124)")
-	f.DurationVar(&o.req.Grace, "grace", 0, "between TERM and KILL (default 5s)")
+	f.DurationVar(&o.req.Grace, "grace", 0, "between TERM and KILL (default 5s); at most 10m but for root")
 	f.DurationVar(&o.req.Idle, "idle", 0, "end a terminal after this long without input and output (default 24h)")
 	f.BoolVar(&o.req.Share, "share", false, "let all who may exec attach to this terminal (default: you and root)")
 	f.StringVar(&o.memory, "memory", "", "memory limit, such as 512M (needs cgroups)")

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/term"
 
 	"beanstalk-agent/agent/internal/api"
+	"beanstalk-agent/agent/internal/runs"
 )
 
 // anyCommand is what exec takes: a command with all that follows it.
@@ -36,8 +37,8 @@ func (o *execOptions) check(g *globals) error {
 		return errors.New("--idle is that of a terminal, which this run does not get: see --tty")
 	case o.req.Share && (!terminal || o.direct):
 		return errors.New("--share is that of a terminal of the agent's, which this run does not get: see --tty")
-	case o.req.Timeout < 0 || o.req.Grace < 0 || o.req.Idle < 0:
-		return errors.New("--timeout, --grace and --idle cannot be negative")
+	case o.req.Timeout < 0 || o.req.Idle < 0:
+		return errors.New("--timeout and --idle cannot be negative")
 	case o.req.AppEnv && o.req.User == "":
 		return errors.New("--app-env goes with --user: the application's own user has its environment")
 	case o.detach && o.direct:
@@ -45,6 +46,9 @@ func (o *execOptions) check(g *globals) error {
 	case !o.direct && slices.ContainsFunc(slices.Concat(o.req.Args, o.req.Env, []string{o.req.Dir}), notText):
 		// JSON would replace the byte
 		return errors.New("an argument is not valid UTF-8 and would not arrive as it is; --direct takes any bytes")
+	}
+	if err := runs.CheckGrace(uint32(os.Geteuid()), o.req.Grace); err != nil {
+		return fmt.Errorf("--%w", err)
 	}
 	for _, e := range o.req.Env {
 		if name, _, ok := strings.Cut(e, "="); !ok || name == "" {

@@ -1,8 +1,11 @@
 package cli
 
 import (
+	"errors"
+	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"beanstalk-agent/agent/internal/api"
 )
@@ -17,6 +20,29 @@ func TestExecRefusesWhatWouldNotArriveAsItIs(t *testing.T) {
 		}
 		if err := (&execOptions{req: r, noTTY: true, direct: true}).check(nil); err != nil {
 			t.Errorf("%s, without the agent: %v", name, err)
+		}
+	}
+}
+
+// exec and stop name the range of --grace as misuse, before anything is asked of the agent.
+func TestGraceHasARange(t *testing.T) {
+	most := "10m0.000000001s"
+	if os.Geteuid() == 0 {
+		most = "-1s" // root may ask for more
+	}
+	for _, grace := range []string{"-1ns", most} {
+		d, _ := time.ParseDuration(grace)
+		o := &execOptions{req: api.ExecRequest{Args: []string{"true"}, Grace: d}, noTTY: true}
+		if err := o.check(nil); err == nil || !strings.Contains(err.Error(), "--grace: expected 0s to 10m") {
+			t.Errorf("exec --grace %s: %v", grace, err)
+		}
+		c := newStopCmd(&globals{})
+		c.SetArgs([]string{"--grace=" + grace, "ID"})
+		c.SilenceErrors, c.SilenceUsage = true, true
+		err := c.Execute()
+		e, misused := errors.AsType[*exitError](err)
+		if !misused || e.code != 2 || !strings.Contains(err.Error(), "--grace: expected 0s to 10m") {
+			t.Errorf("stop --grace %s: %v", grace, err)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -14,8 +15,8 @@ func newStopCmd(g *globals) *cobra.Command {
 	c := &cobra.Command{Use: "stop ID|JOB", Args: oneID,
 		Short: "end a run and everything it started: TERM, grace, KILL",
 		RunE: func(c *cobra.Command, args []string) error {
-			if req.Grace < 0 {
-				return misuse(fmt.Errorf("--grace: expected 0s or more, have %s", req.Grace))
+			if err := runs.CheckGrace(uint32(os.Geteuid()), req.Grace); err != nil {
+				return misuse(fmt.Errorf("--%w", err))
 			}
 			cl, err := g.client()
 			if err != nil {
@@ -35,6 +36,7 @@ func newStopCmd(g *globals) *cobra.Command {
 			}
 			return printf(g.Err, "%s %s %s\n", r.Name, r.ID, how)
 		}}
-	c.Flags().DurationVar(&req.Grace, "grace", 0, "between TERM and KILL (default: the run's own, 5s)")
+	c.Flags().DurationVar(&req.Grace, "grace", 0,
+		"between TERM and KILL (default: the run's own, 5s); at most 10m but for root")
 	return c
 }

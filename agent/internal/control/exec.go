@@ -16,6 +16,9 @@ func (s *Server) exec(c *call) error {
 	if err := c.decode(&req); err != nil {
 		return err
 	}
+	if err := runs.CheckGrace(c.Caller.UID, req.Grace); err != nil {
+		return badRequest("%v", err)
+	}
 	conn, _ := fdconn.FromContext(c.ctx())
 	if err := conn.Refused(); err != nil {
 		return err

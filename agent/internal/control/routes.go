@@ -245,6 +245,9 @@ func (s *Server) stop(c *call) error {
 	if err := c.decode(&req); err != nil {
 		return err
 	}
+	if err := runs.CheckGrace(c.Caller.UID, req.Grace); err != nil {
+		return badRequest("%v", err)
+	}
 	run, err := s.runFor(c, mayControl)
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@
 package runs
 
 import (
+	"fmt"
 	"time"
 
 	"beanstalk-agent/agent/internal/session"
@@ -71,8 +72,17 @@ type Request struct {
 	Meta map[string]string `json:"meta,omitzero"` // kept and shown as it is, at most MaxMeta
 }
 
-// MaxGrace is the longest grace that a run has when the supervisor ends, as with the machine.
+// MaxGrace is the longest grace that a run has when the supervisor ends, as with the machine, and the longest that
+// anybody but root may ask for.
 const MaxGrace = 10 * time.Minute
+
+// CheckGrace refuses a grace that user uid may not ask for.
+func CheckGrace(uid uint32, grace time.Duration) error {
+	if grace < 0 || grace > MaxGrace && uid != 0 {
+		return fmt.Errorf("grace: expected 0s to 10m, have %s; only root may ask for more", grace)
+	}
+	return nil
+}
 
 // MaxMeta is how many keys a run's Meta has at most.
 const MaxMeta = 32

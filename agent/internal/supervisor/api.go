@@ -143,6 +143,11 @@ func (s *server) stopRun(w http.ResponseWriter, r *http.Request) *runs.Refused {
 		return e
 	}
 	if l == nil {
+		s.mu.Lock()
+		l = s.live[run.ID] // what the command left behind still has its grace
+		s.mu.Unlock()
+	}
+	if l == nil {
 		return hasEnded(run)
 	}
 	select {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -28,9 +29,11 @@ type live struct {
 	ended chan struct{} // closed once the status is on disk
 	gone  chan struct{} // closed once no process is left and the lock is free
 
-	mu    sync.Mutex
-	run   runs.Run
-	ender sync.WaitGroup // End at work
+	mu     sync.Mutex
+	run    runs.Run
+	ender  sync.WaitGroup // End at work
+	due    time.Time      // when KILL follows the TERM that was sent; zero before it
+	killer *time.Timer    // sends it earlier than End does, or nil
 }
 
 // launch starts the command, unless its caller has gone meanwhile. On error nothing of it is left but the record.
@@ -196,9 +199,19 @@ func (l *live) endOutput(p *spool, run runs.Run) {
 // cleanUp ends what the command left behind: its group is the run's, and holds the lock's name.
 func (l *live) cleanUp() {
 	l.ender.Wait()
+	l.mu.Lock()
+	if due := time.Now().Add(l.grace); l.due.IsZero() || due.Before(l.due) {
+		l.due = due
+	}
+	l.mu.Unlock()
 	if err := l.group.End(command.Step{Signal: syscall.SIGTERM, Wait: l.grace}); err != nil {
 		l.s.log.Error("cannot end what a run left behind", "run", l.id, "err", err)
 	}
+	l.mu.Lock()
+	if l.killer != nil {
+		l.killer.Stop()
+	}
+	l.mu.Unlock()
 	if err := l.group.Remove(); err != nil {
 		l.s.log.Warn("cannot remove a run's control group", "run", l.id, "err", err)
 	}
@@ -206,13 +219,34 @@ func (l *live) cleanUp() {
 
 // stop ends the run: TERM to every process, grace (0: the run's own), KILL. It returns at once. The
 // first caller is recorded as the reason. A terminal is hung up first: an interactive shell ignores TERM.
+// A later stop, and one of what an ended command left behind, brings KILL forward and never delays it.
 func (l *live) stop(by string, grace time.Duration) {
-	term := command.Step{Signal: syscall.SIGTERM, Wait: cmp.Or(grace, l.grace)}
+	steps := []command.Step{{Signal: syscall.SIGTERM, Wait: cmp.Or(grace, l.grace)}}
 	if l.onTerminal() {
-		l.end(by, command.Step{Signal: syscall.SIGHUP, Wait: min(hangupWait, term.Wait)}, term)
+		steps = slices.Insert(steps, 0, command.Step{Signal: syscall.SIGHUP, Wait: min(hangupWait, steps[0].Wait)})
+	}
+	if !l.end(by, steps...) {
+		l.hasten(steps[len(steps)-1].Wait)
+	}
+}
+
+// hasten has what is left of the run killed after grace, unless that is sooner anyway.
+func (l *live) hasten(grace time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	due := time.Now().Add(grace)
+	if l.run.State == runs.StateStarting || !l.due.IsZero() && !due.Before(l.due) {
 		return
 	}
-	l.end(by, term)
+	l.due = due
+	if l.killer != nil {
+		l.killer.Stop()
+	}
+	l.killer = time.AfterFunc(grace, func() {
+		if err := l.group.End(); err != nil {
+			l.s.log.Error("cannot end run", "run", l.id, "err", err)
+		}
+	})
 }
 
 // onTerminal reports whether the command has a terminal of ours, and has begun.
@@ -251,18 +285,23 @@ func (l *live) vanished() {
 		command.Step{Signal: syscall.SIGTERM, Wait: 3 * time.Second})
 }
 
-func (l *live) end(by string, steps ...command.Step) {
+// end begins to end the run, and reports whether it did: not when the command has ended or is being ended.
+func (l *live) end(by string, steps ...command.Step) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.run.State != runs.StateRunning || l.run.StoppedBy != "" {
-		return
+		return false
 	}
-	l.run.StoppedBy = by
+	l.run.StoppedBy, l.due = by, time.Now()
+	for _, s := range steps {
+		l.due = l.due.Add(s.Wait)
+	}
 	l.ender.Go(func() {
 		if err := l.group.End(steps...); err != nil {
 			l.s.log.Error("cannot end run", "run", l.id, "err", err)
 		}
 	})
+	return true
 }
 
 // toGroup are the signals that a terminal sends to its foreground group, and the two that ask a whole pipeline

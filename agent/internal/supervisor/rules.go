@@ -52,6 +52,9 @@ func (c *Config) check(req *runs.Request) (*command.Credential, *runs.Refused) {
 	case len(req.Meta) > runs.MaxMeta || slices.ContainsFunc(slices.Collect(maps.Keys(req.Meta)), longKey):
 		return nil, misuse("meta: expected at most %d keys of at most %d bytes", runs.MaxMeta, maxKey)
 	}
+	if err := runs.CheckGrace(req.Caller.UID, req.Grace); err != nil {
+		return nil, misuse("%v", err)
+	}
 	return c.credential(req)
 }
 
