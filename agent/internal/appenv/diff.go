@@ -61,26 +61,31 @@ func (r *Resolver) Diff(ctx context.Context) (Diff, error) {
 		name, value, _ := strings.Cut(a, "=")
 		run = append(run, NewVar(name, value))
 	}
-	ctx, cancel := context.WithTimeout(ctx, environsTime)
+	reading, cancel := context.WithTimeout(ctx, environsTime)
 	defer cancel()
 	var d Diff
-	var byName []DiffVar
+	all := comparison{at: map[found]int{}}
 	for _, pid := range pids {
-		web, err := r.readEnviron(ctx, pid)
+		web, err := r.readEnviron(reading, pid)
+		if ctx.Err() != nil {
+			return d, ctx.Err()
+		}
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
 			continue // it has ended
 		}
 		if err == nil && len(web) == 0 {
 			err = errors.New("its environment is empty")
 		}
+		if err == nil {
+			err = all.add(slices.DeleteFunc(compare(pid, web, run), func(v DiffVar) bool {
+				return userless && v.State == OnlyRun && slices.Contains(ofUser, v.Name)
+			}))
+		}
 		if err != nil {
 			d.Unread = append(d.Unread, fmt.Sprintf("process %d: %v", pid, err))
 			continue
 		}
 		d.PIDs = append(d.PIDs, pid)
-		byName = append(byName, slices.DeleteFunc(compare(pid, web, run), func(v DiffVar) bool {
-			return userless && v.State == OnlyRun && slices.Contains(ofUser, v.Name)
-		})...)
 	}
 	if len(d.PIDs) == 0 && len(d.Unread) == 0 {
 		return d, ErrNoWeb
@@ -88,7 +93,7 @@ func (r *Resolver) Diff(ctx context.Context) (Diff, error) {
 	if len(d.PIDs) == 0 {
 		return d, fmt.Errorf("compare with the web process: %s", strings.Join(d.Unread, "; "))
 	}
-	d.Vars = mergeProcesses(byName, len(d.PIDs))
+	d.Vars = all.all(len(d.PIDs))
 	return d, nil
 }
 
@@ -111,7 +116,7 @@ func compare(pid int, web, run []Var) []DiffVar {
 		case !ok:
 			add(w.Name, OnlyWeb, w, Var{})
 		case ours.Value() == w.Value():
-			add(w.Name, Same, w, ours)
+			add(ours.Name, Same, ours, ours) // the web process's copy is not kept
 		default:
 			add(w.Name, Changed, w, ours)
 		}
@@ -122,24 +127,60 @@ func compare(pid int, web, run []Var) []DiffVar {
 	return out
 }
 
-// mergeProcesses joins the processes that have a variable in the same state.
-func mergeProcesses(all []DiffVar, processes int) []DiffVar {
-	slices.SortStableFunc(all, func(a, b DiffVar) int { return cmp.Compare(a.Name, b.Name) })
-	var out []DiffVar
-	for _, v := range all {
-		i := slices.IndexFunc(out, func(o DiffVar) bool {
-			return o.Name == v.Name && o.State == v.State && o.web.Value() == v.web.Value()
-		})
-		if i < 0 {
-			out = append(out, v)
+// maxDiff is the most memory that the differences of all web processes take; one process can have maxEnviron bytes. One
+// with maxEnviron bytes in maxEnvironVars variables fits.
+const maxDiff = 8 << 20
+
+var errDiffFull = fmt.Errorf("too many variables: the differences of all processes exceed %d MB", maxDiff>>20)
+
+// comparison is what was found in the web processes so far: one variable for each name, state and value.
+type comparison struct {
+	vars []DiffVar
+	at   map[found]int // in vars
+	size int           // about, in bytes
+}
+
+type found struct {
+	name  string
+	state DiffState
+	web   string
+}
+
+// add joins a process to those that have a variable in the same state. It adds all of vars or, as an error, none.
+func (c *comparison) add(vars []DiffVar) error {
+	const perVar, perPID = 400, 16
+	size := c.size
+	for _, v := range vars {
+		if _, ok := c.at[v.found()]; !ok {
+			size += perVar + len(v.Name) + len(v.web.Value())
+		}
+		size += perPID
+	}
+	if size > maxDiff {
+		return errDiffFull
+	}
+	c.size = size
+	for _, v := range vars {
+		i, ok := c.at[v.found()]
+		if !ok {
+			c.at[v.found()] = len(c.vars)
+			c.vars = append(c.vars, v)
 			continue
 		}
-		out[i].PIDs = append(out[i].PIDs, v.PIDs...)
+		c.vars[i].PIDs = append(c.vars[i].PIDs, v.PIDs...)
 	}
-	for i := range out {
-		if len(out[i].PIDs) == processes {
-			out[i].PIDs = nil
+	return nil
+}
+
+func (v DiffVar) found() found { return found{v.Name, v.State, v.web.Value()} }
+
+// all is what was found in so many processes, by name.
+func (c *comparison) all(processes int) []DiffVar {
+	slices.SortStableFunc(c.vars, func(a, b DiffVar) int { return cmp.Compare(a.Name, b.Name) })
+	for i := range c.vars {
+		if len(c.vars[i].PIDs) == processes {
+			c.vars[i].PIDs = nil
 		}
 	}
-	return out
+	return c.vars
 }
