@@ -419,12 +419,14 @@ func (b *box) askOn(t *testing.T) {
 		{ printf '[Service]\nExecStop=\n'; sed -n '/^ExecStop=/s/--wait 30s/--wait 5s/p' /etc/systemd/system/agent.service; } >/run/systemd/system/agent.service.d/soon.conf
 		grep -q 'wait 5s' /run/systemd/system/agent.service.d/soon.conf
 		systemctl daemon-reload
+		cat >/var/tmp/ask <<'E'
 		ask() { curl -s -m 2 -o /dev/null -w '%{http_code} ' "$@"; }
 		while :; do
 			echo "$(ask -A ELB-HealthChecker/2.0 -H 'Host: 10.0.0.5' http://127.0.0.1/agent-health)$(ask http://127.0.0.1/)"
 			sleep 0.5
-		done </dev/null >/var/tmp/asked 2>/dev/null &
-		disown`)
+		done >/var/tmp/asked
+E
+		systemd-run --quiet --collect -p DefaultDependencies=no /bin/bash /var/tmp/ask # which no shutdown stops before the last`)
 	wait(t, "the load balancer's first check", func() bool { return b.Holds("1", "grep -q ^200 /var/tmp/asked") })
 }
 
