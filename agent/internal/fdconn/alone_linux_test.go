@@ -102,3 +102,56 @@ func TestAloneTakesNoDescriptors(t *testing.T) {
 		t.Errorf("the pipe's other end is still open: %d, %v", n, err)
 	}
 }
+
+// Nor does one that takes none drop those that come with a byte out of band: the last close of a socket that lingers
+// would be the thread's that reads, or closes the connection.
+func TestDescriptorsOutOfBandAreSeen(t *testing.T) {
+	for name, before := range map[string]string{"nothing else": "", "after others": "hello"} {
+		t.Run(name, func(t *testing.T) {
+			l, err := Listen(t.TempDir()+"/s", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			l.Alone = true
+			c, err := Dial(t.Context(), l.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			ours, err := l.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer ours.Close()
+			var p [2]int
+			if err := unix.Pipe2(p[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+				t.Fatal(err)
+			}
+			defer unix.Close(p[0])
+			c.Write([]byte(before))
+			err = Use(c.UnixConn, func(fd int) error {
+				return unix.Sendmsg(fd, []byte("!"), unix.UnixRights(p[1]), nil, unix.MSG_OOB)
+			})
+			unix.Close(p[1])
+			if errors.Is(err, unix.EOPNOTSUPP) {
+				t.Skip("this kernel has no data out of band at UNIX sockets")
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			b := make([]byte, 100)
+			if n, err := ours.Read(b[:max(len(before), 1)]); before != "" && (string(b[:n]) != before || err != nil) {
+				t.Errorf("read %q, %v", b[:n], err)
+			} else if before == "" && !errors.Is(err, ErrFiles) {
+				t.Errorf("read %q, %v", b[:n], err)
+			}
+			if n, err := ours.Read(b); n != 0 || !errors.Is(err, ErrFiles) {
+				t.Errorf("then %q, %v", b[:n], err)
+			}
+			if _, err := unix.Read(p[0], b); !errors.Is(err, unix.EAGAIN) {
+				t.Errorf("the descriptor was closed by the thread that read: %v", err)
+			}
+		})
+	}
+}

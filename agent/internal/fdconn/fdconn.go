@@ -63,6 +63,8 @@ func NewConn(c *net.UnixConn) (*Conn, error) {
 		c.Close()
 		return nil, fmt.Errorf("ask the kernel who is calling: %w", err)
 	}
+	// A peek skips a byte out of band, and a read drops it with its descriptors, closing them on this thread.
+	_ = Use(c, func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1) })
 	return &Conn{UnixConn: c, peer: peer}, nil
 }
 
