@@ -27,11 +27,12 @@ func TestExecNamesTheStagedRelease(t *testing.T) {
 	}{
 		"the application's":              {api.ExecRequest{}, true},
 		"another user in its directory":  {api.ExecRequest{User: "root", AppEnv: true}, true},
+		"in a directory of it":           {api.ExecRequest{Dir: "backend"}, true},
 		"another user at home":           {api.ExecRequest{User: "root"}, false},
 		"somebody who named a directory": {api.ExecRequest{Dir: dir}, false},
 	} {
 		got := (&execOptions{req: c.req}).staged(dir)
-		if (got != "") != c.said || c.said && !strings.Contains(got, "--dir "+dir) {
+		if (got != "") != c.said || c.said && !strings.Contains(got, "--dir "+filepath.Join(dir, c.req.Dir)) {
 			t.Errorf("%s: %q", name, got)
 		}
 	}

@@ -29,7 +29,15 @@ func TestDenialSaysWhy(t *testing.T) {
 			t.Errorf("%q: %s", why, got)
 		}
 	}
-	got := sentence(denied, "N", &smithy.GenericAPIError{Code: "OptInRequired", Message: "The AWS Access Key Id needs a subscription"})
+	// a role with a name such as CloudFormation makes: which policy denies is at the very end
+	long := strings.Replace(who, "web", "awseb-e-3kz8pdmwxy-stack-AWSEBInstanceProfileRole-1ABCDEFGHIJ0", 1) +
+		" with an explicit deny in a service control policy: "
+	const policy = "arn:aws:organizations::210987654321:policy/o-a1b2c3d4e5/service_control_policy/p-0f9e8d7c"
+	got := sentence(denied, "N", &smithy.GenericAPIError{Code: "AccessDenied", Message: long + policy})
+	if !strings.Contains(got, policy+")") {
+		t.Error(got)
+	}
+	got = sentence(denied, "N", &smithy.GenericAPIError{Code: "OptInRequired", Message: "The AWS Access Key Id needs a subscription"})
 	if !strings.Contains(got, "needs a subscription") || strings.Contains(got, "put-role-policy") {
 		t.Error(got)
 	}

@@ -116,7 +116,7 @@ func sentence(v verdict, namespace string, err error) string {
 }
 
 // AWS names it: arn:aws:sts::ACCOUNT:assumed-role/ROLE/SESSION or arn:aws:iam::ACCOUNT:user/PATH/USER.
-var deniedPrincipal = regexp.MustCompile(`:(assumed-role|user)/([\w+=,.@/-]+)`)
+var deniedPrincipal = regexp.MustCompile(`:(assumed-role|user)/([\w+=,.@/-]{1,600})`)
 
 // denial names the role and AWS's reason, and where a statement is missing the command that adds the one permission
 // needed, limited to the namespace. A statement changes nothing about an explicit deny, a boundary, or a policy of the
@@ -125,7 +125,7 @@ var deniedPrincipal = regexp.MustCompile(`:(assumed-role|user)/([\w+=,.@/-]+)`)
 func denial(namespace string, err error) string {
 	kind, name, reason := "role", "the instance's role", ""
 	if api, ok := errors.AsType[smithy.APIError](err); ok {
-		message := firstLine(api.ErrorMessage())
+		message := plainLine(api.ErrorMessage())
 		if m := deniedPrincipal.FindStringSubmatch(message); m != nil {
 			parts := strings.Split(strings.TrimRight(m[2], "/."), "/")
 			kind, name = "user", parts[len(parts)-1]
@@ -134,9 +134,9 @@ func denial(namespace string, err error) string {
 			}
 		}
 		if at := deniedReason.FindStringIndex(message); at != nil {
-			reason = message[at[0]:]
+			reason = cut(message[at[0]:]) // it ends with the policy's ARN
 		} else if api.ErrorCode() == "OptInRequired" {
-			reason = message
+			reason = cut(message)
 		}
 	}
 	shown := name
@@ -160,12 +160,19 @@ var deniedReason = regexp.MustCompile(`\b(because|with an explicit deny)\b`)
 // maxMessage is how much of AWS's message is repeated, in bytes.
 const maxMessage = 300
 
-// firstLine is the part of AWS's message that is repeated, escaped. The lines after it can be the request that was
-// signed, with the session's token (SignatureDoesNotMatch).
-func firstLine(message string) string {
+// firstLine is the part of AWS's message that is repeated, escaped.
+func firstLine(message string) string { return cut(plainLine(message)) }
+
+// plainLine is the first line, escaped. The lines after it can be the request that was signed, with the session's token
+// (SignatureDoesNotMatch).
+func plainLine(message string) string {
 	line, _, _ := strings.Cut(strings.TrimSpace(message), "\n")
-	if line = clean(strings.TrimSpace(line)); len(line) > maxMessage {
-		line = line[:maxMessage] + "..."
+	return clean(strings.TrimSpace(line))
+}
+
+func cut(line string) string {
+	if len(line) > maxMessage {
+		return line[:maxMessage] + "..."
 	}
 	return line
 }
