@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"beanstalk-agent/agent/internal/endpoint"
+	"beanstalk-agent/agent/internal/fdconn"
 )
 
 const (
@@ -38,7 +39,11 @@ func newProber(t endpoint.Endpoint, c Config) *prober {
 	p.transport = &http.Transport{
 		// No Proxy: the agent's own environment must not send a loopback probe elsewhere.
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return dialer.DialContext(ctx, t.Network, t.Address)
+			conn, err := dialer.DialContext(ctx, t.Network, t.Address)
+			if u, ok := conn.(*net.UnixConn); ok && err == nil {
+				return withoutDescriptors(u)
+			}
+			return conn, err
 		},
 		DisableKeepAlives:      true,
 		DisableCompression:     true,
@@ -47,6 +52,17 @@ func newProber(t endpoint.Endpoint, c Config) *prober {
 		WriteBufferSize:        1 << 10,
 	}
 	return p
+}
+
+// withoutDescriptors has an answer that brings file descriptors fail: a plain read would close them on this thread, for
+// as long as whoever sent them likes.
+func withoutDescriptors(u *net.UnixConn) (net.Conn, error) {
+	c, err := fdconn.NewConn(u)
+	if err != nil {
+		return nil, err
+	}
+	c.BytesOnly()
+	return c, nil
 }
 
 // ask sends one probe with the Host of to, and its name as User-Agent unless empty, and waits for the answer

@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"beanstalk-agent/agent/internal/endpoint"
+	"beanstalk-agent/agent/internal/fdconn"
 )
 
 // statusLine is "404 Not Found", or the bare number for a status without a name.
@@ -46,6 +47,8 @@ func (p *prober) explainError(err error) string {
 		return fmt.Sprintf("permission denied on %s: the agent may not connect to it", place)
 	case dialing:
 		return fmt.Sprintf("no connection to %s: %v", place, op.Err)
+	case errors.Is(err, fdconn.ErrFiles):
+		return fmt.Sprintf("%s sends file descriptors with its answer: that is refused", place)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
 		errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return fmt.Sprintf("%s closed the connection before its answer was whole", place)
