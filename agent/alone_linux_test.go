@@ -77,7 +77,8 @@ func newTrio(t *testing.T, keys string) *trio {
 		l := newWire(t, store)
 		c.wires = append(c.wires, l)
 		config := fmt.Sprintf("aws: {region: us-east-1, s3_endpoint: '%s'}\ncron: {claims: 's3://%s/alone'}\n", l.url, fleetBucket)
-		g.add(config, cron, append(identity(t, i), "AWS_ACCESS_KEY_ID="+versity.AccessKey, "AWS_SECRET_ACCESS_KEY="+versity.SecretKey)...)
+		g.add(config, cron, append(identity(t, i),
+			"AWS_ACCESS_KEY_ID="+versity.AccessKey, "AWS_SECRET_ACCESS_KEY="+versity.SecretKey)...)
 		c.turn(i, time.Duration(i-1)*trioEvery/2)
 	}
 	for _, h := range g.hosts {

@@ -109,7 +109,8 @@ func newEnvironments(t *testing.T, s slots, head string) *ground {
 	for i := range 4 {
 		config := "app: {user: root}\n" + fmt.Sprintf("aws: {region: us-east-1, s3_endpoint: '%s'}\ncron: {claims: 's3://%s/group'}\n", urls[i%2], fleetBucket)
 		g.eb = []string{"blue", "green"}[i%2]
-		g.add(config, cron, append(identity(t, i), "AWS_ACCESS_KEY_ID="+versity.AccessKey, "AWS_SECRET_ACCESS_KEY="+versity.SecretKey)...)
+		g.add(config, cron, append(identity(t, i),
+			"AWS_ACCESS_KEY_ID="+versity.AccessKey, "AWS_SECRET_ACCESS_KEY="+versity.SecretKey)...)
 	}
 	for _, h := range g.hosts {
 		h.answers()
